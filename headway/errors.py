@@ -1,0 +1,183 @@
+"""Every expected failure, once: its code, its kind, its HTTP status and whether a retry can help.
+
+The activity mapper, both dialects' problem renderers, the client and the CLI read this table; nobody
+branches on message text. Codes follow contract section 5.3 of the managed dialect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Code:
+    """One row of the table: `type` is the managed dialect's error type (contract section 5.2)."""
+
+    type: str
+    status: int
+    help: str
+    retryable: bool = False
+
+
+def _invalid(help: str) -> Code:
+    return Code("invalid_request", 400, help)
+
+
+def _conflict(help: str) -> Code:
+    return Code("conflict", 409, help)
+
+
+def _missing(noun: str) -> Code:
+    return Code("not_found", 404, f"No such {noun}, or this key may not see it.")
+
+
+def _fault(help: str, *, retryable: bool = False) -> Code:
+    return Code("api_error", 500, help, retryable)
+
+
+CODES: dict[str, Code] = {
+    # requests
+    "request.malformed_json": _invalid("Send a JSON object."),
+    "request.missing_parameter": _invalid("Add the named parameter."),
+    "request.invalid_parameter": _invalid("Correct the named parameter."),
+    "request.unknown_parameter": _invalid("Remove the named parameter, or correct its spelling."),
+    "request.too_large": Code("invalid_request", 413, "Send at most 1 MiB."),
+    "request.unsupported_media_type": Code("invalid_request", 415, "Send Content-Type: application/json."),
+    "request.method_not_allowed": Code("invalid_request", 405, "Use a method that the Allow header names."),
+    "route.not_found": Code("not_found", 404, "There is nothing at this path."),
+    "version.invalid": _invalid("Send a known date in Forge-Version, or none."),
+    "pagination.invalid_cursor": _invalid("Start the list again without a cursor."),
+    "idempotency.key_reused": _invalid("Use a new Idempotency-Key for a different request."),
+    "idempotency.in_progress": _conflict("The first request with this key is still running: wait, then retry."),
+    # credentials
+    "auth.missing": Code("authentication", 401, "Send Authorization: Bearer <key>."),
+    "auth.invalid_key": Code("authentication", 401, "Check the key, or make a new one."),
+    "auth.expired_key": Code("authentication", 401, "Make or roll a key."),
+    "auth.revoked_key": Code("authentication", 401, "Make a new key."),
+    "scope.insufficient": Code("permission", 403, "Use a key that holds the named scope."),
+    "role.insufficient": Code("permission", 403, "Ask an admin of the team for a role that allows this."),
+    "key.ip_not_allowed": Code("permission", 403, "Call from an address on the key's allowlist."),
+    "key.escalation": Code("permission", 403, "A key cannot grant what it does not hold."),
+    "rate_limit.exceeded": Code("rate_limit", 429, "Wait for Retry-After seconds.", True),
+    "quota.exceeded": Code("quota_exceeded", 402, "Delete something, or raise the quota."),
+    # rows
+    "account.not_found": _missing("account"),
+    "team.not_found": _missing("team"),
+    "member.not_found": _missing("member"),
+    "project.not_found": _missing("project"),
+    "site.not_found": _missing("site"),
+    "environment.not_found": _missing("environment"),
+    "build.not_found": _missing("build"),
+    "artifact.not_found": _missing("artifact"),
+    "deployment.not_found": _missing("deployment"),
+    "release.not_found": _missing("release"),
+    "job.not_found": _missing("job"),
+    "api_key.not_found": _missing("API key"),
+    "site.slug_taken": _conflict("Choose another name: this team has a site of that slug."),
+    "project.slug_taken": _conflict("Choose another name: this team has a project of that slug."),
+    "team.slug_taken": _conflict("Choose another name: a team of that slug exists."),
+    "member.exists": _conflict("That account is a member already."),
+    "team.last_owner": _conflict("A team keeps one owner: transfer it first."),
+    "environment.branch_taken": _conflict("Another environment of this site has that branch."),
+    "environment.kind_singleton": _conflict("A site has one environment of that kind."),
+    "environment.protected": _conflict("Production cannot be deleted: delete the site."),
+    "environment.suspended": _conflict("Resume the environment first."),
+    "environment.not_active": _conflict("Wait until the environment is active."),
+    "environment.capability_unsupported": _conflict("This runtime cannot do that: see the site's capabilities."),
+    "build.not_succeeded": _conflict("Deploy a build that succeeded."),
+    "artifact.signature_invalid": _conflict("Build again: this artifact is not what the platform signed."),
+    "artifact.site_mismatch": _conflict("Deploy an artifact of this site."),
+    "artifact.collected": Code("conflict", 410, "Build again: this artifact has been collected."),
+    "release.no_previous": _conflict("There is no earlier release to go back to."),
+    "release.none": _conflict("Nothing runs on that environment yet."),
+    "release.already_current": _conflict("That release is the current one."),
+    "deployment.in_progress": _conflict("Wait for the running deployment, or cancel it."),
+    "job.not_cancelable": _conflict("The job is past the point where it can be canceled, or has ended."),
+    # source
+    "ref.not_found": _invalid("Push the ref, or name one that exists."),
+    "ref.invalid": _invalid("Name a branch, a tag or a commit."),
+    "repository.invalid": _invalid("Use https://, ssh:// or an allowed file:// address, or leave it out."),
+    "repository.missing": _conflict("Give the site a repository first."),
+    "repository.not_allowed": _invalid("Ask the operator to allow that address (see --local-repos)."),
+    "repository.unreachable": _fault("Check the address and that the remote answers.", retryable=True),
+    "repository.empty": _invalid("Push a commit first."),
+    "source.invalid": _invalid("Correct what the message names in the repository."),
+    "source.too_large": _invalid("Make the tree smaller, or raise the limit."),
+    # build
+    "build.detect_failed": _invalid("Add a headway.toml that says how to build."),
+    "build.config_invalid": _invalid("Correct headway.toml where the message says."),
+    "build.step_failed": _invalid("Read the build's log."),
+    "build.output_missing": _invalid("Name the folder that the build writes in [build] output."),
+    "build.output_invalid": _invalid("Remove what the message names from the output."),
+    "build.egress_denied": _invalid("Ask the operator to allow the host."),
+    "build.timeout": _invalid("Make the build faster, or raise [build] timeout."),
+    "build.out_of_memory": _invalid("Make the build use less memory, or raise the limit."),
+    "build.disk_full": _invalid("Make the build write less, or raise the limit."),
+    "build.too_many_processes": _invalid("Make the build start fewer processes."),
+    "build.log_too_large": _invalid("Make the build print less."),
+    "build.unsandboxed": _fault("Fix what `headway doctor` names, or start with --allow-unsandboxed-builds."),
+    "build.workers_unavailable": _fault("Check the builders with `headway doctor`, then retry.", retryable=True),
+    "upload.failed": _fault("The object store refused or lost an upload: retry.", retryable=True),
+    "sign.failed": _fault("Check the signing worker with `headway doctor`, then retry.", retryable=True),
+    # roll
+    "roll.verify_failed": _fault("Build again: the artifact does not match its manifest."),
+    "roll.place_failed": _fault("Check the host's disk and the object store, then retry.", retryable=True),
+    "roll.disk_floor": _fault("Free disk space on the host, then retry.", retryable=True),
+    "roll.health_failed": _invalid("The new release did not become healthy: read its log."),
+    "roll.timeout": _fault("Check the host worker with `headway doctor`, then retry.", retryable=True),
+    "roll.stale": _conflict("A later rollout has already switched this environment."),
+    # jobs
+    "job.superseded": _conflict("A newer push of the same branch took its place."),
+    "job.canceled": _conflict("The job was canceled on request."),
+    "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job.", retryable=True),
+    "attempt.stale": _conflict("A later attempt has taken over this work."),
+    # platform
+    "internal.error": _fault("Retry with the same Idempotency-Key; then look at the logs.", retryable=True),
+    "service.unavailable": Code("api_error", 503, "Retry shortly with the same Idempotency-Key.", True),
+}
+
+
+class HeadwayError(Exception):
+    """An expected failure. `code` is a key of CODES; `param` names the field to blame, if there is one.
+
+    `details` are extra public facts (for example `exit_code`); they never hold secrets.
+    """
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, **details: Any) -> None:
+        if code not in CODES:
+            raise KeyError(f"unknown error code {code!r}")
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.details = details
+
+    @property
+    def type(self) -> str:
+        return CODES[self.code].type
+
+    @property
+    def status(self) -> int:
+        return CODES[self.code].status
+
+    @property
+    def retryable(self) -> bool:
+        return CODES[self.code].retryable
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stored shape: `{code, message, param?, …details}`; dialects add their own fields."""
+        out: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.param is not None:
+            out["param"] = self.param
+        return {**out, **self.details}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> HeadwayError:
+        known = dict(raw)
+        code = known.pop("code", "internal.error")
+        message = known.pop("message", code)
+        param = known.pop("param", None)
+        if code not in CODES:
+            message, code = f"{code}: {message}", "internal.error"
+        return cls(code, message, param=param, **known)

@@ -1,0 +1,85 @@
+"""Settings: environment variables and nothing else, read once by a composition root.
+
+Standard names where there are any (`DATABASE_URL`, `TEMPORAL_*`, `AWS_*`), `HEADWAY_*` for our own.
+`headway up` writes them for every role; by hand they are the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="HEADWAY_", extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(default=Path("~/.local/share/headway").expanduser(), description="Everything that is kept.")
+    database_url: str = Field(default="", alias="DATABASE_URL", description="SQLite in the data folder if empty.")
+
+    api_host: str = Field(default="127.0.0.1", description="Where the API listens.")
+    api_port: int = Field(default=7070, description="The API's port; `up` takes a block of ports from here.")
+    public_url: str = Field(default="", description="How callers reach the API; http://127.0.0.1:PORT if empty.")
+    docs_url: str = Field(default="https://docs.managed.dev", description="Base of `doc_url` in errors.")
+    sites_port: int = Field(default=7071, description="Where Caddy serves the sites.")
+    sites_domain: str = Field(default="localhost", description="Sites are <site>-<env>.<domain>.")
+    sites_scheme: str = Field(default="http", description="http, or https behind TLS.")
+    dev_port_in_url: bool = Field(default=True, description="Whether a site's address names the port.")
+
+    temporal_address: str = Field(default="127.0.0.1:7072", alias="TEMPORAL_ADDRESS")
+    temporal_namespace: str = Field(default="default", alias="TEMPORAL_NAMESPACE")
+    temporal_ui: str = Field(default="", description="The Temporal UI's address, for links.")
+
+    s3_endpoint: str = Field(default="http://127.0.0.1:7074", alias="AWS_ENDPOINT_URL_S3")
+    s3_region: str = Field(default="us-east-1", alias="AWS_REGION")
+    s3_bucket: str = Field(default="headway", description="The bucket of artifacts.")
+
+    broker_socket: Path | None = Field(default=None, description="DATA/run/broker.sock if empty.")
+    broker_token_file: Path | None = Field(default=None, description="This role's credential for the broker.")
+    host_id: str = Field(default="local", description="The id of this serving machine.")
+
+    local_repos: list[Path] = Field(default_factory=list, description="Folders below which file:// is allowed.")
+    allow_unsandboxed_builds: bool = Field(default=False, description="Build without bubblewrap. Not for strangers.")
+    egress_allow: list[str] = Field(default_factory=list, description="Hosts builds may reach beside the indexes.")
+    egress_private_ok: list[str] = Field(
+        default_factory=list, description="Allowed hosts that may resolve to a private address."
+    )
+    build_timeout: int = Field(default=900, description="Seconds of wall clock for one build.")
+    build_memory: int = Field(default=4 << 30, description="Bytes of memory for one build.")
+    build_pids: int = Field(default=512, description="Processes of one build.")
+    build_disk: int = Field(default=8 << 30, description="Bytes that one build may write.")
+    build_log: int = Field(default=64 << 20, description="Bytes of log of one build.")
+    build_slots: int = Field(default=2, description="Builds at once on one builder.")
+
+    keep_trees: int = Field(default=5, description="Release trees kept per environment on a host.")
+    disk_floor: int = Field(default=512 << 20, description="Bytes that must stay free on a host.")
+
+    rate_read: int = Field(default=1000, description="GETs a minute per key.")
+    rate_write: int = Field(default=100, description="Writes a minute per key.")
+    rate_create: int = Field(default=5, description="Sites and environments made a minute per key.")
+    rate_team: int = Field(default=5000, description="Requests a minute per team.")
+    rate_limits: bool = Field(default=True, description="Whether rate limits are on.")
+    job_retention_days: int = Field(default=30, description="Days that jobs and their logs are kept.")
+
+    def path(self, *parts: str) -> Path:
+        """A path in the data folder."""
+        return self.data_dir.joinpath(*parts)
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.path('db', 'headway.db')}"
+
+    @property
+    def broker_path(self) -> Path:
+        return self.broker_socket or self.path("run", "broker.sock")
+
+    @property
+    def api_url(self) -> str:
+        return self.public_url or f"http://{self.api_host}:{self.api_port}"
+
+    def site_url(self, hostname: str) -> str:
+        """`http://<hostname>:<port>`; host names in the table carry their domain."""
+        default = {"http": 80, "https": 443}[self.sites_scheme]
+        port = f":{self.sites_port}" if self.dev_port_in_url and self.sites_port != default else ""
+        return f"{self.sites_scheme}://{hostname}{port}"

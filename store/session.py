@@ -1,0 +1,92 @@
+"""Engines and transactions: SQLite under DESIGN's rules, PostgreSQL by URL.
+
+One request or activity is one transaction. `Store.write` begins with `BEGIN IMMEDIATE` on SQLite, so that a writer
+waits at the door instead of failing in the middle; nothing but statements belongs inside.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import Session
+
+T = TypeVar("T")
+BUSY_TIMEOUT_MS = 10_000
+
+
+def open_engine(url: str, *, pool_size: int = 8) -> Engine:
+    """`sqlite:///path` or `postgresql+psycopg://…` (a plain `postgresql://` is taken for psycopg)."""
+    if url.startswith("postgresql://"):
+        url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=pool_size, max_overflow=16, pool_pre_ping=True)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=32, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        write = connection.get_execution_options().get("headway_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+class Store:
+    """The database behind one engine. Threads may share it; a session may not be shared."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writer = engine.execution_options(headway_write=True)
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        return cls(open_engine(url))
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading; what it changes is rolled back."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One write transaction: commits at the end, rolls back on any error."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def in_write(self, work: Callable[[Session], T], *, tries: int = 5) -> T:
+        """Run `work` in a write transaction, again when the database says busy, deadlocked or gone.
+
+        `work` may run several times: it holds statements only.
+        """
+        for attempt in range(tries):
+            try:
+                with self.write() as session:
+                    return work(session)
+            except DBAPIError as error:
+                if attempt == tries - 1 or not _worth_another(error):
+                    raise
+                time.sleep((2**attempt) * 0.02 * (1 + random.random()))  # noqa: S311
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _worth_another(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    if getattr(error.orig, "sqlstate", None) in {"40001", "40P01", "55P03", "57P01"}:
+        return True
+    return isinstance(error, OperationalError) and "locked" in str(error.orig)

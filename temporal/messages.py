@@ -1,0 +1,121 @@
+"""One frozen dataclass in and one out for every workflow, activity, signal and update. References only, never bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class JobRef:
+    """The outermost workflow of a job: everything else is in the row."""
+
+    job_id: str
+
+
+@dataclass(frozen=True)
+class EnvironmentRef:
+    env_id: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What an operator reads in the Temporal UI."""
+
+    site: str = ""
+    environment: str = ""
+    job_type: str = ""
+    commit: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class BuildOrder:
+    """A claimed build. `job_id` names the job whose stream gets the log."""
+
+    job_id: str
+    build_id: str
+    site_id: str
+    env_id: str
+    ref: str
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
+class BuildOutput:
+    """What a builder made: the manifest is in the object store, the rest in the build's row."""
+
+    build_id: str
+    manifest_sha256: str
+    commit_sha: str
+    uploaded_bytes: int
+
+
+@dataclass(frozen=True)
+class Signed:
+    build_id: str
+    artifact_id: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class RollOrder:
+    """A claimed rollout with its two sequence numbers (DESIGN section 3, invariant 3)."""
+
+    job_id: str
+    rollout_id: str
+    kind: str
+    env_id: str
+    hosts: tuple[str, ...]
+    apply_seq: int
+    undo_seq: int
+    composite: bool = False
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A host is ready to switch to this sequence number."""
+
+    host_id: str
+    seq: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Compare and rename under the environment's lock. `back_to` (0: to nothing) is set on an undo."""
+
+    rollout_id: str
+    env_id: str
+    seq: int
+    back_to: int | None = None
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a host serves for an environment: 0 is nothing. `previous` is what it served before the switch."""
+
+    host_id: str
+    env_id: str
+    seq: int
+    previous: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure as the row keeps it: stage, code and a message without secrets."""
+
+    subject_id: str
+    stage: str
+    code: str
+    message: str
+    canceled: bool = False
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A part of a composite job has ended; the row says how."""
+
+    subject_id: str
+    status: str

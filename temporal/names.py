@@ -1,0 +1,52 @@
+"""Names that histories and other processes rely on: queues, workflow ids, search attributes. Change with a migration."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CONTROL: Final = "control"
+BUILDERS: Final = "builders"
+SIGNING: Final = "signing"
+
+
+def host_queue(host_id: str) -> str:
+    """The queue of one serving machine."""
+    return f"host/{host_id}"
+
+
+def environment_workflow(env_id: str) -> str:
+    """The executor of one environment: the signal to it is only a doorbell (DESIGN section 8)."""
+    return f"environment/{env_id}"
+
+
+def build_workflow(build_id: str) -> str:
+    """A build inside a composite job."""
+    return f"build/{build_id}"
+
+
+def roll_workflow(rollout_id: str) -> str:
+    """A roll inside a composite job."""
+    return f"roll/{rollout_id}"
+
+
+RECONCILE_WORKFLOW: Final = "reconcile"
+
+# workflow types, as an operator reads them in the Temporal UI
+BUILD: Final = "Build"
+ROLL: Final = "Roll"
+PROMOTE: Final = "Promote"
+ROLLBACK: Final = "Rollback"
+PUSH: Final = "Push"
+ENVIRONMENT: Final = "Environment"
+PROVISION: Final = "Provision"
+RETIRE: Final = "Retire"
+RECONCILE: Final = "Reconcile"
+
+DOORBELL: Final = "doorbell"
+ENDED: Final = "ended"
+
+SITE_ATTRIBUTE: Final = "HeadwaySite"
+ENVIRONMENT_ATTRIBUTE: Final = "HeadwayEnvironment"
+JOB_TYPE_ATTRIBUTE: Final = "HeadwayJobType"
+COMMIT_ATTRIBUTE: Final = "HeadwayCommit"
+DIGEST_ATTRIBUTE: Final = "HeadwayDigest"

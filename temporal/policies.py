@@ -1,0 +1,54 @@
+"""Timeouts and retries by the kind of work. One place, one reason for each unusual number."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio.common import RetryPolicy
+
+_QUICK = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5)
+)
+_PATIENT = RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_interval=timedelta(seconds=10))
+
+# A row must be written in the end, however long the database is away: no limit but each try's own.
+RECORD: Final[dict[str, Any]] = {"start_to_close_timeout": timedelta(seconds=20), "retry_policy": _QUICK}
+
+# A question to another room of ours.
+CALL: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(seconds=20),
+    "schedule_to_close_timeout": timedelta(minutes=10),
+    "retry_policy": _QUICK,
+}
+
+# A build beats every second; a builder that is killed is noticed within its heartbeat timeout.
+# Three tries: what kills the builder each time (a stranger's code) must not do it for ever.
+BUILD: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(hours=2),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "schedule_to_start_timeout": timedelta(hours=6),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10), maximum_attempts=8
+    ),
+}
+
+SIGN: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "schedule_to_close_timeout": timedelta(minutes=30),
+    "retry_policy": _PATIENT,
+}
+
+# Placing moves bytes: it beats, and starts again from what is already in the store.
+PLACE: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "schedule_to_close_timeout": timedelta(hours=1),
+    "retry_policy": _PATIENT,
+}
+
+# After the point of no return there is no giving up: the host comes back, or an operator ends the run.
+SWITCH: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(seconds=10),
+    "retry_policy": _QUICK,
+}
