@@ -96,8 +96,14 @@ class Site(SQLModel, table=True):
     """`status`: provisioning | active | suspended | deleting | gone. `slug` is unique per team among the living."""
 
     __table_args__ = (
-        Index("site_slug", "team_id", "slug", unique=True,
-              sqlite_where=text("deleted_at IS NULL"), postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "site_slug",
+            "team_id",
+            "slug",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
     )
     id: str = Field(primary_key=True)
     team_id: str = Field(foreign_key="team.id", index=True)
@@ -123,8 +129,14 @@ class Environment(SQLModel, table=True):
     """
 
     __table_args__ = (
-        Index("environment_slug", "site_id", "slug", unique=True,
-              sqlite_where=text("deleted_at IS NULL"), postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "environment_slug",
+            "site_id",
+            "slug",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
     )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id", index=True)
@@ -161,8 +173,13 @@ class Job(SQLModel, table=True):
 
     __table_args__ = (
         Index("job_team", "team_id", "created_at", "id"),
-        Index("job_open", "status", "id",
-              sqlite_where=text("finished_at IS NULL"), postgresql_where=text("finished_at IS NULL")),
+        Index(
+            "job_open",
+            "status",
+            "id",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
     )
     id: str = Field(primary_key=True)
     team_id: str = Field(foreign_key="team.id")
@@ -291,8 +308,13 @@ class Rollout(SQLModel, table=True):
 
     __table_args__ = (
         Index("rollout_env", "env_id", "created_at", "id"),
-        Index("rollout_open", "env_id", "accept_seq",
-              sqlite_where=text("finished_at IS NULL"), postgresql_where=text("finished_at IS NULL")),
+        Index(
+            "rollout_open",
+            "env_id",
+            "accept_seq",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
     )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id", index=True)
@@ -324,8 +346,7 @@ class Release(SQLModel, table=True):
 
     __table_args__ = (
         Index("release_env", "env_id", "deployed_at", "id"),
-        Index("release_current", "env_id", unique=True,
-              sqlite_where=text("current"), postgresql_where=text("current")),
+        Index("release_current", "env_id", unique=True, sqlite_where=text("current"), postgresql_where=text("current")),
     )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id", index=True)

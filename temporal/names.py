@@ -1,4 +1,4 @@
-"""Names that histories and other processes rely on: queues, workflow ids, search attributes. Change with a migration."""
+"""Names that histories and other processes rely on: queues, workflow ids, search attributes."""
 
 from __future__ import annotations
 
