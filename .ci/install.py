@@ -1,0 +1,129 @@
+"""Make the checkout runnable: `.venv` from the hashed lock, the rooms importable, `headway` and `mf` beside them.
+
+A quick no-op while the lock, the interpreter and the checkout's place are what they were. Plain syntax on purpose: an
+old Python must be able to read this file far enough to say that it is too old.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+LOCK = os.path.join(ROOT, "requirements-dev.lock")
+STAMP = os.path.join(VENV, "headway-install.stamp")
+OLDEST = (3, 11)
+TRIES = 3
+
+# `sh` first: a kernel's limit on the length of a first line, and spaces in a path, do not matter then.
+SCRIPT = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
+import sys
+
+from headway.__main__ import main
+
+sys.exit(main())
+"""
+
+
+def say(text):
+    sys.stdout.write("install: %s\n" % text)
+    sys.stdout.flush()
+
+
+def stop(text):
+    sys.stderr.write("install: %s\n" % text)
+    raise SystemExit(1)
+
+
+def interpreter():
+    """This Python, or a newer one on PATH when this one is too old."""
+    if sys.version_info[:2] >= OLDEST:
+        return sys.executable
+    for name in ("python3.13", "python3.12", "python3.11"):
+        path = shutil.which(name)
+        if path and subprocess.call([path, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+            return path
+    return stop(
+        "Headway needs Python 3.11 or newer, and python3 is %d.%d: install python3.11, or name one with "
+        "`make install PYTHON=/path/to/python3.11`." % sys.version_info[:2]
+    )
+
+
+def check_venv(python):
+    probe = [python, "-c", "import venv, ensurepip"]
+    if subprocess.call(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) != 0:
+        stop("%s cannot make a virtual environment: install its venv module (Debian: python3-venv)." % python)
+
+
+def fingerprint(python):
+    with open(LOCK, "rb") as lock:
+        locked = hashlib.sha256(lock.read()).hexdigest()
+    version = subprocess.check_output([python, "-c", "import sys; print(sys.version)"]).decode()
+    return "%s\n%s\n%s" % (locked, ROOT, version)
+
+
+def installed(wanted):
+    try:
+        with open(STAMP) as stamp:
+            return stamp.read() == wanted
+    except OSError:
+        return False
+
+
+def retried(argv):
+    """Run a download; a passing fault of the network gets another try."""
+    for attempt in range(1, TRIES + 1):
+        if subprocess.call(argv, stdin=subprocess.DEVNULL) == 0:
+            return
+        if attempt < TRIES:
+            say("that did not work; once more in %d s" % (5 * attempt))
+            time.sleep(5 * attempt)
+    stop("the packages could not be installed: see the last lines above (network, or a hash that differs).")
+
+
+def make_venv(python):
+    say("virtual environment in .venv (%s)" % python)
+    subprocess.check_call([python, "-m", "venv", "--clear", VENV], stdin=subprocess.DEVNULL)
+    pip = [os.path.join(VENV, "bin", "python"), "-m", "pip", "--disable-pip-version-check"]
+    say("packages from requirements-dev.lock, each checked by its hash (a minute or two)")
+    retried(
+        pip
+        + ["install", "--quiet", "--retries", "8", "--no-deps", "--only-binary", ":all:", "--no-compile"]
+        + ["--require-hashes", "--requirement", LOCK]
+    )
+
+
+def link_checkout():
+    """The rooms by a path file, the commands by two small scripts: an editable install cannot map `headway/_app`."""
+    python = os.path.join(VENV, "bin", "python")
+    site = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
+    with open(os.path.join(site.decode().strip(), "headway-checkout.pth"), "w") as path_file:
+        path_file.write(ROOT + "\n")
+    for name in ("headway", "mf"):
+        target = os.path.join(VENV, "bin", name)
+        with open(target, "w") as script:
+            script.write(SCRIPT.format(python=python))
+        os.chmod(target, 0o755)
+
+
+def main():
+    python = interpreter()
+    wanted = fingerprint(python)
+    if installed(wanted):
+        return
+    check_venv(python)
+    started = time.time()
+    make_venv(python)
+    link_checkout()
+    with open(STAMP, "w") as stamp:
+        stamp.write(wanted)
+    say("done in %.0f s" % (time.time() - started))
+
+
+if __name__ == "__main__":
+    main()
