@@ -93,7 +93,7 @@ def make_venv(python):
     say("packages from requirements-dev.lock, each checked by its hash (a minute or two)")
     retried(
         pip
-        + ["install", "--quiet", "--retries", "8", "--no-deps", "--only-binary", ":all:", "--no-compile"]
+        + ["install", "-qq", "--retries", "8", "--no-deps", "--only-binary", ":all:", "--no-compile"]
         + ["--require-hashes", "--requirement", LOCK]
     )
 
