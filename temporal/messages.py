@@ -119,3 +119,77 @@ class Ended:
 
     subject_id: str
     status: str
+
+
+@dataclass(frozen=True)
+class BuildRef:
+    build_id: str
+
+
+@dataclass(frozen=True)
+class RolloutRef:
+    rollout_id: str
+
+
+@dataclass(frozen=True)
+class PushOrder:
+    """A claimed build-then-deploy: its two parts were made with it."""
+
+    job_id: str
+    build_id: str
+    rollout_id: str
+    env_id: str
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
+class Enqueue:
+    """The build made this artifact: the rollout may join its environment's queue."""
+
+    rollout_id: str
+    artifact_id: str
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
+class PlaceOrder:
+    """What one environment's job (provision, retire) does, and on which hosts."""
+
+    job_id: str
+    env_id: str
+    hosts: tuple[str, ...]
+    site_id: str = ""
+    hosted: bool = False
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
+class RetireOrder:
+    job_id: str
+    site_id: str
+    environments: tuple[PlaceOrder, ...]
+    whole_site: bool = False
+
+
+@dataclass(frozen=True)
+class Settle:
+    """A rollout whose run is gone, with what each of its hosts serves (after its fence)."""
+
+    rollout_id: str
+    lives: tuple[Live, ...]
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Claimed rows whose runs are closed or unknown."""
+
+    jobs: tuple[str, ...] = ()
+    rollouts: tuple[RollOrder, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A rollout's row and run: `open` says whether its workflow still runs."""
+
+    status: str
+    open: bool

@@ -1,0 +1,201 @@
+"""Every activity by name and type, for workflows: what each role's worker must offer. No code of the roles is imported.
+
+A test holds these against the implementations, so that a name or a type cannot drift.
+"""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from temporal.messages import (
+    BuildOrder,
+    BuildOutput,
+    BuildRef,
+    Ended,
+    Enqueue,
+    EnvironmentRef,
+    Failure,
+    JobRef,
+    Live,
+    Placed,
+    PlaceOrder,
+    PushOrder,
+    RetireOrder,
+    RollOrder,
+    RolloutRef,
+    Settle,
+    Signed,
+    Standing,
+    Suspects,
+    Switch,
+)
+
+# builders
+
+
+@activity.defn(name="build.produce")
+def produce(order: BuildOrder) -> BuildOutput:
+    """Fetch, detect, build, pack and upload; beats; stops within 2 s of a cancel."""
+    raise NotImplementedError
+
+
+# signing
+
+
+@activity.defn(name="build.sign")
+def sign(order: BuildOrder) -> Signed:
+    """Write and sign the statement from the build's row and manifest; make the artifact's row."""
+    raise NotImplementedError
+
+
+# host/<id>
+
+
+@activity.defn(name="host.place")
+def place(order: RollOrder) -> Placed:
+    """Verify the signature and the policy, then place files by digest."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.switch")
+def switch(order: Switch) -> Live:
+    """Compare and rename. Raises roll.stale where a later sequence number was applied."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.undo")
+def undo(order: Switch) -> Live:
+    """Put back what was live before."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.fence")
+def fence(order: Switch) -> Live:
+    """Refuse everything up to this sequence number from now on; say what is live."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.route")
+def route(ref: EnvironmentRef) -> Live:
+    """Lead the environment's host names to its folder."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.retire")
+def retire(ref: EnvironmentRef) -> Live:
+    """Take the environment's routes and folders away."""
+    raise NotImplementedError
+
+
+# control
+
+
+@activity.defn(name="build.claim")
+def claim_build(ref: JobRef) -> BuildOrder:
+    """Take the job's build. Raises job.canceled or job.lost where it has ended."""
+    raise NotImplementedError
+
+
+@activity.defn(name="build.succeed")
+def succeed_build(ref: BuildRef) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="build.fail")
+def fail_build(failure: Failure) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="push.claim")
+def claim_push(ref: JobRef) -> PushOrder:
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.enqueue")
+async def enqueue(order: Enqueue) -> Standing:
+    """Let the rollout join its environment's queue, and ring."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.next")
+def claim_next(ref: EnvironmentRef) -> RollOrder | None:
+    """Pick, supersede, cancel and number in one transaction."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.preempt")
+def preempt(ref: EnvironmentRef) -> RolloutRef | None:
+    """The running rollout that has to make way for a waiting rollback."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.commit")
+def commit(ref: RolloutRef) -> RolloutRef:
+    """The point of no return. Raises job.canceled if a cancel came first."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.record")
+def record_release(ref: RolloutRef) -> Ended:
+    """Append the release and end the job."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.fail")
+def fail_rollout(failure: Failure) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.standing")
+async def standing(ref: RolloutRef) -> Standing:
+    """How the row stands, and whether its run is still open."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.settle")
+async def settle(order: Settle) -> Ended:
+    """End a rollout whose run is gone by what its hosts serve, and ring for the next."""
+    raise NotImplementedError
+
+
+@activity.defn(name="job.cancel")
+async def request_cancel(ref: JobRef) -> Ended:
+    """Put the cancel flag on the row, and pass it on to the rollout's own run."""
+    raise NotImplementedError
+
+
+@activity.defn(name="environment.claim")
+def claim_provision(ref: JobRef) -> PlaceOrder:
+    raise NotImplementedError
+
+
+@activity.defn(name="environment.repository")
+def make_repository(order: PlaceOrder) -> PlaceOrder:
+    """Make the hosted bare repository of a new site."""
+    raise NotImplementedError
+
+
+@activity.defn(name="environment.activate")
+def activate(order: PlaceOrder) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="environment.retire.claim")
+def claim_retire(ref: JobRef) -> RetireOrder:
+    raise NotImplementedError
+
+
+@activity.defn(name="environment.retired")
+def retired(order: RetireOrder) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="job.fail")
+def fail_job(failure: Failure) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="reconcile.lost")
+def lose_jobs(suspects: Suspects) -> Ended:
+    """End claimed jobs whose runs are gone, as job.lost."""
+    raise NotImplementedError

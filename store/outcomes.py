@@ -1,0 +1,152 @@
+"""Ends: a job, a build and a rollout each reach one terminal state and keep it. A second end changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
+from store.models import Artifact, Build, Environment, Hostname, Job, Release, Rollout, Site, utcnow
+
+Json = dict[str, Any]
+ROLL_STATUS_OF_JOB = {"succeeded": "succeeded", "failed": "failed", "canceled": "canceled", "superseded": "canceled"}
+
+
+def end_job(session: Session, job: Job, status: str, *, result: Json | None = None, error: Json | None = None) -> Job:
+    """`status`: succeeded | failed | canceled. Terminal is final."""
+    if job.finished_at is None:
+        job.status, job.result, job.error, job.finished_at = status, result, error, utcnow()
+        job.progress = 100 if status == "succeeded" else job.progress
+        job.rev += 1
+        session.add(job)
+    return job
+
+
+def end_build(session: Session, build: Build, status: str, error: Json | None = None) -> Build:
+    """`status`: succeeded | failed | canceled | superseded. Does not touch the job."""
+    if build.finished_at is None:
+        build.status, build.error, build.finished_at = status, error, utcnow()
+        session.add(build)
+    return build
+
+
+def end_rollout(
+    session: Session, rollout: Rollout, status: str, error: Json | None = None, *, superseded_by: str | None = None
+) -> Rollout:
+    """End a rollout that did not succeed and, where it is the whole job, the job with it."""
+    if rollout.finished_at is not None:
+        return rollout
+    rollout.status, rollout.error, rollout.finished_at = status, error, utcnow()
+    session.add(rollout)
+    job = session.get(Job, rollout.job_id, with_for_update=True)
+    if job is not None and job.resource_type == "deployment":
+        result = {"superseded_by": superseded_by} if superseded_by else None
+        end_job(session, job, ROLL_STATUS_OF_JOB[status], result=result, error=error)
+    return rollout
+
+
+def succeed_build(session: Session, build_id: str) -> Build:
+    """The build has its signed artifact; where the build is the whole job, so ends the job."""
+    build = session.get(Build, build_id, with_for_update=True)
+    if build is None:
+        raise HeadwayError("build.not_found", f"There is no build {build_id}.")
+    artifact = session.get(Artifact, build.artifact_id) if build.artifact_id else None
+    if artifact is None:
+        raise HeadwayError("sign.failed", f"Build {build_id} has no signed artifact.")
+    end_build(session, build, "succeeded")
+    job = session.get(Job, build.job_id, with_for_update=True)
+    if job is not None and job.resource_type == "build":
+        result = {
+            "build_id": build.id,
+            "artifact_id": artifact.id,
+            "digest": f"sha256:{artifact.digest}",
+            "commit_sha": build.commit_sha,
+        }
+        end_job(session, job, "succeeded", result=result)
+    return build
+
+
+def fail_build(session: Session, build_id: str, error: Json, *, canceled: bool) -> Build:
+    """End a build that made nothing; where the build is the whole job, so ends the job."""
+    build = session.get(Build, build_id, with_for_update=True)
+    if build is None:
+        raise HeadwayError("build.not_found", f"There is no build {build_id}.")
+    status = "canceled" if canceled else "failed"
+    end_build(session, build, status, error)
+    job = session.get(Job, build.job_id, with_for_update=True)
+    if job is not None and job.resource_type == "build":
+        end_job(session, job, status, error=error)
+    return build
+
+
+def append_release(session: Session, rollout_id: str, url: str | None) -> Release:
+    """The rollout is live: one release, current; the rollout and its job succeeded. Idempotent by rollout."""
+    rollout = session.get(Rollout, rollout_id, with_for_update=True)
+    if rollout is None or rollout.apply_seq is None or rollout.artifact_id is None:
+        raise HeadwayError("deployment.not_found", f"There is no claimed deployment {rollout_id}.")
+    known = session.exec(select(Release).where(Release.rollout_id == rollout_id)).first()
+    if known is not None:
+        return known
+    if rollout.finished_at is not None:
+        raise HeadwayError("job.lost", f"Deployment {rollout_id} has ended already ({rollout.status}).")
+    for old in session.exec(select(Release).where(Release.env_id == rollout.env_id, col(Release.current))).all():
+        old.current = False
+    session.flush()
+    release = Release(
+        id="rel_" + rollout.id.split("_", 1)[1],
+        site_id=rollout.site_id,
+        env_id=rollout.env_id,
+        rollout_id=rollout.id,
+        artifact_id=rollout.artifact_id,
+        seq=rollout.apply_seq,
+        ref=rollout.ref,
+        actor=rollout.actor,
+    )
+    session.add(release)
+    environment = session.get(Environment, rollout.env_id, with_for_update=True)
+    assert environment is not None  # noqa: S101
+    environment.active_release_id = release.id
+    rollout.status, rollout.release_id, rollout.finished_at = "succeeded", release.id, utcnow()
+    job = session.get(Job, rollout.job_id, with_for_update=True)
+    if job is not None and job.resource_type == "deployment":
+        result = {
+            "deployment_id": rollout.id,
+            "release_id": release.id,
+            "env_id": rollout.env_id,
+            "artifact_id": rollout.artifact_id,
+            "url": url,
+        }
+        if job.type == "deployment.push":
+            result["build_id"] = rollout.build_id
+        end_job(session, job, "succeeded", result=result)
+    return release
+
+
+def primary_hostname(session: Session, env_id: str) -> str | None:
+    """The host name under which an environment shows its address."""
+    rows = session.exec(select(Hostname).where(Hostname.env_id == env_id).order_by(col(Hostname.is_primary).desc()))
+    first = rows.first()
+    return first.name if first else None
+
+
+def activate(session: Session, env_id: str) -> None:
+    """An environment's routes exist: it may serve; a new site becomes active with its production environment."""
+    environment = session.get(Environment, env_id, with_for_update=True)
+    if environment is None:
+        raise HeadwayError("environment.not_found", f"There is no environment {env_id}.")
+    if environment.status == "provisioning":
+        environment.status = "active"
+    site = session.get(Site, environment.site_id, with_for_update=True)
+    if site is not None and site.status == "provisioning" and site.production_env_id == env_id:
+        site.status = "active"
+
+
+def retire_environment(session: Session, env_id: str) -> None:
+    """An environment's routes and folders are gone: so are its names; its releases stay for the record."""
+    environment = session.get(Environment, env_id, with_for_update=True)
+    if environment is None or environment.status == "gone":
+        return
+    environment.status, environment.deleted_at = "gone", utcnow()
+    for hostname in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
+        session.delete(hostname)

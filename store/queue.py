@@ -1,0 +1,187 @@
+"""Claims: what may start, and in which order. Every function is one write transaction's work.
+
+Invariants 2 and 3 of the design live here: only an unclaimed `queued` row starts; one rollout at a time per
+environment, in the order of acceptance, with two sequence numbers each.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
+from store.models import Build, Environment, Job, Rollout, Site, utcnow
+from store.outcomes import end_build, end_job, end_rollout
+
+ROLL_JOBS = ("deployment.roll", "deployment.promote", "deployment.rollback")
+
+
+def job_by_id(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None:
+        raise HeadwayError("job.not_found", f"There is no job {job_id}.")
+    return job
+
+
+def claim_job(session: Session, job_id: str) -> Job:
+    """Take a queued job, or take it up again after a lost answer or a reset run.
+
+    Raises job.canceled if it was canceled before it started, job.lost if it has ended.
+    """
+    job = job_by_id(session, job_id)
+    if job.finished_at is not None:
+        code = "job.canceled" if job.status == "canceled" else "job.lost"
+        raise HeadwayError(code, f"Job {job_id} has ended already ({job.status}).")
+    if job.status == "queued":
+        job.status, job.started_at, job.rev = "running", utcnow(), job.rev + 1
+    return job
+
+
+def claim_build(session: Session, build_id: str) -> tuple[Build, Job, Site, Environment]:
+    """Take a build and, where the build is the whole job, the job with it. Raises as `claim_job`."""
+    build = session.get(Build, build_id, with_for_update=True)
+    if build is None:
+        raise HeadwayError("build.not_found", f"There is no build {build_id}.")
+    job = claim_job(session, build.job_id)
+    if build.finished_at is not None and build.status != "succeeded":
+        raise HeadwayError("job.lost", f"Build {build_id} has ended already ({build.status}).")
+    if build.status == "queued":
+        build.status, build.started_at = "running", utcnow()
+    site, environment = session.get(Site, build.site_id), session.get(Environment, build.env_id)
+    assert site is not None  # noqa: S101
+    assert environment is not None  # noqa: S101
+    return build, job, site, environment
+
+
+def claim_next(session: Session, env_id: str) -> Rollout | None:
+    """The rollout that this environment carries out now: the running one, else the next of the queue, else none.
+
+    Rollbacks go first; then the order of acceptance. On the way, what was canceled or superseded is ended.
+    """
+    environment = session.get(Environment, env_id, with_for_update=True)
+    if environment is None:
+        return None
+    open_rollouts = session.exec(
+        select(Rollout)
+        .where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))
+        .order_by(col(Rollout.accept_seq))
+    ).all()
+    running = next((r for r in open_rollouts if r.status == "running"), None)
+    if running is not None:
+        return running
+    queued = sorted(
+        (r for r in open_rollouts if r.status == "queued"), key=lambda r: (r.kind != "rollback", r.accept_seq)
+    )
+    for rollout in queued:
+        if not _ended_before_start(session, environment, rollout, list(open_rollouts)):
+            return _take(session, environment, rollout)
+    return None
+
+
+def _ended_before_start(session: Session, environment: Environment, rollout: Rollout, others: list[Rollout]) -> bool:
+    job = job_by_id(session, rollout.job_id)
+    if job.cancel_requested_at is not None or job.finished_at is not None:
+        end_rollout(session, rollout, "canceled", {"code": "job.canceled", "message": "Canceled while queued."})
+        return True
+    if environment.status not in ("active", "provisioning"):
+        message = f"The environment is {environment.status}."
+        end_rollout(session, rollout, "failed", {"code": "environment.not_active", "message": message})
+        return True
+    newer = newer_of_branch(session, rollout, others)
+    if newer is None:
+        return False
+    error = {"code": "job.superseded", "message": f"Deployment {newer.id} of the same branch is newer."}
+    end_rollout(session, rollout, "superseded", error, superseded_by=newer.job_id)
+    return True
+
+
+def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | None = None) -> Rollout | None:
+    """The latest rollout of the same branch that was accepted later and is queued, running or has succeeded."""
+    if rollout.branch is None:
+        return None
+    alive = [
+        r
+        for r in others or []
+        if r.branch == rollout.branch and r.accept_seq > rollout.accept_seq and r.status in ("queued", "running")
+    ]
+    if alive:
+        return max(alive, key=lambda r: r.accept_seq)
+    return session.exec(
+        select(Rollout)
+        .where(
+            Rollout.env_id == rollout.env_id,
+            Rollout.branch == rollout.branch,
+            Rollout.status == "succeeded",
+            Rollout.accept_seq > rollout.accept_seq,
+        )
+        .order_by(col(Rollout.accept_seq).desc())
+    ).first()
+
+
+def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollout:
+    environment.fence_seq += 2
+    rollout.apply_seq, rollout.undo_seq = environment.fence_seq - 1, environment.fence_seq
+    rollout.status, rollout.started_at = "running", utcnow()
+    rollout.previous_release_id = environment.active_release_id
+    job = job_by_id(session, rollout.job_id)
+    if job.type in ROLL_JOBS:
+        job.status, job.started_at, job.rev = "running", utcnow(), job.rev + 1
+    return rollout
+
+
+def ready_rollout(session: Session, rollout_id: str, artifact_id: str) -> Rollout:
+    """A build-then-deploy has its artifact: its rollout joins the queue. Idempotent."""
+    rollout = session.get(Rollout, rollout_id, with_for_update=True)
+    if rollout is None:
+        raise HeadwayError("deployment.not_found", f"There is no deployment {rollout_id}.")
+    if rollout.status == "waiting":
+        rollout.status, rollout.artifact_id = "queued", artifact_id
+    return rollout
+
+
+def commit_rollout(session: Session, rollout_id: str) -> Rollout:
+    """The point of no return, in one transaction with the look at the cancel flag.
+
+    Raises job.canceled if a cancel came first, job.superseded if the rollout is no longer running.
+    """
+    rollout = session.get(Rollout, rollout_id, with_for_update=True)
+    if rollout is None:
+        raise HeadwayError("deployment.not_found", f"There is no deployment {rollout_id}.")
+    job = job_by_id(session, rollout.job_id)
+    if rollout.status != "running":
+        raise HeadwayError("job.lost", f"Deployment {rollout_id} has ended already ({rollout.status}).")
+    if job.committed_at is None:
+        if job.cancel_requested_at is not None:
+            raise HeadwayError("job.canceled", "Canceled before the switch: what was live still is.")
+        job.committed_at, job.stage, job.progress, job.rev = utcnow(), "switch", max(job.progress, 80), job.rev + 1
+        rollout.stage = "switch"
+    return rollout
+
+
+def preempt(session: Session, env_id: str) -> Rollout | None:
+    """A waiting rollback cancels the running rollout of its environment if that has not reached its switch."""
+    rollouts = session.exec(select(Rollout).where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))).all()
+    running = next((r for r in rollouts if r.status == "running" and r.kind != "rollback"), None)
+    if running is None or not any(r.status == "queued" and r.kind == "rollback" for r in rollouts):
+        return None
+    job = job_by_id(session, running.job_id)
+    if job.committed_at is not None:
+        return None
+    if job.cancel_requested_at is None:
+        job.cancel_requested_at, job.rev = utcnow(), job.rev + 1
+    return running
+
+
+def unrung_environments(session: Session, *, limit: int = 50) -> list[str]:
+    """Environments with queued rollouts and none running: their doorbell may have been lost."""
+    queued = select(Rollout.env_id).where(Rollout.status == "queued").distinct().limit(limit)
+    running = select(Rollout.env_id).where(Rollout.status == "running")
+    return list(session.exec(queued.where(col(Rollout.env_id).not_in(running))).all())
+
+
+def cancel_queued_builds(session: Session, site_id: str) -> None:
+    """End what a deleted site had waiting."""
+    builds = session.exec(select(Build).where(Build.site_id == site_id, Build.status == "queued")).all()
+    for build in builds:
+        error = {"code": "job.canceled", "message": "The site was deleted."}
+        end_build(session, build, "canceled", error)
+        end_job(session, job_by_id(session, build.job_id), "canceled", error=error)

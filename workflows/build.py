@@ -1,0 +1,75 @@
+"""Build: a git ref becomes a signed artifact. Nothing it does touches what is live."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import references as act
+    from temporal import names, policies
+    from temporal.attributes import commit_attribute, digest_attribute
+    from temporal.failures import describe_failure
+    from temporal.messages import BuildOrder, BuildRef, JobRef, Signed
+
+TIMED_OUT = {"build": "build.workers_unavailable", "sign": "sign.failed"}
+
+
+@workflow.defn(name=names.BUILD)
+class Build:
+    """Queue `control`; id: the job's, or `build/{build_id}` inside a composite job."""
+
+    def __init__(self) -> None:
+        self.stage = "claim"
+        self.build_id = ""
+
+    @workflow.run
+    async def run(self, ref: JobRef) -> Signed:
+        try:
+            return await self._build(ref)
+        except (FailureError, asyncio.CancelledError) as error:
+            if not self.build_id:
+                raise
+            timed_out = TIMED_OUT.get(self.stage, "internal.error")
+            failure = describe_failure(self.build_id, self.stage, error, on_timeout=timed_out)
+            await workflow.execute_activity(
+                act.fail_build, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+            )
+            if failure.canceled:
+                raise
+            raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
+
+    async def _build(self, ref: JobRef) -> Signed:
+        order = await workflow.execute_local_activity(act.claim_build, ref, summary="claim the row", **policies.RECORD)
+        self.build_id = order.build_id
+        self._tell("build", order)
+        output = await workflow.execute_activity(
+            act.produce,
+            order,
+            task_queue=names.BUILDERS,
+            summary=f"build {order.ref}",
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            **policies.BUILD,
+        )
+        workflow.upsert_search_attributes(
+            [commit_attribute(output.commit_sha), digest_attribute(output.manifest_sha256)]
+        )
+        self._tell("sign", order)
+        signed = await workflow.execute_activity(
+            act.sign,
+            order,
+            task_queue=names.SIGNING,
+            summary=f"sign sha256:{output.manifest_sha256[:12]}",
+            **policies.SIGN,
+        )
+        self._tell("record", order)
+        await workflow.execute_activity(
+            act.succeed_build, BuildRef(order.build_id), summary="end the build", **policies.RECORD
+        )
+        return signed
+
+    def _tell(self, stage: str, order: BuildOrder) -> None:
+        self.stage = stage
+        workflow.set_current_details(f"**{stage}** · build `{order.build_id}` of `{order.ref}`")

@@ -1,0 +1,48 @@
+"""Provision: a new environment gets its routes and, with a new site, its repository; then it is active."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import references as act
+    from temporal import names, policies
+    from temporal.failures import describe_failure
+    from temporal.messages import Ended, EnvironmentRef, JobRef, PlaceOrder
+
+
+@workflow.defn(name=names.PROVISION)
+class Provision:
+    """Queue `control`, id: the job's (`site.create`, `environment.create`)."""
+
+    @workflow.run
+    async def run(self, ref: JobRef) -> Ended:
+        order = await workflow.execute_local_activity(
+            act.claim_provision, ref, summary="claim the row", **policies.RECORD
+        )
+        try:
+            return await self._provision(order)
+        except (FailureError, asyncio.CancelledError) as error:
+            failure = describe_failure(ref.job_id, "provision", error, on_timeout="roll.timeout")
+            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            if failure.canceled:
+                raise
+            raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
+
+    async def _provision(self, order: PlaceOrder) -> Ended:
+        if order.hosted:
+            await workflow.execute_activity(
+                act.make_repository, order, summary="make the hosted repository", **policies.CALL
+            )
+        for host in order.hosts:
+            await workflow.execute_activity(
+                act.route,
+                EnvironmentRef(order.env_id),
+                task_queue=names.host_queue(host),
+                summary=f"make routes on {host}",
+                **policies.CALL,
+            )
+        return await workflow.execute_activity(act.activate, order, summary="activate", **policies.RECORD)

@@ -1,0 +1,24 @@
+"""Reconcile: claimed rows whose runs are closed or unknown are ended by what is live. Runs only if there are any."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import references as act
+    from temporal import names, policies
+    from temporal.messages import Suspects
+    from workflows.environment import settle
+
+
+@workflow.defn(name=names.RECONCILE)
+class Reconcile:
+    """Queue `control`, id `reconcile`: one at a time."""
+
+    @workflow.run
+    async def run(self, suspects: Suspects) -> int:
+        for order in suspects.rollouts:
+            await settle(order)
+        if suspects.jobs:
+            await workflow.execute_activity(act.lose_jobs, suspects, summary="end as job.lost", **policies.RECORD)
+        return len(suspects.rollouts) + len(suspects.jobs)

@@ -1,0 +1,43 @@
+"""Retire: an environment, or a site with all of its environments, leaves its hosts; the records stay."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import references as act
+    from temporal import names, policies
+    from temporal.failures import describe_failure
+    from temporal.messages import Ended, EnvironmentRef, JobRef, RetireOrder
+
+
+@workflow.defn(name=names.RETIRE)
+class Retire:
+    """Queue `control`, id: the job's (`environment.delete`, `site.delete`)."""
+
+    @workflow.run
+    async def run(self, ref: JobRef) -> Ended:
+        order = await workflow.execute_local_activity(act.claim_retire, ref, summary="claim", **policies.RECORD)
+        try:
+            return await self._retire(order)
+        except (FailureError, asyncio.CancelledError) as error:
+            failure = describe_failure(ref.job_id, "retire", error, on_timeout="roll.timeout")
+            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            if failure.canceled:
+                raise
+            raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
+
+    async def _retire(self, order: RetireOrder) -> Ended:
+        for environment in order.environments:
+            for host in environment.hosts:
+                await workflow.execute_activity(
+                    act.retire,
+                    EnvironmentRef(environment.env_id),
+                    task_queue=names.host_queue(host),
+                    summary=f"leave {host}",
+                    **policies.CALL,
+                )
+        return await workflow.execute_activity(act.retired, order, summary="end the rows", **policies.RECORD)
