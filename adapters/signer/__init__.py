@@ -1,0 +1,1 @@
+"""Signing and verifying: `attest` makes a Sigstore bundle of a statement, `check` decides whether to believe one."""

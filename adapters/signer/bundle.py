@@ -1,0 +1,239 @@
+"""Sigstore bundles v0.3 with a DSSE envelope and a key that is known beforehand.
+
+`check` fails closed, in the order that keeps what is not yet trusted unread: shape, key, ledger, time, signature;
+only then is the payload parsed. Its messages say what is wrong and repeat nothing of what they were given.
+Sources: sigstore protobuf-specs (Bundle v0.3), DSSE v1 (PAE), and what cosign accepts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import ValidationError
+from securesystemslib.dsse import Envelope
+from sigstore_models import intoto
+from sigstore_models.bundle.v1 import Bundle, VerificationMaterial
+from sigstore_models.common.v1 import PublicKeyIdentifier
+
+from adapters.signer.keys import Keyring, SigningKey, public_pem
+from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
+from headway.errors import HeadwayError
+
+MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+MAX_BUNDLE: Final = 1 << 20
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a ledger entry binds together: the statement, its signature, and the key as PEM."""
+
+    payload: bytes
+    signature: bytes
+    public_pem: bytes
+
+
+class LedgerWriter(Protocol):
+    def append(self, entry: Entry) -> Json:
+        """Add one entry; answers it as a `tlogEntries` item."""
+
+
+class LedgerReader(Protocol):
+    def check(self, items: Sequence[Json], entry: Entry) -> datetime:
+        """The trusted time of the entry. Raises artifact.signature_invalid where any proof fails."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a statement must say: by which builders, of which kinds of build, for which site."""
+
+    site_id: str
+    builder_ids: frozenset[str] = frozenset({BUILDER_ID})
+    build_types: frozenset[str] = frozenset({BUILD_TYPE})
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What may be believed now. `at` is the ledger's time, or the time of the check where there is no ledger."""
+
+    key_hint: str
+    digest: str
+    statement: Json
+    at: datetime
+
+    @property
+    def build_id(self) -> str:
+        return str(self.statement["predicate"]["runDetails"].get("metadata", {}).get("invocationId", ""))
+
+
+def attest(statement: bytes, key: SigningKey, *, ledger: LedgerWriter | None = None) -> bytes:
+    """Sign a statement; answers the bundle as JSON. Raises sign.failed where the signer does not answer."""
+    try:
+        signature = bytes.fromhex(key.signer.sign(Envelope(statement, PAYLOAD_TYPE, {}).pae()).signature)
+    except Exception as error:
+        raise HeadwayError("sign.failed", f"The signer failed: {type(error).__name__}.") from error
+    bundle = Bundle(
+        media_type=MEDIA_TYPE,
+        verification_material=VerificationMaterial(public_key=PublicKeyIdentifier(hint=key.hint), tlog_entries=[]),
+        dsse_envelope=intoto.Envelope(
+            payload=base64.b64encode(statement),
+            payload_type=PAYLOAD_TYPE,
+            signatures=[intoto.Signature(sig=base64.b64encode(signature))],
+        ),
+    )
+    document = bundle.to_dict()
+    if ledger is not None:
+        document["verificationMaterial"]["tlogEntries"] = [ledger.append(Entry(statement, signature, key.pem))]
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def check(
+    bundle: bytes,
+    digest_hex: str,
+    keyring: Keyring,
+    policy: Policy,
+    *,
+    ledger: LedgerReader | None = None,
+    now: datetime | None = None,
+) -> Verified:
+    """Whether `bundle` says that this platform built the artifact of that digest for the policy's site.
+
+    Raises artifact.signature_invalid with the first thing that is wrong.
+    """
+    document = _open(bundle)
+    hint, envelope, items = _shape(document)
+    key = keyring.get(hint)
+    if key is None:
+        raise _refuse("it is signed by a key that is not trusted here")
+    if key.revoked:
+        raise _refuse("its key has been revoked")
+    entry = Entry(envelope.payload, envelope.signatures[0].sig, public_pem(key.public))
+    if ledger is not None:
+        at = ledger.check(items, entry)
+    elif items:
+        raise _refuse("it carries ledger entries, and no ledger is trusted here")
+    else:
+        at = now or datetime.now(UTC)
+    if key.not_before is not None and at < key.not_before:
+        raise _refuse("its key was not valid yet")
+    if key.not_after is not None and at > key.not_after:
+        raise _refuse("its key was no longer valid")
+    try:
+        key.public.verify(entry.signature, Envelope(entry.payload, PAYLOAD_TYPE, {}).pae(), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise _refuse("the signature does not fit its contents") from None
+    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at)
+
+
+def _refuse(why: str) -> HeadwayError:
+    return HeadwayError("artifact.signature_invalid", f"The artifact's signature bundle was refused: {why}.")
+
+
+def _open(bundle: bytes) -> Json:
+    if not bundle:
+        raise _refuse("it is missing")
+    if len(bundle) > MAX_BUNDLE:
+        raise _refuse(f"it is larger than {MAX_BUNDLE} bytes")
+    return _strict_json(bundle, "it")
+
+
+def _strict_json(raw: bytes, what: str) -> Json:
+    """One JSON object without duplicate keys or NaN: two readers can never see two different things in it."""
+
+    def pairs(items: list[tuple[str, Any]]) -> Json:
+        if len({name for name, _ in items}) != len(items):
+            raise _refuse(f"{what} names a member twice")
+        return dict(items)
+
+    def no_constant(_name: str) -> None:
+        raise ValueError
+
+    try:
+        document = json.loads(raw.decode(), object_pairs_hook=pairs, parse_constant=no_constant)
+    except (ValueError, RecursionError):
+        raise _refuse(f"{what} is not JSON") from None
+    if not isinstance(document, dict):
+        raise _refuse(f"{what} is not a JSON object")
+    return document
+
+
+def _shape(document: Json) -> tuple[str, intoto.Envelope, list[Json]]:
+    if document.get("mediaType") != MEDIA_TYPE:
+        raise _refuse("its media type is not that of a Sigstore bundle v0.3")
+    material = document.get("verificationMaterial")
+    if not isinstance(material, dict):
+        raise _refuse("it has no verification material")
+    if "certificate" in material or "x509CertificateChain" in material:
+        raise _refuse("it carries a certificate where a public key is expected")
+    public_key = material.get("publicKey")
+    hint = public_key.get("hint") if isinstance(public_key, dict) else None
+    if not isinstance(hint, str) or not hint:
+        raise _refuse("it names no public key")
+    if not isinstance(document.get("dsseEnvelope"), dict):
+        raise _refuse("it holds no DSSE envelope")
+    if document["dsseEnvelope"].get("payloadType") != PAYLOAD_TYPE:
+        raise _refuse("its payload is not an in-toto statement")
+    signatures = document["dsseEnvelope"].get("signatures")
+    if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
+        raise _refuse("it does not hold exactly one signature")
+    if "keyid" in signatures[0]:
+        raise _refuse("its signature names a key id")
+    for text in (document["dsseEnvelope"].get("payload"), signatures[0].get("sig")):
+        _canonical_base64(text)
+    # The library's model refuses whatever else does not belong; cosign leaves an empty entry list out.
+    whole = {**document, "verificationMaterial": {"tlogEntries": [], **material}}
+    try:
+        parsed = Bundle.from_json(json.dumps(whole))
+    except (ValidationError, ValueError, RecursionError):
+        raise _refuse("it is not a well-formed Sigstore bundle") from None
+    if parsed.dsse_envelope is None or parsed.to_dict() != whole:
+        raise _refuse("it has more than one reading")
+    return hint, parsed.dsse_envelope, whole["verificationMaterial"]["tlogEntries"]
+
+
+def _canonical_base64(text: object) -> None:
+    try:
+        if isinstance(text, str) and text and base64.b64encode(base64.b64decode(text, validate=True)).decode() == text:
+            return
+    except (binascii.Error, ValueError):
+        pass
+    raise _refuse("its payload or signature is not base64")
+
+
+def _statement(payload: bytes, digest_hex: str, policy: Policy) -> Json:
+    statement = _strict_json(payload, "its statement")
+    if statement.get("_type") != STATEMENT_TYPE:
+        raise _refuse("its statement is not an in-toto Statement v1")
+    if statement.get("predicateType") != PREDICATE_TYPE:
+        raise _refuse("its statement is not SLSA provenance v1")
+    subjects = statement.get("subject")
+    if not isinstance(subjects, list) or len(subjects) != 1 or _at(subjects[0], "digest", "sha256") != digest_hex:
+        raise _refuse("it was made for another artifact")
+    predicate = statement.get("predicate")
+    if not _member(_at(predicate, "runDetails", "builder", "id"), policy.builder_ids):
+        raise _refuse("it names a builder that is not trusted here")
+    if not _member(_at(predicate, "buildDefinition", "buildType"), policy.build_types):
+        raise _refuse("it names a kind of build that is not trusted here")
+    if _at(predicate, "buildDefinition", "externalParameters", "site") != policy.site_id:
+        raise _refuse("it was made for another site")
+    return statement
+
+
+def _at(value: Any, *path: str) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _member(value: Any, allowed: frozenset[str]) -> bool:
+    return isinstance(value, str) and value in allowed
