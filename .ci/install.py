@@ -4,6 +4,7 @@ A quick no-op while the lock, the interpreter and the checkout's place are what 
 old Python must be able to read this file far enough to say that it is too old.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -117,6 +118,14 @@ def main():
     if installed(wanted):
         return
     check_venv(python)
+    # Two at once in one checkout: the second waits, and finds the work done.
+    with open(os.path.join(ROOT, ".install.lock"), "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not installed(wanted):
+            install(python, wanted)
+
+
+def install(python, wanted):
     started = time.time()
     make_venv(python)
     link_checkout()
