@@ -1,0 +1,24 @@
+"""Where the rooms are: beside `headway/` in a checkout, under `headway/_app/` in an installed wheel.
+
+The wheel exposes one name, `headway`; inside Headway's own processes the rooms are imported by their bare names
+(docs/decisions/0001). `enter` goes first in every process of ours, before any room is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def app_root() -> Path:
+    """The folder that holds the rooms."""
+    package = Path(__file__).resolve().parent
+    carried = package / "_app"
+    return carried if carried.is_dir() else package.parent
+
+
+def enter() -> Path:
+    """Put the rooms first on `sys.path`, so that no other distribution's `api` or `workflows` is found before them."""
+    root = app_root()
+    sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
+    return root
