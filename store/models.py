@@ -1,6 +1,6 @@
 """The tables. Core words only (DESIGN section 1); the dialects translate.
 
-Times are UTC and naive in the database (`utcnow`), ids are a prefix and a ULID. Columns ending in `_seq` are
+Times are UTC and aware (`utcnow`), ids are a prefix and a ULID. Columns ending in `_seq` are
 numbers that only ever grow within their environment.
 """
 
@@ -16,8 +16,8 @@ Json = dict[str, Any]
 
 
 def utcnow() -> datetime:
-    """Now, in UTC, without a zone: what the tables hold."""
-    return datetime.now(UTC).replace(tzinfo=None)
+    """Now, in UTC: every time in the tables is aware, and comes back in UTC."""
+    return datetime.now(UTC)
 
 
 def json_column(*, nullable: bool = True) -> Any:

@@ -149,6 +149,9 @@ def commit_rollout(session: Session, rollout_id: str) -> Rollout:
     job = job_by_id(session, rollout.job_id)
     if rollout.status != "running":
         raise HeadwayError("job.lost", f"Deployment {rollout_id} has ended already ({rollout.status}).")
+    environment = session.get(Environment, rollout.env_id)
+    if environment is None or environment.status in ("deleting", "gone"):
+        raise HeadwayError("job.canceled", "The environment is being deleted.")
     if job.committed_at is None:
         if job.cancel_requested_at is not None:
             raise HeadwayError("job.canceled", "Canceled before the switch: what was live still is.")

@@ -1,0 +1,41 @@
+"""Labels of a row for the Temporal UI, and orders made from claimed rows."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from store.models import Build, Environment, Job, Rollout, Site
+from temporal.messages import BuildOrder, Labels, RollOrder
+
+
+def labels_of(session: Session, env_id: str, job: Job | None = None, *, commit: str = "", digest: str = "") -> Labels:
+    environment = session.get(Environment, env_id)
+    site = session.get(Site, environment.site_id) if environment else None
+    return Labels(
+        site=site.slug if site else "",
+        environment=environment.slug if environment else "",
+        job_type=job.type if job else "",
+        commit=commit,
+        digest=digest,
+    )
+
+
+def build_order(session: Session, build: Build, job: Job) -> BuildOrder:
+    labels = labels_of(session, build.env_id, job)
+    return BuildOrder(job.id, build.id, build.site_id, build.env_id, build.ref, labels)
+
+
+def roll_order(session: Session, rollout: Rollout) -> RollOrder:
+    """The order of a claimed rollout (its two sequence numbers are given)."""
+    job, environment = session.get(Job, rollout.job_id), session.get(Environment, rollout.env_id)
+    return RollOrder(
+        job_id=rollout.job_id,
+        rollout_id=rollout.id,
+        kind=rollout.kind,
+        env_id=rollout.env_id,
+        hosts=tuple(environment.hosts) if environment else ("local",),
+        apply_seq=rollout.apply_seq or 0,
+        undo_seq=rollout.undo_seq or 0,
+        composite=bool(job and job.type == "deployment.push"),
+        labels=labels_of(session, rollout.env_id, job),
+    )

@@ -1,0 +1,110 @@
+"""Find claimed rows whose runs are gone, and doorbells that were lost. Cheap: a query, then one look per open row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from sqlmodel import col, select
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+
+from activities.labels import labels_of, roll_order
+from activities.rollouts import run_is_open
+from headway.errors import HeadwayError
+from store.models import Build, Job, Rollout, utcnow
+from store.outcomes import end_build, end_job, end_rollout
+from store.queue import job_by_id, unrung_environments
+from store.session import Store
+from temporal import names
+from temporal.failures import mapped
+from temporal.messages import Ended, Labels, RollOrder, Suspects
+from temporal.starts import TemporalStarts
+
+log = logging.getLogger("headway.reconcile")
+GRACE = timedelta(seconds=3)
+LOST = {"code": "job.lost", "message": "The run was ended from outside before it was done. Start a new job."}
+
+
+class Reconciler:
+    """Activities of the role `control`, and the watch that its worker keeps beside them."""
+
+    def __init__(self, store: Store, client: Client) -> None:
+        self.store = store
+        self.client = client
+        self.starts = TemporalStarts(client)
+
+    async def watch(self, *, every: float = 2.0) -> None:
+        """For ever: ring lost doorbells, and start the reconcile workflow when something is suspect."""
+        while True:
+            try:
+                await self._look()
+            except Exception as error:
+                log.warning("reconcile will look again: %s", type(error).__name__)
+            await asyncio.sleep(every)
+
+    async def _look(self) -> None:
+        for env_id, labels in await asyncio.to_thread(self._unrung):
+            await self.starts.ring(env_id, labels)
+        suspects = await self.suspects()
+        if suspects.jobs or suspects.rollouts:
+            await self.client.start_workflow(
+                names.RECONCILE,
+                suspects,
+                id=names.RECONCILE_WORKFLOW,
+                task_queue=names.CONTROL,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"{len(suspects.jobs)} jobs, {len(suspects.rollouts)} rollouts lost their runs",
+            )
+
+    def _unrung(self) -> list[tuple[str, Labels]]:
+        with self.store.read() as session:
+            return [(env_id, labels_of(session, env_id)) for env_id in unrung_environments(session)]
+
+    async def suspects(self) -> Suspects:
+        """Rows that were claimed a while ago, are not ended, and whose run is closed or unknown."""
+        jobs, rollouts = await asyncio.to_thread(self._claimed)
+        lost_rollouts = [order for order in rollouts if not await run_is_open(self.client, _run_of(order))]
+        covered = {order.job_id for order in rollouts}
+        lost_jobs = [job_id for job_id in jobs if job_id not in covered and not await run_is_open(self.client, job_id)]
+        still_jobs, still_rollouts = await asyncio.to_thread(self._claimed)
+        open_rollouts = {order.rollout_id for order in still_rollouts}
+        return Suspects(
+            jobs=tuple(job_id for job_id in lost_jobs if job_id in still_jobs),
+            rollouts=tuple(order for order in lost_rollouts if order.rollout_id in open_rollouts),
+        )
+
+    def _claimed(self) -> tuple[list[str], list[RollOrder]]:
+        before = utcnow() - GRACE
+        with self.store.read() as session:
+            jobs = session.exec(
+                select(Job.id).where(
+                    col(Job.finished_at).is_(None), Job.status == "running", col(Job.started_at) < before
+                )
+            ).all()
+            running = session.exec(
+                select(Rollout).where(Rollout.status == "running", col(Rollout.started_at) < before)
+            ).all()
+            return list(jobs), [roll_order(session, rollout) for rollout in running]
+
+    @activity.defn(name="reconcile.lost")
+    @mapped
+    def lose_jobs(self, suspects: Suspects) -> Ended:
+        with self.store.write() as session:
+            for job_id in suspects.jobs:
+                job = job_by_id(session, job_id)
+                for build in session.exec(select(Build).where(Build.job_id == job_id)).all():
+                    end_build(session, build, "failed", LOST)
+                for rollout in session.exec(select(Rollout).where(Rollout.job_id == job_id)).all():
+                    if rollout.status in ("waiting", "queued"):
+                        end_rollout(session, rollout, "failed", LOST)
+                    elif rollout.status == "running":
+                        raise HeadwayError("deployment.in_progress", f"{rollout.id} is settled by its hosts.")
+                end_job(session, job, "failed", error=LOST)
+        return Ended(",".join(suspects.jobs[:5]), "failed")
+
+
+def _run_of(order: RollOrder) -> str:
+    return names.roll_workflow(order.rollout_id) if order.composite else order.job_id

@@ -1,0 +1,197 @@
+"""The signing worker's one effect: a finished build becomes a signed artifact with a row.
+
+The signer signs no bytes that it is handed. It reads the build's row and the manifest that the row names, writes the
+statement itself, and keeps bundle and row by natural keys, so that running it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, select
+from temporalio import activity
+from ulid import ULID
+
+from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
+from adapters.signer.bundle import MAX_BUNDLE, LedgerReader, LedgerWriter, Policy, attest, check
+from adapters.signer.keys import Keyring, SigningKey
+from adapters.signer.statement import BUILDER_ID, BuildFacts, statement
+from headway.errors import HeadwayError
+from store.models import Artifact, Build, Site, utcnow
+from store.session import Store
+from temporal.messages import BuildOrder, Signed
+
+log = logging.getLogger("headway.signing")
+
+
+class Objects(Protocol):
+    """What the signer asks of the object store. Keys are relative to the bucket."""
+
+    def get(self, key: str, *, max_bytes: int) -> bytes: ...
+
+    def put_new(self, key: str, body: bytes, sha256: str) -> bool:
+        """False where the object was there already."""
+
+    def put(self, key: str, body: bytes, sha256: str) -> None: ...
+
+
+class Ledger(LedgerWriter, LedgerReader, Protocol): ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The bundle that stands in the object store, and whether this call put it there."""
+
+    key_hint: str
+    fresh: bool
+
+
+class Signer:
+    """Activity `build.sign`. `keyring` is what existing bundles are judged by; the own key alone if None."""
+
+    def __init__(
+        self,
+        store: Store,
+        objects: Objects,
+        key: SigningKey,
+        *,
+        keyring: Keyring | None = None,
+        builder_id: str = BUILDER_ID,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._key = key
+        self._keyring = keyring if keyring is not None else Keyring.of(key)
+        self._builder_id = builder_id
+        self._ledger = ledger
+
+    @activity.defn(name="build.sign")
+    def sign(self, order: BuildOrder) -> Signed:
+        """Raises sign.failed (retryable), artifact.signature_invalid, attempt.stale, build.not_found."""
+        build, site, known = self._read(order)
+        digest = build.manifest_sha256
+        if digest is None or build.commit_sha is None or build.source_sha256 is None:
+            raise HeadwayError("sign.failed", f"Build {build.id} has no manifest yet.")
+        if build.artifact_id is not None:
+            return Signed(build.id, build.artifact_id, digest)
+        if build.finished_at is not None:
+            raise HeadwayError("attempt.stale", f"Build {build.id} has ended: {build.status}.")
+        manifest = self._manifest(build.site_id, digest)
+        kept = self._keep_bundle(self._facts(build, site, digest), known)
+        artifact_id = self._store.in_write(lambda session: _record(session, order.build_id, manifest, kept))
+        return Signed(build.id, artifact_id, digest)
+
+    def _read(self, order: BuildOrder) -> tuple[Build, Site, bool]:
+        with self._store.read() as session:
+            build = session.get(Build, order.build_id)
+            site = session.get(Site, build.site_id) if build is not None else None
+            if build is None or site is None or build.site_id != order.site_id:
+                raise HeadwayError("build.not_found", f"There is no build {order.build_id}.")
+            return build, site, _find(session, build.site_id, build.manifest_sha256 or "") is not None
+
+    def _manifest(self, site_id: str, digest: str) -> Manifest:
+        raw = self._objects.get(f"sites/{site_id}/artifacts/{digest}/manifest.json", max_bytes=MAX_BYTES)
+        try:
+            return parse_manifest(raw, digest=digest)
+        except HeadwayError as error:
+            raise HeadwayError("artifact.signature_invalid", f"Not signed: {error.message}") from error
+
+    def _facts(self, build: Build, site: Site, digest: str) -> BuildFacts:
+        return BuildFacts(
+            site_id=build.site_id,
+            env_id=build.env_id,
+            build_id=build.id,
+            digest=digest,
+            repository=site.repository or f"hosted:{site.id}",
+            ref=build.ref,
+            commit_sha=build.commit_sha or "",
+            source_sha256=build.source_sha256 or "",
+            plan=build.plan or {},
+            parameters={"clean": build.clean, "profile": build.profile or site.profile},
+            started_at=build.started_at,
+            finished_at=build.finished_at,
+            builder_id=self._builder_id,
+        )
+
+    def _keep_bundle(self, facts: BuildFacts, known: bool) -> Kept:
+        """One bundle per artifact: the first that verifies stays, whichever build made it."""
+        name = f"sites/{facts.site_id}/artifacts/{facts.digest}/bundle.json"
+        bundle = attest(statement(facts), self._key, ledger=self._ledger)
+        sha256 = hashlib.sha256(bundle).hexdigest()
+        if self._objects.put_new(name, bundle, sha256):
+            return Kept(self._key.hint, fresh=True)
+        policy = Policy(facts.site_id, builder_ids=frozenset({self._builder_id}))
+        standing = self._objects.get(name, max_bytes=MAX_BUNDLE)
+        try:
+            found = check(standing, facts.digest, self._keyring, policy, ledger=self._ledger)
+        except HeadwayError as error:
+            if known:
+                raise
+            log.warning("replacing a bundle that no artifact owns: %s (%s)", name, error.message)
+            self._objects.put(name, bundle, sha256)
+            return Kept(self._key.hint, fresh=True)
+        return Kept(found.key_hint, fresh=False)
+
+
+def artifact_id(site_id: str, digest: str, made_at: datetime) -> str:
+    """`art_` and a ULID: its time is that of the first build, the rest follows from site and digest.
+
+    A retry mints the same one; two artifacts of one millisecond do not collide.
+    """
+    milliseconds = int(made_at.replace(tzinfo=UTC).timestamp() * 1000)
+    seed = hashlib.sha256(f"{site_id}\n{digest}".encode()).digest()
+    return f"art_{ULID.from_bytes(milliseconds.to_bytes(6, 'big') + seed[:10])}"
+
+
+def _find(session: Session, site_id: str, digest: str) -> Artifact | None:
+    wanted = select(Artifact).where(Artifact.site_id == site_id, Artifact.digest == digest)
+    return session.exec(wanted).one_or_none()
+
+
+def _record(session: Session, build_id: str, manifest: Manifest, kept: Kept) -> str:
+    """The artifact's row, made or found, and the build's pointer to it, in the caller's transaction."""
+    build = session.get(Build, build_id, with_for_update=True)
+    if build is None or build.manifest_sha256 != manifest.digest or build.finished_at is not None:
+        raise HeadwayError("attempt.stale", f"Build {build_id} has changed since its manifest was read.")
+    artifact = _find(session, build.site_id, manifest.digest)
+    if artifact is None:
+        artifact = _insert(session, build, manifest, kept)
+    artifact.collected_at = None
+    if kept.fresh:
+        artifact.key_hint, artifact.signed_at = kept.key_hint, utcnow()
+    session.add(artifact)
+    build.artifact_id = artifact.id
+    session.add(build)
+    return artifact.id
+
+
+def _insert(session: Session, build: Build, manifest: Manifest, kept: Kept) -> Artifact:
+    artifact = Artifact(
+        id=artifact_id(build.site_id, manifest.digest, build.created_at),
+        site_id=build.site_id,
+        digest=manifest.digest,
+        kind=manifest.kind,
+        profile=build.profile or manifest.kind,
+        size_bytes=manifest.size_bytes,
+        files=len(manifest.entries),
+        build_id=build.id,
+        commit_sha=build.commit_sha or "",
+        ref=build.ref,
+        key_hint=kept.key_hint,
+        signed_at=utcnow(),
+    )
+    try:
+        with session.begin_nested():
+            session.add(artifact)
+    except IntegrityError:
+        standing = _find(session, build.site_id, manifest.digest)
+        if standing is None:
+            raise
+        return standing
+    return artifact

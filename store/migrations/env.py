@@ -1,0 +1,22 @@
+"""Alembic's entry: one transaction on the engine that the rest of the store uses."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import text
+from sqlmodel import SQLModel
+
+import store.models  # noqa: F401
+from store.session import open_engine
+
+LOCK = 4857201  # any fixed number: concurrent upgrades on PostgreSQL wait for each other
+
+engine = open_engine(context.config.attributes["url"])
+with engine.execution_options(headway_write=True).connect() as connection, connection.begin():
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+    context.configure(
+        connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True, transactional_ddl=True
+    )
+    context.run_migrations()
+engine.dispose()

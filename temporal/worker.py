@@ -1,0 +1,150 @@
+"""Worker: one process per role, composed here and nowhere else. Each role imports only what it needs.
+
+`control` has the database; `signing` has the database, the object store and the keys; `builder` and `host` have the
+broker alone. A worker that starts before Temporal waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from headway.settings import Settings
+from temporal import names
+from temporal.client import connect
+
+log = logging.getLogger("headway.worker")
+DRAIN = timedelta(seconds=5)
+# Passed through the workflow sandbox: definitions only, no state of ours lives in them.
+PASSED = ("temporal", "activities", "headway")
+
+
+@dataclass
+class Role:
+    """What one role's worker offers; `beside` runs as long as the worker."""
+
+    queue: str
+    activities: Sequence[Callable[..., Any]]
+    workflows: Sequence[type] = ()
+    threads: int = 8
+    beside: Sequence[Callable[[], Any]] = field(default_factory=tuple)
+
+
+def workflow_runner() -> WorkflowRunner:
+    """The sandbox stays on; only message, name, policy and reference modules pass through."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED))
+
+
+def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
+    """The production worker; tests use the same with a task queue of their own."""
+    options: dict[str, Any] = {
+        "task_queue": role.queue,
+        "activities": role.activities,
+        "workflows": role.workflows,
+        "activity_executor": ThreadPoolExecutor(role.threads, thread_name_prefix=role.queue.replace("/", "-")),
+        "max_concurrent_activities": role.threads,
+        # A killed worker's sticky queue would hold its workflows for 10 s otherwise.
+        "sticky_queue_schedule_to_start_timeout": timedelta(seconds=1),
+        # The default throttle makes a cancel wait for most of the heartbeat timeout.
+        "max_heartbeat_throttle_interval": timedelta(milliseconds=300),
+        "default_heartbeat_throttle_interval": timedelta(milliseconds=300),
+        "graceful_shutdown_timeout": DRAIN,
+    }
+    if role.workflows:
+        options["workflow_runner"] = workflow_runner()
+    return Worker(client, **{**options, **overrides})
+
+
+def control(settings: Settings, client: Client) -> Role:
+    from activities.builds import BuildRecords
+    from activities.environments import EnvironmentRecords
+    from activities.reconcile import Reconciler
+    from activities.rollouts import RolloutRecords
+    from store.session import Store
+    from workflows import ALL
+
+    store = Store.open(settings.database)
+    builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url)
+    environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
+    return Role(
+        queue=names.CONTROL,
+        workflows=ALL,
+        activities=[*offered(builds), *offered(rollouts), *offered(environments), *offered(reconciler)],
+        beside=[reconciler.watch],
+    )
+
+
+def builder(settings: Settings, _client: Client) -> Role:
+    from activities.produce import producer
+
+    return Role(queue=names.BUILDERS, activities=offered(producer(settings)), threads=settings.build_slots)
+
+
+def signing(settings: Settings, _client: Client) -> Role:
+    from activities.sign import signer
+
+    return Role(queue=names.SIGNING, activities=offered(signer(settings)), threads=4)
+
+
+def host(settings: Settings, _client: Client) -> Role:
+    from activities.host import host_activities
+
+    return Role(queue=names.host_queue(settings.host_id), activities=offered(host_activities(settings)), threads=8)
+
+
+ROLES: dict[str, Callable[[Settings, Client], Role]] = {
+    "control": control,
+    "builder": builder,
+    "signing": signing,
+    "host": host,
+}
+
+
+def offered(instance: object) -> list[Callable[..., Any]]:
+    """The activities that an object offers: its methods with an activity definition."""
+    methods = (getattr(instance, name) for name in dir(type(instance)) if not name.startswith("__"))
+    return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+
+async def serve(name: str, settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then finish what is in hand within the drain time."""
+    client = await _patiently(settings)
+    role = ROLES[name](settings, client)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with make_worker(client, role):
+        log.info("%s polls %s", name, role.queue)
+        beside = [asyncio.create_task(work()) for work in role.beside]
+        await stop.wait()
+        for task in beside:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def _patiently(settings: Settings) -> Client:
+    while True:
+        try:
+            return await connect(settings.temporal_address, settings.temporal_namespace)
+        except (RPCError, RuntimeError) as error:
+            log.warning("Temporal at %s does not answer yet: %s", settings.temporal_address, type(error).__name__)
+            await asyncio.sleep(0.5)
+
+
+def run(role: str, settings: Settings) -> None:
+    """The entry point of `headway worker --role …`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    asyncio.run(serve(role, settings))
