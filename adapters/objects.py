@@ -1,0 +1,189 @@
+"""The object store: S3 through boto3, path style, written once and never overwritten.
+
+Every upload carries its SHA-256, which the store checks, and `If-None-Match: *`, so that two writers of one key end
+with one object. Missing objects and lost connections are typed errors; nothing else of boto3 leaves this module.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from headway.errors import HeadwayError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_GONE: Final = {"404", "NoSuchKey", "NotFound"}
+_TAKEN: Final = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_OURS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "409"}
+
+
+class ObjectStore:
+    """One bucket. Thread-safe. Connection failures raise `upload.failed` on writes, `service.unavailable` on reads."""
+
+    def __init__(
+        self, endpoint: str, region: str, bucket: str, access_key: str, secret_key: str, *, connections: int = 16
+    ) -> None:
+        self.bucket = bucket
+        self._client: S3Client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=region,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"mode": "standard", "max_attempts": 3},
+                connect_timeout=3,
+                read_timeout=60,
+                max_pool_connections=connections,
+                # Ours is SHA-256, given explicitly; a second one by default would end up in presigned addresses.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                proxies={},
+            ),
+        )
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket if it is not there."""
+        try:
+            with self._writing("the bucket"):
+                self._client.create_bucket(Bucket=self.bucket)
+        except HeadwayError as error:
+            if error.details.get("reason") not in _OURS:
+                raise
+
+    def put_new(self, key: str, body: bytes, sha256: str) -> bool:
+        """Write an object that is not there yet; `sha256` is lower-case hex. False where it was there already."""
+        try:
+            with self._writing(key):
+                self._client.put_object(
+                    Bucket=self.bucket, Key=key, Body=body, ChecksumSHA256=_base64(sha256), IfNoneMatch="*"
+                )
+        except HeadwayError as error:
+            if error.details.get("reason") in _TAKEN:
+                return False
+            raise
+        return True
+
+    def get(self, key: str, max_bytes: int) -> bytes:
+        """The whole object. Raises artifact.collected where there is none, roll.verify_failed past `max_bytes`."""
+        with self._reading(key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            with answer["Body"] as body:
+                raw: bytes = body.read(max_bytes + 1) if answer["ContentLength"] <= max_bytes else bytes(max_bytes + 1)
+        if len(raw) > max_bytes:
+            raise HeadwayError("roll.verify_failed", f"The object {_name(key)} is larger than {max_bytes} bytes.")
+        return raw
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset`. Raises artifact.collected, or roll.verify_failed where it is shorter."""
+        if size == 0:
+            return b""
+        with self._reading(key):
+            span = f"bytes={offset}-{offset + size - 1}"
+            answer = self._client.get_object(Bucket=self.bucket, Key=key, Range=span)
+            with answer["Body"] as body:
+                raw: bytes = body.read(size + 1)
+        if len(raw) != size:
+            raise HeadwayError("roll.verify_failed", f"The object {_name(key)} is shorter than its layout says.")
+        return raw
+
+    def head(self, key: str) -> int | None:
+        """The object's size in bytes, or None where there is none."""
+        try:
+            with self._reading(key):
+                return self._client.head_object(Bucket=self.bucket, Key=key)["ContentLength"]
+        except HeadwayError as error:
+            if error.code == "artifact.collected":
+                return None
+            raise
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there do not matter."""
+        pending = list(keys)
+        for start in range(0, len(pending), 1000):
+            batch = pending[start : start + 1000]
+            with self._writing(batch[0]):
+                answer = self._client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            if answer.get("Errors"):
+                raise HeadwayError("upload.failed", f"The object store kept {len(answer['Errors'])} deleted objects.")
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Key and size of every object below the prefix, by key."""
+        pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix))
+        while True:
+            with self._reading(prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from ((one["Key"], one["Size"]) for one in page.get("Contents", []))
+
+    def presign_get(self, key: str, expires: int) -> str:
+        """An address that reads this one object for `expires` seconds."""
+        return self._client.generate_presigned_url(
+            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires
+        )
+
+    def presign_put(self, key: str, sha256: str, size: int, expires: int) -> tuple[str, dict[str, str]]:
+        """An address that writes this object once: with exactly these bytes, and only if it is not there.
+
+        The returned headers are part of the signature and have to be sent as they are.
+        """
+        params: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "IfNoneMatch": "*", "ContentLength": size}
+        params["ChecksumSHA256"] = _base64(sha256)
+        url = self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=expires)
+        headers = {"if-none-match": "*", "x-amz-checksum-sha256": _base64(sha256), "content-length": str(size)}
+        return url, headers
+
+    @contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            reason = _reason(error)
+            raise HeadwayError(
+                "upload.failed", f"The object store refused {_name(key)}: {reason}.", reason=reason
+            ) from error
+        except BotoCoreError as error:
+            raise HeadwayError("upload.failed", f"The object store does not answer: {type(error).__name__}.") from error
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            reason = _reason(error)
+            if reason in _GONE:
+                raise HeadwayError("artifact.collected", f"There is no object {_name(key)}.") from error
+            if reason in ("416", "InvalidRange"):
+                message = f"The object {_name(key)} is shorter than its layout says."
+                raise HeadwayError("roll.verify_failed", message) from error
+            raise HeadwayError(
+                "service.unavailable", f"The object store refused to read {_name(key)}: {reason}."
+            ) from error
+        except BotoCoreError as error:
+            message = f"The object store does not answer: {type(error).__name__}."
+            raise HeadwayError("service.unavailable", message) from error
+
+
+def _reason(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _name(key: str) -> str:
+    return key.rsplit("/", 1)[-1][:80]
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
