@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 Json = dict[str, Any]
@@ -227,7 +227,7 @@ class Build(SQLModel, table=True):
     plan: Json | None = json_column()
     cache: Json | None = json_column()
     manifest_sha256: str | None = None
-    uploaded_bytes: int | None = None
+    uploaded_bytes: int | None = Field(default=None, sa_type=BigInteger)
     artifact_id: str | None = Field(default=None, index=True)
     error: Json | None = json_column()
     actor: Json | None = json_column()
@@ -248,7 +248,7 @@ class Artifact(SQLModel, table=True):
     digest: str
     kind: str
     profile: str
-    size_bytes: int
+    size_bytes: int = Field(sa_type=BigInteger)
     files: int
     build_id: str
     commit_sha: str
@@ -265,7 +265,7 @@ class Pack(SQLModel, table=True):
 
     site_id: str = Field(primary_key=True)
     sha256: str = Field(primary_key=True)
-    size: int
+    size: int = Field(sa_type=BigInteger)
     created_at: datetime = Field(default_factory=utcnow)
 
 
@@ -275,8 +275,8 @@ class Content(SQLModel, table=True):
     site_id: str = Field(primary_key=True)
     sha256: str = Field(primary_key=True)
     pack_sha256: str
-    offset: int
-    size: int
+    offset: int = Field(sa_type=BigInteger)
+    size: int = Field(sa_type=BigInteger)
 
 
 class ArtifactPack(SQLModel, table=True):

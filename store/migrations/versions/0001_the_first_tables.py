@@ -34,8 +34,8 @@ def upgrade() -> None:
         sa.Column("site_id", sa.String(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("pack_sha256", sa.String(), nullable=False),
-        sa.Column("offset", sa.Integer(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "sha256"),
     )
     op.create_table(
@@ -63,7 +63,7 @@ def upgrade() -> None:
         "pack",
         sa.Column("site_id", sa.String(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "sha256"),
     )
@@ -257,7 +257,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("profile", sa.String(), nullable=False),
-        sa.Column("size_bytes", sa.Integer(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("files", sa.Integer(), nullable=False),
         sa.Column("build_id", sa.String(), nullable=False),
         sa.Column("commit_sha", sa.String(), nullable=False),
@@ -327,7 +327,7 @@ def upgrade() -> None:
         sa.Column("plan", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("cache", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("manifest_sha256", sa.String(), nullable=True),
-        sa.Column("uploaded_bytes", sa.Integer(), nullable=True),
+        sa.Column("uploaded_bytes", sa.BigInteger(), nullable=True),
         sa.Column("artifact_id", sa.String(), nullable=True),
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("actor", sa.JSON(none_as_null=True), nullable=True),
