@@ -1,0 +1,136 @@
+"""The roles beside control, in small: same names and types as the real ones, with switches for a test's faults."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from headway.ids import new_id
+from store.models import Artifact, Build, utcnow
+from store.session import Store
+from temporal.messages import (
+    BuildOrder,
+    BuildOutput,
+    EnvironmentRef,
+    Live,
+    Placed,
+    RollOrder,
+    Signed,
+    Switch,
+)
+
+
+@dataclass
+class Builder:
+    """`gates[ref]` holds a build until the test opens it; `broken[ref]` is the code it fails with."""
+
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)
+    canceled: list[str] = field(default_factory=list)
+
+    @activity.defn(name="build.produce")
+    async def produce(self, order: BuildOrder) -> BuildOutput:
+        self.started.append(order.ref)
+        try:
+            while order.ref in self.gates and not self.gates[order.ref].is_set():
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            self.canceled.append(order.ref)
+            raise
+        if code := self.broken.get(order.ref):
+            raise ApplicationError("the build broke", '{"exit_code": 3}', type=code, non_retryable=True)
+        return BuildOutput(order.build_id, order.build_id[-26:].lower() * 2, "c" * 40, 10)
+
+
+@dataclass
+class Signer:
+    store: Store
+
+    @activity.defn(name="build.sign")
+    def sign(self, order: BuildOrder) -> Signed:
+        digest = order.build_id[-26:].lower() * 2
+        with self.store.write() as session:
+            build = session.get_one(Build, order.build_id)
+            if build.artifact_id is None:
+                artifact = Artifact(
+                    id=new_id("art"),
+                    site_id=order.site_id,
+                    digest=digest,
+                    kind="static",
+                    files=1,
+                    profile="static",
+                    size_bytes=1,
+                    build_id=build.id,
+                    commit_sha="c" * 40,
+                    ref=order.ref,
+                    key_hint="k",
+                    signed_at=utcnow(),
+                )
+                session.add(artifact)
+                build.artifact_id, build.commit_sha = artifact.id, "c" * 40
+            return Signed(build.id, build.artifact_id, digest)
+
+
+@dataclass
+class Host:
+    """Memory in place of folders, with the same fence. `places` and `switches` hold a step until the test opens it."""
+
+    host_id: str = "local"
+    live: int = 0
+    fenced: int = 0
+    history: list[int] = field(default_factory=list)
+    placing: list[str] = field(default_factory=list)
+    place_gate: asyncio.Event | None = None
+    switch_gate: asyncio.Event | None = None
+    refuse: str | None = None
+    refuse_switch: str | None = None
+
+    @activity.defn(name="host.place")
+    async def place(self, order: RollOrder) -> Placed:
+        self.placing.append(order.rollout_id)
+        while self.place_gate is not None and not self.place_gate.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        if self.refuse:
+            raise ApplicationError("refused", type=self.refuse, non_retryable=True)
+        return Placed(self.host_id, order.apply_seq, "d")
+
+    @activity.defn(name="host.switch")
+    async def switch(self, order: Switch) -> Live:
+        while self.switch_gate is not None and not self.switch_gate.is_set():
+            await asyncio.sleep(0.05)
+        if self.refuse_switch:
+            raise ApplicationError("refused", type=self.refuse_switch, non_retryable=True)
+        if order.seq < self.fenced or (order.seq == self.fenced and self.live != order.seq):
+            raise ApplicationError("stale", type="roll.stale", non_retryable=True)
+        previous, self.live, self.fenced = self.live, order.seq, order.seq
+        if previous != order.seq:
+            self.history.append(order.seq)
+        return Live(self.host_id, order.env_id, self.live, previous)
+
+    @activity.defn(name="host.undo")
+    async def undo(self, order: Switch) -> Live:
+        if order.seq < self.fenced:
+            raise ApplicationError("stale", type="roll.stale", non_retryable=True)
+        self.fenced, self.live = order.seq, order.back_to or 0
+        self.history.append(self.live)
+        return Live(self.host_id, order.env_id, self.live)
+
+    @activity.defn(name="host.fence")
+    async def fence(self, order: Switch) -> Live:
+        self.fenced = max(self.fenced, order.seq)
+        return Live(self.host_id, order.env_id, self.live)
+
+    @activity.defn(name="host.route")
+    async def route(self, ref: EnvironmentRef) -> Live:
+        return Live(self.host_id, ref.env_id, self.live)
+
+    @activity.defn(name="host.retire")
+    async def retire(self, ref: EnvironmentRef) -> Live:
+        self.live = 0
+        return Live(self.host_id, ref.env_id, 0)

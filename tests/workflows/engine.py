@@ -1,0 +1,110 @@
+"""A whole engine for one test: a Temporal server, the database, the production control worker, doubles for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlmodel import SQLModel
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from activities.reconcile import Reconciler
+from headway.settings import Settings
+from store.models import Job
+from store.session import Store
+from temporal import names
+from temporal.attributes import ALL as ATTRIBUTES
+from temporal.messages import Labels
+from temporal.starts import TemporalStarts
+from temporal.worker import Role, control, make_worker
+from tests.workflows.doubles import Builder, Host, Signer
+from tests.workflows.rows import World
+
+PATIENCE = 30.0
+
+
+def binary(name: str) -> str:
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is not installed"
+    return found
+
+
+@dataclass
+class Engine:
+    client: Client
+    settings: Settings
+    store: Store
+    world: World
+    starts: TemporalStarts
+    builder: Builder = field(default_factory=Builder)
+    host: Host = field(default_factory=Host)
+    workers: list[Worker] = field(default_factory=list)
+
+    async def start(self, job: Job) -> None:
+        labels = Labels(site="acme", environment="production", job_type=job.type)
+        assert await self.starts.start(job.id, job.type, env_id=job.env_id, labels=labels)
+
+    async def run(self, job: Job) -> Job:
+        await self.start(job)
+        return await self.ended(job)
+
+    async def ended(self, job: Job) -> Job:
+        return await self.until(lambda: self.world.job(job.id), lambda row: row.finished_at is not None)
+
+    async def until(self, read, good):
+        """Poll rows until they say so; fails after a generous bound with what they said last."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            value = read()
+            if good(value):
+                return value
+            assert asyncio.get_running_loop().time() < deadline, f"gave up waiting; last seen: {value!r}"
+            await asyncio.sleep(0.03)
+
+
+@asynccontextmanager
+async def engine(tmp_path: Path, *, reconcile: bool = False) -> AsyncIterator[Engine]:
+    async with (
+        await WorkflowEnvironment.start_local(
+            dev_server_existing_path=binary("temporal"),
+            search_attributes=list(ATTRIBUTES),
+            dev_server_log_level="error",
+        ) as server,
+        _running(server.client, tmp_path, reconcile) as made,
+    ):
+        yield made
+
+
+@asynccontextmanager
+async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIterator[Engine]:
+    settings = Settings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/headway.db")
+    store = Store.open(settings.database)
+    SQLModel.metadata.create_all(store.engine)
+    made = Engine(client, settings, store, World.make(store), TemporalStarts(client))
+    signer = Signer(store)
+    roles = [
+        control(settings, client),
+        Role(names.BUILDERS, [made.builder.produce]),
+        Role(names.SIGNING, [signer.sign]),
+        Role(
+            names.host_queue("local"),
+            [made.host.place, made.host.switch, made.host.undo, made.host.fence, made.host.route, made.host.retire],
+        ),
+    ]
+    async with contextlib.AsyncExitStack() as stack:
+        for role in roles:
+            made.workers.append(await stack.enter_async_context(make_worker(client, role)))
+        if reconcile:
+            watch = asyncio.create_task(Reconciler(store, client).watch(every=0.2))
+            stack.callback(watch.cancel)
+        yield made
+    store.close()

@@ -1,0 +1,133 @@
+"""Rows as the API makes them at acceptance: the input of every workflow test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headway.ids import new_id
+from store.models import (
+    Artifact,
+    Build,
+    Environment,
+    Hostname,
+    Job,
+    Project,
+    Rollout,
+    Site,
+    Team,
+    utcnow,
+)
+from store.session import Store
+
+
+@dataclass
+class World:
+    """One team with one site; `accept_*` are the API's acceptance transactions in small."""
+
+    store: Store
+    team_id: str
+    site_id: str
+    env_id: str
+
+    @classmethod
+    def make(cls, store: Store) -> World:
+        team, project = new_id("team"), new_id("proj")
+        site, env = new_id("site"), new_id("env")
+        with store.write() as session:
+            session.add(Team(id=team, name="T", slug=team.lower().replace("_", "-")))
+            session.flush()
+            session.add(Project(id=project, team_id=team, name="P", slug="p"))
+            session.flush()
+            session.add(
+                Site(
+                    id=site,
+                    team_id=team,
+                    project_id=project,
+                    name="Acme",
+                    slug="acme",
+                    status="active",
+                    production_env_id=env,
+                )
+            )
+            session.flush()
+            session.add(
+                Environment(id=env, site_id=site, kind="production", slug="production", branch="main", status="active")
+            )
+            session.flush()
+            session.add(Hostname(name="acme.localhost", env_id=env, is_primary=True))
+        return cls(store, team, site, env)
+
+    def _job(self, kind: str, resource: str, resource_id: str) -> Job:
+        return Job(
+            id=new_id("job"),
+            team_id=self.team_id,
+            site_id=self.site_id,
+            env_id=self.env_id,
+            type=kind,
+            resource_type=resource,
+            resource_id=resource_id,
+        )
+
+    def artifact(self, digest: str) -> str:
+        row = Artifact(
+            id=new_id("art"),
+            site_id=self.site_id,
+            digest=digest,
+            kind="static",
+            profile="static",
+            size_bytes=1,
+            files=1,
+            build_id="build_X",
+            commit_sha="c" * 40,
+            ref="main",
+            key_hint="k",
+            signed_at=utcnow(),
+        )
+        with self.store.write() as session:
+            session.add(row)
+        return row.id
+
+    def accept_build(self, ref: str = "main") -> Job:
+        build_id = new_id("build")
+        job = self._job("build.run", "build", build_id)
+        with self.store.write() as session:
+            session.add(job)
+            session.add(Build(id=build_id, site_id=self.site_id, env_id=self.env_id, job_id=job.id, ref=ref))
+        return job
+
+    def accept_roll(self, artifact_id: str, kind: str = "deploy") -> Job:
+        rollout_id = new_id("dep")
+        types = {"deploy": "deployment.roll", "promote": "deployment.promote", "rollback": "deployment.rollback"}
+        job = self._job(types[kind], "deployment", rollout_id)
+        with self.store.write() as session:
+            session.add(job)
+            session.add(self._rollout(session, rollout_id, job.id, kind, artifact_id=artifact_id))
+        return job
+
+    def accept_push(self, ref: str = "main", branch: str = "main") -> Job:
+        build_id, rollout_id = new_id("build"), new_id("dep")
+        job = self._job("deployment.push", "deployment", rollout_id)
+        with self.store.write() as session:
+            session.add(job)
+            session.add(Build(id=build_id, site_id=self.site_id, env_id=self.env_id, job_id=job.id, ref=ref))
+            session.add(
+                self._rollout(session, rollout_id, job.id, "deploy", build_id=build_id, branch=branch, status="waiting")
+            )
+        return job
+
+    def _rollout(self, session, rollout_id: str, job_id: str, kind: str, **more) -> Rollout:
+        environment = session.get_one(Environment, self.env_id)
+        environment.accept_seq += 1
+        return Rollout(
+            id=rollout_id,
+            site_id=self.site_id,
+            env_id=self.env_id,
+            job_id=job_id,
+            kind=kind,
+            accept_seq=environment.accept_seq,
+            **more,
+        )
+
+    def job(self, job_id: str) -> Job:
+        with self.store.read() as session:
+            return session.get_one(Job, job_id)
