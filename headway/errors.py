@@ -132,6 +132,12 @@ CODES: dict[str, Code] = {
     "job.canceled": _conflict("The job was canceled on request."),
     "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job.", retryable=True),
     "attempt.stale": _conflict("A later attempt has taken over this work."),
+    # launcher
+    "stack.folder_invalid": _fault("Repair or move away what the message names in the data folder."),
+    "stack.binary_missing": _fault("Install Headway with its dependencies, or name the binary in the settings."),
+    "stack.port_busy": _fault("Stop what holds the port, or start with another --port (0 finds a free block)."),
+    "stack.running": _conflict("Stop the running stack with `headway down` first."),
+    "stack.start_failed": _fault("Read the log that the message names, then run `headway doctor`."),
     # platform
     "internal.error": _fault("Retry with the same Idempotency-Key; then look at the logs.", retryable=True),
     "service.unavailable": Code("api_error", 503, "Retry shortly with the same Idempotency-Key.", True),

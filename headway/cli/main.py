@@ -1,0 +1,63 @@
+"""The command group. A command's module is imported only when that command runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from headway import __version__
+from headway.errors import HeadwayError
+
+# name: (module:attribute, one line of help). The order is the order of `headway --help`.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "up": ("headway.cli.up:up", "Start the whole platform and watch over it."),
+    "down": ("headway.cli.down:down", "Stop what `up` started, in order."),
+    "doctor": ("headway.cli.doctor:doctor", "Check every component and say what to do."),
+    "api": ("headway.cli.roles:api", "Run the API and the broker."),
+    "worker": ("headway.cli.roles:worker", "Run one worker: control, builder, signing or host."),
+    "rules": ("headway.cli.roles:rules", "Run the server of sites with headers, redirects and the like."),
+    "migrate": ("headway.cli.roles:migrate", "Bring the database to this version's schema."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the lines of COMMANDS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="headway")
+def cli() -> None:
+    """Headway: from a git ref to a live URL, durably, on your own machines."""
+
+
+def run(arguments: Sequence[str], *, program: str = "headway") -> None:
+    """Run the group and exit. An expected failure that no command has rendered is one sentence and exit code 1."""
+    try:
+        result: Any = cli.main(list(arguments), prog_name=program, standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except HeadwayError as error:
+        click.echo(f"{program}: {error.message}", err=True)
+        sys.exit(1)
+    sys.exit(result if isinstance(result, int) else 0)
