@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -32,12 +33,12 @@ log = logging.getLogger("headway.signing")
 class Objects(Protocol):
     """What the signer asks of the object store. Keys are relative to the bucket."""
 
-    def get(self, key: str, *, max_bytes: int) -> bytes: ...
+    def get(self, key: str, max_bytes: int) -> bytes: ...
 
     def put_new(self, key: str, body: bytes, sha256: str) -> bool:
         """False where the object was there already."""
 
-    def put(self, key: str, body: bytes, sha256: str) -> None: ...
+    def delete(self, keys: Iterable[str]) -> None: ...
 
 
 class Ledger(LedgerWriter, LedgerReader, Protocol): ...
@@ -96,7 +97,7 @@ class Signer:
             return build, site, _find(session, build.site_id, build.manifest_sha256 or "") is not None
 
     def _manifest(self, site_id: str, digest: str) -> Manifest:
-        raw = self._objects.get(f"sites/{site_id}/artifacts/{digest}/manifest.json", max_bytes=MAX_BYTES)
+        raw = self._objects.get(f"sites/{site_id}/artifacts/{digest}/manifest.json", MAX_BYTES)
         try:
             return parse_manifest(raw, digest=digest)
         except HeadwayError as error:
@@ -127,14 +128,16 @@ class Signer:
         if self._objects.put_new(name, bundle, sha256):
             return Kept(self._key.hint, fresh=True)
         policy = Policy(facts.site_id, builder_ids=frozenset({self._builder_id}))
-        standing = self._objects.get(name, max_bytes=MAX_BUNDLE)
         try:
+            standing = self._objects.get(name, MAX_BUNDLE)
             found = check(standing, facts.digest, self._keyring, policy, ledger=self._ledger)
         except HeadwayError as error:
-            if known:
+            if known or error.retryable:
                 raise
             log.warning("replacing a bundle that no artifact owns: %s (%s)", name, error.message)
-            self._objects.put(name, bundle, sha256)
+            self._objects.delete([name])
+            if not self._objects.put_new(name, bundle, sha256):
+                raise HeadwayError("sign.failed", "Another signer works on this artifact.") from error
             return Kept(self._key.hint, fresh=True)
         return Kept(found.key_hint, fresh=False)
 
