@@ -1,7 +1,7 @@
 """Make the checkout runnable: `.venv` from the hashed lock, the rooms importable, `headway` and `mf` beside them.
 
-A quick no-op while the lock, the interpreter and the checkout's place are what they were. Plain syntax on purpose: an
-old Python must be able to read this file far enough to say that it is too old.
+A quick no-op while the lock, the interpreter and the checkout's place are what they were. Old syntax on purpose: an old
+Python must be able to read this file, to say that it is too old.
 """
 
 import fcntl
@@ -32,12 +32,12 @@ sys.exit(main())
 
 
 def say(text):
-    sys.stdout.write("install: %s\n" % text)
+    sys.stdout.write(f"install: {text}\n")
     sys.stdout.flush()
 
 
 def stop(text):
-    sys.stderr.write("install: %s\n" % text)
+    sys.stderr.write(f"install: {text}\n")
     raise SystemExit(1)
 
 
@@ -50,22 +50,22 @@ def interpreter():
         if path and subprocess.call([path, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
             return path
     return stop(
-        "Headway needs Python 3.11 or newer, and python3 is %d.%d: install python3.11, or name one with "
-        "`make install PYTHON=/path/to/python3.11`." % sys.version_info[:2]
+        f"Headway needs Python 3.11 or newer, and python3 is {sys.version_info[0]}.{sys.version_info[1]}: "
+        "install python3.11, or name one with `make install PYTHON=/path/to/python3.11`."
     )
 
 
 def check_venv(python):
     probe = [python, "-c", "import venv, ensurepip"]
     if subprocess.call(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) != 0:
-        stop("%s cannot make a virtual environment: install its venv module (Debian: python3-venv)." % python)
+        stop(f"{python} cannot make a virtual environment: install its venv module (Debian: python3-venv).")
 
 
 def fingerprint(python):
     with open(LOCK, "rb") as lock:
         locked = hashlib.sha256(lock.read()).hexdigest()
     version = subprocess.check_output([python, "-c", "import sys; print(sys.version)"]).decode()
-    return "%s\n%s\n%s" % (locked, ROOT, version)
+    return f"{locked}\n{ROOT}\n{version}"
 
 
 def installed(wanted):
@@ -82,21 +82,18 @@ def retried(argv):
         if subprocess.call(argv, stdin=subprocess.DEVNULL) == 0:
             return
         if attempt < TRIES:
-            say("that did not work; once more in %d s" % (5 * attempt))
+            say(f"that did not work; once more in {5 * attempt} s")
             time.sleep(5 * attempt)
     stop("the packages could not be installed: see the last lines above (network, or a hash that differs).")
 
 
 def make_venv(python):
-    say("virtual environment in .venv (%s)" % python)
+    say(f"virtual environment in .venv ({python})")
     subprocess.check_call([python, "-m", "venv", "--clear", VENV], stdin=subprocess.DEVNULL)
-    pip = [os.path.join(VENV, "bin", "python"), "-m", "pip", "--disable-pip-version-check"]
     say("packages from requirements-dev.lock, each checked by its hash (a minute or two)")
-    retried(
-        pip
-        + ["install", "-qq", "--retries", "8", "--no-deps", "--only-binary", ":all:", "--no-compile"]
-        + ["--require-hashes", "--requirement", LOCK]
-    )
+    flags = ["-qq", "--retries", "8", "--no-deps", "--only-binary", ":all:", "--no-compile", "--require-hashes"]
+    pip = [os.path.join(VENV, "bin", "python"), "-m", "pip", "--disable-pip-version-check"]
+    retried([*pip, "install", *flags, "--requirement", LOCK])
 
 
 def link_checkout():
@@ -109,7 +106,7 @@ def link_checkout():
         target = os.path.join(VENV, "bin", name)
         with open(target, "w") as script:
             script.write(SCRIPT.format(python=python))
-        os.chmod(target, 0o755)
+        os.chmod(target, 0o755)  # noqa: S103 - a command for everybody
 
 
 def main():
@@ -131,7 +128,7 @@ def install(python, wanted):
     link_checkout()
     with open(STAMP, "w") as stamp:
         stamp.write(wanted)
-    say("done in %.0f s" % (time.time() - started))
+    say(f"done in {time.time() - started:.0f} s")
 
 
 if __name__ == "__main__":

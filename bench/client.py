@@ -1,0 +1,100 @@
+"""The public API as a caller sees it, and a watch on what a site serves."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from bench.stack import Stack
+
+PATIENCE = 120.0
+LOOK_EVERY = 0.001
+
+
+class JobFailed(RuntimeError):
+    """A job of the run ended otherwise than succeeded: the figures would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Site:
+    id: str
+    production: str
+    staging: str
+    production_host: str
+    staging_host: str
+
+
+class Caller:
+    """One connection to the API, kept alive, with the operator's key (which has no rate limit)."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.http = httpx.Client(
+            base_url=stack.api, headers={"Authorization": f"Bearer {stack.key}"}, timeout=PATIENCE, trust_env=False
+        )
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer = self.http.post(path, json=body or {})
+        answer.raise_for_status()
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def get(self, path: str) -> Any:
+        answer = self.http.get(path)
+        answer.raise_for_status()
+        return answer.json()["data"]
+
+    def finish(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Wait for the job's end by long-poll. Raises JobFailed unless it succeeded."""
+        deadline = time.monotonic() + PATIENCE
+        etag = ""
+        while job["status"] in ("queued", "running"):
+            if time.monotonic() > deadline:
+                raise JobFailed(f"{job['id']} is still {job['status']} after {PATIENCE:.0f} s")
+            answer = self.http.get(f"/v1/jobs/{job['id']}?wait=30", headers={"If-None-Match": etag} if etag else {})
+            if answer.status_code == 304:
+                continue
+            answer.raise_for_status()
+            etag, job = answer.headers["ETag"], answer.json()["data"]
+        if job["status"] != "succeeded":
+            raise JobFailed(f"{job['id']} {job['type']}: {job['status']}: {job['error']}")
+        return job
+
+    def new_site(self, name: str, repository: str) -> Site:
+        """A site with its production environment and a staging one."""
+        made = self.finish(
+            self.post("/v1/sites", {"name": name, "runtime": "static", "profile": "auto", "repository": repository})
+        )
+        site_id = made["resource"]["id"]
+        self.finish(self.post(f"/v1/sites/{site_id}/environments", {"kind": "staging", "branch": "staging"}))
+        rows = {row["kind"]: row for row in self.get(f"/v1/sites/{site_id}/environments")}
+        hosts = {kind: urlsplit(row["url"]).hostname or "" for kind, row in rows.items()}
+        return Site(site_id, rows["production"]["id"], rows["staging"]["id"], hosts["production"], hosts["staging"])
+
+    def push(self, site: Site, target: str, ref: str = "main") -> dict[str, Any]:
+        """Build `ref`, then roll it onto `target`."""
+        return self.post(f"/v1/sites/{site.id}/deployments", {"ref": ref, "target": target})
+
+
+class Watch:
+    """Asks a site for its front page over one connection until the wanted text is there."""
+
+    def __init__(self, stack: Stack, hostname: str) -> None:
+        self.hostname = hostname
+        self.connection = http.client.HTTPConnection("127.0.0.1", stack.sites_port, timeout=10)
+
+    def page(self) -> str:
+        self.connection.request("GET", "/", headers={"Host": self.hostname})
+        return self.connection.getresponse().read().decode()
+
+    def until(self, wanted: str) -> None:
+        """Raises TimeoutError. Looks every millisecond: the figure is at most that and one request too high."""
+        deadline = time.monotonic() + PATIENCE
+        while wanted not in self.page():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.hostname} never showed {wanted!r}")
+            time.sleep(LOOK_EVERY)

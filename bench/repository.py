@@ -1,0 +1,65 @@
+"""A site's repository: 100 files of which each commit changes ten. The same bytes in every run."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+FILES = 100
+CHANGED = 10
+WORDS_PER_FILE = 1500
+SEED = 20240917
+WORDS = ("harbour", "lantern", "orchard", "granite", "meadow", "copper", "winter", "ferry", "willow", "signal")
+
+
+class Repository:
+    def __init__(self, folder: Path, *, files: int = FILES) -> None:
+        self.folder = folder
+        self.files = files
+        self.chance = random.Random(SEED)
+        self.commits = 0
+        folder.mkdir(parents=True)
+        self.git("init", "--quiet", "--initial-branch=main")
+        for number in range(1, files):
+            self._write(number)
+
+    @property
+    def url(self) -> str:
+        return self.folder.as_uri()
+
+    def commit(self) -> str:
+        """Change ten files, the front page among them; returns the text that only the new front page holds."""
+        self.commits += 1
+        marker = f"edition {self.commits} of {self.folder.name}"
+        (self.folder / "index.html").write_text(f"<!doctype html>\n<title>Bench</title>\n<h1>{marker}</h1>\n")
+        for number in self.chance.sample(range(1, self.files), min(CHANGED, self.files) - 1):
+            self._write(number)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", marker)
+        return marker
+
+    def git(self, *arguments: str) -> None:
+        who = [
+            "-c",
+            "user.name=Bench",
+            "-c",
+            "user.email=bench@example.test",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "gc.auto=0",
+        ]
+        subprocess.run(
+            ["git", "-C", str(self.folder), *who, *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull},
+        )
+
+    def _write(self, number: int) -> None:
+        text = " ".join(self.chance.choice(WORDS) for _ in range(WORDS_PER_FILE))
+        page = self.folder / f"part{number % 10}" / f"page{number}.html"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(f"<!doctype html>\n<p>{text}</p>\n")
