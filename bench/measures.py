@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 from bench import bare
 from bench.client import Caller, Site, Watch
 from bench.figures import percentile, spread
-from bench.load import Load
+from bench.load import RATE, Load
 from bench.memory import pss_by_component
 from bench.repository import CHANGED, FILES, Repository
 from bench.stack import Stack
@@ -155,7 +155,7 @@ def requests(run: Run) -> dict[str, Any]:
     switches = 0
     with Load(run.stack.sites_port, made.site.staging_host, made.markers) as load:
         for edition in itertools.cycle((0, 1)):
-            asked = (time.monotonic() - load.began) * 300
+            asked = (time.monotonic() - load.began) * RATE
             if switches >= SWITCHES and asked > REQUESTS * 1.1:
                 break
             run.caller.finish(run.caller.post(f"{staging}/deployments", {"artifact_id": made.artifacts[edition]}))
@@ -164,7 +164,7 @@ def requests(run: Run) -> dict[str, Any]:
     failed = {why: number for why, number in counts.items() if why != "ok"} if isinstance(counts, dict) else {}
     return {
         **load.result,
-        "rate": 300,
+        "rate": RATE,
         "switches": switches,
         "failed": sum(failed.values()),
         "why": failed,
