@@ -1,0 +1,200 @@
+"""Environments: production with the site, one staging, one preview per branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
+from headway.ids import new_id
+from store.hostnames import claim_hostnames
+from store.jobs import add_job
+from store.models import Environment, Job, Site, utcnow
+from store.paging import Page, fetch_page
+from store.sight import Sight
+from store.slugs import SLUG, branch_slug, fitted, short_hash
+
+Json = dict[str, Any]
+IDLE: Final = timedelta(hours=72)
+KINDS: Final = ("production", "staging", "preview")
+
+
+def environment(
+    session: Session, sight: Sight, site_id: str, env_id: str, *, lock: bool = False
+) -> tuple[Site, Environment]:
+    """Raises site.not_found or environment.not_found: unknown, gone, or another tenant's."""
+    query = (
+        select(Site, Environment)
+        .join(Environment, col(Environment.site_id) == col(Site.id))
+        .where(
+            Site.id == site_id,
+            Environment.id == env_id,
+            col(Site.deleted_at).is_(None),
+            col(Environment.deleted_at).is_(None),
+            *sight.sites(),
+            *sight.environments(),
+        )
+    )
+    found = session.exec(query.with_for_update(of=Environment) if lock else query).first()
+    if found is not None:
+        return found
+    known = select(Site.id).where(Site.id == site_id, col(Site.deleted_at).is_(None), *sight.sites())
+    if session.exec(known).first() is None:
+        raise HeadwayError("site.not_found", f"There is no site {site_id}.", param="site_id")
+    raise HeadwayError("environment.not_found", f"There is no environment {env_id}.", param="env_id")
+
+
+def list_environments(
+    session: Session, sight: Sight, site_id: str, page: Page, *, branch: str | None, kind: str | None, slug: str | None
+) -> tuple[Sequence[Environment], bool]:
+    query = select(Environment).where(
+        Environment.site_id == site_id, col(Environment.deleted_at).is_(None), *sight.environments()
+    )
+    for column, wanted in ((Environment.branch, branch), (Environment.kind, kind), (Environment.slug, slug)):
+        if wanted is not None:
+            query = query.where(col(column) == wanted)
+    return fetch_page(session, query, page, time=Environment.created_at, id=Environment.id)
+
+
+def target(session: Session, sight: Sight, site: Site, name: str, *, param: str) -> Environment:
+    """An environment by id, slug or kind. `preview` is no name: there may be many of them."""
+    query = select(Environment).where(
+        Environment.site_id == site.id, col(Environment.deleted_at).is_(None), *sight.environments()
+    )
+    for column in (Environment.id, Environment.slug):
+        if (found := session.exec(query.where(col(column) == name)).first()) is not None:
+            return found
+    if name == "preview":
+        message = "A site may have many previews: name one by its id or slug."
+        raise HeadwayError("request.invalid_parameter", message, param=param)
+    wanted = "production" if name == "live" else name
+    found = session.exec(query.where(Environment.kind == wanted)).first() if wanted in KINDS else None
+    if found is None:
+        raise HeadwayError("environment.not_found", f"This site has no environment {name!r}.", param=param)
+    return found
+
+
+def require_ready(environment: Environment) -> None:
+    """Raises environment.suspended or environment.not_active: it takes no new work."""
+    if environment.status == "suspended":
+        raise HeadwayError("environment.suspended", f"The environment {environment.slug} is suspended.")
+    if environment.status != "active":
+        raise HeadwayError("environment.not_active", f"The environment {environment.slug} is {environment.status}.")
+
+
+def next_acceptance(session: Session, environment: Environment) -> int:
+    """The next number in the order of acceptance, taken in this transaction (invariant 3)."""
+    statement = (
+        update(Environment)
+        .where(col(Environment.id) == environment.id)
+        .values(accept_seq=col(Environment.accept_seq) + 1)
+        .returning(col(Environment.accept_seq))
+        .execution_options(synchronize_session=False)
+    )
+    return int(session.execute(statement).scalar_one())
+
+
+def add_environment(
+    session: Session, site: Site, kind: str, branch: str, domain: str, *, ephemeral: bool = False
+) -> Environment:
+    """A provisioning environment with a slug of its own and its host names."""
+    env_id = new_id("env")
+    slug = kind if kind != "preview" else _free_slug(session, site, branch)
+    made = Environment(
+        id=env_id,
+        site_id=site.id,
+        kind=kind,
+        slug=slug,
+        branch=branch,
+        ephemeral=ephemeral,
+        expires_at=utcnow() + IDLE if ephemeral else None,
+    )
+    session.add(made)
+    session.flush()
+    claim_hostnames(session, site, made, domain)
+    return made
+
+
+def _free_slug(session: Session, site: Site, branch: str) -> str:
+    slug = branch_slug(branch)
+    taken = select(Environment.id).where(
+        Environment.site_id == site.id, Environment.slug == slug, col(Environment.deleted_at).is_(None)
+    )
+    if slug in KINDS or slug == "live" or session.exec(taken).first() is not None:
+        return fitted(slug, short_hash(site.id, branch), limit=SLUG)
+    return slug
+
+
+def accept_environment(
+    session: Session, site: Site, kind: str, branch: str, actor: Json, domain: str, *, ephemeral: bool
+) -> Job:
+    """Raises environment.kind_singleton and environment.branch_taken. The site's row must be locked."""
+    if site.status not in ("active", "provisioning"):
+        raise HeadwayError("environment.not_active", f"The site {site.slug} is {site.status}.")
+    living = select(Environment.id).where(Environment.site_id == site.id, col(Environment.deleted_at).is_(None))
+    if kind == "staging" and session.exec(living.where(Environment.kind == kind)).first() is not None:
+        raise HeadwayError("environment.kind_singleton", "This site has a staging environment already.", param="kind")
+    if kind == "preview" and session.exec(living.where(Environment.branch == branch)).first() is not None:
+        raise HeadwayError(
+            "environment.branch_taken", f"An environment of this site has the branch {branch!r}.", param="branch"
+        )
+    made = add_environment(session, site, kind, branch, domain, ephemeral=ephemeral)
+    return add_job(
+        session,
+        site=site,
+        env_id=made.id,
+        type="environment.create",
+        resource_type="environment",
+        resource_id=made.id,
+        actor=actor,
+        resource={"site_id": site.id, "kind": made.kind, "slug": made.slug, "branch": made.branch},
+    )
+
+
+def accept_deletion(session: Session, site: Site, environment: Environment, actor: Json) -> Job:
+    """Raises environment.protected for production. A second request finds the first one's job."""
+    if environment.kind == "production":
+        raise HeadwayError("environment.protected", "Production lives as long as its site.")
+    open_job = select(Job).where(
+        Job.env_id == environment.id, Job.type == "environment.delete", col(Job.finished_at).is_(None)
+    )
+    if (known := session.exec(open_job).first()) is not None:
+        return known
+    before = environment.status
+    environment.status = "deleting"
+    return add_job(
+        session,
+        site=site,
+        env_id=environment.id,
+        type="environment.delete",
+        resource_type="environment",
+        resource_id=environment.id,
+        actor=actor,
+        resource={"site_id": site.id, "kind": environment.kind, "slug": environment.slug},
+        input={"environments": {environment.id: before}},
+    )
+
+
+def suspend(session: Session, environment: Environment, *, to: str) -> Environment:
+    """`to`: suspended or active. A suspended environment takes no deployments. Idempotent."""
+    if environment.status != to:
+        if environment.status not in ("active", "suspended"):
+            raise HeadwayError("environment.not_active", f"The environment is {environment.status}.")
+        environment.status = to
+        session.add(environment)
+        session.flush()
+    return environment
+
+
+def renew(session: Session, environment: Environment) -> Environment:
+    """An ephemeral environment lives for another 72 hours from now."""
+    if not environment.ephemeral:
+        raise HeadwayError("environment.not_active", "Only an ephemeral environment ends by itself.")
+    environment.expires_at = utcnow() + IDLE
+    session.add(environment)
+    session.flush()
+    return environment

@@ -1,0 +1,79 @@
+"""Host names: one global table; a name belongs to one environment until that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert as core_insert
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import CursorResult
+from sqlmodel import Session, col, select
+
+from store.models import Environment, Hostname, Site, utcnow
+from store.slugs import LABEL, RESERVED, fitted, short_hash
+
+
+def claim_hostnames(session: Session, site: Site, environment: Environment, domain: str) -> list[Hostname]:
+    """Give a new environment its names; the first is the primary one. Collisions get a hash.
+
+    `<site>-<environment>`; production also `<site>` (its primary); previews also the stable
+    `<site>-<branch>-<hash of site and branch>`.
+    """
+    label = f"{site.slug}-{environment.slug}"
+    if environment.kind == "production":
+        wanted = [site.slug, label]
+    elif environment.kind == "preview":
+        wanted = [label, preview_label(site, environment)]
+    else:
+        wanted = [label]
+    return [
+        _claim(session, environment, name, domain, is_primary=position == 0) for position, name in enumerate(wanted)
+    ]
+
+
+def preview_label(site: Site, environment: Environment) -> str:
+    """Stable for the life of the branch: the hash is of site and branch, not of a commit."""
+    return fitted(f"{site.slug}-{environment.slug}", short_hash(site.id, environment.branch))
+
+
+def _claim(session: Session, environment: Environment, label: str, domain: str, *, is_primary: bool) -> Hostname:
+    candidates = [] if label in RESERVED or len(label) > LABEL else [label]
+    candidates += [fitted(label, short_hash(environment.id, label, length=n)) for n in (6, 10, 26)]
+    for candidate in candidates:
+        row = {
+            "name": f"{candidate}.{domain}",
+            "env_id": environment.id,
+            "is_primary": is_primary,
+            "created_at": utcnow(),
+        }
+        if _insert_new(session, row):
+            return session.get_one(Hostname, row["name"])
+    raise AssertionError("a name with a hash of the environment's own id was taken")
+
+
+def _insert_new(session: Session, row: dict[str, object]) -> bool:
+    """Whether the name was free. Waits for a concurrent claim of the same name on PostgreSQL."""
+    dialect = session.get_bind().dialect.name
+    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}.get(dialect, core_insert)
+    statement = insert(Hostname).values(row)
+    result = session.execute(statement.on_conflict_do_nothing())  # type: ignore[attr-defined]
+    return isinstance(result, CursorResult) and result.rowcount == 1
+
+
+def hostnames_of(session: Session, env_ids: Sequence[str]) -> dict[str, list[Hostname]]:
+    """The names of each environment, the primary one first."""
+    found: dict[str, list[Hostname]] = {env_id: [] for env_id in env_ids}
+    if env_ids:
+        rows = session.exec(
+            select(Hostname)
+            .where(col(Hostname.env_id).in_(env_ids))
+            .order_by(col(Hostname.is_primary).desc(), col(Hostname.created_at), col(Hostname.name))
+        )
+        for row in rows:
+            found[row.env_id].append(row)
+    return found
+
+
+def release_hostnames(session: Session, env_id: str) -> None:
+    for row in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
+        session.delete(row)

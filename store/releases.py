@@ -1,0 +1,39 @@
+"""Releases: the record of what ran, read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
+from store.models import Release, Rollout
+from store.paging import Page, fetch_page
+
+
+def list_releases(session: Session, env_id: str, page: Page) -> tuple[Sequence[Release], bool]:
+    query = select(Release).where(Release.env_id == env_id)
+    return fetch_page(session, query, page, time=Release.deployed_at, id=Release.id)
+
+
+def release_of(session: Session, env_id: str, release_id: str) -> Release:
+    found = session.get(Release, release_id)
+    if found is None or found.env_id != env_id:
+        raise HeadwayError("release.not_found", f"There is no release {release_id}.", param="release_id")
+    return found
+
+
+def current_release(session: Session, env_id: str) -> Release | None:
+    return session.exec(select(Release).where(Release.env_id == env_id, col(Release.current))).first()
+
+
+def release_before(session: Session, rollout: Rollout) -> Release:
+    """The release that preceded this deployment's. Raises release.no_previous."""
+    own = session.get(Release, rollout.release_id) if rollout.release_id else None
+    if own is None:
+        raise HeadwayError("release.no_previous", f"The deployment {rollout.id} never became a release.")
+    earlier = select(Release).where(Release.env_id == rollout.env_id, col(Release.seq) < own.seq)
+    found = session.exec(earlier.order_by(col(Release.seq).desc())).first()
+    if found is None:
+        raise HeadwayError("release.no_previous", "No release preceded that deployment.")
+    return found

@@ -1,0 +1,162 @@
+"""Rollouts: requests to put one artifact on one environment, in the order of acceptance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, select
+
+from headway.errors import HeadwayError
+from headway.ids import new_id
+from store.artifacts import require_kept
+from store.builds import new_build
+from store.environments import next_acceptance
+from store.jobs import add_job
+from store.models import Artifact, Build, Environment, Job, Release, Rollout, Site
+from store.paging import Page, fetch_page
+from store.releases import current_release
+from store.slugs import is_branch_name
+
+Json = dict[str, Any]
+TYPES = {"deploy": "deployment.roll", "promote": "deployment.promote", "rollback": "deployment.rollback"}
+
+
+def list_rollouts(
+    session: Session, env_id: str, page: Page, *, status: str | None = None
+) -> tuple[Sequence[Rollout], bool]:
+    query = select(Rollout).where(Rollout.env_id == env_id)
+    if status is not None:
+        query = query.where(Rollout.status == status)
+    return fetch_page(session, query, page, time=Rollout.created_at, id=Rollout.id)
+
+
+def rollout_of(session: Session, env_id: str, rollout_id: str) -> Rollout:
+    found = session.get(Rollout, rollout_id)
+    if found is None or found.env_id != env_id:
+        raise HeadwayError("deployment.not_found", f"There is no deployment {rollout_id}.", param="deployment_id")
+    return found
+
+
+def accept_rollout(
+    session: Session,
+    site: Site,
+    environment: Environment,
+    artifact: Artifact,
+    actor: Json,
+    *,
+    kind: str = "deploy",
+    source_env_id: str | None = None,
+    source_release_id: str | None = None,
+    ref: str | None = None,
+    build_id: str | None = None,
+) -> Job:
+    """A queued rollout of an artifact that exists, and its job. `kind`: deploy | promote | rollback."""
+    rollout = Rollout(
+        id=new_id("dep"),
+        site_id=site.id,
+        env_id=environment.id,
+        job_id="",
+        kind=kind,
+        artifact_id=artifact.id,
+        build_id=build_id or artifact.build_id,
+        source_env_id=source_env_id,
+        source_release_id=source_release_id,
+        ref=ref or artifact.ref,
+        accept_seq=next_acceptance(session, environment),
+        actor=actor,
+    )
+    return _add(session, site, environment, rollout, TYPES[kind], {"artifact_id": artifact.id})
+
+
+def accept_push(
+    session: Session, site: Site, environment: Environment, ref: str, actor: Json, *, clean: bool, trigger: str = "api"
+) -> Job:
+    """Build, then deploy, as one job: the rollout has its place in the order from now on.
+
+    `branch` is set where the ref may move, so that a newer push of it supersedes this one.
+    """
+    build = new_build(site, environment, ref, actor, clean=clean, trigger=trigger)
+    rollout = Rollout(
+        id=new_id("dep"),
+        site_id=site.id,
+        env_id=environment.id,
+        job_id="",
+        kind="deploy",
+        build_id=build.id,
+        ref=ref,
+        branch=branch_of(ref),
+        accept_seq=next_acceptance(session, environment),
+        status="waiting",
+        actor=actor,
+    )
+    job = _add(session, site, environment, rollout, "deployment.push", {"build_id": build.id, "ref": ref})
+    build.job_id = job.id
+    session.add(build)
+    return job
+
+
+def branch_of(ref: str) -> str | None:
+    """The branch that a ref names by its form; None for a commit id, a tag or an expression."""
+    name = ref.removeprefix("refs/heads/")
+    if name.startswith("refs/") or not is_branch_name(name):
+        return None
+    return None if len(name) >= 7 and all(letter in "0123456789abcdef" for letter in name) else name
+
+
+def accept_promotion(session: Session, site: Site, source: Environment, to: Environment, actor: Json) -> Job:
+    """What runs on `source` goes onto `to`, without a rebuild. Raises release.none."""
+    current = current_release(session, source.id)
+    if current is None:
+        raise HeadwayError("release.none", f"Nothing runs on {source.slug} yet.")
+    return accept_rollout(
+        session,
+        site,
+        to,
+        require_kept(session.get_one(Artifact, current.artifact_id)),
+        actor,
+        kind="promote",
+        source_env_id=source.id,
+        source_release_id=current.id,
+        ref=current.ref,
+    )
+
+
+def accept_rollback(session: Session, site: Site, environment: Environment, to: Release, actor: Json) -> Job:
+    """Raises release.already_current and artifact.collected."""
+    if to.current:
+        raise HeadwayError("release.already_current", f"The release {to.id} is the current one.")
+    return accept_rollout(
+        session,
+        site,
+        environment,
+        require_kept(session.get_one(Artifact, to.artifact_id)),
+        actor,
+        kind="rollback",
+        source_release_id=to.id,
+        ref=to.ref,
+    )
+
+
+def artifact_of_build(session: Session, build: Build) -> Artifact:
+    """Raises build.not_succeeded."""
+    artifact = session.get(Artifact, build.artifact_id) if build.artifact_id else None
+    if build.status != "succeeded" or artifact is None:
+        raise HeadwayError("build.not_succeeded", f"The build {build.id} is {build.status}.", param="build_id")
+    return require_kept(artifact)
+
+
+def _add(session: Session, site: Site, environment: Environment, rollout: Rollout, type: str, context: Json) -> Job:
+    job = add_job(
+        session,
+        site=site,
+        env_id=environment.id,
+        type=type,
+        resource_type="deployment",
+        resource_id=rollout.id,
+        actor=rollout.actor or {},
+        resource={"env_id": environment.id, "site_id": site.id, **context},
+    )
+    rollout.job_id = job.id
+    session.add(rollout)
+    return job
