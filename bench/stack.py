@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,19 +24,21 @@ class Stack:
     temporal: str
     key: str
     up_seconds: float
+    command: tuple[str, ...]
 
     @classmethod
-    def start(cls, folder: Path) -> Stack:
-        """Raises CalledProcessError with the command's own sentence on stderr."""
+    def start(cls, folder: Path, *, command: Sequence[str] = HEADWAY, cwd: Path | None = None) -> Stack:
+        """`command` is the program under test. Raises CalledProcessError; the program says why on stderr."""
         data, repos = folder / "data", folder / "repos"
         repos.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         subprocess.run(
-            [*HEADWAY, "up", "--detach", "--data-dir", str(data), "--port", "0", "--local-repos", str(repos)],
+            [*command, "up", "--detach", "--data-dir", str(data), "--port", "0", "--local-repos", str(repos)],
             check=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             timeout=UP_TIMEOUT,
+            cwd=cwd,
         )
         took = time.perf_counter() - began
         found = json.loads((data / "endpoints.json").read_text())
@@ -47,9 +50,10 @@ class Stack:
             temporal=found["temporal"],
             key=(data / "admin.key").read_text().strip(),
             up_seconds=took,
+            command=tuple(command),
         )
 
     def stop(self) -> None:
         subprocess.run(
-            [*HEADWAY, "down", "--data-dir", str(self.data)], check=True, stdin=subprocess.DEVNULL, timeout=120
+            [*self.command, "down", "--data-dir", str(self.data)], check=True, stdin=subprocess.DEVNULL, timeout=120
         )
