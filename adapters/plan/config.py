@@ -1,0 +1,131 @@
+"""`headway.toml`: read strictly, so that a slip of the pen is an error that names its key and not a silent default.
+
+[build]   command, output, root, env, timeout
+[static]  not_found, spa, headers, redirects
+[run]     kept as it is for services
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from adapters.artifact.paths import escaped, path_fault
+from adapters.artifact.rules import StaticRules, parse_rules
+from headway.errors import HeadwayError
+
+FILE: Final = "headway.toml"
+MAX_BYTES: Final = 256 << 10
+MAX_COMMAND: Final = 32 << 10
+MAX_ENV: Final = 200
+MAX_VALUE: Final = 32 << 10
+MAX_TIMEOUT: Final = 24 * 3600
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_BUILD = {"command", "output", "root", "env", "timeout"}
+# What decides which program or library runs; setting them is a way around the plan, not a part of it.
+_KEPT = frozenset({"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "ENV", "HOME", "TMPDIR"})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the repository says. None where it says nothing; `command` may be empty: nothing to run.
+
+    `output` and `root` are relative paths without `.` or `..`; `""` is the folder itself. `timeout` is in seconds.
+    """
+
+    command: str | None = None
+    output: str | None = None
+    root: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: int | None = None
+    static: StaticRules = field(default_factory=StaticRules)
+    run: Mapping[str, Any] | None = None
+
+
+def parse_config(raw: bytes) -> Config:
+    """Raises build.config_invalid, naming the key."""
+    if len(raw) > MAX_BYTES:
+        raise _fail("", f"is larger than {MAX_BYTES} bytes")
+    try:
+        document = tomllib.loads(raw.decode())
+    except UnicodeDecodeError:
+        raise _fail("", "is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise _fail("", f"is not TOML: {escaped(str(error))[:200]}") from None
+    except RecursionError:
+        raise _fail("", "is nested too deeply") from None
+    _known("", document, {"build", "static", "run"})
+    build = _table(document, "build")
+    _known("build", build, _BUILD)
+    run = document.get("run")
+    return Config(
+        command=_command(build),
+        output=_path(build, "output") if "output" in build else None,
+        root=_path(build, "root") if "root" in build else "",
+        env=_env(build),
+        timeout=_timeout(build),
+        static=parse_rules(document.get("static", {}), _fail),
+        run=None if run is None else _table(document, "run"),
+    )
+
+
+def _command(build: Mapping[str, Any]) -> str | None:
+    command = build.get("command")
+    if command is None:
+        return None
+    if not isinstance(command, str) or "\0" in command or len(command.encode()) > MAX_COMMAND:
+        raise _fail("build.command", "must be a text for `sh -c`")
+    return command.strip()
+
+
+def _path(build: Mapping[str, Any], key: str) -> str:
+    value = build[key]
+    if not isinstance(value, str) or not value or value.startswith("/"):
+        raise _fail(f"build.{key}", "must be a path relative to the repository")
+    parts = [part for part in value.split("/") if part not in ("", ".")]
+    path = "/".join(parts)
+    if ".." in parts or (path and path_fault(path)):
+        raise _fail(f"build.{key}", "must be a plain path that stays inside the repository")
+    return path
+
+
+def _env(build: Mapping[str, Any]) -> dict[str, str]:
+    env = build.get("env", {})
+    if not isinstance(env, dict) or len(env) > MAX_ENV:
+        raise _fail("build.env", f"must be a table of at most {MAX_ENV} texts")
+    for name, value in env.items():
+        if not _NAME.fullmatch(name) or name in _KEPT:
+            raise _fail(f"build.env.{escaped(name)}", "is not a name that a build may set")
+        if not isinstance(value, str) or "\0" in value or len(value.encode()) > MAX_VALUE:
+            raise _fail(f"build.env.{name}", "must be a text")
+    return dict(env)
+
+
+def _timeout(build: Mapping[str, Any]) -> int | None:
+    timeout = build.get("timeout")
+    if timeout is not None and (type(timeout) is not int or not 1 <= timeout <= MAX_TIMEOUT):
+        raise _fail("build.timeout", f"must be whole seconds, 1 to {MAX_TIMEOUT}")
+    return timeout
+
+
+def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise _fail(key, "must be a table")
+    return table
+
+
+def _known(prefix: str, table: Mapping[str, Any], known: set[str]) -> None:
+    for key in table:
+        if key not in known:
+            name = f"{prefix}.{key}" if prefix else key
+            raise _fail(escaped(name), "is not a known key; known are " + ", ".join(sorted(known)))
+
+
+def _fail(key: str, why: str) -> HeadwayError:
+    subject = f"{FILE}: {key} {why}." if key else f"{FILE} {why}."
+    return HeadwayError("build.config_invalid", subject, param=key or None, file=FILE)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adapters.artifact.folder import Folder
+from adapters.plan.detect import detect
+from adapters.plan.plan import OUTPUTS, Plan
+from headway.errors import HeadwayError
+
+VITE = json.dumps({"scripts": {"build": "vite build"}})
+
+
+def plan(root: Path, files: dict[str, str], profile: str = "auto") -> Plan:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    with Folder(root) as folder:
+        return detect(folder, profile)
+
+
+def refusal(root: Path, files: dict[str, str], profile: str = "auto") -> HeadwayError:
+    with pytest.raises(HeadwayError) as caught:
+        plan(root, files, profile)
+    return caught.value
+
+
+def test_a_plain_tree_is_published_as_it_is(tmp_path: Path) -> None:
+    found = plan(tmp_path, {"index.html": "x"}, "static")
+    assert (found.command, found.outputs, found.source) == (None, ("",), "tree")
+    assert json.loads(json.dumps(found.as_dict()))["outputs"] == ["."]
+
+
+@pytest.mark.parametrize(
+    ("lock", "command"),
+    [
+        ("package-lock.json", "npm ci && npm run build"),
+        ("npm-shrinkwrap.json", "npm ci && npm run build"),
+        (None, "npm install && npm run build"),
+    ],
+)
+def test_a_package_with_a_build_script(tmp_path: Path, lock: str | None, command: str) -> None:
+    found = plan(tmp_path, {"package.json": VITE, **({lock: "{}"} if lock else {})})
+    assert (found.command, found.outputs, found.lock, found.source) == (command, OUTPUTS, lock, "package.json")
+
+
+@pytest.mark.parametrize(
+    "package", ["{}", "[]", '{"scripts": []}', '{"scripts": {"build": 5}}', '{"scripts": {"test": "x"}}']
+)
+def test_a_package_without_a_build_script_is_a_plain_tree(tmp_path: Path, package: str) -> None:
+    assert plan(tmp_path, {"package.json": package}).source == "tree"
+
+
+def test_the_settings_file_wins(tmp_path: Path) -> None:
+    toml = (
+        '[build]\ncommand = "make"\noutput = "html"\nroot = "docs"\ntimeout = 9\nenv = {A = "1"}\n[static]\nspa = true'
+    )
+    found = plan(tmp_path, {"headway.toml": toml, "package.json": VITE, "docs/index.rst": "x"})
+    assert (found.command, found.outputs, found.root, found.timeout) == ("make", ("html",), "docs", 9)
+    assert found.env == {"A": "1"}
+    assert found.static.spa
+    assert found.source == "headway.toml"
+
+
+def test_settings_and_detection_complete_each_other(tmp_path: Path) -> None:
+    found = plan(tmp_path, {"headway.toml": '[build]\noutput = "site"\nroot = "web"', "web/package.json": VITE})
+    assert (found.command, found.outputs, found.source) == ("npm install && npm run build", ("site",), "package.json")
+    found = plan(tmp_path, {"headway.toml": '[build]\ncommand = ""\nroot = "web"'})
+    assert (found.command, found.outputs) == (None, ("",))
+    found = plan(tmp_path, {"headway.toml": '[build]\ncommand = "make"'})
+    assert found.outputs == OUTPUTS
+
+
+def test_failures_name_what_was_looked_for(tmp_path: Path) -> None:
+    error = refusal(tmp_path, {".gitignore": "", "headway.toml": ""})
+    assert error.code == "build.detect_failed"
+    assert "package.json" in error.message
+    assert "headway.toml" in error.message
+    assert refusal(tmp_path, {"package.json": "{"}).code == "build.detect_failed"
+    assert refusal(tmp_path, {"index.html": ""}, "bedrock").code == "build.detect_failed"
+    assert refusal(tmp_path, {"headway.toml": '[build]\nroot = "gone"'}).code == "build.config_invalid"
+
+
+def test_links_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('[build]\ncommand = "x"')
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "headway.toml").symlink_to("../secret")
+    assert refusal(root, {"index.html": "x"}).code == "build.config_invalid"
+    (root / "headway.toml").unlink()
+    (root / "package.json").symlink_to("../secret")
+    assert refusal(root, {}).code == "build.detect_failed"
+    (root / "package.json").unlink()
+    (root / "web").symlink_to("..")
+    assert refusal(root, {"headway.toml": '[build]\nroot = "web"'}).code == "build.config_invalid"
+
+
+def test_equal_trees_give_equal_plans(tmp_path: Path) -> None:
+    files = {"package.json": VITE, "headway.toml": '[build.env]\nB = "2"\nA = "1"'}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = json.dumps(plan(tmp_path / "a", files).as_dict())
+    assert first == json.dumps(plan(tmp_path / "b", files).as_dict())
