@@ -47,6 +47,10 @@ lock: install ## Resolve the dependencies again, into both lock files
 	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) --output-file requirements-dev.lock
 	$(BIN)/uv pip compile pyproject.toml --constraint requirements-dev.lock $(LOCK_FLAGS) --output-file requirements.lock
 
+.PHONY: docs
+docs: install ## Write the tables of docs/ from the code (errors, settings, commands, routes)
+	$(PY) docs/generate.py
+
 .PHONY: history
 history: install ## Record the replay corpus of workflow histories (tests/replay/histories)
 	$(PY) -m tests.replay.record

@@ -4,4 +4,5 @@ const pages = {
   "/menu": "Rye, spelt, and on Fridays a saffron plait.",
   "/news": "The oven has been rebuilt.",
 };
-document.getElementById("page").textContent = pages[location.pathname] ?? "There is no such page here.";
+const path = location.pathname.startsWith("/news/") ? "/news" : location.pathname;
+document.getElementById("page").textContent = pages[path] ?? "There is no such page here.";
