@@ -5,6 +5,7 @@ A document says where a table goes: `<!-- errors -->` … `<!-- end -->`.
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 import sys
@@ -39,7 +40,9 @@ def settings() -> str:
         variable = field.alias or f"HEADWAY_{name.upper()}"
         default = field.get_default(call_default_factory=True)
         shown = "" if default in (None, "", [], PydanticUndefined) else str(default).replace(str(Path.home()), "~")
-        lines.append(f"| `{variable}` | {f'`{shown}`' if shown else ''} | {field.description or ''} |")
+        shown = shown.lower() if isinstance(default, bool) else shown
+        about = html.escape(field.description or "", quote=False)
+        lines.append(f"| `{variable}` | {f'`{shown}`' if shown else ''} | {about} |")
     return "\n".join(lines) + "\n"
 
 

@@ -27,12 +27,18 @@ class Settings(BaseSettings):
     sites_scheme: str = Field(default="http", description="http, or https behind TLS.")
     dev_port_in_url: bool = Field(default=True, description="Whether a site's address names the port.")
 
-    temporal_address: str = Field(default="127.0.0.1:7072", alias="TEMPORAL_ADDRESS")
-    temporal_namespace: str = Field(default="default", alias="TEMPORAL_NAMESPACE")
+    temporal_address: str = Field(
+        default="127.0.0.1:7072", alias="TEMPORAL_ADDRESS", description="Host and port of the Temporal frontend."
+    )
+    temporal_namespace: str = Field(
+        default="default", alias="TEMPORAL_NAMESPACE", description="The Temporal namespace of this installation."
+    )
     temporal_ui: str = Field(default="", description="The Temporal UI's address, for links.")
 
-    s3_endpoint: str = Field(default="http://127.0.0.1:7074", alias="AWS_ENDPOINT_URL_S3")
-    s3_region: str = Field(default="us-east-1", alias="AWS_REGION")
+    s3_endpoint: str = Field(
+        default="http://127.0.0.1:7074", alias="AWS_ENDPOINT_URL_S3", description="The object store's address."
+    )
+    s3_region: str = Field(default="us-east-1", alias="AWS_REGION", description="The object store's region.")
     s3_bucket: str = Field(default="headway", description="The bucket of artifacts.")
 
     broker_socket: Path | None = Field(default=None, description="DATA/run/broker.sock if empty.")
