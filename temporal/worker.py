@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from headway.ready import announce
 from headway.settings import Settings
 from temporal import names
 from temporal.client import connect
@@ -127,6 +128,7 @@ async def serve(name: str, settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with make_worker(client, role):
         log.info("%s polls %s", name, role.queue)
+        announce()
         beside = [asyncio.create_task(work()) for work in role.beside]
         await stop.wait()
         for task in beside:

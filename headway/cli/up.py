@@ -1,0 +1,186 @@
+"""`headway up`: check everything first, write the plan, then become (or start) its supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from headway.errors import HeadwayError
+from headway.supervisor import binaries, identity, ports, tenure, userns
+from headway.supervisor.components import Options, embedded
+from headway.supervisor.folder import Folder, open_folder, read_json, read_record, write_json
+from headway.supervisor.plan import Plan
+from headway.supervisor.twin import command, end_stray, python_path
+
+DEFAULT_FOLDER = Path("~/.local/share/headway")
+# Settings that `up` decides itself, or that no role needs.
+_DECIDED = {"data_dir", "api_host", "api_port", "sites_port", "temporal_ui", "broker_socket", "broker_token_file"}
+_DECIDED |= {"local_repos", "allow_unsandboxed_builds"}
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HEADWAY_DATA_DIR", default=DEFAULT_FOLDER)
+@click.option("--port", type=int, default=None, help="First port of the block of 16 (0: find a free one).")
+@click.option(
+    "--local-repos",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder below which file:// repositories are allowed; may be repeated.",
+)
+@click.option("--detach", is_flag=True, help="Return when everything is healthy.")
+@click.option("--allow-unsandboxed-builds", is_flag=True, help="Build without a sandbox: only for code you trust.")
+def up(
+    data_dir: Path, port: int | None, local_repos: tuple[Path, ...], detach: bool, allow_unsandboxed_builds: bool
+) -> None:
+    """Start the whole platform and watch over it until Ctrl-C, or in the background with --detach.
+
+    Ports, credentials and all data stay in the data folder (default ~/.local/share/headway): the next `up` goes on
+    from there. The first API key is in DATA/admin.key, the addresses are in DATA/endpoints.json.
+    """
+    tools = {tool.name: binaries.find(tool) for tool in binaries.ALL}
+    folder = open_folder(data_dir)
+    _refuse_second(folder)
+    unsandboxed = _sandbox(allow_unsandboxed_builds)
+    block = _block(folder, port)
+    options = Options(
+        folder=folder,
+        block=block,
+        **tools,
+        local_repos=tuple(_repository_folder(path) for path in local_repos),
+        allow_unsandboxed_builds=unsandboxed,
+        external_database=bool(os.environ.get("DATABASE_URL")),
+        settings=_settings(),
+        retention_days=int(os.environ.get("HEADWAY_JOB_RETENTION_DAYS", "30")),
+    )
+    plan = embedded(options)
+    _require_ports(folder, plan)
+    web = _web_server(options)
+    lock = tenure.take(folder)
+    end_stray(folder)
+    write_json(folder.stack, {"version": 1, "port": block.first}, durable=True)
+    folder.path("caddy", "caddy.json").write_bytes(web)
+    plan.write(folder)
+    folder.endpoints.unlink(missing_ok=True)
+    tenure.want(folder, tenure.UP)
+    sys.stdout.flush()
+    _detached(folder, lock) if detach else _become(folder, lock)
+
+
+def _refuse_second(folder: Folder) -> None:
+    """Before anything is looked at that a running stack explains, such as its busy ports."""
+    if (record := tenure.current(folder)) and record.get("mode") == tenure.FOREGROUND:
+        raise tenure.taken(folder, record)
+
+
+def _sandbox(allowed: bool) -> bool:
+    """Whether builds run without a sandbox. Refuses where they would have to and nobody allowed it."""
+    obstacle = userns.obstacle()
+    if obstacle is None:
+        return allowed
+    if not allowed:
+        raise HeadwayError(
+            "build.unsandboxed", f"{obstacle} Or start with --allow-unsandboxed-builds, if you trust what you build."
+        )
+    click.echo(f"Warning: builds run without a sandbox. {obstacle}")
+    return True
+
+
+def _block(folder: Folder, port: int | None) -> ports.Block:
+    saved = read_json(folder.stack).get("port") if folder.stack.exists() else None
+    if port == 0:
+        return ports.find_free_block()
+    if port is not None:
+        return ports.Block(port)
+    return ports.Block(saved if isinstance(saved, int) else ports.DEFAULT)
+
+
+def _repository_folder(path: Path) -> str:
+    if not path.is_dir():
+        raise HeadwayError("stack.folder_invalid", f"--local-repos {path} is not a folder.")
+    return str(path.resolve())
+
+
+def _settings() -> dict[str, str]:
+    """The caller's settings for the roles, checked once here, where a mistake can still be told."""
+    from pydantic import ValidationError
+
+    from headway.settings import Settings
+
+    try:
+        Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HeadwayError("stack.start_failed", f"The setting {first['loc'][0]} is wrong: {first['msg']}.") from None
+    names = (f"HEADWAY_{name.upper()}" for name, info in Settings.model_fields.items() if not info.alias)
+    decided = {f"HEADWAY_{name.upper()}" for name in _DECIDED}
+    return {name: os.environ[name] for name in names if name in os.environ and name not in decided}
+
+
+def _require_ports(folder: Folder, plan: Plan) -> None:
+    """Every port of every component that does not run already must be free, before anything starts."""
+    wanted: dict[str, int] = {}
+    for component in plan.components:
+        if not identity.alive(read_record(folder.record(component.name))):
+            wanted |= {f"{component.name} ({use})": number for use, number in component.ports.items()}
+    ports.require_free(wanted, suggestion="start with --port N for another block of ports (--port 0 finds a free one)")
+
+
+def _web_server(options: Options) -> bytes:
+    from adapters.router.caddy import rendered
+
+    folder = options.folder
+    return rendered(
+        routes=folder.path("host", "routes"),
+        listen=options.block.address("sites"),
+        rules_socket=folder.path("run", "rules.sock"),
+        plain_socket=folder.path("run", "plain.sock"),
+        state=folder.path("caddy"),
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": python_path()}
+
+
+def _become(folder: Folder, lock: int) -> None:
+    """The supervisor keeps this process's pid and terminal, and none of what was imported to get here."""
+    os.set_inheritable(lock, True)
+    argv = command(folder, tenure.FOREGROUND, str(lock), "1")
+    os.execve(argv[0], argv, _environment())  # noqa: S606 - no shell is the point
+
+
+def _detached(folder: Folder, lock: int) -> None:
+    """Start the supervisor in a session of its own and show what it says until all is healthy."""
+    receiver, sender = os.pipe()
+    argv = command(folder, tenure.DETACHED, str(lock), str(sender))
+    with folder.log(tenure.SUPERVISOR).open("ab") as log:
+        supervisor = subprocess.Popen(
+            argv,
+            env=_environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock, sender),
+            start_new_session=True,
+        )
+    os.close(sender)
+    os.close(lock)
+    try:
+        with os.fdopen(receiver, "r", errors="replace") as lines:
+            for line in lines:
+                click.echo(line.rstrip("\n"))
+    except KeyboardInterrupt:
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.wait()
+        sys.exit(130)
+    record = read_record(folder.record(tenure.SUPERVISOR))
+    if record.get("pid") != supervisor.pid or record.get("state") != "healthy":
+        sys.exit(supervisor.wait() or 1)
+    # It goes on without us; a Popen that is dropped would warn about it.
+    supervisor.returncode = 0

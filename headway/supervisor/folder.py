@@ -1,0 +1,209 @@
+"""The data folder: its layout, its generated credentials, and what makes it unusable."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from headway.errors import HeadwayError
+
+LAYOUT: Final = [
+    "db",
+    "events",
+    "repos",
+    "run",
+    "logs",
+    "secrets",
+    "keys",
+    "host",
+    "host/routes",
+    "builder",
+    "temporal",
+    "weed",
+    "caddy",
+]
+BROKER_ROLES: Final = ("control", "builder", "signing", "host")
+SOCKET_PATH_LIMIT: Final = 107
+_SQLITE = b"SQLite format 3\x00"
+
+
+def invalid(message: str) -> HeadwayError:
+    return HeadwayError("stack.folder_invalid", message)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One data folder. Every path that the launcher uses is asked of it."""
+
+    root: Path
+
+    def path(self, *parts: str) -> Path:
+        return self.root.joinpath(*parts)
+
+    def record(self, name: str) -> Path:
+        return self.path("run", f"{name}.json")
+
+    def lock(self, name: str) -> Path:
+        return self.path("run", f"{name}.lock")
+
+    def log(self, name: str) -> Path:
+        return self.path("logs", f"{name}.log")
+
+    def ready(self, name: str) -> Path:
+        return self.path("run", f"{name}.ready")
+
+    @property
+    def stack(self) -> Path:
+        """What the next `up` must know: `{"version", "port"}`."""
+        return self.path("stack.json")
+
+    @property
+    def endpoints(self) -> Path:
+        return self.path("endpoints.json")
+
+    @property
+    def plan(self) -> Path:
+        return self.path("run", "plan.json")
+
+
+def open_folder(root: Path) -> Folder:
+    """Make the folder where it is missing and check it where it is not.
+
+    Raises `stack.folder_invalid` with one sentence that names the file and what to do.
+    """
+    folder = Folder(root.expanduser().absolute())
+    _check_place(folder)
+    for name in LAYOUT:
+        _make(folder.path(name))
+    check_contents(folder)
+    _make_credentials(folder)
+    return folder
+
+
+def _check_place(folder: Folder) -> None:
+    root = folder.root
+    longest = len(os.fsencode(folder.path("run", "broker.sock")))
+    if longest > SOCKET_PATH_LIMIT:
+        raise invalid(
+            f"The path of the data folder {root} is too long for unix sockets by {longest - SOCKET_PATH_LIMIT} bytes:"
+            " choose a shorter --data-dir."
+        )
+    if root.exists() and not root.is_dir():
+        raise invalid(f"The data folder {root} is not a folder: choose another --data-dir.")
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = root / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise invalid(
+            f"The data folder {root} cannot be written ({error.strerror}): choose another --data-dir."
+        ) from None
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise invalid(f"{path} should be a folder of the platform's ({error.strerror}): move it away.") from None
+
+
+def check_contents(folder: Folder) -> None:
+    """Refuse what a start would trip over later: unreadable JSON, a database that is none."""
+    for path in (folder.stack, folder.path("secrets", "s3.json")):
+        if path.exists():
+            read_json(path)
+    check_sqlite(folder.path("db", "headway.db"), "restore it from a backup, or start with another --data-dir")
+    check_sqlite(folder.path("temporal", "temporal.db"), "move it away: it is rebuilt, the rows in db/ are the truth")
+
+
+def check_sqlite(path: Path, fix: str) -> None:
+    """An absent or empty file is a new database."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_SQLITE))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise invalid(f"{path} cannot be read ({error.strerror}).") from None
+    if head and head != _SQLITE:
+        raise invalid(f"{path} is not an SQLite database: {fix}.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of the folder; raises `stack.folder_invalid` where there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise invalid(f"{path} cannot be read ({error.strerror}).") from None
+    except ValueError:
+        raise invalid(f"{path} is not valid JSON: restore it, or move it away to have it made anew.") from None
+    if not isinstance(value, dict):
+        raise invalid(f"{path} does not hold a JSON object: restore it, or move it away to have it made anew.")
+    return value
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Like `read_json` for files that can be rebuilt: empty where missing or broken."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: Path, value: dict[str, Any], *, durable: bool = False) -> None:
+    """Replace a file in one step, mode 0600."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _make_credentials(folder: Folder) -> None:
+    s3 = folder.path("secrets", "s3.json")
+    if not s3.exists():
+        identity = {
+            "name": "headway",
+            "credentials": [{"accessKey": secrets.token_hex(10), "secretKey": secrets.token_urlsafe(30)}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        write_json(s3, {"identities": [identity]}, durable=True)
+    for role in BROKER_ROLES:
+        token = folder.path("secrets", f"broker-{role}.token")
+        if not token.exists():
+            _write_secret(token, secrets.token_urlsafe(32))
+    for path in folder.path("secrets").iterdir():
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+    s3_credentials(folder)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def s3_credentials(folder: Folder) -> tuple[str, str]:
+    """The access key and the secret key of the embedded object store."""
+    path = folder.path("secrets", "s3.json")
+    try:
+        pair = read_json(path)["identities"][0]["credentials"][0]
+        return str(pair["accessKey"]), str(pair["secretKey"])
+    except (KeyError, IndexError, TypeError):
+        raise invalid(f"{path} names no credentials: restore it, or move it away to have new ones made.") from None

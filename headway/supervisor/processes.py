@@ -1,0 +1,169 @@
+"""One component's process: start it, adopt it from an earlier supervisor, stop it. Never a second copy.
+
+Whoever runs holds `run/<name>.lock` through an inherited descriptor, so the lock ends with the process and not with
+the supervisor; `run/<name>.json` says who it is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headway.errors import HeadwayError
+from headway.supervisor import identity, locks
+from headway.supervisor.folder import Folder, read_record, write_json
+from headway.supervisor.logs import rotate
+from headway.supervisor.plan import Component
+
+
+@dataclass
+class Process:
+    """A running component. `child` is None for one that an earlier supervisor started."""
+
+    name: str
+    pid: int
+    pidfd: int
+    fingerprint: str
+    child: subprocess.Popen[bytes] | None = None
+
+    def dead(self, timeout: float = 0.0) -> bool:
+        """Whether it has ended, waiting up to `timeout` seconds."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill_group(self) -> None:
+        """End what is left of its process group, the leader included."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def bury(self) -> str:
+        """After its death: end its group, reap it, and say how it ended."""
+        self.kill_group()
+        os.close(self.pidfd)
+        if self.child is None:
+            return "ended"
+        return how(self.child.wait())
+
+
+def how(returncode: int) -> str:
+    """`exit code 3`, or `killed by SIGKILL`."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"
+
+
+def start(component: Component, folder: Folder) -> Process:
+    """Start a component that does not run; raises `stack.start_failed` if it cannot be executed, or does run."""
+    lock = locks.try_lock(folder.lock(component.name))
+    if lock is None:
+        raise HeadwayError("stack.start_failed", f"{component.name} runs already: its lock is held.")
+    try:
+        environment = component.environment(folder)
+        with suppress(FileNotFoundError):
+            folder.ready(component.name).unlink()
+        rotate(folder.log(component.name))
+        with folder.log(component.name).open("ab") as log:
+            child = subprocess.Popen(
+                component.argv,
+                env=environment,
+                cwd=component.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(lock,),
+                umask=component.umask,
+                user=component.user,
+            )
+    except OSError as error:
+        raise HeadwayError(
+            "stack.start_failed",
+            f"{component.name} cannot be started: {error.filename or component.argv[0]}: {error.strerror}.",
+        ) from None
+    finally:
+        os.close(lock)
+    fingerprint = component.fingerprint()
+    write_json(
+        folder.record(component.name),
+        {
+            **identity.describe(child.pid),
+            "fingerprint": fingerprint,
+            "argv": list(component.argv),
+            "began": time.time(),
+        },
+    )
+    return Process(component.name, child.pid, os.pidfd_open(child.pid), fingerprint, child)
+
+
+def adopt(name: str, folder: Folder) -> Process | None:
+    """The process that runs under the component's lock; None if nothing does.
+
+    Somebody who holds the lock without a record that fits (a supervisor died between the start and its note) is
+    ended: nobody can say what it is.
+    """
+    free = locks.try_lock(folder.lock(name))
+    if free is not None:
+        os.close(free)
+        return None
+    record = read_record(folder.record(name))
+    pidfd = identity.open_process(record)
+    if pidfd is not None:
+        return Process(name, int(record["pid"]), pidfd, str(record.get("fingerprint", "")))
+    evict(folder.lock(name))
+    return None
+
+
+def evict(lock: Path) -> None:
+    """Kill whoever holds a lock and wait until it is free; raises `stack.start_failed` after 5 s."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        free = locks.try_lock(lock)
+        if free is not None:
+            os.close(free)
+            return
+        for pid in locks.holders(lock):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    raise HeadwayError("stack.start_failed", f"{lock} is held by a process that cannot be ended: stop it by hand.")
+
+
+def stop(processes: list[tuple[Process, float]], interrupted: Any = None) -> list[str]:
+    """SIGTERM to all, then SIGKILL to each that outlives its grace (seconds); returns the names that were killed.
+
+    `interrupted` is a function that says whether somebody is in a hurry: then the graces end at once.
+    """
+    began = time.monotonic()
+    for process, _ in processes:
+        process.signal(signal.SIGTERM)
+    waiting, killed = list(processes), []
+    while waiting:
+        for process, grace in list(waiting):
+            if process.dead():
+                process.bury()
+                waiting.remove((process, grace))
+            elif time.monotonic() - began > grace or (interrupted is not None and interrupted()):
+                killed.append(process.name)
+                process.kill_group()
+                process.dead(5.0)
+        if waiting:
+            poll = select.poll()
+            for process, _ in waiting:
+                poll.register(process.pidfd, select.POLLIN)
+            poll.poll(100)
+    return list(dict.fromkeys(killed))
