@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Code:
-    """One row of the table: `type` is the managed dialect's error type (contract section 5.2)."""
+    """`type` is the managed dialect's (contract section 5.2); `retryable`: the same work, tried again, may succeed."""
 
     type: str
     status: int
@@ -130,7 +130,7 @@ CODES: dict[str, Code] = {
     # jobs
     "job.superseded": _conflict("A newer push of the same branch took its place."),
     "job.canceled": _conflict("The job was canceled on request."),
-    "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job.", retryable=True),
+    "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job."),
     "attempt.stale": _conflict("A later attempt has taken over this work."),
     # launcher
     "stack.folder_invalid": _fault("Repair or move away what the message names in the data folder."),

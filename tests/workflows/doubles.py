@@ -85,6 +85,7 @@ class Host:
     fenced: int = 0
     history: list[int] = field(default_factory=list)
     placing: list[str] = field(default_factory=list)
+    switching: list[str] = field(default_factory=list)
     place_gate: asyncio.Event | None = None
     switch_gate: asyncio.Event | None = None
     refuse: str | None = None
@@ -102,8 +103,9 @@ class Host:
 
     @activity.defn(name="host.switch")
     async def switch(self, order: Switch) -> Live:
-        while self.switch_gate is not None and not self.switch_gate.is_set():
-            await asyncio.sleep(0.05)
+        self.switching.append(order.rollout_id)
+        if self.switch_gate is not None:
+            await self.switch_gate.wait()
         if self.refuse_switch:
             raise ApplicationError("refused", type=self.refuse_switch, non_retryable=True)
         if order.seq < self.fenced or (order.seq == self.fenced and self.live != order.seq):

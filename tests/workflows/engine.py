@@ -71,6 +71,16 @@ class Engine:
             await asyncio.sleep(0.03)
 
 
+def run_story(tmp_path: Path, story, **options) -> None:
+    """Run one test's coroutine on an engine of its own."""
+
+    async def go() -> None:
+        async with engine(tmp_path, **options) as made:
+            await story(made)
+
+    asyncio.run(go())
+
+
 @asynccontextmanager
 async def engine(tmp_path: Path, *, reconcile: bool = False) -> AsyncIterator[Engine]:
     async with (

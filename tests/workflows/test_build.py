@@ -8,15 +8,7 @@ from pathlib import Path
 from temporalio.client import WorkflowExecutionStatus
 
 from store.models import Build, Job, utcnow
-from tests.workflows.engine import Engine, engine
-
-
-def run(tmp_path: Path, story, **options) -> None:
-    async def go() -> None:
-        async with engine(tmp_path, **options) as made:
-            await story(made)
-
-    asyncio.run(go())
+from tests.workflows.engine import Engine, run_story
 
 
 def test_a_build_ends_with_its_artifact(tmp_path: Path) -> None:
@@ -30,7 +22,7 @@ def test_a_build_ends_with_its_artifact(tmp_path: Path) -> None:
         assert description.workflow_type == "Build"
         assert description.typed_search_attributes.search_attributes
 
-    run(tmp_path, story)
+    run_story(tmp_path, story)
 
 
 def test_a_broken_build_names_its_stage_and_code(tmp_path: Path) -> None:
@@ -44,7 +36,7 @@ def test_a_broken_build_names_its_stage_and_code(tmp_path: Path) -> None:
         with made.store.read() as session:
             assert session.get_one(Build, job.resource_id).status == "failed"
 
-    run(tmp_path, story)
+    run_story(tmp_path, story)
 
 
 def test_a_cancel_reaches_the_running_build(tmp_path: Path) -> None:
@@ -60,7 +52,7 @@ def test_a_cancel_reaches_the_running_build(tmp_path: Path) -> None:
         assert ended.error["code"] == "job.canceled"
         assert made.builder.canceled == ["main"]
 
-    run(tmp_path, story)
+    run_story(tmp_path, story)
 
 
 def test_a_canceled_queued_job_never_starts(tmp_path: Path) -> None:
@@ -80,7 +72,7 @@ def test_a_canceled_queued_job_never_starts(tmp_path: Path) -> None:
         assert made.builder.started == []
         assert made.world.job(job.id).status == "canceled"
 
-    run(tmp_path, story)
+    run_story(tmp_path, story)
 
 
 def test_a_second_start_of_the_same_job_is_the_same_run(tmp_path: Path) -> None:
@@ -94,7 +86,7 @@ def test_a_second_start_of_the_same_job_is_the_same_run(tmp_path: Path) -> None:
         await made.start(job)
         assert made.builder.started == ["main"]
 
-    run(tmp_path, story)
+    run_story(tmp_path, story)
 
 
 def test_a_terminated_run_is_settled_as_lost(tmp_path: Path) -> None:
@@ -109,4 +101,4 @@ def test_a_terminated_run_is_settled_as_lost(tmp_path: Path) -> None:
         assert ended.error is not None
         assert ended.error["code"] == "job.lost"
 
-    run(tmp_path, story, reconcile=True)
+    run_story(tmp_path, story, reconcile=True)
