@@ -1,0 +1,124 @@
+"""What a serving machine does for a workflow: role `host/<id>`. Idempotent by environment and number."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from temporalio import activity
+from temporalio.exceptions import CancelledError
+
+from adapters.hosting.host import Host
+from adapters.hosting.switch import Position
+from headway.broker import Hostnames, RollSpec
+from temporal.failures import mapped
+from temporal.messages import EnvironmentRef, Live, Placed, RollOrder, Switch
+
+BEAT_SECONDS = 1.0
+log = logging.getLogger("headway.host")
+
+
+class Broker(Protocol):
+    def get_rollout(self, rollout_id: str) -> RollSpec: ...
+
+    def get_hostnames(self, env_id: str) -> Hostnames: ...
+
+
+class HostActivities:
+    """Synchronous activities for a thread pool. `close` waits for the tidying that goes on behind them."""
+
+    def __init__(self, host_id: str, host: Host, broker: Broker) -> None:
+        self.host_id = host_id
+        self._host = host
+        self._broker = broker
+        self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
+
+    def close(self) -> None:
+        self._tidying.shutdown(wait=True)
+
+    @activity.defn(name="host.place", no_thread_cancel_exception=True)
+    @mapped
+    def place(self, order: RollOrder) -> Placed:
+        with _beating() as check:
+            spec = self._broker.get_rollout(order.rollout_id)
+            # The order's own number: a run that was replaced must not place for its successor.
+            manifest = self._host.place(spec, order.apply_seq, check)
+        return Placed(self.host_id, order.apply_seq, manifest.digest)
+
+    @activity.defn(name="host.switch", no_thread_cancel_exception=True)
+    @mapped
+    def switch(self, order: Switch) -> Live:
+        position = self._host.environment(order.env_id).switch(order.seq, order.rollout_id)
+        self._tidy(order.env_id)
+        return self._live(order.env_id, position)
+
+    @activity.defn(name="host.undo", no_thread_cancel_exception=True)
+    @mapped
+    def undo(self, order: Switch) -> Live:
+        environment = self._host.environment(order.env_id)
+        return self._live(order.env_id, environment.undo(order.seq, order.back_to, order.rollout_id))
+
+    @activity.defn(name="host.live", no_thread_cancel_exception=True)
+    @mapped
+    def live(self, ref: EnvironmentRef) -> Live:
+        return self._live(ref.env_id, self._host.environment(ref.env_id).live())
+
+    @activity.defn(name="host.fence", no_thread_cancel_exception=True)
+    @mapped
+    def fence(self, order: Switch) -> Live:
+        position = self._host.environment(order.env_id).fence(order.seq, order.rollout_id)
+        return self._live(order.env_id, position)
+
+    @activity.defn(name="host.route", no_thread_cancel_exception=True)
+    @mapped
+    def route(self, ref: EnvironmentRef) -> Live:
+        self._host.route(ref.env_id, self._broker.get_hostnames(ref.env_id).hostnames)
+        return self._live(ref.env_id, self._host.environment(ref.env_id).live())
+
+    @activity.defn(name="host.retire", no_thread_cancel_exception=True)
+    @mapped
+    def retire(self, ref: EnvironmentRef) -> Live:
+        self._host.retire(ref.env_id)
+        self._tidy(None)
+        return Live(self.host_id, ref.env_id, 0)
+
+    def _live(self, env_id: str, position: Position) -> Live:
+        return Live(self.host_id, env_id, position.seq, position.previous)
+
+    def _tidy(self, env_id: str | None) -> None:
+        """Behind the switch, never in its time. What is missed here the next switch does."""
+        self._tidying.submit(self._host.tidy, env_id).add_done_callback(_report)
+
+
+def _report(done: Future[None]) -> None:
+    error = done.exception()
+    if error is not None:
+        log.error("tidying failed", exc_info=error)
+
+
+@contextlib.contextmanager
+def _beating() -> Iterator[Callable[[], None]]:
+    """Beat from a thread of its own while the body works; gives the check that stops it on a cancel."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            activity.heartbeat()
+
+    def check() -> None:
+        if activity.is_cancelled():
+            raise CancelledError("the rollout was canceled before anything of it was to be seen")
+
+    activity.heartbeat()
+    beating = threading.Thread(target=contextvars.copy_context().run, args=(beat,), name="beat", daemon=True)
+    beating.start()
+    try:
+        yield check
+    finally:
+        ended.set()
+        beating.join()

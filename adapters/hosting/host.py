@@ -1,0 +1,147 @@
+"""One serving machine: place artifacts, switch releases, lead host names to environments, clean up.
+
+Knows neither Temporal nor the broker: what it needs comes as values and callables.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from adapters.artifact.layout import MAX_BYTES as MAX_LAYOUT
+from adapters.artifact.layout import parse_layout
+from adapters.artifact.manifest import MAX_BYTES as MAX_MANIFEST
+from adapters.artifact.manifest import Manifest, parse_manifest
+from adapters.hosting.disk import check_floor
+from adapters.hosting.fetch import Downloads, fetch_contents
+from adapters.hosting.layout import HostFolders
+from adapters.hosting.releases import (
+    empty_trash,
+    place_release,
+    prune_releases,
+    remove_environment,
+    used_digests,
+)
+from adapters.hosting.repair import repair_tree
+from adapters.hosting.store import ContentStore
+from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.trees import ReleaseTrees
+from adapters.router.routes import set_routes
+from headway.broker import RollSpec
+from headway.errors import HeadwayError
+
+MAX_BUNDLE = 4 << 20
+# A content may wait this long for the tree that it was fetched for.
+GRACE_SECONDS = 3600.0
+
+Verify = Callable[[bytes, str, str], None]
+log = logging.getLogger("headway.host")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`keep` artifacts per environment; `floor` bytes that stay free on the disk."""
+
+    keep: int = 5
+    floor: int = 512 << 20
+
+
+class Host:
+    """`verify(bundle, digest, site_id)` raises artifact.signature_invalid; it is asked before every roll."""
+
+    def __init__(self, folders: HostFolders, verify: Verify, downloads: Downloads, limits: Limits) -> None:
+        folders.prepare()
+        self.folders = folders
+        self.store = ContentStore(folders.store, folders.tmp)
+        self.trees = ReleaseTrees(folders, self.store)
+        self._verify = verify
+        self._downloads = downloads
+        self._limits = limits
+
+    def environment(self, env_id: str) -> ReleaseSwitch:
+        return ReleaseSwitch(self.folders.environment(env_id))
+
+    def place(self, spec: RollSpec, seq: int, check: Callable[[], None]) -> Manifest:
+        """Verify, fetch what is missing, make the tree and the release `seq`. Idempotent.
+
+        `check` is called between the steps and raises to stop; nothing of the release is to be seen before the last.
+        """
+        bundle = self._bundle(spec)
+        self._verify(bundle, spec.digest, spec.site_id)
+        manifest = self._manifest(spec)
+        check()
+        for _ in range(3):
+            self._fetch(spec, manifest, check)
+            check()
+            with self.trees.in_use():
+                try:
+                    self.trees.make(manifest)
+                except FileNotFoundError:
+                    continue  # a content was collected between fetch and link
+                place_release(self.folders, spec.env_id, seq, manifest)
+                return manifest
+        raise HeadwayError("roll.place_failed", "The host's store loses contents as fast as they are fetched.")
+
+    def route(self, env_id: str, hostnames: Iterable[str]) -> None:
+        """Let exactly these host names lead to the environment."""
+        self.folders.environment(env_id).mkdir(exist_ok=True)
+        set_routes(self.folders.routes, env_id, hostnames)
+
+    def retire(self, env_id: str) -> None:
+        """Take the environment away: names first, so that nobody is led to half of it."""
+        set_routes(self.folders.routes, env_id, ())
+        self.environment(env_id).retire()
+        remove_environment(self.folders, env_id)
+
+    def tidy(self, env_id: str | None = None) -> None:
+        """Forget old releases of an environment, then what no release of any environment uses."""
+        if env_id is not None:
+            prune_releases(self.folders, env_id, self._limits.keep)
+        with self.trees.exclusive() as free:
+            if free:
+                self.trees.collect(used_digests(self.folders))
+                self.store.collect(GRACE_SECONDS)
+        empty_trash(self.folders)
+
+    def repair(self, digest: str, spec: RollSpec, check: Callable[[], None]) -> list[str]:
+        """Put a release tree right, fetching again what the store lost. The paths that were wrong."""
+        manifest = self._manifest(spec)
+        self._fetch(spec, manifest, check, again=True)
+        return repair_tree(self.trees.folder(digest) / "root", manifest, self.store)
+
+    def _bundle(self, spec: RollSpec) -> bytes:
+        try:
+            return self._downloads.read(spec.bundle_url, MAX_BUNDLE)
+        except HeadwayError as error:
+            if error.code != "artifact.collected":
+                raise
+            raise HeadwayError("artifact.signature_invalid", "The artifact has no signature.") from None
+
+    def _manifest(self, spec: RollSpec) -> Manifest:
+        """Kept from an earlier roll or fetched; either way its digest is taken anew."""
+        kept = self.trees.manifest(spec.digest)
+        if kept is not None:
+            try:
+                return parse_manifest(kept, digest=spec.digest)
+            except HeadwayError:
+                log.warning("the kept manifest of %s is damaged: fetching it again", spec.digest)
+        return parse_manifest(self._downloads.read(spec.manifest_url, MAX_MANIFEST), digest=spec.digest)
+
+    def _fetch(self, spec: RollSpec, manifest: Manifest, check: Callable[[], None], *, again: bool = False) -> None:
+        if not again and self.trees.exists(manifest.digest):
+            return
+        missing = self.trees.missing(manifest)
+        if not missing:
+            return
+        needed = sum(content.size for content in missing)
+        self._make_room(needed)
+        layout = parse_layout(self._downloads.read(spec.layout_url, MAX_LAYOUT))
+        fetch_contents(self.store, missing, layout, spec.packs, self._downloads, check)
+
+    def _make_room(self, needed: int) -> None:
+        try:
+            check_floor(self.folders.root, needed, self._limits.floor)
+        except HeadwayError:
+            self.tidy()
+            check_floor(self.folders.root, needed, self._limits.floor)

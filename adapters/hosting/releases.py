@@ -1,0 +1,151 @@
+"""Placed releases: `env/<env_id>/r/<seq>`, a link to a tree and the marker files that Caddy's configuration looks for.
+
+| marker | meaning |
+|---|---|
+| `@<seq>`, `@<seq>+` | its own number, by which Caddy pins it for a request; `+`: one of the next three is there |
+| `service` | dial `sock` beside it |
+| `rules` | ask the rules socket; the file is the rules |
+| `spa` | unknown paths get index.html |
+| `not_found.html` | link to the page for 404 |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Final
+
+from adapters.artifact.manifest import Manifest
+from adapters.hosting.durable import sync_folder, write_file
+from adapters.hosting.layout import HostFolders
+from adapters.hosting.switch import ReleaseSwitch
+from adapters.router.rules import rules_document
+from headway.errors import HeadwayError
+
+_TREES: Final = "../../../../trees"
+
+
+def place_release(folders: HostFolders, env_id: str, seq: int, manifest: Manifest) -> None:
+    """Make the release ready to be switched to. Its tree exists. Idempotent.
+
+    Raises roll.stale where a later step was applied already, or another artifact is live under this number.
+    """
+    env = folders.environment(env_id)
+    switch = ReleaseSwitch(env)
+    if switch.last_step().seq > seq:
+        raise HeadwayError("roll.stale", f"A later rollout was applied: release {seq} comes too late.")
+    release = switch.release(seq)
+    if digest_of(release) == manifest.digest:
+        return
+    release.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folders.tmp / f"release-{secrets.token_hex(8)}"
+    try:
+        _build(temporary, seq, manifest)
+        with switch.spared(seq):
+            if release.exists():
+                os.rename(release, folders.tmp / f"trash-{secrets.token_hex(8)}")
+            os.rename(temporary, release)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(release.parent)
+
+
+def digest_of(release: Path) -> str | None:
+    """The artifact that a release leads to."""
+    try:
+        return Path(os.readlink(release / "root")).parent.name
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def prune_releases(folders: HostFolders, env_id: str, keep: int) -> list[int]:
+    """Forget all but the last `keep` artifacts of an environment; the sequence numbers that went.
+
+    Kept besides: what is live, what was live before (warm), and what was placed for a step that is still to come.
+    """
+    switch = ReleaseSwitch(folders.environment(env_id))
+    gone = []
+    for seq in _superfluous(switch, keep):
+        with contextlib.suppress(HeadwayError), switch.spared(seq):
+            last = switch.last_step()
+            if seq in (last.live, last.previous) or seq > last.seq:
+                continue
+            os.rename(switch.release(seq), folders.tmp / f"trash-{secrets.token_hex(8)}")
+            gone.append(seq)
+    _sweep_debris(switch.env)
+    return gone
+
+
+def used_digests(folders: HostFolders) -> set[str]:
+    """The artifacts that any release of any environment leads to."""
+    found = set()
+    for env in folders.environments.iterdir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found |= {digest_of(release) for release in (env / "r").iterdir()}
+    return {digest for digest in found if digest}
+
+
+def remove_environment(folders: HostFolders, env_id: str) -> None:
+    """Take the releases away. What refuses late steps (fence and lock) stays: a few bytes."""
+    env = folders.environment(env_id)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(env / "r", folders.tmp / f"trash-{secrets.token_hex(8)}")
+
+
+def empty_trash(folders: HostFolders) -> None:
+    """Delete what was renamed out of the way."""
+    for path in folders.tmp.glob("trash-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _build(folder: Path, seq: int, manifest: Manifest) -> None:
+    folder.mkdir()
+    (folder / "root").symlink_to(f"{_TREES}/{manifest.digest}/root")
+    markers = {"service": b""} if manifest.kind == "dynamic" else _static_markers(manifest)
+    for name, content in markers.items():
+        write_file(folder / name, content)
+    page = manifest.static.not_found or "404.html"
+    if manifest.kind == "static" and any(entry.path == page for entry in manifest.entries):
+        (folder / "not_found.html").symlink_to(f"root/{page}")
+    (folder / f"@{seq}{'+' if markers else ''}").touch()
+    sync_folder(folder)
+
+
+def _static_markers(manifest: Manifest) -> dict[str, bytes]:
+    markers = {}
+    if manifest.static.spa and any(entry.path == "index.html" for entry in manifest.entries):
+        markers["spa"] = b""
+    rules = rules_document(manifest.static)
+    if rules is not None:
+        markers["rules"] = json.dumps(rules).encode()
+    return markers
+
+
+def _superfluous(switch: ReleaseSwitch, keep: int) -> list[int]:
+    try:
+        placed = sorted(
+            (int(path.name) for path in (switch.env / "r").iterdir() if path.name.isdecimal()), reverse=True
+        )
+    except FileNotFoundError:
+        return []
+    kept: set[str | None] = set()
+    superfluous = []
+    for seq in placed:
+        digest = digest_of(switch.release(seq))
+        if digest in kept or len(kept) >= keep:
+            superfluous.append(seq)
+        else:
+            kept.add(digest)
+    return superfluous
+
+
+def _sweep_debris(env: Path) -> None:
+    """Temporary names of steps that were killed half-way. The lock says that nobody is at one."""
+    switch = ReleaseSwitch(env, patience=0.2)
+    with contextlib.suppress(HeadwayError), switch.spared(-1):
+        for path in env.glob(".*"):
+            path.unlink(missing_ok=True)

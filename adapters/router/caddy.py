@@ -1,0 +1,275 @@
+"""Caddy's configuration: constant for any number of sites (DESIGN section 7).
+
+For each request the release is looked up once: `current/@<seq>` is found by a glob (`@<seq>+` where markers lie
+beside it, so that plain sites pay for no look at them), and everything after it uses `r/<seq>`. With `current` in
+every path a switch between opening a file and reading its ETag would pair the new digest with the old bytes, and
+caches would keep them. The pattern is tried three times: `current` may move between the glob and the look at what it
+found.
+
+A site's files are served with the content's sha256 as ETag, read from a sidecar, and without any date: two releases
+have the same canonical times, so a date would answer a stale 304.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+from adapters.artifact.paths import ETAG_SUFFIX
+from adapters.router.routes import HOSTNAME
+from headway.errors import HeadwayError
+
+# Older ones compress partial answers, share one ETag among encodings, or cannot dial what a placeholder names.
+OLDEST: Final = (2, 11, 0)
+# sun_path of a unix socket.
+MAX_SOCKET: Final = 107
+
+Json = dict[str, Any]
+
+_HOST: Final = "{http.request.host}"
+_PINNED: Final = "{http.regexp.pin.1}"
+_EXPANDED: Final = re.compile(r"[*?\[\]{}\\]")
+_REVALIDATE: Final = "public, max-age=0, must-revalidate"
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+
+def render(*, routes: Path, listen: str, rules_socket: Path, plain_socket: Path, state: Path) -> Json:
+    """The whole configuration. `listen` is `address:port`; `state` is Caddy's own folder.
+
+    `plain_socket` is Caddy's own: it answers in the rules server's place while that one is away. Raises
+    stack.folder_invalid where a path cannot stand in the configuration.
+    """
+    for path in (routes, rules_socket, plain_socket, state):
+        if _EXPANDED.search(str(path)) or not path.is_absolute():
+            raise HeadwayError("stack.folder_invalid", f"{path} has characters that Caddy would expand.")
+    for path in (rules_socket, plain_socket):
+        if len(str(path).encode()) > MAX_SOCKET:
+            raise HeadwayError("stack.folder_invalid", f"{path} is too long for a socket: use a shorter data folder.")
+    sites = Site(str(routes), str(rules_socket), str(plain_socket))
+    server = {
+        "listen": [listen],
+        "automatic_https": {"disable": True},
+        "protocols": ["h1"],
+        "read_header_timeout": "30s",
+        "idle_timeout": "2m",
+        "max_header_bytes": 64 << 10,
+        "routes": sites.routes(),
+        "errors": {"routes": sites.error_routes()},
+    }
+    plain = {
+        "listen": [f"unix/{plain_socket}|0600"],
+        "automatic_https": {"disable": True},
+        "protocols": ["h1"],
+        "routes": [_handle(_text(200, ""))],
+    }
+    return {
+        "admin": {"disabled": True, "config": {"persist": False}},
+        "storage": {"module": "file_system", "root": str(state)},
+        "apps": {"http": {"grace_period": "5s", "servers": {"sites": server, "plain": plain}}},
+    }
+
+
+def rendered(**folders: Any) -> bytes:
+    """`render`, as the file that `caddy run --config FILE` reads."""
+    return json.dumps(render(**folders), indent=1).encode()
+
+
+def check_version(binary: str) -> str:
+    """The version of a Caddy binary. Raises stack.binary_missing where there is none or it is too old."""
+    try:
+        out = subprocess.run([binary, "version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise HeadwayError("stack.binary_missing", f"{binary} does not run: {type(error).__name__}.") from None
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", out)
+    if found is None or tuple(map(int, found.groups())) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise HeadwayError("stack.binary_missing", f"{binary} is Caddy {out[:20].strip()!r}: {oldest} is the oldest.")
+    return found[0].removeprefix("v")
+
+
+class Site:
+    """The routes; one method for each thing that is decided about a request."""
+
+    def __init__(self, routes: str, rules_socket: str, plain_socket: str) -> None:
+        self._routes = routes
+        self._rules = rules_socket
+        self._plain = plain_socket
+        self._release = f"{routes}/{_HOST}/r/{_PINNED}"
+
+    def routes(self) -> list[Json]:
+        current = f"/{_HOST}/current/@*"
+        known_name = self._exists(f"/{_HOST}/")
+        return [
+            _route({"not": [{"header_regexp": {"Host": {"pattern": f"^{HOSTNAME}(:[0-9]+)?$"}}}]}, _text(421, "")),
+            _route(self._exists(current, current, current), {"handler": "subroute", "routes": self._pinned()}),
+            _route(known_name, *_page(404, "Nothing is deployed here yet.\n")),
+            _handle(*_page(404, "No site is served at this address.\n")),
+        ]
+
+    def error_routes(self) -> list[Json]:
+        own_page = {**_status(404), **self._marker("not_found.html")}
+        return [
+            _route(
+                own_page,
+                # A conditional or partial answer would be sent as an empty or cut page.
+                _headers(delete_request=["If-None-Match", "If-Match", "Range", "If-Range", *_DATES]),
+                _headers(set_now={"Cache-Control": _REVALIDATE}, delete=["Last-Modified", "Etag"]),
+                _ENCODE,
+                {"handler": "rewrite", "uri": "/not_found.html"},
+                {"handler": "file_server", "root": self._release, "canonical_uris": False},
+            ),
+            _handle(*_page("{http.error.status_code}", "{http.error.status_code} {http.error.status_text}\n")),
+        ]
+
+    def _pinned(self) -> list[Json]:
+        """The release is known now: one with markers (a service, rules, a single page), or plain files."""
+        to_files = [_route({"not": [{"method": ["GET", "HEAD"]}]}, *_refuse_method()), _handle(_ENCODE)]
+        marked = [
+            _route(self._marker("service"), self._service()),
+            *to_files,
+            _route(self._marker("rules"), self._ruled()),
+            _handle(self._files(marked=True)),
+        ]
+        plain = [*to_files, _handle(self._files(marked=False))]
+        return [
+            _route(_pin(r"/@([0-9]+)\+$"), {"handler": "subroute", "routes": marked}),
+            _route(_pin(r"/@([0-9]+)$"), {"handler": "subroute", "routes": plain}),
+        ]
+
+    def _service(self) -> Json:
+        """Keep-alive is off: a pooled connection would still lead to the instance before the switch."""
+        return {
+            "handler": "reverse_proxy",
+            "transport": {"protocol": "http", "keep_alive": {"enabled": False}},
+            "upstreams": [{"dial": f"unix/{self._release}/sock"}],
+        }
+
+    def _ruled(self) -> Json:
+        """Ask the rules socket, then serve the files with its headers; its redirects pass as they are.
+
+        Where it is away or stuck, `plain` answers in its place: the site goes on without its rules.
+        """
+        files = self._files(marked=True)
+        copy = {"handler": "copy_response_headers", "exclude": ["Content-Length", "Date", "Server", "Connection"]}
+        return {
+            "handler": "reverse_proxy",
+            "upstreams": [{"dial": f"unix/{self._rules}"}, {"dial": f"unix/{self._plain}"}],
+            "load_balancing": {"selection_policy": {"policy": "first"}, "retries": 3},
+            "health_checks": {"passive": {"fail_duration": "2s", "max_fails": 1}},
+            "transport": {
+                "protocol": "http",
+                "dial_timeout": "1s",
+                "response_header_timeout": "1s",
+                "compression": False,
+                "keep_alive": {"enabled": True, "max_idle_conns_per_host": 64},
+            },
+            "rewrite": {"method": "GET"},
+            "headers": {"request": {"delete": ["*"], "set": {"Host": [_HOST], "Headway-Release": [_PINNED]}}},
+            "handle_response": [
+                {"match": {"status_code": [200]}, "routes": [_handle(copy, files)]},
+                {"match": {"status_code": [4, 5]}, "routes": [_handle(files)]},
+            ],
+        }
+
+    def _files(self, *, marked: bool) -> Json:
+        root = f"{self._release}/root"
+        steps = [
+            {"match": list(_HIDDEN), "handle": [{"handler": "error", "status_code": 404}]},
+            *([self._single_page(root)] if marked else []),
+            _handle(_headers(delete_request=list(_DATES), delete=["Last-Modified"])),
+            _handle(_headers(set_missing={"Cache-Control": _REVALIDATE})),
+            _route(_FINGERPRINTED, _headers(set_missing={"Cache-Control": _FOR_EVER}), terminal=False),
+            _handle({"handler": "file_server", "root": root, "etag_file_extensions": [ETAG_SUFFIX]}),
+        ]
+        return {"handler": "subroute", "routes": steps}
+
+    def _single_page(self, root: str) -> Json:
+        """What names no file gets index.html; before the cache headers, so that they are those of index.html."""
+        file_there = {"path_regexp": {"pattern": "[^/]$"}, "file": _file(root, "{http.request.uri.path}")}
+        index_there = {"file": _file(root, "{http.request.uri.path}/index.html")}
+        to_index = _route(
+            {"not": [file_there, index_there]}, {"handler": "rewrite", "uri": "/index.html"}, terminal=False
+        )
+        return _route(self._marker("spa"), {"handler": "subroute", "routes": [to_index]}, terminal=False)
+
+    def _marker(self, name: str) -> Json:
+        return self._exists(f"/{_HOST}/r/{_PINNED}/{name}")
+
+    def _exists(self, *patterns: str) -> Json:
+        return {"file": _file(self._routes, *patterns)}
+
+
+_DATES: Final = ("If-Modified-Since", "If-Unmodified-Since")
+_ENCODE: Final = {"handler": "encode", "encodings": {"zstd": {}, "gzip": {}}, "prefer": ["zstd", "gzip"]}
+# Dotfiles but /.well-known and what lies in it; the build's own settings; the sidecars.
+_HIDDEN: Final = (
+    {
+        "path_regexp": {"pattern": r"/\."},
+        "not": [{"path_regexp": {"pattern": r"^/\.well-known(/([^./][^/]*)?)*$"}}],
+    },
+    {"path_regexp": {"pattern": rf"/(headway\.toml|[^/]*{re.escape(ETAG_SUFFIX)})(/|$)"}},
+)
+# `app.3f9a1c07.js`, `app-3f9a1c07.js`: eight or more hexadecimal digits, with a digit and a letter among them, so
+# that neither a date nor a word passes for a hash.
+_FINGERPRINTED: Final = {
+    "path_regexp": {"pattern": r"[^/][.-][0-9a-f]{8,64}(\.[A-Za-z0-9]+){1,2}$"},
+    "not": [{"path_regexp": {"pattern": r"[.-]([0-9]+|[a-f]+)(\.[A-Za-z0-9]+){1,2}$"}}],
+}
+
+
+def _route(match: Json, *handlers: Json, terminal: bool = True) -> Json:
+    return {"match": [match], "handle": list(handlers), "terminal": terminal}
+
+
+def _handle(*handlers: Json, terminal: bool = False) -> Json:
+    return {"handle": list(handlers), "terminal": terminal}
+
+
+def _file(root: str, *patterns: str) -> Json:
+    return {"root": root, "try_files": list(patterns)}
+
+
+def _pin(pattern: str) -> Json:
+    return {"vars_regexp": {"{http.matchers.file.relative}": {"name": "pin", "pattern": pattern}}}
+
+
+def _refuse_method() -> list[Json]:
+    return [_headers(set_now={"Allow": "GET, HEAD"}), {"handler": "error", "status_code": 405}]
+
+
+def _status(code: int) -> Json:
+    return {"vars": {"{http.error.status_code}": [str(code)]}}
+
+
+def _text(status: int | str, body: str) -> Json:
+    return {"handler": "static_response", "status_code": status, "body": body}
+
+
+def _page(status: int | str, body: str) -> list[Json]:
+    """A small plain answer that nobody keeps."""
+    fields = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+    return [_headers(set_now=fields), _text(status, body)]
+
+
+def _headers(
+    *,
+    delete_request: list[str] | None = None,
+    delete: list[str] | None = None,
+    set_now: dict[str, str] | None = None,
+    set_missing: dict[str, str] | None = None,
+) -> Json:
+    """Header operations; `set_missing` is for answers that went well and say nothing themselves."""
+    out: Json = {"handler": "headers"}
+    if delete_request:
+        out["request"] = {"delete": delete_request}
+    if set_now:
+        out["response"] = {"set": {name: [value] for name, value in set_now.items()}}
+    if delete:
+        out["response"] = {**out.get("response", {}), "delete": delete, "deferred": True}
+    if set_missing:
+        wanted = {"status_code": [2, 304], "headers": dict.fromkeys(set_missing)}
+        out["response"] = {"set": {name: [value] for name, value in set_missing.items()}, "require": wanted}
+    return out
