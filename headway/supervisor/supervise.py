@@ -83,13 +83,15 @@ class Supervisor:
 
     def _patience(self) -> float:
         """Seconds until something has to be looked at again."""
+        if any(self._due(unit) for unit in self.units.values()):
+            return 0.0
         now = time.monotonic()
-        times = [unit.due - now for unit in self.units.values() if unit.state == "down"]
+        times = [unit.due - now for unit in self.units.values() if unit.state == "down" and unit.due > now]
         if self.twin.process is None:
             times.append(self.twin.due - now)
         if any(unit.state == "starting" for unit in self.units.values()):
             times.append(TICK)
-        return max(0.001, min(times, default=IDLE))
+        return max(0.0, min(times, default=IDLE))
 
     def _reap_orphans(self) -> None:
         """This process is a subreaper: what components leave behind is reaped here while it lives."""
@@ -135,10 +137,8 @@ class Supervisor:
             self._record()
 
     def _start_due(self) -> None:
-        now = time.monotonic()
         for unit in self.units.values():
-            due = unit.state == "waiting" or (unit.state == "down" and now >= unit.due)
-            if due and all(self.units[name].state == "ready" for name in unit.component.after):
+            if self._due(unit):
                 try:
                     unit.started(processes.start(unit.component, self.folder))
                 except HeadwayError as error:
@@ -151,6 +151,10 @@ class Supervisor:
                 for other in self.units.values():
                     if other.component.once and unit.name in other.component.after and other.state == "ready":
                         other.state = "waiting"
+
+    def _due(self, unit: Unit) -> bool:
+        due = unit.state == "waiting" or (unit.state == "down" and time.monotonic() >= unit.due)
+        return due and all(self.units[name].state == "ready" for name in unit.component.after)
 
     def _check(self) -> None:
         now = time.monotonic()
