@@ -1,0 +1,174 @@
+"""Record the corpus: `python -m tests.replay.record`. Each story runs on a real server with the production workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from headway.ids import new_id
+from store.models import Environment, Job, Site
+from temporal import names
+from tests.workflows.engine import Engine, engine
+
+HISTORIES = Path(__file__).parent / "histories"
+Story = Callable[[Engine], Awaitable[dict[str, str]]]
+
+
+async def build_succeeds(made: Engine) -> dict[str, str]:
+    job = await made.run(made.world.accept_build())
+    return {"build-succeeds": job.id}
+
+
+async def build_breaks(made: Engine) -> dict[str, str]:
+    made.builder.broken["main"] = "build.step_failed"
+    job = await made.run(made.world.accept_build())
+    return {"build-breaks": job.id}
+
+
+async def build_is_canceled(made: Engine) -> dict[str, str]:
+    made.builder.gates["main"] = asyncio.Event()
+    job = made.world.accept_build()
+    await made.start(job)
+    await made.until(lambda: made.builder.started, lambda started: started)
+    await made.starts.cancel(job.id)
+    await made.ended(job)
+    return {"build-is-canceled": job.id}
+
+
+async def rollouts(made: Engine) -> dict[str, str]:
+    artifact = made.world.artifact("a" * 64)
+    roll = await made.run(made.world.accept_roll(artifact))
+    promote = await made.run(made.world.accept_roll(artifact, "promote"))
+    rollback = await made.run(made.world.accept_roll(artifact, "rollback"))
+    made.host.refuse = "artifact.signature_invalid"
+    refused = await made.run(made.world.accept_roll(artifact))
+    executor = names.environment_workflow(made.world.env_id)
+    return {
+        "roll": roll.id,
+        "promote": promote.id,
+        "rollback": rollback.id,
+        "roll-refused": refused.id,
+        "environment": executor,
+    }
+
+
+async def roll_is_preempted(made: Engine) -> dict[str, str]:
+    artifact = made.world.artifact("a" * 64)
+    made.host.place_gate = asyncio.Event()
+    slow = made.world.accept_roll(artifact)
+    await made.start(slow)
+    await made.until(lambda: made.host.placing, lambda placing: placing)
+    back = made.world.accept_roll(artifact, kind="rollback")
+    await made.start(back)
+    await made.ended(slow)
+    made.host.place_gate.set()
+    await made.ended(back)
+    return {"roll-is-preempted": slow.id, "environment-preempts": names.environment_workflow(made.world.env_id)}
+
+
+async def pushes(made: Engine) -> dict[str, str]:
+    made.builder.gates["slow"] = asyncio.Event()
+    slow, fast = made.world.accept_push("slow"), made.world.accept_push("fast")
+    await made.start(slow)
+    await made.run(fast)
+    made.builder.gates["slow"].set()
+    await made.ended(slow)
+    made.builder.broken["bad"] = "build.timeout"
+    bad = await made.run(made.world.accept_push("bad"))
+    return {"push": fast.id, "push-superseded": slow.id, "push-breaks": bad.id}
+
+
+async def lost_runs(made: Engine) -> dict[str, str]:
+    made.host.switch_gate = asyncio.Event()
+    roll = made.world.accept_roll(made.world.artifact("a" * 64))
+    await made.start(roll)
+    await made.until(lambda: made.host.switching, lambda switching: switching)
+    await made.client.get_workflow_handle(names.environment_workflow(made.world.env_id)).terminate("recorded")
+    await made.client.get_workflow_handle(roll.id).terminate("recorded")
+    await made.ended(roll)
+    return {"reconcile": names.RECONCILE_WORKFLOW}
+
+
+async def environments(made: Engine) -> dict[str, str]:
+    made_ids: dict[str, str] = {}
+    for kind in ("environment.create", "environment.delete"):
+        env_id = new_id("env")
+        job = Job(
+            id=new_id("job"),
+            team_id=made.world.team_id,
+            site_id=made.world.site_id,
+            env_id=env_id,
+            type=kind,
+            resource_type="environment",
+            resource_id=env_id,
+        )
+        with made.store.write() as session:
+            session.add(
+                Environment(
+                    id=env_id, site_id=made.world.site_id, kind="preview", slug=env_id.lower()[-20:], branch=env_id
+                )
+            )
+            session.add(job)
+        await made.run(job)
+        made_ids[kind.replace(".", "-")] = job.id
+    job = Job(
+        id=new_id("job"),
+        team_id=made.world.team_id,
+        site_id=made.world.site_id,
+        env_id=made.world.env_id,
+        type="site.create",
+        resource_type="site",
+        resource_id=made.world.site_id,
+    )
+    with made.store.write() as session:
+        session.get_one(Site, made.world.site_id).status = "provisioning"
+        session.add(job)
+    await made.run(job)
+    return {**made_ids, "site-create": job.id}
+
+
+STORIES: tuple[tuple[Story, bool], ...] = (
+    (build_succeeds, False),
+    (build_breaks, False),
+    (build_is_canceled, False),
+    (rollouts, False),
+    (roll_is_preempted, False),
+    (pushes, False),
+    (lost_runs, True),
+    (environments, False),
+)
+
+
+async def record() -> None:
+    HISTORIES.mkdir(exist_ok=True)
+    for story, reconcile in STORIES:
+        with tempfile.TemporaryDirectory() as folder:
+            async with engine(Path(folder), reconcile=reconcile) as made:
+                for name, workflow_id in (await story(made)).items():
+                    await _save(made, name, workflow_id)
+
+
+async def _save(made: Engine, name: str, workflow_id: str) -> None:
+    handle = made.client.get_workflow_handle(workflow_id)
+    while (await handle.describe()).close_time is None:
+        await asyncio.sleep(0.05)
+    history = json.loads((await handle.fetch_history()).to_json())
+    (HISTORIES / f"{name}.json").write_text(json.dumps(_anonymous(history), indent=1) + "\n")
+
+
+def _anonymous(value: Any) -> Any:
+    """Without the names and paths of the machine that recorded: replay needs neither."""
+    if isinstance(value, list):
+        return [_anonymous(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    hidden = {"identity": "recorder", "stackTrace": ""}
+    return {key: hidden.get(key, _anonymous(item)) for key, item in value.items()}
+
+
+if __name__ == "__main__":
+    asyncio.run(record())

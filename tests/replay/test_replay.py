@@ -1,0 +1,57 @@
+"""Running histories of earlier versions must replay: a change of a workflow that breaks one is caught here, offline."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from activities import references as act
+from temporal import names, policies
+from temporal.messages import BuildRef, JobRef, Signed
+from temporal.worker import workflow_runner
+from tests.replay.record import HISTORIES
+from workflows import ALL
+
+CORPUS = sorted(HISTORIES.glob("*.json"))
+
+
+def replay(path: Path, workflows: list[type]) -> None:
+    history = WorkflowHistory.from_json(path.stem, path.read_text())
+    asyncio.run(Replayer(workflows=workflows, workflow_runner=workflow_runner()).replay_workflow(history))
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_a_recorded_history_replays(path: Path) -> None:
+    replay(path, list(ALL))
+
+
+def test_every_workflow_has_a_recorded_history() -> None:
+    recorded = set()
+    for path in CORPUS:
+        history = WorkflowHistory.from_json(path.stem, path.read_text())
+        recorded.add(history.events[0].workflow_execution_started_event_attributes.workflow_type.name)
+    wanted = {workflow._Definition.must_from_class(cls).name for cls in ALL}
+    assert recorded == wanted
+
+
+@workflow.defn(name=names.BUILD)
+class SignsBeforeItBuilds:
+    """The story in another order: what the corpus must catch."""
+
+    @workflow.run
+    async def run(self, ref: JobRef) -> Signed:
+        order = await workflow.execute_local_activity(act.claim_build, ref, **policies.RECORD)
+        signed = await workflow.execute_activity(act.sign, order, task_queue=names.SIGNING, **policies.SIGN)
+        await workflow.execute_activity(act.produce, order, task_queue=names.BUILDERS, **policies.BUILD)
+        await workflow.execute_activity(act.succeed_build, BuildRef(order.build_id), **policies.RECORD)
+        return signed
+
+
+def test_a_reordering_is_caught() -> None:
+    with pytest.raises(workflow.NondeterminismError):
+        replay(HISTORIES / "build-succeeds.json", [SignsBeforeItBuilds])
