@@ -1,0 +1,154 @@
+"""Removing, handing over and measuring trees that strangers have written.
+
+Everything goes by descriptors that follow no symlink, needs neither recursion nor a path longer than one name, and
+holds for trees of any depth, modes without rights, and names that are not text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(path: Path) -> None:
+    """Remove `path` and all below it. Nothing may be writing there any more. A missing path is fine.
+
+    Folders found inside are moved up beside the first one before they are emptied: the depth never passes two.
+    """
+    parent = os.open(path.parent, FOLDER)
+    try:
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return
+        if not is_folder:
+            os.unlink(path.name, dir_fd=parent)
+            return
+        waiting = [os.fsencode(path.name)]
+        serial = 0
+        while waiting:
+            name = waiting.pop()
+            with _opened(parent, name) as folder:
+                for entry in os.listdir(folder):
+                    raw = os.fsencode(entry)
+                    try:
+                        os.unlink(raw, dir_fd=folder)
+                        continue
+                    except (IsADirectoryError, PermissionError):
+                        pass  # a folder: which error says so depends on the file system
+                    while True:
+                        serial += 1
+                        moved = b".removing-%s-%d" % (os.fsencode(path.name), serial)
+                        if not _exists(parent, moved):
+                            break
+                    with contextlib.suppress(PermissionError):
+                        # moving a folder writes to it (its ".." changes), which its owner may have forbidden himself
+                        _allow(folder, raw)
+                    os.rename(raw, moved, src_dir_fd=folder, dst_dir_fd=parent)
+                    waiting.append(moved)
+            os.rmdir(name, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def hand_over(path: Path, uid: int, gid: int) -> None:
+    """Give `path` and all below it to `uid` and `gid`; symlinks themselves, never what they lead to."""
+    os.chown(path, uid, gid, follow_symlinks=False)
+    waiting = [os.fsencode(path)] if path.is_dir() and not path.is_symlink() else []
+    while waiting:
+        here = waiting.pop()
+        folder = os.open(here, FOLDER)
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    os.chown(entry.name, uid, gid, dir_fd=folder, follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(here + b"/" + os.fsencode(entry.name))
+        finally:
+            os.close(folder)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """`blocks` bytes allocated; `files` entries; `largest` apparent size; `blind`: something was unreadable."""
+
+    blocks: int
+    files: int
+    largest: int
+    blind: bool
+
+
+def measure(paths: list[Path], most_files: int) -> Usage:
+    """What lies below `paths`, hard links once; stops counting past `most_files`. Fit for trees that are changing."""
+    blocks = files = largest = 0
+    blind = False
+    linked: set[tuple[int, int]] = set()
+    waiting = [os.fsencode(path) for path in paths]
+    while waiting and files <= most_files:
+        here = waiting.pop()
+        try:
+            folder = os.open(here, FOLDER)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            blind = True
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    try:
+                        info = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue
+                    files += 1
+                    if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+                        key = (info.st_dev, info.st_ino)
+                        if key in linked:
+                            continue
+                        linked.add(key)
+                    blocks += info.st_blocks * 512
+                    largest = max(largest, info.st_size)
+                    if stat.S_ISDIR(info.st_mode):
+                        waiting.append(here + b"/" + os.fsencode(entry.name))
+        except OSError:
+            blind = True
+        finally:
+            os.close(folder)
+    return Usage(blocks, files, largest, blind)
+
+
+@contextlib.contextmanager
+def _opened(parent: int, name: bytes) -> Iterator[int]:
+    try:
+        folder = os.open(name, FOLDER, dir_fd=parent)
+    except PermissionError:
+        _allow(parent, name)
+        folder = os.open(name, FOLDER, dir_fd=parent)
+    try:
+        os.fchmod(folder, 0o700)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _allow(parent: int, name: bytes) -> None:
+    """Mode 0700 for a folder that its owner cannot open; never through a symlink."""
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", 0o700)
+    finally:
+        os.close(handle)
+
+
+def _exists(parent: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,276 @@
+"""Running strangers' code: nothing of the host but a toolchain, no network but the egress proxy, and named limits."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import resource
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from adapters.egress.listener import PROXY_ADDRESS, PROXY_URL, listen_within
+from adapters.egress.policy import EgressPolicy, Rule
+from adapters.egress.proxy import Door, EgressProxy
+from adapters.sandbox import bare, capability, certificates, cgroup
+from adapters.sandbox.argv import (
+    HOME,
+    SEARCH,
+    WORKSPACE,
+    Bind,
+    Descriptors,
+    Inside,
+    environment,
+    options,
+    target_path,
+    working_folder,
+)
+from adapters.sandbox.command import Command, Outcome
+from adapters.sandbox.launch import TOOLS, Prefix, Staging
+from adapters.sandbox.removal import hand_over
+from adapters.sandbox.run import OnOutput, Pipes, Plan, Run
+from adapters.sandbox.slots import Slot, Slots
+from adapters.sandbox.tree import NamespaceTree, Tree
+from adapters.sandbox.watch import DiskWatch
+from headway.errors import HeadwayError
+
+MOST_DOORS = 120
+FIRST_DOOR = ipaddress.IPv4Address("127.77.0.1")
+
+
+class Sandbox:
+    """Thread-safe; each run needs a slot, and waits for one.
+
+    `state`: a folder of this sandbox alone (left-overs in it are removed). `bwrap`: the program, found if None.
+    `ca_files`: certificates to trust beside the system's. `toolchains`: folders shown read-only at their own paths,
+    their `bin` first on PATH. `allow_unsandboxed`: where there can be no sandbox, run without one; the operator's
+    explicit word, never a fallback of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: Path,
+        bwrap: Path | None = None,
+        allow_unsandboxed: bool = False,
+        slots: int,
+        ca_files: Sequence[Path] = (),
+        toolchains: Sequence[Path] = (),
+    ) -> None:
+        self._state = state.absolute()
+        self._state.mkdir(parents=True, exist_ok=True)
+        self._given = bwrap
+        self._allow_unsandboxed = allow_unsandboxed
+        self._drop = capability.drops_uid()
+        self._slots = Slots(self._state, slots, drop=self._drop)
+        self._taken: dict[Path, Slot] = {}
+        self._certificates = certificates.bundle(self._state, ca_files)
+        self._toolchains = tuple(toolchains)
+        self._cgroups = cgroup.find()
+        self._tried = threading.Lock()
+        self._mode: _Mode | None = None
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A fresh, empty folder owned by a free slot's uid; waits for a slot, and removes the folder in the end.
+
+        Home and /tmp of runs in it last as long as the folder does, so a second command finds the first one's caches.
+        """
+        slot = self._slots.take()
+        assert slot is not None  # noqa: S101
+        self._taken[slot.workspace] = slot
+        try:
+            yield slot.workspace
+        finally:
+            del self._taken[slot.workspace]
+            self._slots.give_back(slot)
+
+    def run(self, command: Command, on_output: OnOutput, canceled: Callable[[], bool]) -> Outcome:
+        """Run to the end, in the calling thread. `on_output(stream, bytes)` gets "stdout", "stderr" and "system".
+
+        A workspace that is not one of `workspace()` and every writable mount belong to the slot's uid for the run, and
+        to this process again afterwards. Errors: `build.unsandboxed` where this machine allows no sandbox,
+        `build.config_invalid` for a bad cwd or environment, `internal.error` where the machinery failed.
+        """
+        mode = self._require()
+        slot = self._taken.get(command.workspace.absolute())
+        if slot is not None:
+            return self._in_slot(command, slot, mode, on_output, canceled)
+        slot = self._slots.take(canceled)
+        if slot is None:
+            return Outcome(137, 0.0, canceled=True)
+        try:
+            return self._in_slot(command, slot, mode, on_output, canceled)
+        finally:
+            self._slots.give_back(slot)
+
+    def _in_slot(
+        self, command: Command, slot: Slot, mode: _Mode, on_output: OnOutput, canceled: Callable[[], bool]
+    ) -> Outcome:
+        lent = [mount.source for mount in command.mounts if mount.writable]
+        if command.workspace.absolute() not in self._taken:
+            lent.append(command.workspace)
+        with self._lend(lent, slot.uid), contextlib.ExitStack() as stack:
+            group = None
+            if self._cgroups is not None:
+                group = self._cgroups.make(f"{self._slots.tag}-{slot.number}", command.limits)
+                stack.callback(group.remove)
+            pipes = Pipes()
+            stack.callback(pipes.close)
+            files = Descriptors()
+            stack.callback(files.close)
+            writable = [slot.home, slot.tmp, command.workspace, *(m.source for m in command.mounts if m.writable)]
+            disk = DiskWatch(writable, command.limits.disk, before=lent)
+            if mode.bwrap is None:
+                plan = bare.plan(command, slot, self._certificates, pipes, disk, group)
+            else:
+                plan = self._plan(command, slot, mode, pipes, files, disk, group)
+            if plan.egress is not None:
+                stack.callback(plan.egress.stop)
+            return Run(plan, pipes, on_output, canceled).go()
+
+    def _plan(
+        self,
+        command: Command,
+        slot: Slot,
+        mode: _Mode,
+        pipes: Pipes,
+        files: Descriptors,
+        disk: DiskWatch,
+        group: cgroup.Cgroup | None,
+    ) -> Plan:
+        assert mode.bwrap is not None  # noqa: S101
+        staging = Staging(slot.uid)
+        program = staging.reach(mode.bwrap.path, capability.bwrap_folder(mode.bwrap.path))
+        own = command.workspace.absolute() in self._taken
+        sources = [
+            (staging.reach(slot.home, slot.folder), HOME, True),
+            (staging.reach(slot.tmp, slot.folder), "/tmp", True),  # noqa: S108
+            (staging.reach(command.workspace, slot.folder if own else None), WORKSPACE, True),
+            *((staging.reach(m.source), target_path(m.target), m.writable) for m in command.mounts),
+        ]
+        authority = staging.reach(self._certificates) if self._certificates is not None else None
+        doors = _doors(command.egress)
+        inside = Inside(
+            cwd=working_folder(command.cwd),
+            env=environment(
+                command.env,
+                home=HOME,
+                tmp="/tmp",  # noqa: S108
+                proxy=PROXY_URL if command.egress is not None else None,
+                certificates=certificates.INSIDE if authority is not None else None,
+                search=":".join([*(str(folder / "bin") for folder in self._toolchains), SEARCH]),
+            ),
+            binds=[Bind(staging.at(source), target, writable) for source, target, writable in sources],
+            certificates=staging.at(authority) if authority is not None else None,
+            names=tuple(dict.fromkeys((address, rule.host) for address, rule in doors)),
+            toolchains=self._toolchains,
+            shut_namespaces=mode.shut_namespaces,
+            extra=("--json-status-fd", str(pipes.status[1]), "--block-fd", str(pipes.gate[0])),
+        )
+        listed = files.hold("options", b"".join(os.fsencode(word) + b"\0" for word in options(inside, files)))
+        proxy = EgressProxy(command.egress) if command.egress is not None else None
+
+        def opened(first: int) -> None:
+            if slot.uid is None:
+                tasks = command.limits.pids + 8 + _others()
+                resource.prlimit(first, resource.RLIMIT_NPROC, (tasks, tasks))
+            if proxy is not None:
+                sockets = listen_within(first, [PROXY_ADDRESS, *((a, r.port) for a, r in doors)])
+                proxy.start(
+                    sockets[0],
+                    [Door(s, r.host, r.port) for s, (_, r) in zip(sockets[1:], doors, strict=True)],
+                )
+
+        def tree(child: subprocess.Popen[bytes], first: int) -> Tree:
+            return NamespaceTree(child, first)
+
+        words = [
+            *staging.words,
+            *Prefix(command.limits, slot.uid).words,
+            str(staging.at(program)),
+            "--args",
+            str(listed),
+        ]
+        return Plan(
+            words=[*words, "--", *command.argv],
+            pass_fds=[*files.numbers, pipes.status[1], pipes.gate[0]],
+            env={"PATH": TOOLS},
+            limits=command.limits,
+            tree=tree,
+            opened=opened,
+            disk=disk,
+            cgroup=group,
+            egress=proxy,
+        )
+
+    @contextlib.contextmanager
+    def _lend(self, paths: Sequence[Path], uid: int | None) -> Iterator[None]:
+        if uid is None:
+            yield
+            return
+        try:
+            for path in paths:
+                hand_over(path, uid, uid)
+            yield
+        finally:
+            for path in paths:
+                hand_over(path, os.geteuid(), os.getegid())
+
+    def _require(self) -> _Mode:
+        with self._tried:
+            if self._mode is None:
+                self._mode = self._try()
+            return self._mode
+
+    def _try(self) -> _Mode:
+        bwrap = capability.find_bwrap(self._given)
+        complaint = "bwrap was not found"
+        if bwrap is not None:
+            for shut in (True, False):
+                # An older bubblewrap, or a read-only /proc/sys: the system call filter alone forbids new namespaces.
+                complaint = capability.probe(bwrap, drop=self._drop, shut_namespaces=shut)
+                if not complaint:
+                    return _Mode(bwrap, shut)
+        if self._allow_unsandboxed:
+            return _Mode(None, False)
+        raise HeadwayError("build.unsandboxed", f"This machine cannot run a sandbox: {complaint}")
+
+
+class _Mode:
+    def __init__(self, bwrap: capability.Bwrap | None, shut_namespaces: bool) -> None:
+        self.bwrap, self.shut_namespaces = bwrap, shut_namespaces
+
+
+def _doors(policy: EgressPolicy | None) -> list[tuple[str, Rule]]:
+    """A loopback address for each allowed host with a name of its own, and the ports behind it."""
+    if policy is None:
+        return []
+    named = [rule for rule in policy.rules if rule.exact and not _literal(rule.host)][:MOST_DOORS]
+    hosts = {host: str(FIRST_DOOR + at) for at, host in enumerate(dict.fromkeys(rule.host for rule in named))}
+    return [(hosts[rule.host], rule) for rule in named if rule.host != "localhost"]
+
+
+def _literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _others() -> int:
+    """Tasks of this uid that count too: kernels before 5.14 count a uid over all namespaces."""
+    release = os.uname().release.split("-")[0].split(".")
+    if tuple(int(part) for part in release[:2] if part.isdigit()) >= (5, 14):
+        return 0
+    return sum(1 for name in os.listdir("/proc") if name.isdigit() and _owner(name) == os.getuid()) * 4
+
+
+def _owner(pid: str) -> int:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1

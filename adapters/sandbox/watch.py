@@ -1,0 +1,111 @@
+"""Limits that this process keeps by looking: disk always; memory and processes where no cgroup does.
+
+Disk is watched and not mounted: a loop device or a quota needs rights that containers mostly lack, and a mount left
+behind by a killed process is worse than a few bytes too many. A watch works everywhere alike. It is cheap, because
+the tree is only walked when the file system has lost space, or seldom; and RLIMIT_FSIZE stops any single file at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from adapters.sandbox.command import Limit, Limits
+from adapters.sandbox.removal import Usage, measure
+
+INTERVAL = 0.3
+WALK_SHARE = 0.05  # at most this part of the time is spent walking unless space is vanishing
+MOST_FILES = 2_000_000
+FLOOR = 256 << 20  # bytes that stay free on the file system whatever the limit says
+NOTICEABLE = 16 << 20
+
+
+class DiskWatch:
+    """`paths` is everything the run can write; `before` of it held something already."""
+
+    def __init__(self, paths: list[Path], limit: int, *, before: list[Path]) -> None:
+        self._paths, self._limit = paths, limit
+        held = measure(before, MOST_FILES) if before else Usage(0, 0, 0, blind=False)
+        self._before = held
+        self._free, self._nodes = self._room()
+        self._known = 0
+        self._free_then = self._free
+        self._next_walk = 0.0
+
+    def full(self, *, thorough: bool = False) -> bool:
+        """Whether the run holds more than its limit; `thorough` looks for certain."""
+        free, nodes = self._room()
+        lost = self._free - free
+        if free < FLOOR and lost > NOTICEABLE:
+            return True
+        if self._nodes - nodes > MOST_FILES:
+            return True
+        vanishing = self._known + max(0, self._free_then - free) >= self._limit
+        if not (thorough or vanishing or time.monotonic() >= self._next_walk):
+            return False
+        started = time.monotonic()
+        usage = measure(self._paths, MOST_FILES)
+        took = time.monotonic() - started
+        self._next_walk = time.monotonic() + max(5.0 if self._before.files else 1.0, took / WALK_SHARE)
+        written = usage.blocks - self._before.blocks
+        if usage.blind:
+            written = max(written, lost)  # what a build hides from its own uid it still takes from the disk
+        self._known, self._free_then = written, free
+        new_files = usage.files - self._before.files
+        at_size_limit = usage.largest >= self._limit > self._before.largest
+        return written >= self._limit or new_files >= MOST_FILES or at_size_limit
+
+    def _room(self) -> tuple[int, int]:
+        status = os.statvfs(self._paths[0])
+        return status.f_bavail * status.f_frsize, status.f_ffree
+
+
+class TreeWatch:
+    """Memory and tasks of all descendants of one process (a sandbox's first), read from /proc."""
+
+    def __init__(self, first: int, limits: Limits) -> None:
+        self._first, self._limits = first, limits
+        self.peak = 0
+
+    def exceeded(self) -> Limit | None:
+        pids = descendants(self._first)
+        tasks, resident = 0, 0
+        page = os.sysconf("SC_PAGE_SIZE")
+        for pid in pids:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                tasks += int(fields[17])
+                resident += int(fields[21]) * page
+        self.peak = max(self.peak, resident)
+        if resident > self._limits.memory and self._proportional(pids) > self._limits.memory:
+            return "out_of_memory"
+        # The first process and bubblewrap's own are part of the count that RLIMIT_NPROC stops.
+        return "too_many_processes" if tasks >= self._limits.pids else None
+
+    def _proportional(self, pids: list[int]) -> int:
+        """The sum of PSS: memory shared between processes counts once. Dear, so only asked when RSS says too much."""
+        total = 0
+        for pid in pids:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith(("Pss:", "SwapPss:")):
+                        total += int(line.split()[1]) * 1024
+        return total
+
+
+def descendants(first: int) -> list[int]:
+    """`first` and all below it. In a pid namespace orphans fall to its first process: nothing escapes the count."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(name))
+    found, waiting = list[int](), [first]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting.extend(children.get(pid, ()))
+    return found
