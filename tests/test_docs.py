@@ -1,0 +1,158 @@
+"""The documents say what the code says: tables, links, limits, and what must never stand in a tracked file."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from headway.cli.main import COMMANDS, cli
+from headway.errors import CODES
+from headway.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+# Hosts of package indexes (spelled in parts: this file is tracked too), and folders of one machine.
+REGISTRY = re.compile("py" r"pi\.org|pythonhosted" r"\.org|npm" r"js\.(org|com)|yarn" r"pkg\.com")
+MACHINE = re.compile(r"(?<![\w.$}/-])/(work|root|home/(?!build\b)[a-z]+|Users/[A-Za-z]+)(/|\b)")
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True).stdout
+    return [path for name in listed.decode().split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def texts() -> list[tuple[str, str]]:
+    out = []
+    for path in tracked():
+        raw = path.read_bytes()
+        if b"\0" not in raw:
+            out.append((str(path.relative_to(ROOT)), raw.decode()))
+    return out
+
+
+def documents() -> list[Path]:
+    return [path for path in tracked() if path.suffix == ".md"]
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["errors", "settings", "cli", "api"])
+def test_tables_are_as_the_code_says(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    assert generator().rendered(text) == text, "run `make docs`"
+
+
+def test_every_error_code_has_an_anchor() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text()
+    assert [code for code in CODES if f'<a id="{code}"></a>' not in text] == []
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_variable_that_the_code_names_is_documented() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    rooms = ("headway/", "api/", "adapters/", "activities/", "store/", "temporal/", "workflows/")
+    named = {
+        variable
+        for name, source in texts()
+        if name.startswith(rooms) and name.endswith(".py")
+        for variable in re.findall(r"\bHEADWAY_[A-Z0-9_]*[A-Z0-9]\b", source)
+    }
+    assert sorted(variable for variable in named if f"`{variable}`" not in text) == []
+
+
+def test_every_command_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    commands = [" ".join(words) for words, _ in generator().walk(cli, ("headway",))]
+    assert len(commands) >= len(COMMANDS)
+    assert [command for command in commands if f"### `{command}`" not in text] == []
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_readme_names_every_room() -> None:
+    text = (ROOT / "README.md").read_text()
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked() if len(path.relative_to(ROOT).parts) > 1}
+    assert sorted(name for name in folders if not name.startswith(".") and f"{name}/" not in text) == []
+
+
+def test_links_resolve() -> None:
+    broken = []
+    for document in documents():
+        for target in LINK.findall(CODE.sub("", document.read_text())):
+            if target.startswith(("https://", "http://", "mailto:", "#")):
+                continue
+            file, _, _ = target.partition("#")
+            if not (document.parent / file).exists():
+                broken.append(f"{document.relative_to(ROOT)}: {target}")
+    assert broken == []
+
+
+def test_decisions_name_what_holds_them() -> None:
+    faults = []
+    for page in sorted((ROOT / "docs" / "decisions").glob("0*.md")):
+        held = page.read_text().partition("**Held by**")[2]
+        named = re.findall(r"`((?:tests|\.ci)/[\w./-]+)`", held)
+        if not held or not (named or "contract" in held):
+            faults.append(f"{page.name} names nothing")
+        faults += [f"{page.name}: {name}" for name in named if not (ROOT / name).exists()]
+    assert faults == []
+
+
+def test_failure_table_names_tests_that_exist() -> None:
+    table = (ROOT / "ARCHITECTURE.md").read_text().partition("## What dies")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| what")]
+    assert len(rows) >= 8
+    missing = []
+    for row in rows:
+        named = re.findall(r"`(tests/[\w./]+)(?:::(\w+))?`", row)
+        assert named, row
+        for file, function in named:
+            path = ROOT / file
+            if not path.is_file() or (function and f"def {function}(" not in path.read_text()):
+                missing.append(f"{file}::{function}")
+    assert missing == []
+
+
+def test_no_registry_and_no_machine_in_tracked_files() -> None:
+    found = []
+    for name, text in texts():
+        for number, line in enumerate(text.splitlines(), 1):
+            if REGISTRY.search(line) or MACHINE.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:120]}")
+    assert found == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_locks_pin_by_hash_and_name_no_address(name: str) -> None:
+    text = (ROOT / name).read_text()
+    requirements = [block for block in re.split(r"\n(?=\S)", text) if not block.startswith("#")]
+    assert len(requirements) > 40
+    for block in requirements:
+        assert re.match(r"[a-z0-9_.-]+(\[[a-z0-9,-]+\])?==\S+", block), block[:80]
+        assert "--hash=sha256:" in block, block[:80]
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+def test_runtime_lock_is_a_part_of_the_development_lock() -> None:
+    pins = [set(re.findall(r"^([a-z0-9_.-]+==[^\s;]+)", (ROOT / name).read_text(), re.MULTILINE)) for name in LOCKS]
+    assert pins[0] <= pins[1]
