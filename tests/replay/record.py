@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+from temporalio.client import WorkflowFailureError
 
 from headway.ids import new_id
 from store.models import Environment, Job, Site
@@ -154,8 +158,8 @@ async def record() -> None:
 
 async def _save(made: Engine, name: str, workflow_id: str) -> None:
     handle = made.client.get_workflow_handle(workflow_id)
-    while (await handle.describe()).close_time is None:
-        await asyncio.sleep(0.05)
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
     history = json.loads((await handle.fetch_history()).to_json())
     (HISTORIES / f"{name}.json").write_text(json.dumps(_anonymous(history), indent=1) + "\n")
 
@@ -164,10 +168,11 @@ def _anonymous(value: Any) -> Any:
     """Without the names and paths of the machine that recorded: replay needs neither."""
     if isinstance(value, list):
         return [_anonymous(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"\d+@[\w.-]+", "recorder", value)
     if not isinstance(value, dict):
         return value
-    hidden = {"identity": "recorder", "stackTrace": ""}
-    return {key: hidden.get(key, _anonymous(item)) for key, item in value.items()}
+    return {key: "" if key == "stackTrace" else _anonymous(item) for key, item in value.items()}
 
 
 if __name__ == "__main__":
