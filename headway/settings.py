@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     broker_token_file: Path | None = Field(default=None, description="This role's credential for the broker.")
     host_id: str = Field(default="local", description="The id of this serving machine.")
 
+    temporal_bin: str = Field(default="", description="The `temporal` binary; else PATH's, else the installed one.")
+    weed_bin: str = Field(default="", description="The `weed` binary; else PATH's, else the installed one.")
+    caddy_bin: str = Field(default="", description="The `caddy` binary; else PATH's, else the installed one.")
+
     local_repos: list[Path] = Field(default_factory=list, description="Folders below which file:// is allowed.")
     allow_unsandboxed_builds: bool = Field(default=False, description="Build without bubblewrap. Not for strangers.")
     egress_allow: list[str] = Field(default_factory=list, description="Hosts builds may reach beside the indexes.")

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from headway.errors import HeadwayError
-from headway.supervisor import binaries, identity, ports, tenure, userns
+from headway.supervisor import binaries, identity, ports, tenure
 from headway.supervisor.components import Options, embedded
 from headway.supervisor.folder import Folder, open_folder, read_json, read_record, write_json
 from headway.supervisor.plan import Plan
@@ -20,7 +20,7 @@ from headway.supervisor.twin import command, end_stray, python_path
 DEFAULT_FOLDER = Path("~/.local/share/headway")
 # Settings that `up` decides itself, or that no role needs.
 _DECIDED = {"data_dir", "api_host", "api_port", "sites_port", "temporal_ui", "broker_socket", "broker_token_file"}
-_DECIDED |= {"local_repos", "allow_unsandboxed_builds"}
+_DECIDED |= {"local_repos", "allow_unsandboxed_builds", "temporal_bin", "weed_bin", "caddy_bin"}
 
 
 @click.command()
@@ -79,9 +79,12 @@ def _refuse_second(folder: Folder) -> None:
 
 def _sandbox(allowed: bool) -> bool:
     """Whether builds run without a sandbox. Refuses where they would have to and nobody allowed it."""
-    obstacle = userns.obstacle()
-    if obstacle is None:
+    from adapters.sandbox import capabilities
+
+    missing = next((item for item in capabilities() if item.required and not item.ok), None)
+    if missing is None:
         return allowed
+    obstacle = f"Builds cannot be sandboxed here ({missing.name}: {missing.what.splitlines()[-1]}). {missing.fix}"
     if not allowed:
         raise HeadwayError(
             "build.unsandboxed", f"{obstacle} Or start with --allow-unsandboxed-builds, if you trust what you build."

@@ -1,0 +1,86 @@
+"""`headway doctor`: look at everything, say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from headway.cli.up import DEFAULT_FOLDER
+from headway.errors import HeadwayError
+from headway.supervisor import binaries, examine_machine, tenure
+from headway.supervisor.examine_stack import StackExamination
+from headway.supervisor.findings import Finding, collect, failure
+from headway.supervisor.folder import Folder
+from headway.supervisor.plan import Plan
+
+_MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
+Examinations = list[tuple[str, Callable[[], Iterator[Finding]]]]
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HEADWAY_DATA_DIR", default=DEFAULT_FOLDER)
+@click.option("--json", "as_json", is_flag=True, help='Print {"ok", "findings": [{"name", "level", "what", "fix"}]}.')
+def doctor(data_dir: Path, as_json: bool) -> None:
+    """Check every component and say what to do. Exit code 1 if anything is broken; warnings do not count."""
+    folder = Folder(data_dir.expanduser().absolute())
+    findings = []
+    for finding in collect(examinations(folder)):
+        findings.append(finding)
+        if not as_json:
+            click.echo(f"{_MARKS[finding.level]}  {finding.name:<18} {finding.what}")
+            if finding.fix:
+                click.echo(f"      {'':<18} → {finding.fix}")
+    broken = [finding for finding in findings if finding.level == "failure"]
+    if as_json:
+        click.echo(json.dumps({"ok": not broken, "findings": [one.as_dict() for one in findings]}, indent=2))
+    else:
+        click.echo(
+            f"{len(broken)} of {len(findings)} checks failed." if broken else f"All {len(findings)} checks passed."
+        )
+    sys.exit(1 if broken else 0)
+
+
+def examinations(folder: Folder) -> Examinations:
+    """What there is to look at: the machine always, the stack where there is one."""
+    floor = int(os.environ.get("HEADWAY_DISK_FLOOR", 512 << 20))
+    machine: Examinations = [
+        ("data folder", lambda: examine_machine.data_folder(folder)),
+        ("programs", examine_machine.programs),
+        ("sandbox", examine_machine.sandbox),
+        ("isolation", examine_machine.isolation),
+        ("disk", lambda: examine_machine.disk(folder, floor)),
+        ("clock", lambda: examine_machine.clock(folder)),
+    ]
+    return machine + _stack(folder)
+
+
+def _stack(folder: Folder) -> Examinations:
+    idle = failure("stack", f"nothing runs on {folder.root}", f"headway up --data-dir {folder.root}")
+    if not folder.plan.exists() or tenure.wanted(folder) == tenure.DOWN:
+        return [("stack", lambda: iter([idle]))]
+    try:
+        temporal, plan = binaries.find(binaries.TEMPORAL), Plan.read(folder)
+    except HeadwayError as error:
+        broken = failure("stack", error.message, "Correct that first.")
+        return [("stack", lambda: iter([broken]))]
+    look = StackExamination(
+        folder,
+        plan,
+        temporal,
+        bucket=os.environ.get("HEADWAY_S3_BUCKET", "headway"),
+        database=os.environ.get("DATABASE_URL") or f"sqlite:///{folder.path('db', 'headway.db')}",
+    )
+    return [
+        ("supervisor", look.supervisor),
+        ("components", look.components),
+        ("database", look.database),
+        ("Temporal", look.temporal),
+        ("workers", look.workers),
+        ("object store", look.objects),
+        ("web server", look.web_server),
+    ]

