@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,8 +28,17 @@ class Stack:
     command: tuple[str, ...]
 
     @classmethod
-    def start(cls, folder: Path, *, command: Sequence[str] = HEADWAY, cwd: Path | None = None) -> Stack:
-        """`command` is the program under test. Raises CalledProcessError; the program says why on stderr."""
+    def start(
+        cls,
+        folder: Path,
+        *,
+        command: Sequence[str] = HEADWAY,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Stack:
+        """`command` is the program under test; `env` comes on top of this process's environment.
+
+        Raises CalledProcessError; the program says why on stderr."""
         data, repos = folder / "data", folder / "repos"
         repos.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
@@ -39,6 +49,7 @@ class Stack:
             stdout=subprocess.DEVNULL,
             timeout=UP_TIMEOUT,
             cwd=cwd,
+            env={**os.environ, **(env or {})},
         )
         took = time.perf_counter() - began
         found = json.loads((data / "endpoints.json").read_text())

@@ -1,0 +1,59 @@
+"""A stack of its own, through its public face only, for sites that other people published."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.client import Caller
+from bench.stack import Stack
+
+Commit = Callable[[str, dict[str, str]], str]
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    # A short path: unix sockets below it have at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="hwr-") as folder:
+        # A company's mirror of the package indexes mostly has a private address.
+        made = Stack.start(Path(folder), env={"HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]'})
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+@pytest.fixture(scope="session")
+def caller(stack: Stack) -> Caller:
+    return Caller(stack)
+
+
+@pytest.fixture(scope="session")
+def commit(stack: Stack) -> Commit:
+    """`commit(name, files)`: a repository of these files (added to what is there), committed; returns its address."""
+
+    def make(name: str, files: dict[str, str]) -> str:
+        folder = stack.repos / name
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+        git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.test"]
+        for step in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "First"]):
+            subprocess.run([*git, *step], check=True, stdin=subprocess.DEVNULL)
+        return folder.as_uri()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def npm() -> str:
+    """npm, where Node is here. Its lock files are made without the addresses of a registry."""
+    path = shutil.which("npm")
+    if path is None:
+        pytest.skip("no npm on PATH")
+    return path
