@@ -1,0 +1,132 @@
+"""`create_app`: the public API. Everything is injected; connections open and loops start in its lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from api.document import docs_page, openapi_of
+from api.gate import Gate
+from api.managed import artifacts, builds, deployments, environments, jobs, keys, sites, teams, unsupported
+from api.parts import Parts
+from api.problems import as_headway_error, problem
+from api.starting import Outbox
+from headway import __version__
+from headway.errors import HeadwayError
+
+log = logging.getLogger("headway.api")
+ROUTERS = (teams, keys, sites, environments, builds, artifacts, deployments, jobs, unsupported)
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The app; its lifespan runs the watcher, the outbox and the writer of last uses."""
+    app = FastAPI(
+        title="Headway",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(parts),
+        generate_unique_id_function=lambda route: route.name,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.state.parts = parts
+    for module in ROUTERS:
+        app.include_router(module.router, prefix="/v1")
+    _documents(app, parts)
+    for kind in (HeadwayError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _handler(app, parts))
+    app.add_middleware(Gate, auth=parts.auth, limiter=parts.limiter, docs_url=parts.docs_url)
+    return app
+
+
+def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        loops = [
+            asyncio.create_task(parts.watch.run()),
+            asyncio.create_task(Outbox(parts.store, parts.starts).run()),
+            asyncio.create_task(_write_uses(parts)),
+        ]
+        try:
+            yield
+        finally:
+            parts.watch.close()
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            with contextlib.suppress(Exception):
+                await parts.auth.write_uses()
+
+    return lifespan
+
+
+async def _write_uses(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(5)
+        try:
+            await parts.auth.write_uses()
+        except Exception as error:
+            log.warning("last uses are written later: %s", type(error).__name__)
+
+
+def _handler(app: FastAPI, parts: Parts) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handle(request: Request, error: Exception) -> Response:
+        headers = {}
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            headers["Allow"] = ", ".join(allowed_methods(app, request.url.path))
+        return problem(as_headway_error(error), request.state.request_id, parts.docs_url, headers)
+
+    return handle
+
+
+def allowed_methods(app: FastAPI, path: str) -> list[str]:
+    """Every method that some route takes at this path."""
+    found: set[str] = set()
+    for route in _routes(app.routes):
+        if route.path_regex.match(path):
+            found |= route.methods or set()
+    return sorted(found)
+
+
+def _routes(routes: Any) -> list[APIRoute]:
+    found: list[APIRoute] = []
+    for route in routes:
+        if isinstance(route, APIRoute):
+            found.append(route)
+        elif getattr(route, "routes", None):
+            found += _routes(route.routes)
+    return found
+
+
+def _documents(app: FastAPI, parts: Parts) -> None:
+    async def openapi() -> Response:
+        return JSONResponse(openapi_of(app, __version__))
+
+    async def docs() -> Response:
+        return HTMLResponse(docs_page(openapi_of(app, __version__)))
+
+    async def health() -> Response:
+        def look() -> None:
+            with parts.store.read() as session:
+                session.execute(text("SELECT 1"))
+
+        await anyio.to_thread.run_sync(look)
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    app.add_api_route("/openapi.json", openapi, include_in_schema=False)
+    for path in ("/", "/docs"):
+        app.add_api_route(path, docs, include_in_schema=False)
+    app.add_api_route("/health", health, include_in_schema=False)

@@ -1,0 +1,191 @@
+"""The event log of a job: one file of numbered JSON lines, appended by this process alone.
+
+A line is `{"n", "k": "log"|"stage"|"progress", "s": source, "i": number at the source, …}` or
+`{"n", "k": "job", "rev"}`, which marks where the row changed between the lines. What a source sends twice is
+kept once. Nothing is synced to disk: the kernel keeps what was written when this process is killed, and the
+beginning of a line that was cut off is dropped at the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from headway.broker import Event
+from headway.errors import HeadwayError
+from headway.ids import is_id
+
+MAX_BYTES: Final = 96 << 20
+REMEMBERED: Final = 2_000
+_SOURCE: Final = re.compile(r"[\w./:@+-]{1,160}")
+_HEAD: Final = re.compile(rb'\{"n":(\d+),"k":"(\w+)",(?:"s":"([^"]*)","i":(\d+)|"rev":(\d+))')
+
+
+@dataclass
+class State:
+    """What is known of one file: lines, the newest marked revision, the highest number of each source."""
+
+    path: Path
+    lines: int = 0
+    size: int = 0
+    rev: int = 0
+    full: bool = False
+    heard: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class EventLog:
+    """The logs below one folder. Thread-safe."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self._states: OrderedDict[str, State] = OrderedDict()
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def append(self, job_id: str, source: str, first: int, events: Sequence[Event]) -> int:
+        """Keep what is new of `(source, first…)`; how many events that was. Raises request.invalid_parameter."""
+        if not _SOURCE.fullmatch(source):
+            raise HeadwayError("request.invalid_parameter", "A source has letters, digits and ./:@+-", param="source")
+        state = self._state(job_id)
+        with state.lock:
+            skip = max(0, state.heard.get(source, 0) + 1 - first)
+            fresh = events[skip:]
+            if not fresh:
+                return 0
+            lines: list[str] = [] if state.lines else [_mark(1, 0)]
+            number = state.lines + len(lines)
+            for offset, event in enumerate(fresh):
+                if event.kind == "log" and state.full:
+                    continue
+                if state.size > self.max_bytes and event.kind == "log":
+                    state.full = True
+                    event = event.model_copy(update={"stream": "system", "line": "The log is too large: it ends here."})
+                number += 1
+                lines.append(_line(number, source, first + skip + offset, event))
+            self._write(state, lines, number)
+            state.heard[source] = first + len(events) - 1
+            return len(fresh)
+
+    def mark(self, job_id: str, rev: int) -> int:
+        """Note that the row has this revision now; the number of the line that says so, or of the last one."""
+        state = self._state(job_id)
+        with state.lock:
+            if state.lines == 0 or rev > state.rev:
+                self._write(state, [_mark(state.lines + 1, rev)], state.lines + 1)
+                state.rev = max(state.rev, rev)
+            return state.lines
+
+    def lines(self, job_id: str) -> int:
+        """How many lines there are."""
+        return self._state(job_id).lines
+
+    def path(self, job_id: str) -> Path:
+        if not is_id(job_id, "job"):
+            raise HeadwayError("job.not_found", f"There is no job {job_id}.")
+        return self.folder / f"{job_id}.jsonl"
+
+    def _write(self, state: State, lines: list[str], number: int) -> None:
+        data = "".join(lines).encode("utf-8", "replace")
+        handle = os.open(state.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            written = os.write(handle, data)
+            if written != len(data):
+                os.ftruncate(handle, state.size)
+                raise HeadwayError("service.unavailable", "The disk of the event log is full.")
+        except OSError as error:
+            raise HeadwayError("service.unavailable", "The event log cannot be written.") from error
+        finally:
+            os.close(handle)
+        state.size += len(data)
+        state.lines = number
+
+    def _state(self, job_id: str) -> State:
+        with self._lock:
+            state = self._states.get(job_id)
+            if state is not None:
+                self._states.move_to_end(job_id)
+                return state
+        loaded = _load(self.path(job_id), self.max_bytes)
+        with self._lock:
+            state = self._states.setdefault(job_id, loaded)
+            while len(self._states) > REMEMBERED:
+                self._states.popitem(last=False)
+            return state
+
+
+def _load(path: Path, max_bytes: int) -> State:
+    state = State(path)
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        return state
+    with file:
+        for raw in file:
+            head = _HEAD.match(raw)
+            if head is None or not raw.endswith(b"\n"):
+                file.truncate(state.size)
+                break
+            state.size += len(raw)
+            state.lines = int(head[1])
+            if head[5] is not None:
+                state.rev = max(state.rev, int(head[5]))
+            else:
+                source = head[3].decode()
+                state.heard[source] = max(state.heard.get(source, 0), int(head[4]))
+    state.full = state.size > max_bytes
+    return state
+
+
+class Reader:
+    """Reads one log from after a number on, as it grows."""
+
+    def __init__(self, path: Path, *, after: int = 0) -> None:
+        self.path = path
+        self.after = after
+        self._offset = 0
+
+    def read(self, *, limit: int = 1 << 18) -> list[dict[str, Any]]:
+        """The next whole lines, up to about `limit` bytes; empty where there are none yet."""
+        found: list[dict[str, Any]] = []
+        try:
+            with self.path.open("rb") as file:
+                while not found:
+                    file.seek(self._offset)
+                    chunk = file.read(limit)
+                    end = chunk.rfind(b"\n") + 1
+                    if not end:
+                        if len(chunk) < limit:
+                            return []
+                        chunk += file.readline()
+                        end = len(chunk)
+                    self._offset += end
+                    for raw in chunk[:end].splitlines():
+                        line = json.loads(raw)
+                        if line["n"] > self.after:
+                            found.append(line)
+                            self.after = line["n"]
+        except FileNotFoundError:
+            return []
+        return found
+
+
+def _mark(number: int, rev: int) -> str:
+    return f'{{"n":{number},"k":"job","rev":{rev}}}\n'
+
+
+def _line(number: int, source: str, at: int, event: Event) -> str:
+    facts: dict[str, Any] = {"n": number, "k": event.kind, "s": source, "i": at, "ts": event.ts}
+    if event.kind == "log":
+        facts |= {"stream": event.stream, "stage": event.stage, "line": event.line or ""}
+    else:
+        facts |= {"stage": event.stage, "progress": event.progress}
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -1,0 +1,1 @@
+"""The managed dialect, `/v1`: translation of names, envelopes and errors onto the engine behind it."""

@@ -1,0 +1,155 @@
+"""Artifacts, and the documents by which anybody can check them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import anyio
+from fastapi import APIRouter
+from sqlmodel import Session
+from starlette.responses import Response, StreamingResponse
+
+from adapters.artifact.export import export_zst
+from adapters.artifact.layout import parse_layout
+from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
+from api.managed.call import Call, CallDep, PagingDep
+from api.managed.documents import gives, gives_raw, lists
+from api.managed.environments import E, env_to_read
+from api.managed.rows import BUNDLE_TYPE, artifact_row
+from api.managed.schemas import ArtifactRow, FileRow
+from api.paging import page_from, pagination
+from headway.errors import HeadwayError
+from store import artifacts
+from store.models import Artifact
+from store.paging import Page
+
+router = APIRouter(tags=["artifacts"])
+A = E + "/artifacts/{artifact_id}"
+READ = "deployments:read"
+CHUNK: Final = 1 << 20
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@router.get(E + "/artifacts", **lists(ArtifactRow, "List what can be deployed onto an environment"))
+async def list_artifacts(call: CallDep, paging: PagingDep, site_id: str, env_id: str) -> Response:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[Artifact], bool]:
+        site, _ = env_to_read(call, session, site_id, env_id, READ)
+        return artifacts.list_artifacts(session, site.id, page)
+
+    return await call.page(paging, fetch, lambda artifact: artifact_row(artifact, env_id))
+
+
+@router.get(A, **gives(ArtifactRow, "Get an artifact"))
+async def get_artifact(call: CallDep, site_id: str, env_id: str, artifact_id: str) -> Response:
+    return call.one(artifact_row(await _artifact(call, site_id, env_id, artifact_id), env_id))
+
+
+@router.get(A + "/manifest", **gives_raw("The manifest: its sha256 is the digest", "application/json", "Its bytes."))
+async def get_manifest(call: CallDep, site_id: str, env_id: str, artifact_id: str) -> Response:
+    return await _document(call, site_id, env_id, artifact_id, "manifest", "application/json")
+
+
+@router.get(A + "/bundle", **gives_raw("The Sigstore bundle that signs the manifest", BUNDLE_TYPE, "Its bytes."))
+async def get_bundle(call: CallDep, site_id: str, env_id: str, artifact_id: str) -> Response:
+    return await _document(call, site_id, env_id, artifact_id, "bundle", BUNDLE_TYPE)
+
+
+@router.get(
+    A + "/provenance",
+    **gives_raw("The signed in-toto statement (SLSA provenance)", "application/vnd.in-toto+json", "The statement."),
+)
+async def get_provenance(call: CallDep, site_id: str, env_id: str, artifact_id: str) -> Response:
+    artifact = await _artifact(call, site_id, env_id, artifact_id)
+    raw = await _object(call, artifact, "bundle")
+    try:
+        statement = base64.b64decode(json.loads(raw)["dsseEnvelope"]["payload"])
+    except (ValueError, KeyError, TypeError):
+        raise HeadwayError("artifact.signature_invalid", "The bundle of this artifact cannot be read.") from None
+    return Response(statement, media_type="application/vnd.in-toto+json")
+
+
+@router.get(A + "/files", **lists(FileRow, "List an artifact's files, by path"))
+async def list_files(call: CallDep, paging: PagingDep, site_id: str, env_id: str, artifact_id: str) -> Response:
+    of = call.request.url.path
+    page = page_from(of, paging.limit, paging.cursor)
+    start = _index(page)
+    artifact = await _artifact(call, site_id, env_id, artifact_id)
+    raw = await _object(call, artifact, "manifest")
+    entries = (await anyio.to_thread.run_sync(_manifest, raw, artifact.digest)).entries
+    rows = [(number, entry) for number, entry in enumerate(entries[start : start + paging.limit], start + 1)]
+    block = pagination(of, rows, start + len(rows) < len(entries), lambda row: (EPOCH, str(row[0])))
+    return call.many([_file_row(entry) for _, entry in rows], block)
+
+
+@router.get(A + "/download", **gives_raw("All files as dist.tar.zst", "application/zstd", "A stream."))
+async def download(call: CallDep, site_id: str, env_id: str, artifact_id: str) -> Response:
+    artifact = await _artifact(call, site_id, env_id, artifact_id)
+    manifest = await anyio.to_thread.run_sync(_manifest, await _object(call, artifact, "manifest"), artifact.digest)
+    layout = parse_layout(await _object(call, artifact, "layout"))
+
+    def read(sha256: str, size: int) -> Iterator[bytes]:
+        where = layout.contents.get(sha256)
+        if where is None or where.size != size:
+            raise HeadwayError("roll.verify_failed", f"No pack holds the content {sha256[:12]}….")
+        key = artifacts.pack_key(artifact.site_id, where.pack)
+        for offset in range(0, size, CHUNK):
+            yield call.parts.objects.get_range(key, where.offset + offset, min(CHUNK, size - offset))
+
+    name = f"{artifact.id}.tar.zst"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(export_zst(manifest, read), media_type="application/zstd", headers=headers)
+
+
+@router.get(
+    "/keys/signing.pub",
+    tags=["artifacts"],
+    **gives_raw("The public key that bundles are checked with", "application/x-pem-file", "PEM."),
+)
+async def signing_key(call: CallDep) -> Response:
+    path = call.parts.signing_key
+    read: Callable[[], bytes | None] = lambda: path.read_bytes() if path.is_file() else None  # noqa: E731
+    raw = await anyio.to_thread.run_sync(read)
+    if raw is None:
+        raise HeadwayError("service.unavailable", "The signing worker has not made its key yet.")
+    return Response(raw, media_type="application/x-pem-file")
+
+
+async def _artifact(call: Call, site_id: str, env_id: str, artifact_id: str) -> Artifact:
+    def work(session: Session) -> Artifact:
+        site, _ = env_to_read(call, session, site_id, env_id, READ)
+        return artifacts.artifact_of(session, site.id, artifact_id)
+
+    return await call.read(work)
+
+
+async def _object(call: Call, artifact: Artifact, part: str) -> bytes:
+    artifacts.require_kept(artifact)
+    key = artifacts.object_key(artifact.site_id, artifact.digest, part)
+    return await anyio.to_thread.run_sync(call.parts.objects.get, key, MAX_BYTES)
+
+
+async def _document(call: Call, site_id: str, env_id: str, artifact_id: str, part: str, media: str) -> Response:
+    artifact = await _artifact(call, site_id, env_id, artifact_id)
+    return Response(await _object(call, artifact, part), media_type=media)
+
+
+def _manifest(raw: bytes, digest: str) -> Manifest:
+    return parse_manifest(raw, digest=digest)
+
+
+def _index(page: Page) -> int:
+    if page.after is None:
+        return 0
+    if not page.after[1].isdigit() or len(page.after[1]) > 9:
+        raise HeadwayError("pagination.invalid_cursor", "This is not a cursor of ours.", param="cursor")
+    return int(page.after[1])
+
+
+def _file_row(entry: Any) -> dict[str, Any]:
+    if isinstance(entry, File):
+        return {"path": entry.path, "mode": entry.mode, "size": entry.size, "sha256": entry.sha256, "link": None}
+    return {"path": entry.path, "mode": None, "size": None, "sha256": None, "link": entry.target}

@@ -1,0 +1,175 @@
+"""One request of the managed dialect: its caller, its parts, and the ways to answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from fastapi import Depends, Header, Query, Request
+from pydantic import BaseModel
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+from starlette.responses import Response
+
+from api.auth import Caller
+from api.idempotency import Once, Replay
+from api.managed.rows import etag, job_row
+from api.paging import page_from, pagination
+from api.parts import Parts
+from api.problems import JSON_TYPE, json_bytes
+from api.starting import labels_of
+from store.models import Job
+from store.paging import Page
+from store.sight import Sight
+from temporal.messages import Labels
+
+T = TypeVar("T")
+Json = dict[str, Any]
+Position = Callable[[Any], tuple[datetime, str]]
+
+
+@dataclass(frozen=True)
+class Call:
+    parts: Parts
+    caller: Caller
+    request: Request
+    idempotency_key: str | None = None
+
+    @property
+    def sight(self) -> Sight:
+        return self.caller.sight
+
+    @property
+    def request_id(self) -> str:
+        return str(self.request.state.request_id)
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """`work` in a thread, in a session for reading."""
+
+        def run() -> T:
+            with self.parts.store.read() as session:
+                return work(session)
+
+        return await anyio.to_thread.run_sync(run)
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """`work` in a thread, in one write transaction; again where a concurrent one took a unique value first."""
+
+        def run() -> T:
+            for _ in range(2):
+                try:
+                    return self.parts.store.in_write(work)
+                except IntegrityError:
+                    continue
+            return self.parts.store.in_write(work)
+
+        return await anyio.to_thread.run_sync(run)
+
+    def once(self, body: BaseModel | None) -> Once:
+        given = body.model_dump(mode="json", exclude_unset=True) if body is not None else {}
+        request = self.request
+        return Once.of(self.caller.principal, self.idempotency_key, request.method, request.url.path, given)
+
+    async def start(
+        self, body: BaseModel | None, work: Callable[[Session, Once], Job], *, cancel: bool = False
+    ) -> Response:
+        """Accept work: one transaction, then the start; 202 with the job, or the job of the first such request.
+
+        With `cancel`, the job that `work` gives back is told to stop instead.
+        """
+        once = self.once(body)
+
+        def accept(session: Session) -> tuple[Job, Labels]:
+            job = work(session, once)
+            once.keep(session, 202, job_id=job.id)
+            session.flush()
+            return job, labels_of(session, job)
+
+        try:
+            job, labels = await self.write(accept)
+        except Replay as replay:
+            return await self._replayed(replay)
+        if cancel:
+            self.parts.watch.poke(job.id)
+            await self.parts.starts.cancel(job.id)
+        else:
+            await self.parts.starts.start(job.id, job.type, env_id=job.env_id, labels=labels)
+        return self.accepted(job)
+
+    async def create(self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]]) -> Response:
+        """Make a row: 201. `work` returns what is answered, and what a replay may show of it."""
+        once = self.once(body)
+
+        def make(session: Session) -> Json:
+            shown, kept = work(session, once)
+            once.keep(session, 201, body=kept)
+            return shown
+
+        try:
+            return self.one(await self.write(make), 201)
+        except Replay as replay:
+            return self.one(replay.known.body or {}, 201, {"Idempotent-Replayed": "true"})
+
+    async def _replayed(self, replay: Replay) -> Response:
+        job = await self.read(lambda session: session.get_one(Job, replay.known.job_id))
+        return self.accepted(job, {"Idempotent-Replayed": "true"})
+
+    def accepted(self, job: Job, headers: dict[str, str] | None = None) -> Response:
+        shown = job_row(job, self.parts.docs_url)
+        return self.one(shown, 202, {"Location": f"/v1/jobs/{job.id}", "ETag": etag(job), **(headers or {})})
+
+    def one(self, data: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        body = {"data": data, "request_id": self.request_id}
+        return Response(json_bytes(body), status, headers, media_type=JSON_TYPE)
+
+    def many(self, data: Sequence[Json], block: Json) -> Response:
+        body = {"data": data, "pagination": block, "request_id": self.request_id}
+        return Response(json_bytes(body), media_type=JSON_TYPE)
+
+    async def page(
+        self,
+        paging: Paging,
+        fetch: Callable[[Session, Page], tuple[Sequence[Any], bool]],
+        show: Callable[[Any], Json],
+        position: Position = lambda row: (row.created_at, row.id),
+    ) -> Response:
+        """A page of a list. The list is named by the request's path; its cursors belong to it."""
+        of = self.request.url.path
+        page = page_from(of, paging.limit, paging.cursor)
+        rows, more = await self.read(lambda session: fetch(session, page))
+        return self.many([show(row) for row in rows], pagination(of, rows, more, position))
+
+
+@dataclass(frozen=True)
+class Paging:
+    limit: int
+    cursor: str | None
+
+
+async def _call(request: Request) -> Call:
+    return Call(request.app.state.parts, request.state.caller, request)
+
+
+async def _keyed(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(description="The same key (1 to 255 bytes) and request have one outcome for 24 hours.")
+    ] = None,
+) -> Call:
+    return Call(request.app.state.parts, request.state.caller, request, idempotency_key)
+
+
+async def _paging(
+    limit: Annotated[int, Query(ge=1, le=100, description="Rows on a page.")] = 20,
+    cursor: Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")] = None,
+) -> Paging:
+    return Paging(limit, cursor)
+
+
+CallDep = Annotated[Call, Depends(_call, scope="function")]
+KeyedDep = Annotated[Call, Depends(_keyed, scope="function")]
+PagingDep = Annotated[Paging, Depends(_paging, scope="function")]
+Handler = Callable[..., Awaitable[Response]]

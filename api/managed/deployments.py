@@ -1,0 +1,152 @@
+"""Deployments, promote, rollback and releases (contract section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+from sqlmodel import Session
+from starlette.responses import Response
+
+from api.idempotency import Once
+from api.managed.call import CallDep, KeyedDep, PagingDep
+from api.managed.documents import gives, lists, starts_job
+from api.managed.environments import E, env_to_change, env_to_read
+from api.managed.rows import deployment_row, release_row
+from api.managed.schemas import (
+    DeploymentCreate,
+    DeploymentRow,
+    Promote,
+    ReleaseRow,
+    Rollback,
+    RolloutStatus,
+    SiteDeploymentCreate,
+)
+from headway.errors import HeadwayError
+from store import artifacts, builds, environments, releases, rollouts, sites
+from store.models import Job, Release, Rollout
+from store.paging import Page
+
+router = APIRouter(tags=["deployments"])
+READ, WRITE = "deployments:read", "deployments:write"
+
+
+@router.post(E + "/deployments", **starts_job("Roll an artifact onto an environment"))
+async def deploy(call: KeyedDep, site_id: str, env_id: str, body: DeploymentCreate) -> Response:
+    def work(session: Session, once: Once) -> Job:
+        site, environment = env_to_change(call, session, site_id, env_id, WRITE)
+        once.claim(session)
+        artifact = artifacts.deployable(session, call.sight, site, body.artifact_id)
+        environments.require_ready(environment)
+        return rollouts.accept_rollout(session, site, environment, artifact, call.caller.actor)
+
+    return await call.start(body, work)
+
+
+@router.post("/sites/{site_id}/deployments", **starts_job("Deploy a build, an artifact, or a ref that is built first"))
+async def deploy_to_target(call: KeyedDep, site_id: str, body: SiteDeploymentCreate) -> Response:
+    given = [name for name in ("build_id", "artifact_id", "ref") if getattr(body, name) is not None]
+    if len(given) != 1:
+        code = "request.invalid_parameter" if given else "request.missing_parameter"
+        raise HeadwayError(code, "Give exactly one of build_id, artifact_id and ref.", param=(given or ["ref"])[-1])
+    if body.clean and body.ref is None:
+        raise HeadwayError("request.invalid_parameter", "Only what is built can be built clean.", param="clean")
+    ref = builds.check_ref(body.ref) if body.ref is not None else None
+
+    def work(session: Session, once: Once) -> Job:
+        site = sites.site(session, call.sight, site_id)
+        call.caller.require(WRITE)
+        environment = environments.target(session, call.sight, site, body.target, param="target")
+        call.caller.require_change(WRITE, site_id=site.id, env_id=environment.id)
+        once.claim(session)
+        actor = call.caller.actor
+        if ref is not None:
+            environments.require_ready(environment)
+            return rollouts.accept_push(session, site, environment, ref, actor, clean=body.clean)
+        if body.build_id is not None:
+            build = builds.build_of_site(session, site.id, body.build_id)
+            artifact = rollouts.artifact_of_build(session, build)
+            environments.require_ready(environment)
+            return rollouts.accept_rollout(
+                session, site, environment, artifact, actor, ref=build.ref, build_id=build.id
+            )
+        artifact = artifacts.deployable(session, call.sight, site, body.artifact_id or "")
+        environments.require_ready(environment)
+        return rollouts.accept_rollout(session, site, environment, artifact, actor)
+
+    return await call.start(body, work)
+
+
+@router.get(E + "/deployments", **lists(DeploymentRow, "List an environment's deployments"))
+async def list_deployments(
+    call: CallDep, paging: PagingDep, site_id: str, env_id: str, status: RolloutStatus | None = None
+) -> Response:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[Rollout], bool]:
+        _, environment = env_to_read(call, session, site_id, env_id, READ)
+        return rollouts.list_rollouts(session, environment.id, page, status=status)
+
+    return await call.page(paging, fetch, lambda rollout: deployment_row(rollout, call.parts.docs_url))
+
+
+@router.get(E + "/deployments/{deployment_id}", **gives(DeploymentRow, "Get a deployment"))
+async def get_deployment(call: CallDep, site_id: str, env_id: str, deployment_id: str) -> Response:
+    def work(session: Session) -> Rollout:
+        _, environment = env_to_read(call, session, site_id, env_id, READ)
+        return rollouts.rollout_of(session, environment.id, deployment_id)
+
+    return call.one(deployment_row(await call.read(work), call.parts.docs_url))
+
+
+@router.post(
+    E + "/deployments/{deployment_id}/rollback",
+    **starts_job("Go back to the release that preceded a deployment, or to a given one"),
+)
+async def roll_back(
+    call: KeyedDep, site_id: str, env_id: str, deployment_id: str, body: Rollback | None = None
+) -> Response:
+    def work(session: Session, once: Once) -> Job:
+        site, environment = env_to_change(call, session, site_id, env_id, WRITE)
+        rollout = rollouts.rollout_of(session, environment.id, deployment_id)
+        once.claim(session)
+        if body is not None and body.release_id is not None:
+            to = releases.release_of(session, environment.id, body.release_id)
+        else:
+            to = releases.release_before(session, rollout)
+        environments.require_ready(environment)
+        return rollouts.accept_rollback(session, site, environment, to, call.caller.actor)
+
+    return await call.start(body, work)
+
+
+@router.post(E + "/promote", **starts_job("Roll what runs here onto another environment, without a rebuild"))
+async def promote(call: KeyedDep, site_id: str, env_id: str, body: Promote) -> Response:
+    def work(session: Session, once: Once) -> Job:
+        site, source = environments.environment(session, call.sight, site_id, env_id)
+        call.caller.require(WRITE)
+        to = environments.target(session, call.sight, site, body.to_env, param="to_env")
+        call.caller.require_change(WRITE, site_id=site.id, env_id=to.id)
+        once.claim(session)
+        if to.id == source.id:
+            raise HeadwayError("request.invalid_parameter", "An environment is not promoted to itself.", param="to_env")
+        environments.require_ready(to)
+        return rollouts.accept_promotion(session, site, source, to, call.caller.actor)
+
+    return await call.start(body, work)
+
+
+@router.get(E + "/releases", **lists(ReleaseRow, "What ran on an environment, and when"))
+async def list_releases(call: CallDep, paging: PagingDep, site_id: str, env_id: str) -> Response:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[Release], bool]:
+        _, environment = env_to_read(call, session, site_id, env_id, READ)
+        return releases.list_releases(session, environment.id, page)
+
+    return await call.page(paging, fetch, release_row, lambda row: (row.deployed_at, row.id))
+
+
+@router.get(E + "/releases/{release_id}", **gives(ReleaseRow, "Get a release"))
+async def get_release(call: CallDep, site_id: str, env_id: str, release_id: str) -> Response:
+    def work(session: Session) -> Release:
+        _, environment = env_to_read(call, session, site_id, env_id, READ)
+        return releases.release_of(session, environment.id, release_id)
+
+    return call.one(release_row(await call.read(work)))

@@ -1,0 +1,132 @@
+"""Environments (contract section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from sqlmodel import Session
+from starlette.responses import Response
+
+from api.idempotency import Once
+from api.managed.call import Call, CallDep, KeyedDep, PagingDep
+from api.managed.documents import gives, lists, starts_job
+from api.managed.rows import environment_row
+from api.managed.schemas import EnvironmentCreate, EnvironmentRow, Nothing
+from api.managed.sites import check_branch, site_to_change, site_to_read
+from store import environments
+from store.hostnames import hostnames_of
+from store.models import Environment, Job, Site
+from store.paging import Page
+
+router = APIRouter(tags=["environments"])
+Json = dict[str, Any]
+E = "/sites/{site_id}/environments/{env_id}"
+
+
+def env_to_read(
+    call: Call, session: Session, site_id: str, env_id: str, scope: str = "environments:read"
+) -> tuple[Site, Environment]:
+    """404 before 403."""
+    site, environment = environments.environment(session, call.sight, site_id, env_id)
+    call.caller.require(scope)
+    return site, environment
+
+
+def env_to_change(
+    call: Call, session: Session, site_id: str, env_id: str, scope: str = "environments:write"
+) -> tuple[Site, Environment]:
+    site, environment = environments.environment(session, call.sight, site_id, env_id, lock=True)
+    call.caller.require_change(scope, site_id=site.id, env_id=environment.id)
+    return site, environment
+
+
+def shown(call: Call, session: Session, site: Site, rows: Sequence[Environment]) -> list[Json]:
+    names = hostnames_of(session, [row.id for row in rows])
+    return [environment_row(row, site, names[row.id], call.parts.addresses) for row in rows]
+
+
+@router.post("/sites/{site_id}/environments", **starts_job("Make the staging environment, or a preview of a branch"))
+async def create_environment(call: KeyedDep, site_id: str, body: EnvironmentCreate) -> Response:
+    branch = check_branch(body.branch, "branch")
+
+    def work(session: Session, once: Once) -> Job:
+        site = site_to_change(call, session, site_id, "environments:write")
+        once.claim(session)
+        return environments.accept_environment(
+            session,
+            site,
+            body.kind,
+            branch,
+            call.caller.actor,
+            call.parts.addresses.domain,
+            ephemeral=body.ephemeral,
+        )
+
+    return await call.start(body, work)
+
+
+@router.get("/sites/{site_id}/environments", **lists(EnvironmentRow, "List a site's environments"))
+async def list_environments(
+    call: CallDep,
+    paging: PagingDep,
+    site_id: str,
+    branch: Annotated[str | None, Query(max_length=250)] = None,
+    kind: Literal["production", "staging", "preview"] | None = None,
+    slug: Annotated[str | None, Query(max_length=63)] = None,
+) -> Response:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[Any], bool]:
+        site = site_to_read(call, session, site_id, "environments:read")
+        rows, more = environments.list_environments(
+            session, call.sight, site.id, page, branch=branch, kind=kind, slug=slug
+        )
+        return list(zip(rows, shown(call, session, site, rows), strict=True)), more
+
+    return await call.page(paging, fetch, lambda row: row[1], lambda row: (row[0].created_at, row[0].id))
+
+
+@router.get(E, **gives(EnvironmentRow, "Get an environment"))
+async def get_environment(call: CallDep, site_id: str, env_id: str) -> Response:
+    def work(session: Session) -> Json:
+        site, environment = env_to_read(call, session, site_id, env_id)
+        return shown(call, session, site, [environment])[0]
+
+    return call.one(await call.read(work))
+
+
+@router.delete(E, **starts_job("Delete an environment; production goes with its site alone"))
+async def delete_environment(call: CallDep, site_id: str, env_id: str, body: Nothing | None = None) -> Response:
+    def work(session: Session, once: Once) -> Job:
+        site, environment = env_to_change(call, session, site_id, env_id)
+        once.claim(session)
+        return environments.accept_deletion(session, site, environment, call.caller.actor)
+
+    return await call.start(body, work)
+
+
+async def _change(call: Call, site_id: str, env_id: str, to: str) -> Response:
+    def work(session: Session) -> Json:
+        site, environment = env_to_change(call, session, site_id, env_id)
+        if to == "renew":
+            environments.renew(session, environment)
+        else:
+            environments.suspend(session, environment, to=to)
+        return shown(call, session, site, [environment])[0]
+
+    return call.one(await call.write(work))
+
+
+@router.post(E + "/suspend", **gives(EnvironmentRow, "Refuse deployments onto this environment", body=True))
+async def suspend_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
+    return await _change(call, site_id, env_id, "suspended")
+
+
+@router.post(E + "/resume", **gives(EnvironmentRow, "Take deployments again", body=True))
+async def resume_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
+    return await _change(call, site_id, env_id, "active")
+
+
+@router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live 72 hours from now", body=True))
+async def renew_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
+    return await _change(call, site_id, env_id, "renew")

@@ -1,0 +1,276 @@
+"""Rows as the managed dialect shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from api.parts import Addresses
+from api.problems import error_object
+from headway.errors import HeadwayError
+from store.hostnames import preview_label
+from store.models import (
+    Account,
+    ApiKey,
+    Artifact,
+    Build,
+    Environment,
+    Hostname,
+    Job,
+    Membership,
+    Project,
+    Release,
+    Rollout,
+    Site,
+    Team,
+)
+
+Json = dict[str, Any]
+BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+def stamp(moment: datetime | None) -> str | None:
+    """RFC 3339, UTC, milliseconds."""
+    if moment is None:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{aware.microsecond // 1000:03d}Z"
+
+
+def error_row(error: Json | None, docs_url: str) -> Json | None:
+    return error_object(HeadwayError.from_dict(error), docs_url) if error else None
+
+
+def job_row(job: Job, docs_url: str) -> Json:
+    """The same shape everywhere: answered, listed, polled and streamed (contract section 8.2)."""
+    return {
+        "id": job.id,
+        "type": job.type,
+        "status": job.status,
+        "stage": job.stage,
+        "progress": job.progress,
+        "created_at": stamp(job.created_at),
+        "started_at": stamp(job.started_at),
+        "finished_at": stamp(job.finished_at),
+        "cancel_requested": job.cancel_requested_at is not None,
+        "resource": {"type": job.resource_type, "id": job.resource_id, **(job.resource or {})},
+        "actor": job.actor,
+        "result": job.result,
+        "error": error_row(job.error, docs_url),
+        "links": {"self": f"/v1/jobs/{job.id}", "stream": f"/v1/jobs/{job.id}/stream"},
+    }
+
+
+def etag(job: Job) -> str:
+    return f'"{job.status}-{job.rev}"'
+
+
+def site_row(site: Site, addresses: Addresses) -> Json:
+    git_url = f"{addresses.git_base}/{site.slug}.git" if addresses.git_base and not site.repository else None
+    return {
+        "id": site.id,
+        "name": site.name,
+        "slug": site.slug,
+        "runtime": site.runtime,
+        "runtime_version": None,
+        "profile": site.profile,
+        "php_version": None,
+        "project_id": site.project_id,
+        "team_id": site.team_id,
+        "production_env_id": site.production_env_id,
+        "repository": site.repository,
+        "git_url": git_url,
+        "default_branch": site.default_branch,
+        "status": site.status,
+        "created_at": stamp(site.created_at),
+        "links": {"self": f"/v1/sites/{site.id}", "environments": f"/v1/sites/{site.id}/environments"},
+    }
+
+
+def environment_row(environment: Environment, site: Site, names: Sequence[Hostname], addresses: Addresses) -> Json:
+    """`url` is the address under its primary name; `preview_url` the stable one of a preview's branch."""
+    primary = next((name.name for name in names if name.is_primary), None)
+    stable = None
+    if environment.kind == "preview":
+        label = preview_label(site, environment)
+        stable = next((name.name for name in names if name.name.startswith(label)), primary)
+    return {
+        "id": environment.id,
+        "site_id": environment.site_id,
+        "kind": environment.kind,
+        "slug": environment.slug,
+        "branch": environment.branch,
+        "status": environment.status,
+        "url": addresses.site_url(primary) if primary else None,
+        "preview_url": addresses.site_url(stable) if stable else None,
+        "hostnames": [name.name for name in names],
+        "ephemeral": environment.ephemeral,
+        "expires_at": stamp(environment.expires_at),
+        "active_release_id": environment.active_release_id,
+        "created_at": stamp(environment.created_at),
+    }
+
+
+def _base(site_id: str, env_id: str) -> str:
+    return f"/v1/sites/{site_id}/environments/{env_id}"
+
+
+def build_row(build: Build, docs_url: str) -> Json:
+    took = None
+    if build.started_at and build.finished_at:
+        took = max(0, int((build.finished_at - build.started_at).total_seconds() * 1000))
+    cache = build.cache or {}
+    base = f"{_base(build.site_id, build.env_id)}/builds/{build.id}"
+    return {
+        "id": build.id,
+        "site_id": build.site_id,
+        "env_id": build.env_id,
+        "ref": build.ref,
+        "commit_sha": build.commit_sha,
+        "clean": build.clean,
+        "profile": build.profile,
+        "status": build.status,
+        "stage": build.stage,
+        "cache": {"hit": bool(cache.get("hit", False)), "key": cache.get("key")},
+        "uploaded_bytes": build.uploaded_bytes,
+        "artifact_id": build.artifact_id,
+        "job_id": build.job_id,
+        "error": error_row(build.error, docs_url),
+        "trigger": build.trigger,
+        "actor": build.actor,
+        "created_at": stamp(build.created_at),
+        "started_at": stamp(build.started_at),
+        "finished_at": stamp(build.finished_at),
+        "duration_ms": took,
+        "links": {"self": base, "log": f"{base}/log", "job": f"/v1/jobs/{build.job_id}"},
+    }
+
+
+def artifact_row(artifact: Artifact, env_id: str) -> Json:
+    base = f"{_base(artifact.site_id, env_id)}/artifacts/{artifact.id}"
+    return {
+        "id": artifact.id,
+        "site_id": artifact.site_id,
+        "digest": f"sha256:{artifact.digest}",
+        "size_bytes": artifact.size_bytes,
+        "files": artifact.files,
+        "profile": artifact.profile,
+        "kind": artifact.kind,
+        "commit_sha": artifact.commit_sha,
+        "ref": artifact.ref,
+        "build_id": artifact.build_id,
+        "signature": {
+            "bundle_media_type": BUNDLE_TYPE,
+            "key_hint": artifact.key_hint,
+            "log_index": artifact.log_index,
+            "signed_at": stamp(artifact.signed_at),
+        },
+        "created_at": stamp(artifact.created_at),
+        "collected_at": stamp(artifact.collected_at),
+        "links": {
+            "self": base,
+            "manifest": f"{base}/manifest",
+            "bundle": f"{base}/bundle",
+            "provenance": f"{base}/provenance",
+            "download": f"{base}/download",
+            "files": f"{base}/files",
+            "public_key": "/v1/keys/signing.pub",
+        },
+    }
+
+
+def deployment_row(rollout: Rollout, docs_url: str) -> Json:
+    return {
+        "id": rollout.id,
+        "site_id": rollout.site_id,
+        "env_id": rollout.env_id,
+        "artifact_id": rollout.artifact_id,
+        "build_id": rollout.build_id,
+        "ref": rollout.ref,
+        "release_id": rollout.release_id,
+        "previous_release_id": rollout.previous_release_id,
+        "kind": rollout.kind,
+        "source_env_id": rollout.source_env_id,
+        "source_release_id": rollout.source_release_id,
+        "status": rollout.status,
+        "stage": rollout.stage,
+        "error": error_row(rollout.error, docs_url),
+        "job_id": rollout.job_id,
+        "actor": rollout.actor,
+        "created_at": stamp(rollout.created_at),
+        "started_at": stamp(rollout.started_at),
+        "finished_at": stamp(rollout.finished_at),
+        "links": {
+            "self": f"{_base(rollout.site_id, rollout.env_id)}/deployments/{rollout.id}",
+            "job": f"/v1/jobs/{rollout.job_id}",
+        },
+    }
+
+
+def release_row(release: Release) -> Json:
+    return {
+        "id": release.id,
+        "env_id": release.env_id,
+        "artifact_id": release.artifact_id,
+        "deployment_id": release.rollout_id,
+        "ref": release.ref,
+        "deployed_at": stamp(release.deployed_at),
+        "actor": release.actor,
+        "current": release.current,
+    }
+
+
+def key_row(key: ApiKey) -> Json:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "kind": key.kind,
+        "prefix": key.prefix,
+        "team_id": key.team_id,
+        "account_id": key.account_id,
+        "scopes": sorted(key.scopes),
+        "resource": key.resource,
+        "ip_allowlist": key.ip_allowlist,
+        "created_at": stamp(key.created_at),
+        "expires_at": stamp(key.expires_at),
+        "last_used_at": stamp(key.last_used_at),
+        "revoked_at": stamp(key.revoked_at),
+    }
+
+
+def team_row(team: Team) -> Json:
+    return {"id": team.id, "name": team.name, "slug": team.slug, "created_at": stamp(team.created_at)}
+
+
+def project_row(project: Project) -> Json:
+    return {
+        "id": project.id,
+        "team_id": project.team_id,
+        "name": project.name,
+        "slug": project.slug,
+        "default": project.is_default,
+        "created_at": stamp(project.created_at),
+    }
+
+
+def account_row(account: Account) -> Json:
+    return {
+        "id": account.id,
+        "name": account.name,
+        "email": account.email,
+        "operator": account.operator,
+        "created_at": stamp(account.created_at),
+    }
+
+
+def member_row(member: Membership, account: Account, project_ids: frozenset[str] | None) -> Json:
+    return {
+        "team_id": member.team_id,
+        "account_id": account.id,
+        "name": account.name,
+        "email": account.email,
+        "role": member.role,
+        "project_ids": sorted(project_ids) if project_ids is not None else None,
+        "created_at": stamp(member.created_at),
+    }

@@ -1,0 +1,448 @@
+"""What requests may hold, and what answers hold: the OpenAPI document is made of these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Json = dict[str, Any]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
+Slug = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Id = Annotated[str, Field(pattern=r"^[a-z]+_[0-9A-Za-z]{4,32}$")]
+Ref = Annotated[str, Field(min_length=1, max_length=255)]
+Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
+JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
+RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
+RolloutStatus = Literal["waiting", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
+ResourceType = Literal["site", "environment", "build", "deployment", "domain"]
+JobType = Literal[
+    "site.create",
+    "site.delete",
+    "environment.create",
+    "environment.delete",
+    "build.run",
+    "deployment.roll",
+    "deployment.promote",
+    "deployment.rollback",
+    "deployment.push",
+    "domain.attach",
+]
+
+
+class Body(BaseModel):
+    """Unknown fields are refused: a silent typo in `clean` or `ref` is costly."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Nothing(Body):
+    """An empty body, or none."""
+
+
+class SiteCreate(Body):
+    name: Name
+    slug: Slug | None = Field(default=None, description="Derived from the name if left out; unique in the team.")
+    runtime: Literal["static", "node", "python", "binary", "auto", "wordpress"] = "auto"
+    profile: Literal["auto", "static", "bedrock", "vanilla"] = "auto"
+    project_id: Id | None = Field(default=None, description="The team's default project if left out.")
+    php_version: str | None = Field(default=None, max_length=20)
+    repository: str | None = Field(
+        None, min_length=1, max_length=1000, description="https://, ssh:// or an allowed file:// address."
+    )
+    default_branch: str = Field(default="main", min_length=1, max_length=250)
+
+
+class SiteUpdate(Body):
+    name: Name | None = None
+    project_id: Id | None = None
+    default_branch: str | None = Field(default=None, min_length=1, max_length=250)
+
+
+class EnvironmentCreate(Body):
+    kind: Literal["staging", "preview"]
+    branch: str = Field(min_length=1, max_length=250)
+    ephemeral: bool = Field(default=False, description="Ends by itself when it is idle, unless it is renewed.")
+
+
+class BuildCreate(Body):
+    ref: Ref | None = Field(default=None, description="What `git rev-parse` takes; the branch if left out.")
+    clean: bool = Field(default=False, description="Skip the build cache.")
+
+
+class DeploymentCreate(Body):
+    artifact_id: Id
+
+
+class SiteDeploymentCreate(Body):
+    """Exactly one of `build_id`, `artifact_id` and `ref`. With `ref` it is built first."""
+
+    target: str = Field(
+        default="production", min_length=1, max_length=250, description="An environment's id, slug or kind."
+    )
+    build_id: Id | None = None
+    artifact_id: Id | None = None
+    ref: Ref | None = None
+    clean: bool = False
+
+
+class Rollback(Body):
+    release_id: Id | None = Field(default=None, description="The one before the deployment if left out.")
+
+
+class Promote(Body):
+    to_env: str = Field(min_length=1, max_length=250, description="An environment's id, slug or kind.")
+
+
+class Pin(Body):
+    """A key's resource constraint."""
+
+    type: Literal["team", "project", "site", "environment"]
+    id: Id
+
+
+Duration = Annotated[str, Field(pattern=r"^[0-9]{1,9}[smhdwy]$", examples=["90d"])]
+Networks = Annotated[list[str], Field(max_length=100)]
+ScopeList = (
+    Annotated[list[Annotated[str, Field(max_length=60)]], Field(max_length=100)]
+    | Annotated[str, Field(max_length=60, description="The name of a preset.")]
+)
+
+
+class KeyCreate(Body):
+    name: Name
+    scopes: ScopeList
+    resource: Pin | None = None
+    expires_in: Duration = "90d"
+    ip_allowlist: Networks = []
+    kind: Literal["personal", "service"] | None = Field(
+        None, description="personal acts as the caller's account, service as the team; as the calling key if absent."
+    )
+    team_id: Id | None = Field(default=None, description="For the operator: another team.")
+    account_id: Id | None = Field(default=None, description="For the operator: the account of a personal key.")
+
+
+class KeyUpdate(Body):
+    name: Name | None = None
+    scopes: ScopeList | None = None
+    expires_in: Duration | None = None
+    ip_allowlist: Networks | None = None
+
+
+class KeyRoll(Body):
+    grace_period: Duration = "24h"
+
+
+class TeamCreate(Body):
+    name: Name
+    slug: Slug | None = None
+    owner_account_id: Id | None = None
+
+
+class ProjectCreate(Body):
+    name: Name
+    slug: Slug | None = None
+    team_id: Id | None = Field(default=None, description="The key's own team if left out.")
+
+
+class MemberAdd(Body):
+    """`account_id`, or `email` of an account; the operator may name a new one with `email` and `name`."""
+
+    account_id: Id | None = None
+    email: str | None = Field(default=None, min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
+    name: Name | None = None
+    role: Role
+    project_ids: list[Id] | None = Field(default=None, max_length=1000)
+
+
+class MemberUpdate(Body):
+    role: Role | None = None
+    project_ids: list[Id] | None = Field(default=None, max_length=1000)
+
+
+# answers
+
+
+class Row(BaseModel):
+    """Fields may be added within `/v1`: ignore what you do not know."""
+
+
+class ErrorObject(Row):
+    type: Literal[
+        "invalid_request",
+        "authentication",
+        "permission",
+        "not_found",
+        "conflict",
+        "rate_limit",
+        "quota_exceeded",
+        "api_error",
+    ]
+    code: str
+    message: str
+    param: str = Field(default="", description="Only where a field is to blame.")
+    doc_url: str
+
+
+class Problem(Row):
+    error: ErrorObject
+    request_id: str
+
+
+class Actor(Row):
+    type: str
+    id: str
+    label: str
+
+
+class JobLinks(Row):
+    self: str
+    stream: str
+
+
+class ResourceRow(Row):
+    model_config = ConfigDict(extra="allow")
+    type: ResourceType
+    id: str
+
+
+class JobRow(Row):
+    id: str
+    type: JobType
+    status: JobStatus
+    stage: str | None
+    progress: int = Field(ge=0, le=100)
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    cancel_requested: bool
+    resource: ResourceRow
+    actor: Json | None
+    result: Json | None
+    error: ErrorObject | None
+    links: JobLinks
+
+
+class SiteRow(Row):
+    id: str
+    name: str
+    slug: str
+    runtime: str
+    runtime_version: str | None
+    profile: str
+    php_version: str | None
+    project_id: str
+    team_id: str
+    production_env_id: str | None
+    repository: str | None
+    git_url: str | None
+    default_branch: str
+    status: Literal["provisioning", "active", "suspended", "deleting"]
+    created_at: str
+    links: dict[str, str]
+
+
+class EnvironmentRow(Row):
+    id: str
+    site_id: str
+    kind: Literal["production", "staging", "preview"]
+    slug: str
+    branch: str
+    status: Literal["provisioning", "active", "suspended", "deleting"]
+    url: str | None
+    preview_url: str | None
+    hostnames: list[str]
+    ephemeral: bool
+    expires_at: str | None
+    active_release_id: str | None
+    created_at: str
+
+
+class CacheRow(Row):
+    hit: bool
+    key: str | None
+
+
+class BuildRow(Row):
+    id: str
+    site_id: str
+    env_id: str
+    ref: str
+    commit_sha: str | None
+    clean: bool
+    profile: str | None
+    status: RunStatus
+    stage: str | None
+    cache: CacheRow
+    uploaded_bytes: int | None
+    artifact_id: str | None
+    job_id: str
+    error: ErrorObject | None
+    trigger: str
+    actor: Json | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    duration_ms: int | None
+    links: dict[str, str]
+
+
+class SignatureRow(Row):
+    bundle_media_type: str
+    key_hint: str
+    log_index: int | None
+    signed_at: str
+
+
+class ArtifactRow(Row):
+    id: str
+    site_id: str
+    digest: str
+    size_bytes: int
+    files: int
+    profile: str
+    kind: str
+    commit_sha: str
+    ref: str
+    build_id: str
+    signature: SignatureRow
+    created_at: str
+    collected_at: str | None
+    links: dict[str, str]
+
+
+class FileRow(Row):
+    path: str
+    mode: str | None
+    size: int | None
+    sha256: str | None
+    link: str | None
+
+
+class DeploymentRow(Row):
+    id: str
+    site_id: str
+    env_id: str
+    artifact_id: str | None
+    build_id: str | None
+    ref: str | None
+    release_id: str | None
+    previous_release_id: str | None
+    kind: Literal["deploy", "promote", "rollback"]
+    source_env_id: str | None
+    source_release_id: str | None
+    status: RolloutStatus
+    stage: str | None
+    error: ErrorObject | None
+    job_id: str
+    actor: Json | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    links: dict[str, str]
+
+
+class ReleaseRow(Row):
+    id: str
+    env_id: str
+    artifact_id: str
+    deployment_id: str
+    ref: str | None
+    deployed_at: str
+    actor: Json | None
+    current: bool
+
+
+class KeyRow(Row):
+    id: str
+    name: str
+    kind: str
+    prefix: str
+    team_id: str
+    account_id: str | None
+    scopes: list[str]
+    resource: Json | None
+    ip_allowlist: list[str]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+
+
+class NewKeyRow(KeyRow):
+    secret: str = Field(default="", description="Shown once; a replayed request does not show it again.")
+
+
+class TeamRow(Row):
+    id: str
+    name: str
+    slug: str
+    created_at: str
+
+
+class ProjectRow(Row):
+    id: str
+    team_id: str
+    name: str
+    slug: str
+    default: bool
+    created_at: str
+
+
+class MemberRow(Row):
+    team_id: str
+    account_id: str
+    name: str
+    email: str | None
+    role: Role
+    project_ids: list[str] | None
+    created_at: str
+
+
+class AccountRow(Row):
+    account: Json | None
+    team: TeamRow
+    key: KeyRow
+    role: str
+    scopes: list[str]
+
+
+class DeletedRow(Row):
+    id: str
+    deleted: bool
+
+
+class Budget(Row):
+    limit: int
+    remaining: int
+    reset: int
+
+
+class KeyBudgets(Row):
+    read: Budget
+    write: Budget
+    create: Budget
+
+
+class RateLimitsRow(Row):
+    key: KeyBudgets
+    team: Budget
+
+
+class CapabilitiesRow(Row):
+    runtime: str
+    runtime_version: str | None
+    capabilities: dict[str, Json]
+
+
+class RuntimeRow(Row):
+    runtime: str
+    versions: list[str]
+    profiles: list[str]
+    available: bool
+    capabilities: dict[str, Json]
+
+
+class Pagination(Row):
+    next_cursor: str | None
+    has_more: bool

@@ -1,0 +1,56 @@
+"""What the API is made of: built by the composition root, handed to `create_app`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from api.auth import Authenticator
+from api.events import EventLog
+from api.limits import RateLimiter
+from api.repositories import RepositoryPolicy
+from api.starting import Starts
+from api.watch import Watch
+from store.session import Store
+
+
+class Objects(Protocol):
+    """What the API asks of the object store; keys are relative to its bucket, hashes lower-case hex."""
+
+    def presign_put(self, key: str, sha256: str, size: int, expires: int) -> tuple[str, dict[str, str]]: ...
+
+    def presign_get(self, key: str, expires: int) -> str: ...
+
+    def head(self, key: str) -> int | None: ...
+
+    def get(self, key: str, max_bytes: int) -> bytes: ...
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes: ...
+
+    def put_new(self, key: str, body: bytes, sha256: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """How sites are reached: host names end in `domain`; `site_url` makes an address of one."""
+
+    domain: str
+    site_url: Callable[[str], str]
+    git_base: str | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    store: Store
+    starts: Starts
+    events: EventLog
+    watch: Watch
+    auth: Authenticator
+    limiter: RateLimiter
+    objects: Objects
+    addresses: Addresses
+    repositories: RepositoryPolicy
+    signing_key: Path
+    docs_url: str

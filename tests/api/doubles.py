@@ -1,0 +1,61 @@
+"""Doubles at the edges of the API: the door to Temporal and the object store. Everything behind the routes is real."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from headway.errors import HeadwayError
+from temporal.messages import Labels
+
+
+@dataclass
+class RecordingStarts:
+    """Says what was asked of Temporal; `away` makes it behave like a server that does not answer."""
+
+    started: list[tuple[str, str]] = field(default_factory=list)
+    canceled: list[str] = field(default_factory=list)
+    labels: list[Labels] = field(default_factory=list)
+    env_ids: list[str | None] = field(default_factory=list)
+    away: bool = False
+
+    async def start(self, job_id: str, job_type: str, *, env_id: str | None, labels: Labels) -> bool:
+        if not self.away:
+            self.started.append((job_id, job_type))
+            self.labels.append(labels)
+            self.env_ids.append(env_id)
+        return not self.away
+
+    async def cancel(self, job_id: str) -> None:
+        self.canceled.append(job_id)
+
+
+@dataclass
+class MemoryObjects:
+    """Objects in memory, with the errors of the real store."""
+
+    held: dict[str, bytes] = field(default_factory=dict)
+
+    def presign_put(self, key: str, sha256: str, size: int, expires: int) -> tuple[str, dict[str, str]]:
+        return f"http://objects.test/{key}?expires={expires}", {"content-length": str(size), "x-sha256": sha256}
+
+    def presign_get(self, key: str, expires: int) -> str:
+        return f"http://objects.test/{key}?expires={expires}"
+
+    def head(self, key: str) -> int | None:
+        return len(self.held[key]) if key in self.held else None
+
+    def get(self, key: str, max_bytes: int) -> bytes:
+        if key not in self.held:
+            raise HeadwayError("artifact.collected", f"There is no object {key}.")
+        return self.held[key][: max_bytes + 1]
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        return self.get(key, 1 << 40)[offset : offset + size]
+
+    def put_new(self, key: str, body: bytes, sha256: str) -> bool:
+        assert hashlib.sha256(body).hexdigest() == sha256
+        if key in self.held:
+            return False
+        self.held[key] = body
+        return True
