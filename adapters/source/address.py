@@ -149,7 +149,7 @@ def _literal(host: str) -> str | None:
 def _hosted(site_id: str, hosted: Path) -> Remote:
     if not is_id(site_id, "site"):
         raise _invalid("names no hosted repository")
-    return Remote("file", f"file://{MOUNTED}", "the site's own repository", folder=hosted / f"{site_id}.git")
+    return Remote("file", MOUNTED, "the site's own repository", folder=hosted / f"{site_id}.git")
 
 
 def _local(path: str, text: str, local_repos: Collection[Path]) -> Remote:
@@ -159,7 +159,7 @@ def _local(path: str, text: str, local_repos: Collection[Path]) -> Remote:
     for allowed in local_repos:
         root = allowed.resolve()
         if root == folder or root in folder.parents:
-            return Remote("file", f"file://{MOUNTED}", text, folder=folder)
+            return Remote("file", MOUNTED, text, folder=folder)
     raise HeadwayError(
         "repository.not_allowed", "No folder that the operator allowed holds that repository.", param="repository"
     )

@@ -1,0 +1,282 @@
+"""Fetch a git ref into an empty workspace: mirror, resolve, archive and extract in one run of the sandbox.
+
+A mirror per site (`<folder>/<site_id>.git`) holds every branch and tag, so that any ref that rev-parse knows resolves
+and a second fetch only moves what is new. It is a cache: a mirror that is corrupt is thrown away and made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from adapters.egress.policy import EgressPolicy
+from adapters.sandbox.command import Command, Limits, Mount, Outcome
+from adapters.sandbox.removal import remove_tree
+from adapters.source import script
+from adapters.source.address import MOUNTED, Remote, check_ref
+from adapters.source.runner import Canceled, Runner
+from headway.errors import HeadwayError
+
+_BRANCH: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,250})")
+_SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMPLAINT_BYTES: Final = 64 << 10
+_SHOWN: Final = 300
+
+# Complaints of git (in the C locale) that can only be about the other side: a fresh mirror would not help.
+_REMOTE: Final = (
+    *("could not resolve", "unable to access", "connection refused", "connection timed out", "could not read username"),
+    *("authentication failed", "permission denied (", "host key verification failed", "repository not found"),
+)
+# Complaints of index-pack's fsck: the objects themselves are refused.
+_FSCK: Final = re.compile(r"fsck error|error: object [0-9a-f]+: (\w+): (.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FetchSpec:
+    """What to fetch for a site. An empty `ref` is the tip of `default_branch`."""
+
+    site_id: str
+    remote: Remote
+    ref: str
+    default_branch: str = "main"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A commit's files now lie in the workspace. `commit_time` is in seconds since 1970, `notes` are for the log.
+
+    `source_sha256` is of the bytes of `git archive --format=tar COMMIT`.
+    """
+
+    commit_sha: str
+    source_sha256: str
+    commit_time: int
+    files: int
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FetchBounds:
+    files: int = 200_000
+    size_bytes: int = 4 << 30
+    limits: Limits = field(
+        default_factory=lambda: Limits(wall=600, memory=2 << 30, pids=128, disk=12 << 30, log=16 << 20)
+    )
+
+
+class GitSource:
+    """Fetches inside `runner`. `egress(remote)` is the policy that lets through the remote's host and nothing else."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        mirrors: Path,
+        egress: Callable[[Remote], EgressPolicy],
+        bounds: FetchBounds | None = None,
+    ) -> None:
+        self._runner = runner
+        self._mirrors = mirrors
+        self._egress = egress
+        self._bounds = bounds or FetchBounds()
+
+    def fetch(self, spec: FetchSpec, workspace: Path, canceled: Canceled = lambda: False) -> Checkout:
+        """Fill the empty workspace.
+
+        Raises ref.invalid, ref.not_found, repository.unreachable, .empty, .not_allowed, source.invalid,
+        source.too_large, job.canceled.
+        """
+        if spec.ref:
+            check_ref(spec.ref)
+        if not _BRANCH.fullmatch(spec.default_branch) or ".." in spec.default_branch:
+            raise HeadwayError("ref.invalid", "The default branch is not a branch name.", param="ref")
+        folder = spec.remote.folder
+        if folder is not None and not folder.is_dir():
+            raise _no_folder(spec.remote)
+        mirror = self._mirrors / f"{spec.site_id}.git"
+        self._mirrors.mkdir(parents=True, exist_ok=True, mode=0o711)
+        with _locked(self._mirrors / f"{spec.site_id}.lock", canceled):
+            return self._with_mirror(spec, mirror, workspace, canceled)
+
+    def _with_mirror(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
+        known = (mirror / "HEAD").exists()
+        if mirror.exists() and not known:
+            remove_tree(mirror)
+        mirror.mkdir(exist_ok=True)
+        try:
+            return self._run(spec, mirror, workspace, canceled)
+        except _MirrorFault as fault:
+            if not known:
+                raise fault.error from None
+        # Beside the old one: where the fault was the remote's after all, nothing is lost.
+        fresh = mirror.with_suffix(".fresh")
+        remove_tree(fresh)
+        fresh.mkdir()
+        try:
+            _empty(workspace)
+            checkout = self._run(spec, fresh, workspace, canceled)
+        except _MirrorFault as fault:
+            remove_tree(fresh)
+            raise fault.error from None
+        except HeadwayError:
+            remove_tree(fresh)
+            raise
+        remove_tree(mirror)
+        fresh.rename(mirror)
+        return checkout
+
+    def _run(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
+        remote = spec.remote
+        mounts = [Mount(mirror, "/mirror", writable=True)]
+        if remote.folder is not None:
+            mounts.append(Mount(remote.folder, MOUNTED))
+        command = Command(
+            argv=["sh", "-c", script.SCRIPT, "fetch"],
+            workspace=workspace,
+            env=self._environment(spec),
+            mounts=tuple(mounts),
+            limits=self._bounds.limits,
+            egress=self._egress(remote) if remote.host is not None else None,
+        )
+        heard: dict[str, bytearray] = {}
+
+        def listen(stream: str, chunk: bytes) -> None:
+            kept = heard.setdefault(stream, bytearray())
+            kept += chunk[: max(0, _COMPLAINT_BYTES - len(kept))]
+
+        outcome = self._runner.run(command, listen, canceled)
+        complaint = heard.get("stderr", b"").decode("utf-8", "replace")
+        if outcome.canceled or canceled():
+            raise HeadwayError("job.canceled", "The job was canceled while its source was fetched.")
+        if outcome.limit is not None:
+            raise HeadwayError("source.too_large", f"Fetching hit the limit {outcome.limit!r}.", limit=outcome.limit)
+        facts = _facts(heard.get("stdout", b"").decode("utf-8", "replace"))
+        if outcome.exit_code != 0:
+            raise self._failure(spec, outcome, complaint, facts)
+        return _checkout(facts)
+
+    def _environment(self, spec: FetchSpec) -> Mapping[str, str]:
+        return {
+            "HW_CONFIG": script.CONFIG,
+            "HW_MIRROR": "/mirror",
+            "HW_TREE": "/workspace",
+            "HW_URL": spec.remote.url,
+            "HW_REF": spec.ref,
+            "HW_BRANCH": spec.default_branch,
+            "HW_PROTOCOL": spec.remote.transport,
+            "HW_MAX_FILES": str(self._bounds.files),
+            "HW_MAX_BYTES": str(self._bounds.size_bytes),
+            # POSIX counts in blocks of 512 bytes; packs may hold a whole history.
+            "HW_MAX_BLOCKS": str(2 * self._bounds.size_bytes // 512),
+        }
+
+    def _failure(
+        self, spec: FetchSpec, outcome: Outcome, complaint: str, facts: dict[str, list[str]]
+    ) -> HeadwayError | _MirrorFault:
+        shown = spec.remote.shown
+        match outcome.exit_code:
+            case script.EMPTY:
+                return HeadwayError("repository.empty", f"There is no commit in {shown}.")
+            case script.NO_REF:
+                named = spec.ref or spec.default_branch
+                return HeadwayError("ref.not_found", f"{named!r} names no commit of {shown}.", param="ref")
+            case script.TOO_LARGE:
+                size = f"{facts['files'][0]} files, {facts['bytes'][0]} bytes" if "bytes" in facts else "its tree"
+                return HeadwayError("source.too_large", f"The commit is too large: {size}.")
+            case script.BAD_TREE:
+                return HeadwayError("source.invalid", f"The commit cannot be extracted: {_last(complaint)}")
+            case script.FETCH_FAILED:
+                return self._fetch_failure(spec, outcome, complaint)
+        message = f"git failed in the mirror ({outcome.exit_code}): {_last(complaint)}"
+        return _MirrorFault(HeadwayError("repository.unreachable", message))
+
+    def _fetch_failure(self, spec: FetchSpec, outcome: Outcome, complaint: str) -> HeadwayError | _MirrorFault:
+        if outcome.denied:
+            hosts = ", ".join(outcome.denied)
+            return HeadwayError("repository.not_allowed", f"Fetching was not allowed to reach {hosts}.", hosts=hosts)
+        fault = _FSCK.search(complaint)
+        if fault:
+            what = f"{fault[1]}: {fault[2]}" if fault[1] else _last(complaint)
+            return HeadwayError("source.invalid", f"git refuses an object of {spec.remote.shown}: {what[:_SHOWN]}")
+        if "file too large" in complaint.lower():
+            return HeadwayError("source.too_large", f"The history of {spec.remote.shown} is too large.")
+        error = HeadwayError("repository.unreachable", f"Cannot fetch from {spec.remote.shown}: {_last(complaint)}")
+        ours = not any(words in complaint.lower() for words in _REMOTE)
+        return _MirrorFault(error) if ours else error
+
+
+class _MirrorFault(Exception):
+    """The mirror may be to blame; `error` is what to say if it was not."""
+
+    def __init__(self, error: HeadwayError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@contextmanager
+def _locked(path: Path, canceled: Canceled) -> Iterator[None]:
+    """One fetch per site at a time, between processes too."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if canceled():
+                    raise HeadwayError("job.canceled", "The job was canceled before its source was fetched.") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _facts(stdout: str) -> dict[str, list[str]]:
+    facts: dict[str, list[str]] = {}
+    for line in stdout.split("\n"):
+        word, _, value = line.partition(" ")
+        facts.setdefault(word, []).append(value)
+    return facts
+
+
+def _checkout(facts: dict[str, list[str]]) -> Checkout:
+    commit, source = facts.get("commit", [""])[0], facts.get("source", [""])[0]
+    if not _SHA.fullmatch(commit) or not re.fullmatch(r"[0-9a-f]{64}", source):
+        raise _MirrorFault(HeadwayError("repository.unreachable", "git did not say what it fetched."))
+    notes = [f"submodule {path} is not fetched" for path in facts.get("submodule", [])]
+    notes += [f"{path} is a Git LFS pointer; its content is not fetched" for path in facts.get("lfs", [])]
+    notes += [f"no default branch there: the remote's own is {ref}" for ref in facts.get("note-branch", [])]
+    return Checkout(
+        commit_sha=commit,
+        source_sha256=source,
+        commit_time=int(facts["time"][0]),
+        files=int(facts["files"][0]),
+        size_bytes=int(facts["bytes"][0]),
+        notes=tuple(notes),
+    )
+
+
+def _no_folder(remote: Remote) -> HeadwayError:
+    if remote.shown.startswith("file:"):
+        return HeadwayError("repository.unreachable", f"There is no folder at {remote.shown}.")
+    return HeadwayError("repository.empty", "Nothing has been pushed to the site's own repository yet.")
+
+
+def _empty(workspace: Path) -> None:
+    for one in workspace.iterdir():
+        remove_tree(one)
+
+
+def _last(complaint: str) -> str:
+    """The line that says most: git's last fatal or error line."""
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
+    first = next((line for line in telling if line.startswith("fatal:")), telling[0] if telling else "no reason given")
+    return "".join(c for c in first if c.isprintable())[:_SHOWN]

@@ -1,0 +1,175 @@
+"""The one program that fetches: it runs inside the sandbox, once per build, with git, sh and tar of the machine.
+
+It gets everything by environment variables (HW_*), writes results to stdout as `word value` lines, and git's own
+complaints to stderr. HW_MIRROR is the site's bare mirror, HW_TREE the empty workspace.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FETCH_FAILED: Final = 80
+EMPTY: Final = 81
+NO_REF: Final = 82
+TOO_LARGE: Final = 83
+BAD_TREE: Final = 84
+BROKEN: Final = 85
+
+# What git tolerates in old public histories and what harms nobody; everything else that fsck knows is refused.
+_HARMLESS: Final = (
+    *("badDate", "badDateOverflow", "badEmail", "badName", "badTimezone", "emptyName", "extraHeaderEntry"),
+    *("missingEmail", "missingNameBeforeEmail", "missingSpaceBeforeDate", "missingSpaceBeforeEmail"),
+    *("missingTaggerEntry", "badTagName", "nullSha1", "zeroPaddedDate", "zeroPaddedFilemode", "badFilemode"),
+)
+
+# The configuration that git reads instead of any other. `safe.directory` only works from a file.
+CONFIG: Final = """\
+[safe]
+	directory = *
+[core]
+	hooksPath = /dev/null
+	fsmonitor = false
+	attributesFile = /dev/null
+	excludesFile = /dev/null
+	askPass = /bin/false
+	logAllRefUpdates = false
+[credential]
+	helper =
+[protocol]
+	allow = never
+[protocol "https"]
+	allow = always
+[protocol "ssh"]
+	allow = always
+[protocol "file"]
+	allow = always
+[http]
+	followRedirects = false
+	lowSpeedLimit = 1000
+	lowSpeedTime = 30
+[transfer]
+	fsckObjects = true
+	unpackLimit = 1
+[fetch]
+	recurseSubmodules = false
+	writeCommitGraph = false
+[gc]
+	auto = 0
+[maintenance]
+	auto = false
+[pack]
+	windowMemory = 128m
+	threads = 2
+[tar]
+	umask = 0002
+[fetch "fsck"]
+""" + "".join(f"\t{name} = ignore\n" for name in _HARMLESS)
+
+# A repository may not decide how it is archived: source_sha256 is of the commit's own files.
+_ATTRIBUTES: Final = "* -export-ignore -export-subst -text -eol -ident -filter -working-tree-encoding\n"
+
+SCRIPT: Final = (
+    r"""
+set -u
+umask 022
+temp=$(mktemp -d) || exit 85
+trap 'rm -rf "$temp"' EXIT
+export GIT_DIR="$HW_MIRROR" GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL="$temp/gitconfig" GIT_TERMINAL_PROMPT=0 \
+  GIT_LFS_SKIP_SMUDGE=1 GIT_OPTIONAL_LOCKS=0 GIT_ALLOW_PROTOCOL="$HW_PROTOCOL" LC_ALL=C
+printf %s "$HW_CONFIG" >"$temp/gitconfig"
+ulimit -f "$HW_MAX_BLOCKS" 2>/dev/null
+
+# A builder that was killed leaves locks and half packs; nobody else writes here, we hold the mirror's lock.
+find "$HW_MIRROR" \( -name '*.lock' -o -name 'tmp_*' \) -type f -delete
+[ -f "$HW_MIRROR/HEAD" ] || git init -q --bare --template= "$HW_MIRROR" || exit 85
+for odd in hooks info/grafts shallow objects/info/alternates; do
+  [ ! -e "$HW_MIRROR/$odd" ] || rm -rf "$HW_MIRROR/$odd"
+done
+[ -d "$HW_MIRROR/info" ] || mkdir "$HW_MIRROR/info"
+printf '[core]\n\trepositoryformatversion = 0\n\tbare = true\n' >"$HW_MIRROR/config"
+printf '"""
+    + _ATTRIBUTES.replace("\n", r"\n")
+    + r"""' >"$HW_MIRROR/info/attributes"
+printf 'ref: refs/heads/%s\n' "$HW_BRANCH" >"$HW_MIRROR/HEAD"
+
+get() {
+  git fetch -q --no-tags --no-write-fetch-head --no-recurse-submodules --no-auto-maintenance --update-head-ok "$@"
+}
+resolve() {
+  # A whole object name resolves without being there.
+  case $1 in
+    *[!0-9a-f]*) git rev-parse --verify -q --end-of-options "$1" 2>/dev/null ;;
+    ????????????????????????????????????????) git rev-parse --verify -q --end-of-options "$1^{object}" 2>/dev/null ;;
+    *) git rev-parse --verify -q --end-of-options "$1" 2>/dev/null ;;
+  esac
+}
+
+get --prune --force -- "$HW_URL" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' || exit 80
+
+ref=$HW_REF
+if [ -z "$ref" ]; then
+  ref=refs/heads/$HW_BRANCH
+  if ! resolve "$ref" >/dev/null; then
+    ref=$(git ls-remote --symref -- "$HW_URL" HEAD | sed -n 's/^ref: \(.*\)\tHEAD$/\1/p;q')
+    [ -n "$ref" ] && echo "note-branch $ref"
+  fi
+fi
+oid=$(resolve "$ref")
+if [ -z "$oid" ]; then
+  # A ref outside of branches and tags, or a commit that no ref leads to: the remote may still give it.
+  case $ref in
+    refs/*) get -- "$HW_URL" "+$ref:$ref" 2>/dev/null ;;
+    *[!0-9a-f]*) ;;
+    ????????????????????????????????????????) get -- "$HW_URL" "$ref" 2>/dev/null ;;
+  esac
+  oid=$(resolve "$ref")
+fi
+if [ -z "$oid" ]; then
+  [ -n "$(git for-each-ref --count=1)" ] || exit 81
+  exit 82
+fi
+case $oid in *[!0-9a-f]*) exit 82 ;; esac
+commit=$(git rev-list -1 --format=%ct "$oid") || { git cat-file -e "$oid" 2>/dev/null && exit 82; exit 85; }
+[ -n "$commit" ] || exit 82
+time=${commit##*
+}
+commit=${commit%%
+*}
+commit=${commit#commit }
+echo "commit $commit"
+echo "time $time"
+
+git ls-tree -r -l --full-tree "$commit" >"$temp/tree" || exit 85
+facts=$(awk -v most_files="$HW_MAX_FILES" -v most_bytes="$HW_MAX_BYTES" '
+  $2 == "commit" { sub(/^[^\t]*\t/, ""); if (++subs <= 20) print "submodule " $0; next }
+  { files++; bytes += $4; sub(/^[^\t]*\t/, ""); if ($0 ~ /(^|\/)\.gitattributes$/) attributes = 1 }
+  END {
+    printf "files %d\nbytes %.0f\n", files, bytes
+    if (attributes) print "attributes 1"
+    if (files > most_files || bytes > most_bytes) exit 83
+  }' "$temp/tree")
+large=$?
+echo "$facts"
+[ $large = 0 ] || exit 83
+
+mkfifo "$temp/tar"
+sha256sum <"$temp/tar" >"$temp/sum" &
+{ git archive --format=tar "$commit" || echo failed >"$temp/failed"; } | tee "$temp/tar" |
+  tar -xf - -C "$HW_TREE" --no-same-owner --no-same-permissions
+unpacked=$?
+wait
+[ ! -e "$temp/failed" ] || exit 85
+[ $unpacked = 0 ] || exit 84
+read -r sum _ <"$temp/sum"
+echo "source $sum"
+
+case $facts in *"attributes 1"*)
+  cd "$HW_TREE" &&
+    find . -type f -size +99c -size -1024c -exec grep -lF 'version https://git-lfs.github.com/spec/v1' {} + |
+    head -n 20 | sed 's/^\.\//lfs /' ;;
+esac
+set -- "$HW_MIRROR"/objects/pack/*.pack
+if [ $# -gt 40 ]; then git repack -adq 2>/dev/null; fi
+exit 0
+"""
+)
