@@ -163,7 +163,7 @@ class Transport:
             headers["Last-Event-ID"] = last_event_id
         with self._opened("GET", path, headers, httpx.Timeout(timeout, connect=10.0)) as response:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise HeadwayError("service.unavailable", f"{self.origin} does not stream events.")
+                raise HeadwayError("route.not_found", f"{self.origin} does not stream events.")
             yield parse_events(response.iter_bytes())
 
     @contextlib.contextmanager

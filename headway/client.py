@@ -1,0 +1,377 @@
+"""A typed, synchronous client of the managed dialect.
+
+    with Client("http://127.0.0.1:7070", token) as headway:
+        job = headway.builds.create(site.id, env.id, ref="main")
+        headway.jobs.wait(job.id)
+
+Calls that start work answer a Job; `jobs.wait` follows it. Failures are `headway.errors.HeadwayError`: what the server
+answered is its subclass ApiError, with `request_id`. Lists are iterators over all pages, newest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+from headway.errors import HeadwayError
+from headway.following import Follower, JobEvent, WaitTimeout
+from headway.ids import is_id
+from headway.resources import (
+    Artifact,
+    Build,
+    Deployment,
+    Environment,
+    Identity,
+    Job,
+    Key,
+    Member,
+    Project,
+    Release,
+    Resource,
+    Site,
+    Team,
+)
+from headway.transport import Answer, ApiError, Transport
+
+__all__ = ["ApiError", "Client", "JobEvent", "WaitTimeout"]
+
+R = TypeVar("R", bound=Resource)
+Json = dict[str, Any]
+
+
+def _given(**fields: Any) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _env(site_id: str, env_id: str) -> str:
+    return f"/v1/sites/{site_id}/environments/{env_id}"
+
+
+class Client:
+    """One server, one key. `version` pins the API's date (`Forge-Version`); `timeout` is per request, in seconds."""
+
+    def __init__(self, api_url: str, token: str | None, *, version: str | None = None, timeout: float = 30.0) -> None:
+        self.transport = Transport(api_url, token, version=version, timeout=timeout)
+        self.sites = Sites(self.transport)
+        self.environments = Environments(self.transport)
+        self.builds = Builds(self.transport)
+        self.artifacts = Artifacts(self.transport)
+        self.deployments = Deployments(self.transport)
+        self.releases = Releases(self.transport)
+        self.jobs = Jobs(self.transport)
+        self.keys = Keys(self.transport)
+        self.teams = Teams(self.transport)
+        self.members = Members(self.transport)
+        self.projects = Projects(self.transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def account(self) -> Identity:
+        """Who this key acts as."""
+        return Identity.model_validate(self.transport.get("/v1/account").data)
+
+    def rate_limits(self) -> Json:
+        return dict(self.transport.get("/v1/rate-limits").data)
+
+
+class Noun:
+    def __init__(self, transport: Transport) -> None:
+        self._t = transport
+
+    def _list(self, kind: type[R], path: str, limit: int | None, **params: Any) -> Iterator[R]:
+        return (kind.model_validate(row) for row in self._t.pages(path, limit=limit, **params))
+
+    def _job(self, answer: Answer) -> Job:
+        return Job.model_validate(answer.data)
+
+
+class Sites(Noun):
+    def create(
+        self,
+        name: str,
+        *,
+        slug: str | None = None,
+        repository: str | None = None,
+        default_branch: str | None = None,
+        project_id: str | None = None,
+        runtime: str | None = None,
+        profile: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        body = _given(name=name, slug=slug, repository=repository, default_branch=default_branch)
+        body |= _given(project_id=project_id, runtime=runtime, profile=profile)
+        return self._job(self._t.post("/v1/sites", body, idempotency_key=idempotency_key))
+
+    def list(self, *, slug: str | None = None, limit: int | None = None) -> Iterator[Site]:
+        return self._list(Site, "/v1/sites", limit, slug=slug)
+
+    def get(self, site_id: str) -> Site:
+        return Site.model_validate(self._t.get(f"/v1/sites/{site_id}").data)
+
+    def find(self, slug_or_id: str) -> Site:
+        """By id, else by slug. Raises site.not_found."""
+        if is_id(slug_or_id, "site"):
+            return self.get(slug_or_id)
+        for site in self.list(slug=slug_or_id):
+            if site.slug == slug_or_id:
+                return site
+        raise HeadwayError("site.not_found", f"There is no site {slug_or_id!r}, or this key may not see it.")
+
+    def update(self, site_id: str, **fields: Any) -> Site:
+        return Site.model_validate(self._t.patch(f"/v1/sites/{site_id}", fields).data)
+
+    def delete(self, site_id: str) -> Job:
+        return self._job(self._t.delete(f"/v1/sites/{site_id}"))
+
+
+class Environments(Noun):
+    def create(
+        self, site_id: str, *, kind: str, branch: str, ephemeral: bool = False, idempotency_key: str | None = None
+    ) -> Job:
+        body: Json = {"kind": kind, "branch": branch} | ({"ephemeral": True} if ephemeral else {})
+        return self._job(self._t.post(f"/v1/sites/{site_id}/environments", body, idempotency_key=idempotency_key))
+
+    def list(
+        self, site_id: str, *, slug: str | None = None, branch: str | None = None, limit: int | None = None
+    ) -> Iterator[Environment]:
+        return self._list(Environment, f"/v1/sites/{site_id}/environments", limit, slug=slug, branch=branch)
+
+    def get(self, site_id: str, env_id: str) -> Environment:
+        return Environment.model_validate(self._t.get(_env(site_id, env_id)).data)
+
+    def find(self, site_id: str, name: str) -> Environment:
+        """By id, else by slug, branch or kind, in that order. Raises environment.not_found."""
+        if is_id(name, "env"):
+            return self.get(site_id, name)
+        for environment in self.list(site_id, slug=name):
+            if environment.slug == name:
+                return environment
+        rest = [*self.list(site_id)]
+        for environment in (*(one for one in rest if one.branch == name), *(one for one in rest if one.kind == name)):
+            return environment
+        raise HeadwayError("environment.not_found", f"That site has no environment {name!r}, or it is hidden.")
+
+    def delete(self, site_id: str, env_id: str) -> Job:
+        return self._job(self._t.delete(_env(site_id, env_id)))
+
+    def act(self, site_id: str, env_id: str, action: str) -> Environment:
+        """`suspend`, `resume` or `renew`."""
+        return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/{action}").data)
+
+
+class Builds(Noun):
+    def create(
+        self,
+        site_id: str,
+        env_id: str,
+        *,
+        ref: str | None = None,
+        clean: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        body = _given(ref=ref) | ({"clean": True} if clean else {})
+        return self._job(self._t.post(f"{_env(site_id, env_id)}/builds", body, idempotency_key=idempotency_key))
+
+    def list(
+        self, site_id: str, env_id: str, *, status: str | None = None, ref: str | None = None, limit: int | None = None
+    ) -> Iterator[Build]:
+        return self._list(Build, f"{_env(site_id, env_id)}/builds", limit, status=status, ref=ref)
+
+    def get(self, site_id: str, env_id: str, build_id: str) -> Build:
+        return Build.model_validate(self._t.get(f"{_env(site_id, env_id)}/builds/{build_id}").data)
+
+    def log(self, site_id: str, env_id: str, build_id: str) -> str:
+        return self._t.text(f"{_env(site_id, env_id)}/builds/{build_id}/log")
+
+    def follow_log(self, site_id: str, env_id: str, build_id: str) -> Iterator[Json]:
+        """Each line as `{ts, stream, stage, line}`, until the build has ended; reconnects where it was."""
+        return Follower(self._t).lines(f"{_env(site_id, env_id)}/builds/{build_id}/log")
+
+
+class Artifacts(Noun):
+    def list(self, site_id: str, env_id: str, *, limit: int | None = None) -> Iterator[Artifact]:
+        return self._list(Artifact, f"{_env(site_id, env_id)}/artifacts", limit)
+
+    def get(self, site_id: str, env_id: str, artifact_id: str) -> Artifact:
+        return Artifact.model_validate(self._t.get(f"{_env(site_id, env_id)}/artifacts/{artifact_id}").data)
+
+    def find(self, artifact_id: str, *, site_id: str | None = None) -> Artifact:
+        """An artifact by its id alone: looked for in every site that this key sees. Raises artifact.not_found."""
+        sites = Sites(self._t)
+        for site in [sites.get(site_id)] if site_id else sites.list():
+            if site.production_env_id is None:
+                continue
+            try:
+                return self.get(site.id, site.production_env_id, artifact_id)
+            except HeadwayError as error:
+                if error.type != "not_found":
+                    raise
+        raise HeadwayError("artifact.not_found", f"There is no artifact {artifact_id}, or this key may not see it.")
+
+    def document(self, artifact: Artifact, name: str) -> bytes:
+        """`manifest`, `bundle`, `provenance` or `public_key`: the bytes as they were signed."""
+        link = artifact.links.get(name)
+        if not isinstance(link, str) or not link.startswith("/"):
+            raise HeadwayError("artifact.not_found", f"The server does not offer the {name} of this artifact.")
+        return self._t.raw(link)
+
+
+class Deployments(Noun):
+    def create(self, site_id: str, env_id: str, *, artifact_id: str, idempotency_key: str | None = None) -> Job:
+        """Roll an artifact onto an environment."""
+        path = f"{_env(site_id, env_id)}/deployments"
+        return self._job(self._t.post(path, {"artifact_id": artifact_id}, idempotency_key=idempotency_key))
+
+    def deploy(
+        self,
+        site_id: str,
+        *,
+        target: str,
+        ref: str | None = None,
+        build_id: str | None = None,
+        artifact_id: str | None = None,
+        clean: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Exactly one of `ref` (built first), `build_id` and `artifact_id`; `target` is an id, slug or kind."""
+        body = _given(target=target, ref=ref, build_id=build_id, artifact_id=artifact_id)
+        body |= {"clean": True} if clean else {}
+        return self._job(self._t.post(f"/v1/sites/{site_id}/deployments", body, idempotency_key=idempotency_key))
+
+    def list(
+        self, site_id: str, env_id: str, *, status: str | None = None, limit: int | None = None
+    ) -> Iterator[Deployment]:
+        return self._list(Deployment, f"{_env(site_id, env_id)}/deployments", limit, status=status)
+
+    def get(self, site_id: str, env_id: str, deployment_id: str) -> Deployment:
+        return Deployment.model_validate(self._t.get(f"{_env(site_id, env_id)}/deployments/{deployment_id}").data)
+
+    def rollback(
+        self,
+        site_id: str,
+        env_id: str,
+        deployment_id: str,
+        *,
+        release_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Back to the release before that deployment, or to `release_id`."""
+        path = f"{_env(site_id, env_id)}/deployments/{deployment_id}/rollback"
+        return self._job(self._t.post(path, _given(release_id=release_id), idempotency_key=idempotency_key))
+
+    def promote(self, site_id: str, env_id: str, *, to_env: str, idempotency_key: str | None = None) -> Job:
+        """What runs on the environment goes onto `to_env` (an id, slug or kind) without a rebuild."""
+        path = f"{_env(site_id, env_id)}/promote"
+        return self._job(self._t.post(path, {"to_env": to_env}, idempotency_key=idempotency_key))
+
+
+class Releases(Noun):
+    def list(self, site_id: str, env_id: str, *, limit: int | None = None) -> Iterator[Release]:
+        return self._list(Release, f"{_env(site_id, env_id)}/releases", limit)
+
+    def current(self, site_id: str, env_id: str) -> Release:
+        """Raises release.none where nothing runs yet."""
+        for release in self.list(site_id, env_id):
+            if release.current:
+                return release
+        raise HeadwayError("release.none", "Nothing runs on that environment yet.")
+
+
+class Jobs(Noun):
+    def list(
+        self, *, status: str | None = None, resource_type: str | None = None, limit: int | None = None
+    ) -> Iterator[Job]:
+        return self._list(Job, "/v1/jobs", limit, status=status, resource_type=resource_type)
+
+    def get(self, job_id: str) -> Job:
+        return self._job(self._t.get(f"/v1/jobs/{job_id}"))
+
+    def cancel(self, job_id: str) -> Job:
+        return self._job(self._t.post(f"/v1/jobs/{job_id}/cancel"))
+
+    def stream(self, job_id: str, *, timeout: float | None = None) -> Iterator[JobEvent]:
+        """The job as it is, then its log lines and changes until it has ended.
+
+        Server-sent events, resumed after a broken connection; where a server or a proxy does not stream, long-polls.
+        Raises WaitTimeout after `timeout` seconds.
+        """
+        return Follower(self._t).events(job_id, timeout=timeout)
+
+    def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """The job when it has ended, however it ended. Raises WaitTimeout after `timeout` seconds."""
+        last: Job | None = None
+        for event in self.stream(job_id, timeout=timeout):
+            last = event.job or last
+        return last if last is not None and last.ended else self.get(job_id)
+
+
+class Keys(Noun):
+    def create(
+        self, name: str, scopes: Sequence[str] | str, *, idempotency_key: str | None = None, **fields: Any
+    ) -> Key:
+        """`scopes` are literal, or one name of a preset. Further fields: contract section 3.6."""
+        body = {"name": name, "scopes": scopes if isinstance(scopes, str) else [*scopes], **_given(**fields)}
+        return Key.model_validate(self._t.post("/v1/api-keys", body, idempotency_key=idempotency_key).data)
+
+    def list(self, *, limit: int | None = None) -> Iterator[Key]:
+        return self._list(Key, "/v1/api-keys", limit)
+
+    def get(self, key_id: str) -> Key:
+        return Key.model_validate(self._t.get(f"/v1/api-keys/{key_id}").data)
+
+    def roll(self, key_id: str, *, grace_period: str | None = None, idempotency_key: str | None = None) -> Key:
+        body = _given(grace_period=grace_period)
+        return Key.model_validate(
+            self._t.post(f"/v1/api-keys/{key_id}/roll", body, idempotency_key=idempotency_key).data
+        )
+
+    def revoke(self, key_id: str) -> Json:
+        return dict(self._t.delete(f"/v1/api-keys/{key_id}").data)
+
+
+class Teams(Noun):
+    def create(self, name: str, *, idempotency_key: str | None = None, **fields: Any) -> Team:
+        body = {"name": name, **_given(**fields)}
+        return Team.model_validate(self._t.post("/v1/teams", body, idempotency_key=idempotency_key).data)
+
+    def list(self, *, limit: int | None = None) -> Iterator[Team]:
+        return self._list(Team, "/v1/teams", limit)
+
+    def get(self, team_id: str) -> Team:
+        return Team.model_validate(self._t.get(f"/v1/teams/{team_id}").data)
+
+
+class Members(Noun):
+    def add(self, team_id: str, role: str, *, idempotency_key: str | None = None, **fields: Any) -> Member:
+        """By `account_id` or `email`; the operator may name a new account with `email` and `name`."""
+        body = {"role": role, **_given(**fields)}
+        path = f"/v1/teams/{team_id}/members"
+        return Member.model_validate(self._t.post(path, body, idempotency_key=idempotency_key).data)
+
+    def list(self, team_id: str, *, limit: int | None = None) -> Iterator[Member]:
+        return self._list(Member, f"/v1/teams/{team_id}/members", limit)
+
+    def update(self, team_id: str, account_id: str, **fields: Any) -> Member:
+        return Member.model_validate(self._t.patch(f"/v1/teams/{team_id}/members/{account_id}", fields).data)
+
+    def remove(self, team_id: str, account_id: str) -> Json:
+        return dict(self._t.delete(f"/v1/teams/{team_id}/members/{account_id}").data)
+
+
+class Projects(Noun):
+    def create(self, name: str, *, idempotency_key: str | None = None, **fields: Any) -> Project:
+        body = {"name": name, **_given(**fields)}
+        return Project.model_validate(self._t.post("/v1/projects", body, idempotency_key=idempotency_key).data)
+
+    def list(self, *, limit: int | None = None) -> Iterator[Project]:
+        return self._list(Project, "/v1/projects", limit)
+
+    def get(self, project_id: str) -> Project:
+        return Project.model_validate(self._t.get(f"/v1/projects/{project_id}").data)

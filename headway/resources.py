@@ -1,0 +1,177 @@
+"""What the managed dialect answers, as the client gives it. Fields that this version does not know are kept.
+
+Only what every server must send is required: an older or newer server never breaks a reader of what it does send.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+Json = dict[str, Any]
+FINAL: Final = frozenset({"succeeded", "failed", "canceled", "superseded"})
+
+
+class Resource(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def as_dict(self) -> Json:
+        """Everything that the server sent."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Job(Resource):
+    """`result` on success, `error` on failure; `resource` is `{type, id, site_id?, env_id?}`."""
+
+    id: str
+    type: str
+    status: str
+    progress: int = 0
+    stage: str | None = None
+    created_at: str | None = None
+    finished_at: str | None = None
+    resource: Json = {}
+    result: Json | None = None
+    error: Json | None = None
+    links: Json = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL
+
+
+class Site(Resource):
+    id: str
+    name: str
+    slug: str = ""
+    status: str = ""
+    runtime: str | None = None
+    project_id: str | None = None
+    team_id: str | None = None
+    production_env_id: str | None = None
+    repository: str | None = None
+    git_url: str | None = None
+    default_branch: str = "main"
+    created_at: str | None = None
+
+
+class Environment(Resource):
+    id: str
+    site_id: str
+    kind: str
+    slug: str = ""
+    branch: str = ""
+    status: str = ""
+    url: str | None = None
+    preview_url: str | None = None
+    active_release_id: str | None = None
+    expires_at: str | None = None
+    created_at: str | None = None
+
+
+class Build(Resource):
+    id: str
+    site_id: str
+    env_id: str
+    ref: str
+    status: str
+    stage: str | None = None
+    commit_sha: str | None = None
+    profile: str | None = None
+    artifact_id: str | None = None
+    job_id: str | None = None
+    error: Json | None = None
+    uploaded_bytes: int | None = None
+    duration_ms: int | None = None
+    created_at: str | None = None
+
+
+class Artifact(Resource):
+    """`digest` is `sha256:` and the hex of the canonical manifest; `links` lead to the documents that prove it."""
+
+    id: str
+    digest: str
+    site_id: str = ""
+    size_bytes: int = 0
+    files: int = 0
+    kind: str = "static"
+    commit_sha: str | None = None
+    ref: str | None = None
+    build_id: str | None = None
+    signature: Json = {}
+    links: Json = {}
+    created_at: str | None = None
+
+
+class Deployment(Resource):
+    id: str
+    site_id: str
+    env_id: str
+    kind: str
+    status: str
+    stage: str | None = None
+    artifact_id: str | None = None
+    release_id: str | None = None
+    previous_release_id: str | None = None
+    job_id: str | None = None
+    error: Json | None = None
+    created_at: str | None = None
+
+
+class Release(Resource):
+    id: str
+    artifact_id: str
+    current: bool = False
+    deployment_id: str | None = None
+    ref: str | None = None
+    deployed_at: str | None = None
+    actor: Json | None = None
+
+
+class Key(Resource):
+    """`secret` is there once, in the answer that made or rolled it."""
+
+    id: str
+    name: str
+    prefix: str = ""
+    scopes: list[str] = []
+    resource: Json | None = None
+    created_at: str | None = None
+    expires_at: str | None = None
+    last_used_at: str | None = None
+    revoked_at: str | None = None
+    secret: str | None = None
+
+
+class Team(Resource):
+    id: str
+    name: str
+    slug: str = ""
+
+
+class Project(Resource):
+    id: str
+    name: str
+    slug: str = ""
+    team_id: str | None = None
+    default: bool = False
+
+
+class Member(Resource):
+    account_id: str
+    role: str
+    team_id: str | None = None
+    name: str = ""
+    email: str | None = None
+    project_ids: list[str] | None = None
+
+
+class Identity(Resource):
+    """Who a key acts as."""
+
+    account: Json | None = None
+    team: Json | None = None
+    key: Json | None = None
+    role: str | None = None
+    scopes: list[str] = []
