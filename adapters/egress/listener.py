@@ -123,8 +123,9 @@ def main(argv: Sequence[str]) -> None:
     addresses = [(host, int(port)) for host, _, port in (word.rpartition(":") for word in argv[3:])]
     _join(user, CLONE_NEWUSER)
     _join(net, CLONE_NEWNET)
+    opened = _open(addresses)
     with socket.socket(fileno=reply) as answer:
-        socket.send_fds(answer, [b"+"], [one.fileno() for one in _open(addresses)])
+        socket.send_fds(answer, [b"+"], [one.fileno() for one in opened])
 
 
 if __name__ == "__main__":
