@@ -52,7 +52,7 @@ def commit(stack: Stack) -> Commit:
 
 @pytest.fixture(scope="session")
 def npm() -> str:
-    """npm, where Node is here. Its lock files are made without the addresses of a registry."""
+    """npm, where Node is here."""
     path = shutil.which("npm")
     if path is None:
         pytest.skip("no npm on PATH")

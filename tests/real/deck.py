@@ -14,7 +14,7 @@ PACKAGE = {
     "type": "module",
     "scripts": {"build": "vite build"},
     "dependencies": {"reveal.js": "^6.0.0"},
-    "devDependencies": {"vite": "^7.0.0"},
+    "devDependencies": {"vite": "^8.0.0"},
 }
 PAGE = """<!doctype html>
 <html lang="en">
@@ -36,12 +36,12 @@ new Reveal({ embedded: false }).initialize();
 
 
 def files(npm: str) -> dict[str, str]:
-    """The repository: sources and a lock file, which npm resolves once from the registry of this machine."""
+    """The repository: sources, and a lock file that npm resolves from the registry of this machine."""
     manifest = json.dumps(PACKAGE, indent=2)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "package.json").write_text(manifest)
         subprocess.run(
-            [npm, "install", "--package-lock-only", "--omit-lockfile-registry-resolved", "--no-audit", "--no-fund"],
+            [npm, "install", "--package-lock-only", "--no-audit", "--no-fund"],
             cwd=folder,
             check=True,
             stdin=subprocess.DEVNULL,
