@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -39,6 +39,12 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:7074", alias="AWS_ENDPOINT_URL_S3", description="The object store's address."
     )
     s3_region: str = Field(default="us-east-1", alias="AWS_REGION", description="The object store's region.")
+    s3_access_key: SecretStr = Field(
+        default=SecretStr(""), alias="AWS_ACCESS_KEY_ID", description="The object store's key: API and signing only."
+    )
+    s3_secret_key: SecretStr = Field(
+        default=SecretStr(""), alias="AWS_SECRET_ACCESS_KEY", description="Its secret: API and signing only."
+    )
     s3_bucket: str = Field(default="headway", description="The bucket of artifacts.")
 
     broker_socket: Path | None = Field(default=None, description="DATA/run/broker.sock if empty.")

@@ -22,6 +22,7 @@ from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from headway.ready import announce
+from headway.ready import announce
 from headway.settings import Settings
 from temporal import names
 from temporal.client import connect
@@ -94,15 +95,36 @@ def builder(settings: Settings, _client: Client) -> Role:
 
 
 def signing(settings: Settings, _client: Client) -> Role:
-    from activities.sign import signer
+    from activities.sign import Signer
+    from adapters.objects import ObjectStore
+    from adapters.signer.keys import create_key
+    from store.session import Store
 
-    return Role(queue=names.SIGNING, activities=offered(signer(settings)), threads=4)
+    objects = ObjectStore(
+        settings.s3_endpoint,
+        settings.s3_region,
+        settings.s3_bucket,
+        settings.s3_access_key.get_secret_value(),
+        settings.s3_secret_key.get_secret_value(),
+    )
+    signer = Signer(Store.open(settings.database), objects, create_key(settings.path("keys")))
+    return Role(queue=names.SIGNING, activities=offered(signer), threads=4)
 
 
 def host(settings: Settings, _client: Client) -> Role:
-    from activities.host import host_activities
+    from activities.host import HostActivities
+    from adapters.broker import BrokerClient
+    from adapters.hosting.fetch import HttpDownloads
+    from adapters.hosting.host import Host, Limits
+    from adapters.hosting.layout import HostFolders
+    from adapters.hosting.trust import Trust
 
-    return Role(queue=names.host_queue(settings.host_id), activities=offered(host_activities(settings)), threads=8)
+    folders = HostFolders(settings.path("host"))
+    trust = Trust(folders.trust, settings.path("keys"))
+    limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
+    serving = Host(folders, trust.verify, HttpDownloads(), limits)
+    activities = HostActivities(settings.host_id, serving, BrokerClient(settings.broker_path, settings.broker_token))
+    return Role(queue=names.host_queue(settings.host_id), activities=offered(activities), threads=8)
 
 
 ROLES: dict[str, Callable[[Settings, Client], Role]] = {
@@ -128,6 +150,7 @@ async def serve(name: str, settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with make_worker(client, role):
         log.info("%s polls %s", name, role.queue)
+        announce()
         announce()
         beside = [asyncio.create_task(work()) for work in role.beside]
         await stop.wait()

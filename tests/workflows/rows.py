@@ -116,7 +116,7 @@ class World:
         return job
 
     def _rollout(self, session, rollout_id: str, job_id: str, kind: str, **more) -> Rollout:
-        environment = session.get_one(Environment, self.env_id)
+        environment = session.get_one(Environment, self.env_id, with_for_update=True)
         environment.accept_seq += 1
         return Rollout(
             id=rollout_id,

@@ -1,0 +1,122 @@
+"""Claims under concurrency: one rollout at a time, numbers that only grow, terminal states that stay."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlmodel import select
+
+from headway.errors import HeadwayError
+from store import queue
+from store.models import Environment, Job, Release, Rollout, utcnow
+from store.outcomes import append_release, end_job, end_rollout
+from store.session import Store
+from tests.workflows.rows import World
+
+
+@pytest.fixture
+def world(store: Store) -> World:
+    return World.make(store)
+
+
+def claim(world: World) -> Rollout | None:
+    return world.store.in_write(lambda session: queue.claim_next(session, world.env_id))
+
+
+def test_many_claimers_get_one_rollout(world: World) -> None:
+    artifact = world.artifact("a" * 64)
+    jobs = [world.accept_roll(artifact) for _ in range(3)]
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda _: claim(world), range(16)))
+    assert {rollout.id for rollout in claimed if rollout} == {jobs[0].resource_id}
+    assert {(rollout.apply_seq, rollout.undo_seq) for rollout in claimed if rollout} == {(1, 2)}
+
+
+def test_sixteen_writers_are_never_told_that_the_database_is_locked(world: World) -> None:
+    artifact = world.artifact("a" * 64)
+
+    def write(number: int) -> int:
+        for _ in range(12):
+            world.accept_roll(artifact)
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sorted(pool.map(write, range(16))) == list(range(16))
+    with world.store.read() as session:
+        numbers = [rollout.accept_seq for rollout in session.exec(select(Rollout)).all()]
+        assert session.get_one(Environment, world.env_id).accept_seq == 16 * 12
+    assert sorted(numbers) == list(range(1, 16 * 12 + 1))
+
+
+def test_a_release_is_appended_once(world: World) -> None:
+    job = world.accept_roll(world.artifact("a" * 64))
+    claim(world)
+
+    def append(_: int) -> str:
+        return world.store.in_write(lambda session: append_release(session, job.resource_id, "http://x").id)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(append, range(12)))) == 1
+    with world.store.read() as session:
+        assert len(session.exec(select(Release)).all()) == 1
+        assert session.get_one(Job, job.id).status == "succeeded"
+
+
+def test_an_end_is_final(world: World) -> None:
+    job = world.accept_roll(world.artifact("a" * 64))
+    claim(world)
+    world.store.in_write(lambda session: append_release(session, job.resource_id, None).id)
+    with world.store.write() as session:
+        end_rollout(session, session.get_one(Rollout, job.resource_id), "failed", {"code": "job.lost"})
+        end_job(session, session.get_one(Job, job.id), "failed", error={"code": "job.lost"})
+    row = world.job(job.id)
+    assert (row.status, row.error) == ("succeeded", None)
+    with world.store.read() as session:
+        assert session.get_one(Rollout, job.resource_id).status == "succeeded"
+
+
+def test_the_cancel_flag_and_the_point_of_no_return_exclude_each_other(world: World) -> None:
+    early, late = (world.accept_roll(world.artifact(digit * 64)) for digit in "ab")
+    claim(world)
+    with world.store.write() as session:
+        session.get_one(Job, early.id).cancel_requested_at = utcnow()
+    with pytest.raises(HeadwayError) as refused:
+        world.store.in_write(lambda session: queue.commit_rollout(session, early.resource_id))
+    assert refused.value.code == "job.canceled"
+    with world.store.write() as session:
+        end_rollout(session, session.get_one(Rollout, early.resource_id), "canceled", {"code": "job.canceled"})
+    claim(world)
+    committed = world.store.in_write(lambda session: queue.commit_rollout(session, late.resource_id))
+    assert committed.stage == "switch"
+    assert world.job(late.id).committed_at is not None
+
+
+def test_an_older_rollout_of_a_branch_is_superseded(world: World) -> None:
+    old, new = world.accept_push("a"), world.accept_push("b")
+    artifact = world.artifact("a" * 64)
+    world.store.in_write(lambda session: queue.ready_rollout(session, new.resource_id, artifact))
+    claimed = claim(world)
+    assert claimed is not None
+    assert claimed.id == new.resource_id
+    world.store.in_write(lambda session: append_release(session, new.resource_id, None).id)
+    world.store.in_write(lambda session: queue.ready_rollout(session, old.resource_id, artifact))
+    assert claim(world) is None
+    ended = world.job(old.id)
+    assert (ended.status, ended.error) == (
+        "canceled",
+        {"code": "job.superseded", "message": f"Deployment {new.resource_id} of the same branch is newer."},
+    )
+    assert ended.result == {"superseded_by": new.id}
+
+
+def test_other_branches_and_plain_deploys_are_not_superseded(world: World) -> None:
+    artifact = world.artifact("a" * 64)
+    first, other, plain = world.accept_push(branch="x"), world.accept_push(branch="y"), world.accept_roll(artifact)
+    for job in (other, first):
+        world.store.in_write(lambda session, job=job: queue.ready_rollout(session, job.resource_id, artifact))
+    order = []
+    while (rollout := claim(world)) is not None:
+        order.append(rollout.id)
+        world.store.in_write(lambda session, rollout=rollout: append_release(session, rollout.id, None).id)
+    assert order == [first.resource_id, other.resource_id, plain.resource_id]

@@ -1,0 +1,46 @@
+"""The activities that workflows name are the activities that the roles offer: by name and by type."""
+
+from __future__ import annotations
+
+import typing
+
+from activities.produce import Producer
+from temporalio import activity
+
+from activities import references
+from activities.builds import BuildRecords
+from activities.environments import EnvironmentRecords
+from activities.host import HostActivities
+from activities.reconcile import Reconciler
+from activities.rollouts import RolloutRecords
+from activities.sign import Signer
+
+ROLES = (BuildRecords, EnvironmentRecords, HostActivities, Producer, Reconciler, RolloutRecords, Signer)
+
+
+def definitions(owner: object) -> dict[str, typing.Any]:
+    found = {}
+    for value in vars(owner).values():
+        definition = getattr(value, "__temporal_activity_definition", None)
+        if definition is not None:
+            found[activity._Definition.must_from_callable(value).name] = value
+    return found
+
+
+def shape(function: typing.Any) -> tuple[list[typing.Any], typing.Any]:
+    hints = typing.get_type_hints(function)
+    answer = hints.pop("return")
+    return list(hints.values()), answer
+
+
+def test_every_reference_is_offered_with_the_same_types() -> None:
+    offered = {name: value for role in ROLES for name, value in definitions(role).items()}
+    wanted = definitions(references)
+    assert set(wanted) <= set(offered)
+    for name, reference in wanted.items():
+        assert shape(offered[name]) == shape(reference), name
+
+
+def test_every_offered_activity_has_a_summary_in_the_references_or_is_asked_directly() -> None:
+    extra = {name for role in ROLES for name in definitions(role)} - set(definitions(references))
+    assert extra == {"host.live"}
