@@ -20,7 +20,7 @@ CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 # Hosts of package indexes (spelled in parts: this file is tracked too), and folders of one machine.
 REGISTRY = re.compile("py" r"pi\.org|pythonhosted" r"\.org|npm" r"js\.(org|com)|yarn" r"pkg\.com")
-MACHINE = re.compile(r"(?<![\w.$}/-])/(work|root|home/(?!build\b)[a-z]+|Users/[A-Za-z]+)(/|\b)")
+MACHINE = re.compile(r"(?<![\w.$}>/-])/(work|root|home/(?!build\b)[a-z]+|Users/[A-Za-z]+)(/|\b)")
 
 
 def tracked() -> list[Path]:
