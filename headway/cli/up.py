@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from headway import __version__
 from headway.errors import HeadwayError
 from headway.supervisor import binaries, identity, ports, tenure
 from headway.supervisor.components import Options, embedded
@@ -46,29 +47,53 @@ def up(
     folder = open_folder(data_dir)
     _refuse_second(folder)
     unsandboxed = _sandbox(allow_unsandboxed_builds)
-    block = _block(folder, port)
-    options = Options(
-        folder=folder,
-        block=block,
-        **tools,
-        local_repos=tuple(_repository_folder(path) for path in local_repos),
-        allow_unsandboxed_builds=unsandboxed,
-        external_database=bool(os.environ.get("DATABASE_URL")),
-        settings=_settings(),
-        retention_days=int(os.environ.get("HEADWAY_JOB_RETENTION_DAYS", "30")),
-    )
-    plan = embedded(options)
-    _require_ports(folder, plan)
-    web = _web_server(options)
+    repositories = tuple(_repository_folder(path) for path in local_repos)
+    settings = _settings()
+
+    def prepare() -> Options:
+        """Decide the ports and check them: before anything is touched, and again with the lock in hand."""
+        options = Options(
+            folder=folder,
+            block=_block(folder, port),
+            **tools,
+            local_repos=repositories,
+            allow_unsandboxed_builds=unsandboxed,
+            external_database=bool(os.environ.get("DATABASE_URL")),
+            settings=settings,
+            retention_days=int(settings.get("HEADWAY_JOB_RETENTION_DAYS", "30")),
+        )
+        _require_ports(folder, embedded(options))
+        return options
+
+    prepare()
     lock = tenure.take(folder)
     end_stray(folder)
-    write_json(folder.stack, {"version": 1, "port": block.first}, durable=True)
-    folder.path("caddy", "caddy.json").write_bytes(web)
-    plan.write(folder)
+    try:
+        options = prepare()
+        _write(options)
+    except (HeadwayError, OSError):
+        _hand_back(folder, lock)
+        raise
+    first = options.block.first
+    click.echo(f"Headway {__version__} on {folder.root}, ports {first} to {first + ports.SIZE - 1}")
+    _detached(folder, lock) if detach else _become(folder, lock)
+
+
+def _write(options: Options) -> None:
+    """Everything that the supervisor and its components read."""
+    folder = options.folder
+    folder.path("caddy", "caddy.json").write_bytes(_web_server(options))
+    write_json(folder.stack, {"version": 1, "port": options.block.first}, durable=True)
+    embedded(options).write(folder)
     folder.endpoints.unlink(missing_ok=True)
     tenure.want(folder, tenure.UP)
-    sys.stdout.flush()
-    _detached(folder, lock) if detach else _become(folder, lock)
+
+
+def _hand_back(folder: Folder, lock: int) -> None:
+    """What ran before goes on under the plan that it had, with a supervisor."""
+    if tenure.wanted(folder) == tenure.UP and folder.plan.exists():
+        _spawn(folder, lock, None)
+    os.close(lock)
 
 
 def _refuse_second(folder: Folder) -> None:
@@ -96,10 +121,20 @@ def _sandbox(allowed: bool) -> bool:
 def _block(folder: Folder, port: int | None) -> ports.Block:
     saved = read_json(folder.stack).get("port") if folder.stack.exists() else None
     if port == 0:
-        return ports.find_free_block()
+        return ports.Block(saved) if isinstance(saved, int) and _usable(folder, saved) else ports.find_free_block()
     if port is not None:
         return ports.Block(port)
     return ports.Block(saved if isinstance(saved, int) else ports.DEFAULT)
+
+
+def _usable(folder: Folder, first: int) -> bool:
+    """Whether a block that was found earlier still serves: addresses that were given out stay true."""
+    taken = {number for number in range(first, first + ports.SIZE) if not ports.is_free(number)}
+    own: set[int] = set()
+    for component in Plan.read(folder).components if folder.plan.exists() else ():
+        if identity.alive(read_record(folder.record(component.name))):
+            own |= set(component.ports.values())
+    return taken <= own
 
 
 def _repository_folder(path: Path) -> str:
@@ -152,38 +187,46 @@ def _environment() -> dict[str, str]:
 
 def _become(folder: Folder, lock: int) -> None:
     """The supervisor keeps this process's pid and terminal, and none of what was imported to get here."""
+    sys.stdout.flush()
     os.set_inheritable(lock, True)
     argv = command(folder, tenure.FOREGROUND, str(lock), "1")
     os.execve(argv[0], argv, _environment())  # noqa: S606 - no shell is the point
 
 
-def _detached(folder: Folder, lock: int) -> None:
-    """Start the supervisor in a session of its own and show what it says until all is healthy."""
-    receiver, sender = os.pipe()
-    argv = command(folder, tenure.DETACHED, str(lock), str(sender))
+def _spawn(folder: Folder, lock: int, progress: int | None) -> subprocess.Popen[bytes]:
+    """A supervisor in a session of its own; it says what it does to the descriptor `progress`."""
+    argv = command(folder, tenure.DETACHED, str(lock), *([] if progress is None else [str(progress)]))
     with folder.log(tenure.SUPERVISOR).open("ab") as log:
-        supervisor = subprocess.Popen(
+        return subprocess.Popen(
             argv,
             env=_environment(),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=(lock, sender),
+            pass_fds=(lock,) if progress is None else (lock, progress),
             start_new_session=True,
         )
+
+
+def _detached(folder: Folder, lock: int) -> None:
+    """Start the supervisor and show what it says until all is healthy."""
+    receiver, sender = os.pipe()
+    supervisor = _spawn(folder, lock, sender)
     os.close(sender)
     os.close(lock)
     try:
         with os.fdopen(receiver, "r", errors="replace") as lines:
             for line in lines:
-                click.echo(line.rstrip("\n"))
+                click.echo(line.rstrip("\n"), err=line.startswith("headway: "))
     except KeyboardInterrupt:
         supervisor.send_signal(signal.SIGTERM)
         supervisor.wait()
         sys.exit(130)
     record = read_record(folder.record(tenure.SUPERVISOR))
-    if record.get("pid") != supervisor.pid or record.get("state") != "healthy":
+    state = record.get("state") if record.get("pid") == supervisor.pid else ""
+    if state not in ("healthy", "degraded"):
         sys.exit(supervisor.wait() or 1)
     # It goes on without us; a Popen that is dropped would warn about it.
     supervisor.returncode = 0
+    sys.exit(0 if state == "healthy" else 1)

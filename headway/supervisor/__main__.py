@@ -35,8 +35,9 @@ def main(arguments: list[str]) -> int:
     else:
         # The lock comes from `up`; components must not inherit it.
         os.set_inheritable(int(arguments[2]), False)
-        caller = int(arguments[3])
-        os.set_inheritable(caller, False)
+        if len(arguments) > 3:
+            caller = int(arguments[3])
+            os.set_inheritable(caller, False)
         tenure.register(folder, mode, successions=[])
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     progress = Progress(folder.log(tenure.SUPERVISOR), caller, detached=mode != tenure.FOREGROUND)
@@ -45,10 +46,10 @@ def main(arguments: list[str]) -> int:
         supervisor = Supervisor(folder, plan, progress, Twin(folder, dict(os.environ)), resumed=resumed)
         outcome = supervisor.run()
     except HeadwayError as error:
-        progress.say(f"headway: {error.message}")
+        progress.complain(f"headway: {error.message}")
         return 1
     if outcome == "failed":
-        progress.say(f"headway: {supervisor.failure}")
+        progress.complain(f"headway: {supervisor.failure}")
     return 1 if outcome == "failed" else 0
 
 

@@ -29,6 +29,8 @@ LAYOUT: Final = [
 ]
 BROKER_ROLES: Final = ("control", "builder", "signing", "host")
 SOCKET_PATH_LIMIT: Final = 107
+# Sockets are made under a name with the pid and then renamed.
+_LONGEST_SOCKET: Final = "broker.sock.4194304"
 _SQLITE = b"SQLite format 3\x00"
 
 
@@ -87,7 +89,7 @@ def open_folder(root: Path) -> Folder:
 
 def _check_place(folder: Folder) -> None:
     root = folder.root
-    longest = len(os.fsencode(folder.path("run", "broker.sock")))
+    longest = len(os.fsencode(folder.path("run", _LONGEST_SOCKET)))
     if longest > SOCKET_PATH_LIMIT:
         raise invalid(
             f"The path of the data folder {root} is too long for unix sockets by {longest - SOCKET_PATH_LIMIT} bytes:"

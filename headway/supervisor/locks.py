@@ -20,12 +20,12 @@ def try_lock(path: Path) -> int | None:
 
 def holders(path: Path) -> list[int]:
     """The pids that have the file open: who may hold its lock when no record says so."""
-    found = []
+    found, wanted = [], os.path.realpath(path)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if any(os.readlink(one) == str(path) for one in (entry / "fd").iterdir()):
+            if any(os.readlink(one) == wanted for one in (entry / "fd").iterdir()):
                 found.append(int(entry.name))
         except OSError:
             continue

@@ -98,15 +98,10 @@ def start(component: Component, folder: Folder) -> Process:
     finally:
         os.close(lock)
     fingerprint = component.fingerprint()
-    write_json(
-        folder.record(component.name),
-        {
-            **identity.describe(child.pid),
-            "fingerprint": fingerprint,
-            "argv": list(component.argv),
-            "began": time.time(),
-        },
-    )
+    facts = {"fingerprint": fingerprint, "argv": list(component.argv), "began": time.time()}
+    # Without the note (a full disk) the next supervisor ends the process and starts it anew.
+    with suppress(OSError):
+        write_json(folder.record(component.name), {**identity.describe(child.pid), **facts})
     return Process(component.name, child.pid, os.pidfd_open(child.pid), fingerprint, child)
 
 

@@ -30,7 +30,15 @@ class Progress:
             except OSError:
                 self._caller = None
 
-    def healthy(self) -> None:
+    def complain(self, sentence: str) -> None:
+        """Why it failed: on standard error where `up` runs in the foreground, else through its caller's pipe."""
+        if self._detached:
+            self.say(sentence)
+        else:
+            with suppress(OSError):
+                os.write(2, f"{sentence}\n".encode())
+
+    def done(self) -> None:
         """Let go of the caller of `up --detach`: the end of its pipe says that all is done."""
         if self._detached and self._caller is not None:
             os.close(self._caller)

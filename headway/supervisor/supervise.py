@@ -36,6 +36,7 @@ class Supervisor:
         self.adopted = False
         self.announced = False
         self.failure = ""
+        self.degraded = False
         self._began = time.monotonic()
         self._signals: list[int] = []
         self._wake, self._woken = socket.socketpair()
@@ -76,7 +77,7 @@ class Supervisor:
         if self.twin.process is not None:
             poll.register(self.twin.process.pidfd, select.POLLIN)
         if not poll.poll(self._patience() * 1000):
-            self._rotate_logs()
+            self._look_around()
         with suppress(BlockingIOError):
             self._woken.recv(4096)
         self._reap_orphans()
@@ -132,8 +133,8 @@ class Supervisor:
             self.progress.say(f"  {unit.name:<10} ended ({exit_text}) while {was}: it is started again")
             if unit.looping:
                 self.progress.say(f"  {unit.name:<10} keeps dying: see {self.folder.log(unit.name)}")
-            if not self.announced and not self.adopted and len(unit.deaths) >= unit.component.tries:
-                self._fail(unit, f"ended with {exit_text}")
+            if len(unit.deaths) >= unit.component.tries:
+                self._fail(self._sentence(unit, f"ended with {exit_text}"))
             self._record()
 
     def _start_due(self) -> None:
@@ -142,10 +143,8 @@ class Supervisor:
                 try:
                     unit.started(processes.start(unit.component, self.folder))
                 except HeadwayError as error:
-                    if not self.announced:
-                        self.failure = self.failure or error.message
                     unit.died(error.message)
-                    self.progress.say(f"  {unit.name:<10} {error.message}")
+                    self._fail(error.message)
                     continue
                 # What sets a component up (a namespace, a schema) is done again when it has started again.
                 for other in self.units.values():
@@ -180,34 +179,56 @@ class Supervisor:
     def _healthy(self) -> None:
         if self.announced:
             return
+        try:
+            write_json(self.folder.endpoints, dict(self.plan.endpoints))
+        except OSError as error:
+            self.failure = f"{self.folder.endpoints} cannot be written: {error.strerror}."
+            return
         self.announced = True
-        write_json(self.folder.endpoints, dict(self.plan.endpoints))
         self._record()
         self.progress.say(f"Headway is up in {time.monotonic() - self._began:.1f} s.")
         for name, value in self.plan.hints:
             self.progress.say(f"  {name:<14} {value}")
-        self.progress.healthy()
+        self.progress.done()
 
     def _give_up(self, unit: Unit) -> None:
         """A first start fails; later a component that does not come back is killed and tried again."""
         patience = f"{unit.component.patience:.0f} s"
-        if not self.announced and not self.adopted:
-            self._fail(unit, f"was not ready within {patience}")
-        elif unit.process is not None:
+        self._fail(self._sentence(unit, f"was not ready within {patience}"))
+        if not self.failure and unit.process is not None:
             self.progress.say(f"  {unit.name:<10} does not answer after {patience}: it is killed")
             unit.process.kill_group()
 
-    def _fail(self, unit: Unit, what: str) -> None:
+    def _sentence(self, unit: Unit, what: str) -> str:
         log = self.folder.log(unit.name)
-        said = last_line(log)
-        self.failure = self.failure or f"{unit.name} {what}: {said or 'it said nothing'} (log: {log})"
+        return f"{unit.name} {what}: {last_line(log) or 'it said nothing'} (log: {log})"
+
+    def _fail(self, sentence: str) -> None:
+        """A first start ends here. Where things ran before, they go on, and only the caller is told."""
+        if self.announced:
+            return
+        if not self.adopted:
+            self.failure = self.failure or sentence
+        elif not self.degraded:
+            self.degraded = True
+            self._record()
+            self.progress.complain(f"headway: {sentence} What ran before goes on.")
+            self.progress.done()
 
     def _record(self) -> None:
         facts = {name: unit.facts() for name, unit in self.units.items()}
-        state = "healthy" if self.announced else "starting"
-        identity.update(self.folder.record(SUPERVISOR), state=state, components=facts)
+        state = "healthy" if self.announced else "degraded" if self.degraded else "starting"
+        self._note(state=state, components=facts)
 
-    def _rotate_logs(self) -> None:
+    def _note(self, **facts: object) -> None:
+        """A full disk must not end what runs; who supervises is known by the lock all the same."""
+        with suppress(OSError):
+            identity.update(self.folder.record(SUPERVISOR), **facts)
+
+    def _look_around(self) -> None:
+        """Once a minute of quiet."""
+        if not self.folder.path("run").is_dir():
+            self.failure = f"The data folder {self.folder.root} is gone."
         for unit in self.units.values():
             rotate(self.folder.log(unit.name))
 
@@ -220,9 +241,10 @@ class Supervisor:
         return "retired"
 
     def _stop(self, outcome: Outcome) -> Outcome:
-        want(self.folder, DOWN)
+        with suppress(OSError):
+            want(self.folder, DOWN)
         self.twin.end()
-        identity.update(self.folder.record(SUPERVISOR), state="stopping")
+        self._note(state="stopping")
         asked = len(self._signals)
         if outcome == "stopped":
             self.progress.say("Stopping everything; once more to kill what is slow.")
@@ -234,8 +256,9 @@ class Supervisor:
             lambda: len(self._signals) > asked,
         )
         self._reap_orphans()
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             self.folder.endpoints.unlink()
+        self._note(state=outcome)
         if outcome == "stopped":
             self.progress.say(f"Stopped in {time.monotonic() - began:.1f} s.")
         return outcome

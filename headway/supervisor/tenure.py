@@ -50,7 +50,7 @@ def take(folder: Folder, *, patience: float = 90.0) -> int:
         record = current(folder)
         if record.get("mode") == FOREGROUND:
             raise taken(folder, record)
-        if record.get("state") == "healthy" and record.get("pid") != asked.get("pid"):
+        if record.get("state") in ("healthy", "degraded") and record.get("pid") != asked.get("pid"):
             identity.send(record, signal.SIGUSR1)
             asked = record
         time.sleep(0.02)

@@ -210,3 +210,20 @@ def test_orphans_of_components_leave_no_zombies(stack):
     states = [line.split()[1] for line in listing.splitlines() if line.split()[0] == str(supervisor.pid)]
     assert len(states) == 2
     assert not [state for state in states if state.startswith("Z")]
+
+
+def test_a_component_that_does_not_come_with_the_next_up_leaves_the_others_serving(pair):
+    served = {name: pair.pid(name) for name in ("a", "b")}
+    a, b = pair.block["api"], pair.block["sites"]
+    broken = Component(name="broken", argv=("false",), tries=1, ready=("tcp://127.0.0.1:1",))
+    pair.plan(server("a", a), server("b", b, tier=1), broken)
+    supervisor = pair.up()
+    eventually(lambda: tenure.current(pair.folder).get("state") == "degraded")
+    assert "broken ended with exit code 1" in pair.said()
+    assert {name: pair.pid(name) for name in ("a", "b")} == served
+    assert supervisor.poll() is None
+    pair.plan(server("a", a), server("b", b, tier=1))
+    pair.up()
+    assert supervisor.wait(10) == 0
+    pair.healthy()
+    assert {name: pair.pid(name) for name in ("a", "b")} == served
