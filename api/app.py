@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from sqlalchemy import text
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
@@ -94,21 +93,14 @@ def _handler(app: FastAPI, parts: Parts) -> Callable[[Request, Exception], Await
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
     """Every method that some route takes at this path."""
+    below = path.removeprefix("/v1")
+    routes = [(route, path) for route in app.routes]
+    routes += [(route, below) for module in ROUTERS for route in module.router.routes]
     found: set[str] = set()
-    for route in _routes(app.routes):
-        if route.path_regex.match(path):
+    for route, at in routes:
+        if isinstance(route, Route) and route.path_regex.match(at):
             found |= route.methods or set()
     return sorted(found)
-
-
-def _routes(routes: Any) -> list[APIRoute]:
-    found: list[APIRoute] = []
-    for route in routes:
-        if isinstance(route, APIRoute):
-            found.append(route)
-        elif getattr(route, "routes", None):
-            found += _routes(route.routes)
-    return found
 
 
 def _documents(app: FastAPI, parts: Parts) -> None:

@@ -38,6 +38,7 @@ def openapi_of(app: FastAPI, version: str) -> Json:
             for method in METHODS:
                 if method in item:
                     _correct(item[method], secured=path.startswith("/v1"))
+        _share_errors(made)
         for name in ("HTTPValidationError", "ValidationError"):
             made["components"]["schemas"].pop(name, None)
         app.openapi_schema = made
@@ -50,6 +51,18 @@ def _correct(operation: Json, *, secured: bool) -> None:
         operation.setdefault("parameters", []).append(VERSION_HEADER)
     else:
         operation["security"] = []
+
+
+def _share_errors(document: Json) -> None:
+    """Each error answer once: the operations refer to it."""
+    shared = document["components"].setdefault("responses", {})
+    for item in document["paths"].values():
+        for method in METHODS:
+            for status, answer in item.get(method, {}).get("responses", {}).items():
+                if int(status) >= 400:
+                    shared.setdefault(f"Error{status}", answer)
+                    if shared[f"Error{status}"] == answer:
+                        item[method]["responses"][status] = {"$ref": f"#/components/responses/Error{status}"}
 
 
 _STYLE = (
@@ -90,6 +103,7 @@ def _operation(document: Json, path: str, method: str, operation: Json) -> str:
     answers = ", ".join(
         f"<code>{status}</code> {html.escape(answer.get('description', ''))}"
         for status, answer in operation["responses"].items()
+        if "$ref" not in answer
     )
     return (
         f"<details><summary><b>{method.upper()}</b> <code>{html.escape(path)}</code> "

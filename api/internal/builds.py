@@ -1,0 +1,87 @@
+"""Builders: what to build, which contents are missing, where to upload."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from adapters.artifact.layout import Location, plan_reuse
+from api.parts import Objects
+from headway.broker import Begin, BuildSpec, Contents, Missing, Upload, UploadRequest
+from headway.errors import HeadwayError
+from store.artifacts import object_key, pack_key
+from store.broker import begin_attempt, held_contents, lease_packs, require_attempt
+from store.models import utcnow
+from store.session import Store
+
+MAX_CONTENTS: Final = 100_000
+MAX_PACK: Final = 16 << 30
+LEASE: Final = timedelta(hours=12)
+UPLOAD_SECONDS: Final = 3600
+HEX: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class Builds:
+    """`host_of` gives the host that fetching a repository has to reach, or None."""
+
+    def __init__(self, store: Store, objects: Objects, host_of: Callable[[str | None], str | None]) -> None:
+        self.store = store
+        self.objects = objects
+        self.host_of = host_of
+
+    def begin(self, build_id: str, _body: Begin) -> BuildSpec:
+        build, site = self.store.in_write(lambda session: begin_attempt(session, build_id))
+        host = self.host_of(site.repository)
+        return BuildSpec(
+            build_id=build.id,
+            job_id=build.job_id,
+            site_id=site.id,
+            env_id=build.env_id,
+            attempt=build.attempt,
+            repository=site.repository or f"hosted:{site.id}",
+            ref=build.ref,
+            default_branch=site.default_branch,
+            profile=site.profile,
+            clean=build.clean,
+            allow_hosts=sorted({*site.allow_hosts, *([host] if host else [])}),
+        )
+
+    def contents(self, build_id: str, body: Contents) -> Missing:
+        """What the build has to upload. The packs that hold the rest are leased to it."""
+        wanted = dict(body.contents)
+        if len(wanted) > MAX_CONTENTS or not all(HEX.fullmatch(sha256) for sha256 in wanted):
+            raise HeadwayError("request.invalid_parameter", "Up to 100,000 contents by sha256.", param="contents")
+        with self.store.read() as session:
+            build = require_attempt(session, build_id, body.attempt)
+            held = held_contents(session, build.site_id, wanted)
+        located = {
+            sha256: Location(at.pack, at.offset, at.size) for sha256, at in held.items() if at.size == wanted[sha256]
+        }
+        reuse = plan_reuse(wanted, located)
+
+        def lease() -> set[str]:
+            with self.store.write() as session:
+                build = require_attempt(session, build_id, body.attempt)
+                return lease_packs(session, build, reuse.kept, utcnow() + LEASE)
+
+        kept = lease() if reuse.kept else set()
+        gone = set(reuse.kept) - kept
+        lost = [sha256 for sha256, at in located.items() if at.pack in gone]
+        return Missing(missing=sorted({*reuse.missing, *lost}))
+
+    def upload(self, build_id: str, body: UploadRequest) -> Upload:
+        """Where to put one object; nowhere if it is there already, of the right size."""
+        if not HEX.fullmatch(body.sha256) or body.size > MAX_PACK:
+            raise HeadwayError("request.invalid_parameter", "An upload is named by its sha256.", param="sha256")
+        with self.store.read() as session:
+            build = require_attempt(session, build_id, body.attempt)
+        if body.kind == "pack":
+            key = pack_key(build.site_id, body.sha256)
+        else:
+            key = object_key(build.site_id, body.sha256, "manifest")
+        if self.objects.head(key) == body.size:
+            return Upload(url=None)
+        url, headers = self.objects.presign_put(key, body.sha256, body.size, UPLOAD_SECONDS)
+        return Upload(url=url, headers=headers)

@@ -1,0 +1,102 @@
+"""A build's output: nothing of it is believed that can be looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from adapters.artifact.layout import Layout, Location, make_layout
+from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
+from api.internal.builds import HEX
+from api.parts import Objects
+from headway.broker import Accepted, NewPack, Output
+from headway.errors import HeadwayError
+from store.artifacts import object_key, pack_key
+from store.broker import held_contents, record_output, require_attempt
+from store.session import Store
+
+
+class Outputs:
+    def __init__(self, store: Store, objects: Objects) -> None:
+        self.store = store
+        self.objects = objects
+
+    def accept(self, build_id: str, body: Output) -> Accepted:
+        """Re-read and re-hash the manifest, find every content, write the layout, record. Idempotent.
+
+        Raises upload.failed for what is not in the object store, request.invalid_parameter for what does not add up,
+        and attempt.stale.
+        """
+        with self.store.read() as session:
+            build = require_attempt(session, build_id, body.attempt)
+            site_id = build.site_id
+        manifest = self._manifest(site_id, body)
+        new = self._new_pack(site_id, manifest, body.pack)
+        with self.store.read() as session:
+            held = held_contents(session, site_id, [sha for sha in manifest.contents if sha not in new])
+        located = new | {sha: Location(at.pack, at.offset, at.size) for sha, at in held.items()}
+        layout = self._layout(site_id, manifest, located)
+        facts = self._facts(body)
+        pack = (body.pack.sha256, body.pack.size) if body.pack is not None else None
+        contents = [(sha, at.offset, at.size) for sha, at in new.items()]
+
+        def record() -> None:
+            with self.store.write() as session:
+                build = require_attempt(session, build_id, body.attempt, lock=True)
+                record_output(session, build, facts=facts, pack=pack, contents=contents, packs=layout.packs)
+
+        record()
+        return Accepted(manifest_sha256=body.manifest_sha256)
+
+    def _manifest(self, site_id: str, body: Output) -> Manifest:
+        if not HEX.fullmatch(body.manifest_sha256):
+            raise _odd("A manifest is named by its sha256.", "manifest_sha256")
+        try:
+            raw = self.objects.get(object_key(site_id, body.manifest_sha256, "manifest"), MAX_BYTES)
+        except HeadwayError as error:
+            if error.code == "artifact.collected":
+                raise HeadwayError("upload.failed", "The manifest has not been uploaded.") from error
+            raise
+        manifest = parse_manifest(raw, digest=body.manifest_sha256)
+        if manifest.kind != body.kind:
+            raise _odd("The manifest is of another kind.", "kind")
+        return manifest
+
+    def _new_pack(self, site_id: str, manifest: Manifest, pack: NewPack | None) -> dict[str, Location]:
+        """What the new pack holds: contents of this manifest, side by side, within an object of that size."""
+        if pack is None:
+            return {}
+        if not HEX.fullmatch(pack.sha256) or self.objects.head(pack_key(site_id, pack.sha256)) != pack.size:
+            raise HeadwayError("upload.failed", "The pack has not been uploaded.")
+        found: dict[str, Location] = {}
+        for entry in pack.entries:
+            known = manifest.contents.get(entry.sha256)
+            if known != entry.size or entry.offset < 0 or entry.offset + entry.size > pack.size:
+                raise _odd(f"The pack's entry {entry.sha256[:12]}… is not of this manifest.", "pack.entries")
+            found[entry.sha256] = Location(pack.sha256, entry.offset, entry.size)
+        return found
+
+    def _layout(self, site_id: str, manifest: Manifest, located: dict[str, Location]) -> Layout:
+        """Written once: a layout that is there already names packs that this artifact keeps."""
+        missing = [sha for sha, size in manifest.contents.items() if sha not in located or located[sha].size != size]
+        if missing:
+            raise HeadwayError("upload.failed", f"{len(missing)} contents were never uploaded.")
+        layout = make_layout(manifest.contents, located)
+        key = object_key(site_id, manifest.digest, "layout")
+        self.objects.put_new(key, layout.raw, hashlib.sha256(layout.raw).hexdigest())
+        return layout
+
+    def _facts(self, body: Output) -> dict[str, Any]:
+        return {
+            "commit_sha": body.commit_sha[:64],
+            "source_sha256": body.source_sha256,
+            "profile": body.profile[:40],
+            "plan": body.plan,
+            "cache": body.cache,
+            "manifest_sha256": body.manifest_sha256,
+            "uploaded_bytes": body.uploaded_bytes,
+        }
+
+
+def _odd(message: str, param: str) -> HeadwayError:
+    return HeadwayError("request.invalid_parameter", message, param=param)

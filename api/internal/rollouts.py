@@ -1,0 +1,53 @@
+"""Hosts: what to place, and which names lead to it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from api.parts import Objects
+from headway.broker import Hostnames, RollSpec
+from store.artifacts import object_key, pack_key
+from store.broker import hostnames, to_place
+from store.session import Store
+
+READ_SECONDS: Final = 3600
+
+
+class Rollouts:
+    def __init__(self, store: Store, objects: Objects) -> None:
+        self.store = store
+        self.objects = objects
+
+    def spec(self, rollout_id: str) -> RollSpec:
+        """Addresses that read just this artifact's objects, for an hour."""
+        with self.store.read() as session:
+            found = to_place(session, rollout_id)
+        rollout, artifact = found.rollout, found.artifact
+
+        def read(key: str) -> str:
+            return self.objects.presign_get(key, READ_SECONDS)
+
+        parts = {part: read(object_key(artifact.site_id, artifact.digest, part)) for part in DOCUMENTS}
+        return RollSpec(
+            rollout_id=rollout.id,
+            job_id=rollout.job_id,
+            kind=rollout.kind,
+            site_id=artifact.site_id,
+            env_id=rollout.env_id,
+            artifact_id=artifact.id,
+            digest=artifact.digest,
+            manifest_url=parts["manifest"],
+            layout_url=parts["layout"],
+            bundle_url=parts["bundle"],
+            packs={sha256: read(pack_key(artifact.site_id, sha256)) for sha256 in found.packs},
+            apply_seq=rollout.apply_seq or 0,
+            undo_seq=rollout.undo_seq or 0,
+            hostnames=found.hostnames,
+        )
+
+    def hostnames(self, env_id: str) -> Hostnames:
+        with self.store.read() as session:
+            return Hostnames(env_id=env_id, hostnames=hostnames(session, env_id))
+
+
+DOCUMENTS: Final = ("manifest", "layout", "bundle")

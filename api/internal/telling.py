@@ -1,0 +1,51 @@
+"""Events of a job: progress into the rows, every line into the job's log."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sqlmodel import Session
+
+from api.events import EventLog
+from headway.broker import Events, Heard
+from headway.errors import HeadwayError
+from store.jobs import note_progress
+from store.models import Build, Job
+from store.session import Store
+
+# A builder's source names its build and attempt, so that a stale one is not heard.
+_BUILD: Final = re.compile(r"(build_[0-9A-Za-z]+)[/:.#-]+(\d{1,9})$")
+
+
+class Telling:
+    def __init__(self, store: Store, log: EventLog) -> None:
+        self.store = store
+        self.log = log
+
+    def hear(self, role: str, job_id: str, body: Events) -> Heard:
+        """Rows first: a sender that is cut off sends again, and both steps take a repetition well."""
+        with self.store.read() as session:
+            job = session.get(Job, job_id)
+            if job is None:
+                raise HeadwayError("job.not_found", f"There is no job {job_id}.")
+            if role == "builder":
+                _check_attempt(session, job, body.source)
+        stages = [event for event in body.events if event.kind != "log"]
+        if stages and job.finished_at is None:
+            stage = next((event.stage for event in reversed(stages) if event.stage), None)
+            progress = max((event.progress for event in stages if event.progress is not None), default=None)
+            self.store.in_write(lambda session: note_progress(session, job_id, stage, progress))
+        self.log.append(job_id, body.source, body.first, body.events)
+        return Heard(cancel=job.cancel_requested_at is not None or job.status in ("canceled", "failed"))
+
+
+def _check_attempt(session: Session, job: Job, source: str) -> None:
+    named = _BUILD.search(source)
+    if named is None:
+        return
+    build = session.get(Build, named[1])
+    if build is None or build.job_id != job.id:
+        raise HeadwayError("job.not_found", f"The job {job.id} is not that build's.")
+    if int(named[2]) < build.attempt:
+        raise HeadwayError("attempt.stale", f"Attempt {build.attempt} has taken over from attempt {named[2]}.")

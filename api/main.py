@@ -1,0 +1,195 @@
+"""The composition root of the API (`python -m headway api`): settings, parts, and both apps in one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import uvicorn
+import uvloop
+from temporalio.client import Client
+
+from adapters.objects import ObjectStore
+from api.app import create_app
+from api.auth import Authenticator
+from api.bootstrap import bootstrap, broker_tokens
+from api.events import EventLog
+from api.internal.app import create_broker
+from api.limits import Budgets, RateLimiter
+from api.parts import Addresses, Objects, Parts
+from api.repositories import RepositoryPolicy
+from api.watch import Watch
+from headway import ready
+from headway.errors import HeadwayError
+from headway.settings import Settings
+from store import migrations
+from store.session import Store
+from temporal.client import connect
+from temporal.starts import TemporalStarts
+
+log = logging.getLogger("headway.api")
+DRAIN = 8
+
+
+def run(settings: Settings | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. What keeps it from starting is one sentence and exit code 1."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings or Settings()))
+    except HeadwayError as error:
+        _stop(error.message)
+
+
+async def serve(settings: Settings) -> None:
+    """Both servers in one loop. Raises internal.error where the folder, the database or a port cannot be had."""
+    parts, tokens = compose(settings, await connect(settings.temporal_address, settings.temporal_namespace, lazy=True))
+    public = _server(create_app(parts))
+    broker = _server(create_broker(parts, tokens))
+    sockets = [listen_tcp(settings.api_host, settings.api_port), listen_unix(settings.broker_path)]
+
+    def stop() -> None:
+        parts.watch.close()
+        public.should_exit = broker.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    serving = [
+        asyncio.create_task(one.serve_quietly(sockets=[at])) for one, at in zip((public, broker), sockets, strict=True)
+    ]
+    up = asyncio.create_task(_all_up(public, broker))
+    await asyncio.wait([up, *serving], return_when=asyncio.FIRST_COMPLETED)
+    if up.done():
+        log.info("serving %s", settings.api_url)
+        ready.announce()
+    try:
+        await asyncio.gather(*serving)
+    finally:
+        settings.broker_path.unlink(missing_ok=True)
+        parts.store.close()
+
+
+async def _all_up(*servers: QuietServer) -> None:
+    for server in servers:
+        await server.up.wait()
+
+
+def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
+    """The parts and the broker's credentials, from the settings. Migrates and fills a new database."""
+    for name, mode in (("db", 0o700), ("run", 0o755), ("secrets", 0o700), ("events", 0o700)):
+        settings.path(name).mkdir(mode=mode, parents=True, exist_ok=True)
+    migrations.upgrade(settings.database)
+    store = Store.open(settings.database)
+    bootstrap(store, settings.data_dir)
+    budgets = Budgets(
+        settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
+    )
+    parts = Parts(
+        store=store,
+        starts=TemporalStarts(client),
+        events=EventLog(settings.path("events")),
+        watch=Watch(store),
+        auth=Authenticator(store),
+        limiter=RateLimiter(budgets),
+        objects=_objects(settings),
+        addresses=Addresses(settings.sites_domain, settings.site_url),
+        repositories=RepositoryPolicy(tuple(settings.local_repos), tuple(settings.egress_private_ok)),
+        signing_key=settings.path("keys", "signing.pub"),
+        docs_url=settings.docs_url,
+    )
+    return parts, broker_tokens(settings.data_dir)
+
+
+def _objects(settings: Settings) -> Objects:
+    access, secret = s3_credentials(settings)
+    return ObjectStore(settings.s3_endpoint, settings.s3_region, settings.s3_bucket, access, secret)
+
+
+def s3_credentials(settings: Settings) -> tuple[str, str]:
+    """`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, else the first identity of `DATA/secrets/s3.json`."""
+    access, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if access and secret:
+        return access, secret
+    path = settings.path("secrets", "s3.json")
+    try:
+        one = json.loads(path.read_text())["identities"][0]["credentials"][0]
+        return str(one["accessKey"]), str(one["secretKey"])
+    except (OSError, ValueError, KeyError, IndexError):
+        raise HeadwayError(
+            "internal.error", f"No credentials of the object store: set AWS_ACCESS_KEY_ID, or restore {path}."
+        ) from None
+
+
+class QuietServer(uvicorn.Server):
+    """A server that leaves the signals to whoever runs two of them."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    async def serve_quietly(self, sockets: list[socket.socket]) -> None:
+        await self._serve(sockets)
+
+
+def _server(app: object) -> QuietServer:
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_graceful_shutdown=DRAIN,
+        ws="none",
+    )
+    return QuietServer(config)
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise HeadwayError("internal.error", f"Cannot listen on {host}:{port}: {error.strerror}.") from None
+    made.listen(2048)
+    made.setblocking(False)
+    return made
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A socket in the place of whatever an earlier process left there."""
+    if len(str(path).encode()) > 107:
+        raise HeadwayError("internal.error", f"{path} is too long for a unix socket: use a shorter data folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(str(path))
+    except OSError as error:
+        made.close()
+        raise HeadwayError("internal.error", f"Cannot listen on {path}: {error.strerror}.") from None
+    # Roles may have uids of their own; their credentials are what admits them.
+    path.chmod(0o666)
+    made.listen(512)
+    made.setblocking(False)
+    return made
+
+
+def _stop(sentence: str) -> NoReturn:
+    sys.stderr.write(f"api: {sentence}\n")
+    raise SystemExit(1)

@@ -1,0 +1,177 @@
+"""What the broker asks of the rows: attempts of builds, contents and packs, what a host has to place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import insert as core_insert
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
+from store.models import (
+    Artifact,
+    ArtifactPack,
+    Build,
+    Content,
+    Environment,
+    Hostname,
+    Job,
+    Pack,
+    PackLease,
+    Rollout,
+    Site,
+    utcnow,
+)
+
+T = TypeVar("T")
+BATCH: Final = 500
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where a content lies."""
+
+    pack: str
+    offset: int
+    size: int
+
+
+def begin_attempt(session: Session, build_id: str) -> tuple[Build, Site]:
+    """The next attempt of a build; whatever an earlier one sends is refused from now on.
+
+    Raises job.canceled, attempt.stale (the build has ended) or build.not_found.
+    """
+    build = session.get(Build, build_id, with_for_update=True)
+    if build is None:
+        raise HeadwayError("build.not_found", f"There is no build {build_id}.")
+    _require_open(session, build)
+    build.attempt += 1
+    if build.status == "queued":
+        build.status = "running"
+    build.started_at = build.started_at or utcnow()
+    session.flush()
+    return build, session.get_one(Site, build.site_id)
+
+
+def require_attempt(session: Session, build_id: str, attempt: int, *, lock: bool = False) -> Build:
+    """Raises attempt.stale where a later attempt has taken over, and as `begin_attempt`."""
+    build = session.get(Build, build_id, with_for_update=lock or None)
+    if build is None:
+        raise HeadwayError("build.not_found", f"There is no build {build_id}.")
+    if build.attempt != attempt:
+        raise HeadwayError("attempt.stale", f"Attempt {build.attempt} has taken over from attempt {attempt}.")
+    _require_open(session, build)
+    return build
+
+
+def _require_open(session: Session, build: Build) -> None:
+    job = session.get(Job, build.job_id)
+    if job is None or job.cancel_requested_at is not None or job.status == "canceled" or build.status == "canceled":
+        raise HeadwayError("job.canceled", f"The build {build.id} was canceled.")
+    if build.finished_at is not None:
+        raise HeadwayError("attempt.stale", f"The build {build.id} has ended: {build.status}.")
+
+
+def held_contents(session: Session, site_id: str, wanted: Iterable[str]) -> dict[str, Held]:
+    """Where the site's packs hold these contents."""
+    found: dict[str, Held] = {}
+    for batch in _batches(list(wanted)):
+        rows = session.execute(
+            select(Content.sha256, Content.pack_sha256, Content.offset, Content.size).where(
+                Content.site_id == site_id, col(Content.sha256).in_(batch)
+            )
+        )
+        found |= {sha256: Held(pack, offset, size) for sha256, pack, offset, size in rows}
+    return found
+
+
+def lease_packs(session: Session, build: Build, packs: Iterable[str], until: datetime) -> set[str]:
+    """Keep these packs from collection; those that are there still."""
+    wanted = sorted(packs)
+    there: set[str] = set()
+    for batch in _batches(wanted):
+        there |= set(
+            session.exec(select(Pack.sha256).where(Pack.site_id == build.site_id, col(Pack.sha256).in_(batch)))
+        )
+    for sha256 in sorted(there):
+        session.merge(PackLease(build_id=build.id, site_id=build.site_id, pack_sha256=sha256, expires_at=until))
+    return there
+
+
+def record_output(
+    session: Session,
+    build: Build,
+    *,
+    facts: dict[str, Any],
+    pack: tuple[str, int] | None,
+    contents: Sequence[tuple[str, int, int]],
+    packs: Iterable[str],
+) -> None:
+    """A build's output: its new pack with its `(sha256, offset, size)` contents, what the artifact is made of, the row.
+
+    Idempotent: rows that are there stay. A content that another build brought first stays where that one put it.
+    """
+    site_id, digest = build.site_id, facts["manifest_sha256"]
+    if pack is not None:
+        _insert_new(session, Pack, [{"site_id": site_id, "sha256": pack[0], "size": pack[1], "created_at": utcnow()}])
+        rows = [
+            {"site_id": site_id, "sha256": sha256, "pack_sha256": pack[0], "offset": offset, "size": size}
+            for sha256, offset, size in contents
+        ]
+        _insert_new(session, Content, rows)
+    named = [{"site_id": site_id, "digest": digest, "pack_sha256": one} for one in sorted(packs)]
+    _insert_new(session, ArtifactPack, named)
+    for name, value in facts.items():
+        setattr(build, name, value)
+    session.add(build)
+
+
+def _insert_new(session: Session, table: Any, rows: list[dict[str, Any]]) -> None:
+    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}.get(
+        session.get_bind().dialect.name, core_insert
+    )
+    statement = insert(table).on_conflict_do_nothing()  # type: ignore[attr-defined]
+    for batch in _batches(rows):
+        session.execute(statement, batch)
+
+
+@dataclass(frozen=True)
+class ToPlace:
+    rollout: Rollout
+    artifact: Artifact
+    packs: list[str]
+    hostnames: list[str]
+
+
+def to_place(session: Session, rollout_id: str) -> ToPlace:
+    """What a host needs for a rollout that is carried out now. Raises deployment.not_found or attempt.stale."""
+    rollout = session.get(Rollout, rollout_id)
+    if rollout is None:
+        raise HeadwayError("deployment.not_found", f"There is no deployment {rollout_id}.")
+    if rollout.status != "running" or rollout.artifact_id is None or rollout.apply_seq is None:
+        raise HeadwayError("attempt.stale", f"The deployment {rollout_id} is {rollout.status}: nothing to place.")
+    artifact = session.get_one(Artifact, rollout.artifact_id)
+    if artifact.collected_at is not None:
+        raise HeadwayError("artifact.collected", f"The artifact {artifact.id} has been collected.")
+    packs = session.exec(
+        select(ArtifactPack.pack_sha256).where(
+            ArtifactPack.site_id == artifact.site_id, ArtifactPack.digest == artifact.digest
+        )
+    ).all()
+    return ToPlace(rollout, artifact, sorted(packs), hostnames(session, rollout.env_id))
+
+
+def hostnames(session: Session, env_id: str) -> list[str]:
+    """Every name that leads to an environment; none where that is gone."""
+    if session.get(Environment, env_id) is None:
+        raise HeadwayError("environment.not_found", f"There is no environment {env_id}.")
+    return sorted(session.exec(select(Hostname.name).where(Hostname.env_id == env_id)).all())
+
+
+def _batches(items: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]
