@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from adapters.artifact.layout import Layout, Location
 from adapters.artifact.manifest import File, Link, Manifest, make_manifest
@@ -115,6 +116,15 @@ class Machine:
         self.shelf = Shelf()
         self.host = Host(HostFolders(root), verify, self.shelf, limits or Limits(floor=0))
         self.seq = 0
+        self.sites = 0
+
+    def site(self, files: Mapping[str, bytes], **how: Any) -> tuple[str, str]:
+        """A new environment with a name of its own that serves these files: `(host name, env_id)`."""
+        self.sites += 1
+        host, env_id = f"site-{self.sites}.localhost", f"env_01SITE{self.sites:022d}"
+        self.host.route(env_id, [host])
+        self.deploy(files, env_id=env_id, **how)
+        return host, env_id
 
     def deploy(
         self,
