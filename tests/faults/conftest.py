@@ -1,0 +1,96 @@
+"""A stack to be hurt, and a visitor who must never notice."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.client import Caller, Site
+from bench.stack import Stack
+from tests.faults.repository import Repository
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    # A short path: unix sockets below it have at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="hwf-") as folder:
+        made = Stack.start(Path(folder))
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+@pytest.fixture(scope="session")
+def caller(stack: Stack) -> Caller:
+    return Caller(stack)
+
+
+@pytest.fixture
+def repository(stack: Stack, request: pytest.FixtureRequest) -> Repository:
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[:40].strip("-")
+    return Repository(stack.repos / name)
+
+
+@pytest.fixture
+def site(caller: Caller, repository: Repository) -> Site:
+    """A site that serves `first edition` in production."""
+    repository.commit("first edition")
+    made = caller.new_site(repository.folder.name, repository.folder.as_uri())
+    caller.finish(caller.push(made, "production"))
+    return made
+
+
+class Visitor(threading.Thread):
+    """Reads the front page over new connections until told to stop, and keeps what it saw."""
+
+    def __init__(self, stack: Stack, hostname: str) -> None:
+        super().__init__(daemon=True)
+        self.url, self.hostname = f"http://127.0.0.1:{stack.sites_port}/", hostname
+        self.seen: list[str] = []
+        self.failures: list[str] = []
+        self.ended = threading.Event()
+
+    def look(self) -> str:
+        answer = httpx.get(self.url, headers={"Host": self.hostname}, timeout=10, trust_env=False)
+        assert answer.status_code == 200, f"{answer.status_code} from {self.hostname}"
+        return answer.text
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            try:
+                page = self.look()
+                if not self.seen or self.seen[-1] != page:
+                    self.seen.append(page)
+            except (httpx.HTTPError, AssertionError) as error:
+                self.failures.append(repr(error))
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.ended.set()
+        self.join()
+
+
+@pytest.fixture
+def visitor(stack: Stack, site: Site) -> Iterator[Visitor]:
+    thread = Visitor(stack, site.production_host)
+    thread.start()
+    yield thread
+    thread.stop()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool], str], None]:
+    def wait(good: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 60
+        while not good():
+            assert time.monotonic() < deadline, f"gave up waiting until {what}"
+            time.sleep(0.01)
+
+    return wait
