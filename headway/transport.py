@@ -138,22 +138,14 @@ class Transport:
         return self._send("GET", path, headers={"Accept": "text/plain"}).text
 
     def raw(self, path: str) -> bytes:
-        """A document as its bytes lie in the object store; follows one redirect, without the key."""
-        answer = self._send("GET", path, headers={"Accept": "*/*"})
-        if answer.is_redirect and answer.next_request is not None:
-            with self._following(answer.next_request) as response:
-                return response.read()
-        return answer.content
+        """A document as its bytes are."""
+        return self._send("GET", path, headers={"Accept": "*/*"}).content
 
     @contextlib.contextmanager
     def download(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Stream a body of any size; follows one redirect, without the key."""
+        """A body of any size, in chunks."""
         with self._opened("GET", path, {"Accept": "*/*"}, None) as response:
-            if response.is_redirect and response.next_request is not None:
-                with self._following(response.next_request) as followed:
-                    yield followed.iter_bytes()
-            else:
-                yield response.iter_bytes()
+            yield response.iter_bytes()
 
     @contextlib.contextmanager
     def events(self, path: str, *, last_event_id: str | None, timeout: float) -> Iterator[Iterator[ServerEvent | None]]:
@@ -179,17 +171,6 @@ class Transport:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
-
-    @contextlib.contextmanager
-    def _following(self, request: httpx.Request) -> Iterator[httpx.Response]:
-        with httpx.Client(trust_env=self._http.trust_env, timeout=60.0) as other:
-            try:
-                with other.stream("GET", request.url) as response:
-                    if not response.is_success:
-                        raise HeadwayError("service.unavailable", f"The object store answered {response.status_code}.")
-                    yield response
-            except httpx.TransportError as error:
-                raise self._unreachable(error) from error
 
     def _json(
         self,

@@ -24,6 +24,12 @@ _EXIT_OF_TYPE = {
     "invalid_request": 2,
 }
 SERVER_FAULT = 7
+# Where the table's advice is for those who write HTTP.
+_ADVICE = {
+    "auth.missing": "Keep one with `headway login`, or set HEADWAY_TOKEN.",
+    "service.unavailable": "Check the address, and that the server runs; then try again.",
+    "internal.error": "Try again; then look for the request id in the server's logs.",
+}
 
 
 def clean(text: object) -> str:
@@ -72,12 +78,17 @@ def _flat(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def advice(code: str) -> str:
+    """What to do about it; empty for a code of a newer server."""
+    return _ADVICE.get(code) or (CODES[code].help if code in CODES else "")
+
+
 def print_error(program: str, error: HeadwayError) -> None:
     """What happened, to what; what to do; the request's id."""
     subject = f" ({clean(error.param)})" if error.param else ""
     say(f"{program}: {clean(error.message)}{subject} [{clean(error.code)}]")
-    if error.code in CODES:
-        say(f"  {CODES[error.code].help}")
+    if text := advice(error.code):
+        say(f"  {text}")
     if request_id := getattr(error, "request_id", None):
         say(f"  request id: {clean(request_id)}")
 

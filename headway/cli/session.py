@@ -66,7 +66,7 @@ class Session:
         return 0
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """Seconds, or a number with ms, s, m or h."""
 
     name = "duration"

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headway.cli.output import clean, print_fields, print_json, say
-from headway.errors import CODES
+from headway.cli.output import advice, clean, print_fields, print_json, say
 
 if TYPE_CHECKING:
     from headway.cli.session import Session
@@ -71,8 +70,8 @@ def show_ended(session: Session, job: Job) -> int:
     error = job.error or {}
     code = str(error.get("code", job.status))
     say(f"{session.program}: {clean(error.get('message') or f'The job ended {job.status}.')} [{clean(code)}]")
-    if code in CODES:
-        say(f"  {CODES[code].help}")
+    if text := advice(code):
+        say(f"  {text}")
     say(f"  {job.resource.get('type', 'job')} {clean(_id(job))}, {job.id}")
     return 1
 

@@ -1,0 +1,80 @@
+"""`headway env`."""
+
+from __future__ import annotations
+
+import click
+
+from headway.cli.output import clean, print_fields, print_json, print_table
+from headway.cli.session import Session, connected, env_option, limit_option, site_option
+
+
+@click.group()
+def env() -> None:
+    """Environments of a site: production, staging, previews."""
+
+
+@env.command("list")
+@site_option
+@click.option("--branch", help="Only that of this branch.")
+@limit_option
+@connected()
+def list_environments(session: Session, site: str, branch: str | None, limit: int | None) -> None:
+    """List a site's environments."""
+    rows = list(session.client.environments.list(session.site(site).id, branch=branch, limit=limit))
+    if session.as_json:
+        return print_json([row.as_dict() for row in rows])
+    return print_table(
+        ("slug", "id", "kind", "branch", "status", "url"),
+        [(row.slug, row.id, row.kind, row.branch, row.status, row.url) for row in rows],
+    )
+
+
+@env.command()
+@site_option
+@click.option("--kind", type=click.Choice(["staging", "preview"]), default="preview", show_default=True)
+@click.option("--branch", required=True, help="The branch that it follows.")
+@click.option("--ephemeral", is_flag=True, help="Ends by itself when it is idle.")
+@connected(starts=True)
+def create(
+    session: Session, site: str, kind: str, branch: str, ephemeral: bool, wait: bool, timeout: float | None
+) -> int:
+    """Make the staging environment, or a preview of a branch."""
+    job = session.client.environments.create(
+        session.site(site).id, kind=kind, branch=branch, ephemeral=ephemeral, idempotency_key=session.key
+    )
+    return session.started(job, wait=wait, timeout=timeout)
+
+
+@env.command()
+@site_option
+@env_option
+@connected()
+def get(session: Session, site: str, env: str) -> None:
+    """Show one environment."""
+    _, found = session.place(site, env)
+    return print_json(found.as_dict()) if session.as_json else print_fields(found.as_dict())
+
+
+@env.command()
+@site_option
+@env_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connected(starts=True)
+def delete(session: Session, site: str, env: str, yes: bool, wait: bool, timeout: float | None) -> int:
+    """Delete an environment. Production goes with its site alone."""
+    where, found = session.place(site, env)
+    if not yes:
+        click.confirm(f"Delete {found.slug} of {where.slug} and what it serves?", abort=True, err=True)
+    return session.started(session.client.environments.delete(where.id, found.id), wait=wait, timeout=timeout)
+
+
+@env.command()
+@site_option
+@env_option
+@connected()
+def url(session: Session, site: str, env: str) -> None:
+    """Print the address at which an environment is served."""
+    _, found = session.place(site, env)
+    if session.as_json:
+        return print_json({"url": found.url, "preview_url": found.preview_url})
+    return click.echo(clean(found.url or found.preview_url or ""))
