@@ -54,7 +54,7 @@ class HostActivities:
     @mapped
     def switch(self, order: Switch) -> Live:
         position = self._host.environment(order.env_id).switch(order.seq, order.rollout_id)
-        self._tidy(order.env_id)
+        self._tidy(self._host.tidy, order.env_id)
         return self._live(order.env_id, position)
 
     @activity.defn(name="host.undo", no_thread_cancel_exception=True)
@@ -84,15 +84,15 @@ class HostActivities:
     @mapped
     def retire(self, ref: EnvironmentRef) -> Live:
         self._host.retire(ref.env_id)
-        self._tidy(None)
+        self._tidy(self._host.collect)
         return Live(self.host_id, ref.env_id, 0)
 
     def _live(self, env_id: str, position: Position) -> Live:
         return Live(self.host_id, env_id, position.seq, position.previous)
 
-    def _tidy(self, env_id: str | None) -> None:
+    def _tidy(self, work: Callable[..., None], *args: str) -> None:
         """Behind the switch, never in its time. What is missed here the next switch does."""
-        self._tidying.submit(self._host.tidy, env_id).add_done_callback(_report)
+        self._tidying.submit(work, *args).add_done_callback(_report)
 
 
 def _report(done: Future[None]) -> None:

@@ -25,6 +25,7 @@ from adapters.signer.statement import BUILDER_ID, BuildFacts, statement
 from headway.errors import HeadwayError
 from store.models import Artifact, Build, Site, utcnow
 from store.session import Store
+from temporal.failures import mapped
 from temporal.messages import BuildOrder, Signed
 
 log = logging.getLogger("headway.signing")
@@ -73,6 +74,7 @@ class Signer:
         self._ledger = ledger
 
     @activity.defn(name="build.sign")
+    @mapped
     def sign(self, order: BuildOrder) -> Signed:
         """Raises sign.failed (retryable), artifact.signature_invalid, attempt.stale, build.not_found."""
         build, site, known = self._read(order)

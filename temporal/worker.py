@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -22,10 +22,12 @@ from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from headway.ready import announce
-from headway.ready import announce
 from headway.settings import Settings
 from temporal import names
 from temporal.client import connect
+
+if TYPE_CHECKING:
+    from adapters.broker import BrokerClient
 
 log = logging.getLogger("headway.worker")
 DRAIN = timedelta(seconds=5)
@@ -113,7 +115,6 @@ def signing(settings: Settings, _client: Client) -> Role:
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
-    from adapters.broker import BrokerClient
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
@@ -123,8 +124,15 @@ def host(settings: Settings, _client: Client) -> Role:
     trust = Trust(folders.trust, settings.path("keys"))
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
     serving = Host(folders, trust.verify, HttpDownloads(), limits)
-    activities = HostActivities(settings.host_id, serving, BrokerClient(settings.broker_path, settings.broker_token))
+    activities = HostActivities(settings.host_id, serving, _broker(settings, "host"))
     return Role(queue=names.host_queue(settings.host_id), activities=offered(activities), threads=8)
+
+
+def _broker(settings: Settings, role: str) -> BrokerClient:
+    from adapters.broker import BrokerClient
+
+    token = settings.broker_token_file or settings.path("secrets", f"broker-{role}.token")
+    return BrokerClient(settings.broker_path, token)
 
 
 ROLES: dict[str, Callable[[Settings, Client], Role]] = {
