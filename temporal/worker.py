@@ -159,7 +159,6 @@ async def serve(name: str, settings: Settings) -> None:
     async with make_worker(client, role):
         log.info("%s polls %s", name, role.queue)
         announce()
-        announce()
         beside = [asyncio.create_task(work()) for work in role.beside]
         await stop.wait()
         for task in beside:
