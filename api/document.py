@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.managed.documents import error_answers, error_schemas, errors
+
 Json = dict[str, Any]
 METHODS = ("get", "post", "patch", "put", "delete")
 SECURITY = {
@@ -33,12 +35,13 @@ def openapi_of(app: FastAPI, version: str) -> Json:
             routes=app.routes,
         )
         made.setdefault("components", {})["securitySchemes"] = SECURITY
+        made["components"]["responses"] = error_answers()
+        made["components"]["schemas"] |= error_schemas()
         made["security"] = [{"bearer": []}]
         for path, item in made["paths"].items():
             for method in METHODS:
                 if method in item:
                     _correct(item[method], secured=path.startswith("/v1"))
-        _share_errors(made)
         for name in ("HTTPValidationError", "ValidationError"):
             made["components"]["schemas"].pop(name, None)
         app.openapi_schema = made
@@ -46,23 +49,14 @@ def openapi_of(app: FastAPI, version: str) -> Json:
 
 
 def _correct(operation: Json, *, secured: bool) -> None:
-    operation["responses"].pop("422", None)
+    answers = operation["responses"]
+    answers.pop("422", None)
     if secured:
+        for status in errors(body="requestBody" in operation):
+            answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
         operation.setdefault("parameters", []).append(VERSION_HEADER)
     else:
         operation["security"] = []
-
-
-def _share_errors(document: Json) -> None:
-    """Each error answer once: the operations refer to it."""
-    shared = document["components"].setdefault("responses", {})
-    for item in document["paths"].values():
-        for method in METHODS:
-            for status, answer in item.get(method, {}).get("responses", {}).items():
-                if int(status) >= 400:
-                    shared.setdefault(f"Error{status}", answer)
-                    if shared[f"Error{status}"] == answer:
-                        item[method]["responses"][status] = {"$ref": f"#/components/responses/Error{status}"}
 
 
 _STYLE = (

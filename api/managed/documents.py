@@ -59,38 +59,50 @@ def many_of(row: type[BaseModel]) -> type[BaseModel]:
     )
 
 
-def errors(*, body: bool) -> Responses:
-    found: Responses = {}
+def error_answers() -> dict[str, dict[str, Any]]:
+    """The error answers, for the document's `components.responses`: operations refer to them by `Error<status>`."""
+    found = {}
     for status, text in _ERRORS.items():
-        if body or status not in (413, 415):
-            headers = dict(_HEADERS)
-            if status == 429:
-                headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds."}
-            found[status] = {"model": Problem, "description": text, "headers": headers}
+        headers = dict(_HEADERS)
+        if status == 429:
+            headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds."}
+        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        found[f"Error{status}"] = {"description": text, "headers": headers, "content": content}
     return found
 
 
-def gives(row: type[BaseModel], summary: str, *, status: int = 200, body: bool = False) -> Operation:
+def error_schemas() -> dict[str, Any]:
+    """`Problem` and what it is made of."""
+    made = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**made.pop("$defs", {}), "Problem": made}
+
+
+def errors(*, body: bool) -> list[int]:
+    """The statuses that an operation may fail with."""
+    return [status for status in _ERRORS if body or status not in (413, 415)]
+
+
+def gives(row: type[BaseModel], summary: str, *, status: int = 200) -> Operation:
     """A route that answers with one row."""
     headers = _HEADERS | (_REPLAYED if status == 201 else {})
     answer = {"model": one_of(row), "description": "Done.", "headers": headers}
-    return {"summary": summary, "status_code": status, "responses": {status: answer, **errors(body=body)}}
+    return {"summary": summary, "status_code": status, "responses": {status: answer}}
 
 
 def lists(row: type[BaseModel], summary: str) -> Operation:
     """A route that answers with a page of rows, newest first."""
     answer = {"model": many_of(row), "description": "A page, newest first.", "headers": _HEADERS}
-    return {"summary": summary, "responses": {200: answer, **errors(body=False)}}
+    return {"summary": summary, "responses": {200: answer}}
 
 
-def starts_job(summary: str, *, body: bool = True) -> Operation:
+def starts_job(summary: str) -> Operation:
     """A route that starts work and answers 202 with its job."""
     answer = {"model": one_of(JobRow), "description": "Accepted: follow the job.", "headers": _JOB_HEADERS}
-    return {"summary": summary, "status_code": 202, "responses": {202: answer, **errors(body=body)}}
+    return {"summary": summary, "status_code": 202, "responses": {202: answer}}
 
 
 def gives_raw(summary: str, media: str, what: str) -> Operation:
     """A route that answers with a document or a stream."""
     schema = {"type": "string"} if media.startswith("text/") else {}
     answer = {"description": what, "content": {media: {"schema": schema}}, "headers": _HEADERS}
-    return {"summary": summary, "responses": {200: answer, **errors(body=False)}}
+    return {"summary": summary, "responses": {200: answer}}

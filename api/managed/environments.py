@@ -117,16 +117,16 @@ async def _change(call: Call, site_id: str, env_id: str, to: str) -> Response:
     return call.one(await call.write(work))
 
 
-@router.post(E + "/suspend", **gives(EnvironmentRow, "Refuse deployments onto this environment", body=True))
+@router.post(E + "/suspend", **gives(EnvironmentRow, "Refuse deployments onto this environment"))
 async def suspend_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
     return await _change(call, site_id, env_id, "suspended")
 
 
-@router.post(E + "/resume", **gives(EnvironmentRow, "Take deployments again", body=True))
+@router.post(E + "/resume", **gives(EnvironmentRow, "Take deployments again"))
 async def resume_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
     return await _change(call, site_id, env_id, "active")
 
 
-@router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live 72 hours from now", body=True))
+@router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live 72 hours from now"))
 async def renew_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
     return await _change(call, site_id, env_id, "renew")

@@ -37,7 +37,7 @@ async def list_keys(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, lambda session, page: keys.list_keys(session, visible, page), key_row)
 
 
-@router.post("", **gives(NewKeyRow, "Make an API key", status=201, body=True))
+@router.post("", **gives(NewKeyRow, "Make an API key", status=201))
 async def create_key(call: KeyedDep, body: KeyCreate) -> Response:
     scopes = expand(body.scopes)
     networks = check_networks(body.ip_allowlist)
@@ -76,7 +76,7 @@ async def get_key(call: CallDep, key_id: str) -> Response:
     return call.one(key_row(await call.read(lambda session: _key(call, session, key_id))))
 
 
-@router.patch("/{key_id}", **gives(KeyRow, "Change a key's name, scopes, life or allowlist", body=True))
+@router.patch("/{key_id}", **gives(KeyRow, "Change a key's name, scopes, life or allowlist"))
 async def update_key(call: CallDep, key_id: str, body: KeyUpdate) -> Response:
     networks = check_networks(body.ip_allowlist) if body.ip_allowlist is not None else None
     scopes = expand(body.scopes) if body.scopes is not None else None
@@ -117,9 +117,7 @@ async def revoke_key(call: CallDep, key_id: str) -> Response:
     return call.one({"id": revoked, "deleted": True})
 
 
-@router.post(
-    "/{key_id}/roll", **gives(NewKeyRow, "A new secret; the old one is good for a grace period", status=201, body=True)
-)
+@router.post("/{key_id}/roll", **gives(NewKeyRow, "A new secret; the old one is good for a grace period", status=201))
 async def roll_key(call: KeyedDep, key_id: str, body: KeyRoll | None = None) -> Response:
     grace = duration((body or KeyRoll()).grace_period, param="grace_period", longest=LONGEST_GRACE)
 

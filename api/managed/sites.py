@@ -96,7 +96,7 @@ async def get_site(call: CallDep, site_id: str) -> Response:
     return call.one(site_row(site, call.parts.addresses))
 
 
-@router.patch("/sites/{site_id}", **gives(SiteRow, "Change a site's name, project or default branch", body=True))
+@router.patch("/sites/{site_id}", **gives(SiteRow, "Change a site's name, project or default branch"))
 async def update_site(call: CallDep, site_id: str, body: SiteUpdate) -> Response:
     def work(session: Session) -> Site:
         site = site_to_change(call, session, site_id)

@@ -71,7 +71,7 @@ async def list_teams(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, lambda session, page: accounts.list_teams(session, call.sight, page), team_row)
 
 
-@router.post("/teams", tags=["teams"], **gives(TeamRow, "Make a team (operator)", status=201, body=True))
+@router.post("/teams", tags=["teams"], **gives(TeamRow, "Make a team (operator)", status=201))
 async def create_team(call: KeyedDep, body: TeamCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         call.caller.require("teams:admin")
@@ -102,7 +102,7 @@ async def list_members(call: CallDep, paging: PagingDep, team_id: str) -> Respon
     )
 
 
-@router.post("/teams/{team_id}/members", tags=["teams"], **gives(MemberRow, "Add a member", status=201, body=True))
+@router.post("/teams/{team_id}/members", tags=["teams"], **gives(MemberRow, "Add a member", status=201))
 async def add_member(call: KeyedDep, team_id: str, body: MemberAdd) -> Response:
     if (body.account_id is None) == (body.email is None):
         raise HeadwayError("request.missing_parameter", "Give account_id or email.", param="account_id")
@@ -124,7 +124,7 @@ async def add_member(call: KeyedDep, team_id: str, body: MemberAdd) -> Response:
 @router.patch(
     "/teams/{team_id}/members/{account_id}",
     tags=["teams"],
-    **gives(MemberRow, "Change a member's role or projects; the role owner moves the ownership", body=True),
+    **gives(MemberRow, "Change a member's role or projects; the role owner moves the ownership"),
 )
 async def update_member(call: CallDep, team_id: str, account_id: str, body: MemberUpdate) -> Response:
     def work(session: Session) -> Json:
@@ -164,7 +164,7 @@ async def list_projects(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, lambda session, page: projects.list_projects(session, call.sight, page), project_row)
 
 
-@router.post("/projects", tags=["projects"], **gives(ProjectRow, "Make a project", status=201, body=True))
+@router.post("/projects", tags=["projects"], **gives(ProjectRow, "Make a project", status=201))
 async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         team = accounts.team(session, call.sight, body.team_id or call.caller.team_id)
