@@ -91,9 +91,26 @@ def control(settings: Settings, client: Client) -> Role:
 
 
 def builder(settings: Settings, _client: Client) -> Role:
-    from activities.produce import producer
+    from activities.produce import make_producer
+    from adapters.sandbox import Limits
 
-    return Role(queue=names.BUILDERS, activities=offered(producer(settings)), threads=settings.build_slots)
+    producer = make_producer(
+        data_dir=settings.data_dir.absolute(),
+        broker=_broker(settings, "builder"),
+        slots=settings.build_slots,
+        limits=Limits(
+            wall=settings.build_timeout,
+            memory=settings.build_memory,
+            pids=settings.build_pids,
+            disk=settings.build_disk,
+            log=settings.build_log,
+        ),
+        local_repos=tuple(settings.local_repos),
+        egress_allow=tuple(settings.egress_allow),
+        private_ok=tuple(settings.egress_private_ok),
+        allow_unsandboxed=settings.allow_unsandboxed_builds,
+    )
+    return Role(queue=names.BUILDERS, activities=offered(producer), threads=settings.build_slots)
 
 
 def signing(settings: Settings, _client: Client) -> Role:

@@ -36,7 +36,7 @@ def test_addresses_of_the_network(text: str, url: str, host: str, port: int) -> 
 
 def test_a_hosted_repository() -> None:
     remote = parse_address("hosted:site_01ABC", hosted=HOSTED)
-    assert remote == Remote("file", "file:///remote", "the site's own repository", folder=HOSTED / "site_01ABC.git")
+    assert remote == Remote("file", "/remote", "the site's own repository", folder=HOSTED / "site_01ABC.git")
     for text in ("hosted:", "hosted:../x", "hosted:env_01ABC", "hosted:site_01ABC/..", "hosted:site_01ABC.git"):
         assert code(text) == "repository.invalid"
 
@@ -111,7 +111,7 @@ def test_local_folders_only_below_what_is_allowed(tmp_path: Path) -> None:
     (allowed / "way-out").symlink_to(tmp_path / "other")
     (tmp_path / "way-in").symlink_to(allowed)
     remote = parse_address(f"file://{allowed}/repo", hosted=HOSTED, local_repos=[allowed])
-    assert (remote.url, remote.folder) == ("file:///remote", allowed / "repo")
+    assert (remote.url, remote.folder) == ("/remote", allowed / "repo")
     assert parse_address(f"file://{allowed}/rep%6F", hosted=HOSTED, local_repos=[allowed]).folder == allowed / "repo"
     assert parse_address(f"file://{allowed}", hosted=HOSTED, local_repos=[tmp_path / "way-in"]).folder == allowed
     for path in ("way-out", "../other", "%2e%2e/other", "..", "repo/../../other"):

@@ -1,0 +1,82 @@
+"""The builder's one activity: from a claimed build to an uploaded manifest. It has neither database nor keys."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+from temporalio import activity
+
+from activities.producing.build import BuildRules, BuildStep
+from activities.producing.production import Places, Production, Workbench
+from activities.producing.watch import Watch
+from adapters.broker import BrokerClient
+from adapters.cache import BuildCache
+from adapters.egress import EgressPolicy, Rule, package_indexes
+from adapters.egress.policy import INDEXES, normal
+from adapters.events import EventBatcher
+from adapters.sandbox import Limits, Sandbox
+from adapters.source.address import Remote
+from adapters.source.git import GitSource
+from headway.broker import Begin
+from temporal.failures import mapped
+from temporal.messages import BuildOrder, BuildOutput
+
+
+class Producer:
+    """Synchronous, for a thread pool with one thread per slot of the sandbox."""
+
+    def __init__(self, broker: BrokerClient, bench: Workbench, worker: str) -> None:
+        self._broker = broker
+        self._bench = bench
+        self._worker = worker
+
+    @activity.defn(name="build.produce", no_thread_cancel_exception=True)
+    @mapped
+    def produce(self, order: BuildOrder) -> BuildOutput:
+        """Fetch, detect, build, pack and upload; beats; stops within 2 s of a cancel."""
+        with Watch() as watch:
+            begin = Begin(attempt=activity.info().attempt, worker=self._worker)
+            spec = self._broker.begin(order.build_id, begin)
+            # Not the attempt alone: Temporal counts from 1 again after a reset, and a source's numbers never repeat.
+            source = f"{spec.build_id}/{spec.attempt}.{activity.info().attempt}/{activity.info().workflow_run_id}"
+            with EventBatcher(self._broker, spec.job_id, source) as events:
+                watch.listen(events)
+                output = Production(self._bench, self._broker, spec, events, watch).run()
+            watch.check()
+            accepted = self._broker.finish(order.build_id, output)
+        return BuildOutput(order.build_id, accepted.manifest_sha256, output.commit_sha, output.uploaded_bytes)
+
+
+def make_producer(
+    *,
+    data_dir: Path,
+    broker: BrokerClient,
+    slots: int,
+    limits: Limits,
+    local_repos: tuple[Path, ...] = (),
+    egress_allow: tuple[str, ...] = (),
+    private_ok: tuple[str, ...] = (),
+    allow_unsandboxed: bool = False,
+) -> Producer:
+    """A builder whose folders lie in `data_dir`/builder: work (slots), git (mirrors), cache."""
+    home = data_dir / "builder"
+    sandbox = Sandbox(state=home / "work", slots=slots, allow_unsandboxed=allow_unsandboxed)
+    private_hosts = frozenset(normal(one) for one in private_ok if one != INDEXES)
+
+    def policy(remote: Remote) -> EgressPolicy:
+        return EgressPolicy((Rule(remote.host or "", remote.port or 443),), private_hosts)
+
+    # Asking npm and pip takes a second or two: meanwhile builds that need no index go on.
+    threading.Thread(target=package_indexes, name="package-indexes", daemon=True).start()
+    rules = BuildRules(limits, egress_allow, private_ok)
+    bench = Workbench(
+        source=GitSource(sandbox, home / "git", policy),
+        step=BuildStep(sandbox, rules, BuildCache(home / "cache"), package_indexes, home / "work"),
+        http=httpx.Client(timeout=httpx.Timeout(120, connect=5), trust_env=False),
+        places=Places(data_dir / "repos", local_repos, tuple(private_hosts)),
+    )
+    return Producer(broker, bench, f"{socket.gethostname()}:{os.getpid()}")

@@ -1,0 +1,126 @@
+"""Run a plan's command in the sandbox: its network, its cache, its limits, and what its failure is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from adapters.artifact.folder import Folder
+from adapters.cache import ENVIRONMENT, TARGET, BuildCache, Cached, cache_key
+from adapters.egress import EgressPolicy, PackageIndexes
+from adapters.plan.plan import Plan
+from adapters.sandbox import certificates
+from adapters.sandbox.command import Command, Limits, Mount, Outcome
+from adapters.source.runner import Canceled, OnOutput, Runner
+from headway.broker import BuildSpec
+from headway.errors import HeadwayError
+
+MAX_LOCK: Final = 64 << 20
+_AUTHORITIES: Final = "/authorities.crt"
+_WORDS: Final = {
+    "timeout": "ran longer than its {wall:g} seconds",
+    "out_of_memory": "used more than its {memory} bytes of memory",
+    "disk_full": "wrote more than its {disk} bytes",
+    "too_many_processes": "started more than its {pids} processes",
+    "log_too_large": "printed more than its {log} bytes",
+}
+
+
+@dataclass(frozen=True)
+class BuildRules:
+    """The operator's: limits of one build, and which hosts builds may reach beside the package indexes."""
+
+    limits: Limits
+    egress_allow: tuple[str, ...] = ()
+    private_ok: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildStep:
+    """Runs commands of plans. `state` is a folder of the builder's own for files that are shown to builds."""
+
+    runner: Runner
+    rules: BuildRules
+    cache: BuildCache
+    indexes: Callable[[], PackageIndexes]
+    state: Path
+
+    def run(
+        self,
+        spec: BuildSpec,
+        plan: Plan,
+        workspace: Path,
+        commit_time: int,
+        on_output: OnOutput,
+        canceled: Canceled,
+    ) -> dict[str, Any]:
+        """Run the plan's command, if there is one; the answer is the row's `cache`, `{"hit", "key"}`.
+
+        Raises build.step_failed, build.egress_denied, build.<limit>, job.canceled.
+        """
+        if plan.command is None:
+            return {"hit": False, "key": None}
+        key = None if spec.clean else cache_key(plan.lock, _lock(workspace, plan))
+        with ExitStack() as stack:
+            cached = None if key is None else stack.enter_context(self.cache.lend(spec.site_id, key))
+            command = self._command(spec, plan, plan.command, workspace, commit_time, cached)
+            outcome = self.runner.run(command, on_output, canceled)
+        _judge(outcome, command.limits)
+        return {"hit": bool(cached and cached.hit), "key": key}
+
+    def _command(
+        self, spec: BuildSpec, plan: Plan, command: str, workspace: Path, commit_time: int, cached: Cached | None
+    ) -> Command:
+        indexes = self.indexes()
+        mounts = [Mount(folder, str(folder)) for folder in indexes.folders]
+        env = {"SOURCE_DATE_EPOCH": str(commit_time), "TZ": "UTC", **indexes.env}
+        extra = certificates.bundle(self.state, indexes.ca_files) if indexes.ca_files else None
+        if extra is not None and extra.is_relative_to(self.state):
+            mounts.append(Mount(extra, _AUTHORITIES))
+            env |= dict.fromkeys(certificates.VARIABLES, _AUTHORITIES)
+        if cached is not None:
+            mounts.append(Mount(cached.folder, TARGET, writable=True))
+            env |= ENVIRONMENT
+        limits = self.rules.limits
+        if plan.timeout is not None:
+            limits = replace(limits, wall=min(limits.wall, plan.timeout))
+        return Command(
+            argv=["sh", "-c", command],
+            workspace=workspace,
+            cwd=plan.root,
+            env={**env, **plan.env},
+            mounts=tuple(mounts),
+            limits=limits,
+            egress=EgressPolicy.of(
+                [*self.rules.egress_allow, *spec.allow_hosts],
+                private_ok=self.rules.private_ok,
+                indexes=indexes.hosts,
+            ),
+        )
+
+
+def _lock(workspace: Path, plan: Plan) -> bytes | None:
+    if plan.lock is None:
+        return None
+    with Folder(workspace) as folder:
+        return folder.read(f"{plan.root}/{plan.lock}" if plan.root else plan.lock, MAX_LOCK)
+
+
+def _judge(outcome: Outcome, limits: Limits) -> None:
+    if outcome.canceled:
+        raise HeadwayError("job.canceled", "The job was canceled while it was built.")
+    if outcome.limit is not None:
+        numbers = {name: getattr(limits, name) for name in ("wall", "memory", "disk", "pids", "log")}
+        message = f"The build {_WORDS[outcome.limit].format(**numbers)}."
+        raise HeadwayError(f"build.{outcome.limit}", message, exit_code=outcome.exit_code)
+    if outcome.exit_code == 0:
+        return
+    ended = f"The build's command ended with exit code {outcome.exit_code}"
+    if outcome.denied:
+        hosts = list(dict.fromkeys(outcome.denied))[:20]
+        message = f"{ended}, after it was refused {', '.join(hosts)}."
+        raise HeadwayError("build.egress_denied", message, exit_code=outcome.exit_code, hosts=hosts)
+    raise HeadwayError("build.step_failed", f"{ended}.", exit_code=outcome.exit_code)

@@ -1,0 +1,55 @@
+"""From the workspace after the build to a manifest: which folder is published, and whether it says what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from adapters.artifact.folder import Folder
+from adapters.artifact.manifest import Manifest, make_manifest
+from adapters.artifact.tree import Bounds, Tree, scan
+from adapters.plan.plan import Plan
+from adapters.source.runner import Canceled
+from headway.errors import HeadwayError
+
+
+def present_outputs(workspace: Folder, plan: Plan) -> frozenset[str]:
+    """Which of the plan's possible outputs are there: asked before the build."""
+    with _root(workspace, plan) as root:
+        return frozenset(one for one in plan.outputs if not one or root.has(one.partition("/")[0]))
+
+
+def open_output(workspace: Folder, plan: Plan, before: Collection[str]) -> Folder:
+    """The folder to publish: of several possible ones the first that the build has made, else the first there is.
+
+    (A source tree may hold a `public` of its own beside the `out` that its build writes.)
+    Raises build.output_missing, build.output_invalid.
+    """
+    ordered = sorted(plan.outputs, key=lambda one: one in before) if plan.command else list(plan.outputs)
+    with _root(workspace, plan) as root:
+        for one in ordered:
+            folder = root.folder(one)
+            if folder is not None:
+                return folder
+    looked = ", ".join(one or "the tree itself" for one in plan.outputs)
+    raise HeadwayError("build.output_missing", f"The build wrote no output. Looked for: {looked}.")
+
+
+def read_output(folder: Folder, plan: Plan, bounds: Bounds, canceled: Canceled) -> tuple[Tree, Manifest]:
+    """Scan what is published. Raises build.output_missing, build.output_invalid, job.canceled."""
+    tree = scan(folder, bounds, canceled=canceled)
+    if not tree.entries:
+        raise HeadwayError("build.output_missing", "The output holds no file.")
+    paths = {one.path for one in tree.entries}
+    needed = [plan.static.not_found, "index.html" if plan.static.spa else None]
+    for page in needed:
+        if page is not None and page not in paths:
+            raise HeadwayError("build.output_invalid", f"headway.toml wants {page}, which is not in the output.")
+    entrypoint = "index.html" if "index.html" in paths else None
+    return tree, make_manifest(tree.entries, static=plan.static, entrypoint=entrypoint)
+
+
+def _root(workspace: Folder, plan: Plan) -> Folder:
+    root = workspace.folder(plan.root)
+    if root is None:
+        raise HeadwayError("build.output_missing", "The build removed its own root folder.")
+    return root

@@ -1,0 +1,138 @@
+"""The story of one build on a builder: fetch → detect → build → pack → upload, told as it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+
+from activities.producing.build import BuildStep
+from activities.producing.lines import LineSplitter
+from activities.producing.output import open_output, present_outputs, read_output
+from activities.producing.upload import Broker as UploadBroker
+from activities.producing.upload import Uploader
+from activities.producing.watch import Watch
+from adapters.artifact.folder import Folder
+from adapters.artifact.manifest import Manifest
+from adapters.artifact.tree import Bounds
+from adapters.events import EventBatcher, Stream
+from adapters.plan.detect import detect
+from adapters.plan.plan import Plan
+from adapters.source.address import parse_address
+from adapters.source.git import Checkout, FetchSpec, GitSource
+from headway.broker import BuildSpec, NewPack, Output
+from headway.errors import HeadwayError
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where repositories may lie: the hosted ones, the folders for file://, and hosts that may be private."""
+
+    hosted: Path
+    local_repos: tuple[Path, ...] = ()
+    private_ok: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What a builder has."""
+
+    source: GitSource
+    step: BuildStep
+    http: httpx.Client
+    places: Places
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+class Production:
+    """One attempt at one build; `run` once."""
+
+    def __init__(
+        self, bench: Workbench, broker: UploadBroker, spec: BuildSpec, events: EventBatcher, watch: Watch
+    ) -> None:
+        self._bench = bench
+        self._spec = spec
+        self._events = events
+        self._watch = watch
+        self._uploader = Uploader(broker, bench.http, spec.build_id, spec.attempt, watch.stopped)
+
+    def run(self) -> Output:
+        """What to hand in. Raises the typed failure of the stage that failed, or why the work was stopped."""
+        try:
+            with self._bench.step.runner.workspace() as workspace:
+                return self._run(workspace)
+        except HeadwayError as error:
+            if error.code == "job.canceled":
+                error = self._watch.reason()
+            self._say(f"{error.code}: {error.message}")
+            raise error from None
+
+    def _run(self, workspace: Path) -> Output:
+        self._stage("fetch")
+        checkout = self._fetch(workspace)
+        with Folder(workspace) as folder:
+            self._stage("detect")
+            plan = detect(folder, self._spec.profile)
+            self._say(plan.summary())
+            before = present_outputs(folder, plan)
+        self._stage("build")
+        cache = self._build(plan, workspace, checkout)
+        with Folder(workspace) as folder, open_output(folder, plan, before) as output:
+            self._stage("pack")
+            tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped)
+            self._say(f"{tree.files} files, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+            pack = self._uploader.send_contents(output, tree, manifest)
+        self._uploader.send_manifest(manifest)
+        self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
+        return self._output(checkout, plan, cache, manifest, pack)
+
+    def _fetch(self, workspace: Path) -> Checkout:
+        places = self._bench.places
+        remote = parse_address(
+            self._spec.repository,
+            hosted=places.hosted,
+            local_repos=places.local_repos,
+            private_ok=places.private_ok,
+        )
+        fetch = FetchSpec(self._spec.site_id, remote, self._spec.ref, self._spec.default_branch)
+        checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped)
+        self._say(f"{self._spec.ref or self._spec.default_branch} is {checkout.commit_sha} of {remote.shown}")
+        for note in checkout.notes:
+            self._say(f"note: {note}")
+        return checkout
+
+    def _build(self, plan: Plan, workspace: Path, checkout: Checkout) -> dict[str, Any]:
+        lines = LineSplitter(lambda stream, line: self._events.log(cast(Stream, stream), line))
+        if plan.command is not None:
+            self._say(f"$ {plan.command}")
+        try:
+            return self._bench.step.run(
+                self._spec, plan, workspace, checkout.commit_time, lines.feed, self._watch.stopped
+            )
+        finally:
+            lines.flush()
+
+    def _output(
+        self, checkout: Checkout, plan: Plan, cache: dict[str, Any], manifest: Manifest, pack: NewPack | None
+    ) -> Output:
+        return Output(
+            attempt=self._spec.attempt,
+            commit_sha=checkout.commit_sha,
+            source_sha256=checkout.source_sha256,
+            profile=plan.profile,
+            kind=manifest.kind,
+            plan=plan.as_dict(),
+            cache=cache,
+            manifest_sha256=manifest.digest,
+            pack=pack,
+            uploaded_bytes=self._uploader.uploaded_bytes,
+        )
+
+    def _stage(self, name: str) -> None:
+        self._watch.check()
+        self._events.stage(name)
+
+    def _say(self, line: str) -> None:
+        self._events.log("system", line)

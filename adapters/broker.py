@@ -1,0 +1,135 @@
+"""The broker's client: the only way in which builders and hosts reach what the API keeps (headway/broker.py)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from headway.broker import (
+    Accepted,
+    Begin,
+    BuildSpec,
+    Contents,
+    Events,
+    Heard,
+    Hostnames,
+    Missing,
+    Output,
+    RollSpec,
+    Upload,
+    UploadRequest,
+    Wire,
+)
+from headway.errors import CODES, HeadwayError
+
+PATIENCE: Final = 10.0
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_AWAY: Final = {502, 503, 504}
+
+Answer = TypeVar("Answer", bound=Wire)
+
+
+class BrokerClient:
+    """Requests over the broker's unix socket, with this role's credential from a file. Thread-safe.
+
+    Every request may be repeated: a lost connection, or an API that is starting again, is waited out for `patience`
+    seconds and then is service.unavailable. What the broker answers as an error is raised with its own code.
+    """
+
+    def __init__(self, socket: Path, token_file: Path, *, patience: float = PATIENCE) -> None:
+        self._token_file = token_file
+        self._patience = patience
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)),
+            base_url="http://broker",
+            timeout=httpx.Timeout(30, connect=3),
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def begin(self, build_id: str, begin: Begin) -> BuildSpec:
+        """Take the build. The answer's `attempt` is the number to use from then on."""
+        return self._ask(BuildSpec, "POST", f"/builds/{build_id}/begin", begin)
+
+    def missing(self, build_id: str, contents: Contents) -> Missing:
+        """Which contents to upload."""
+        return self._ask(Missing, "POST", f"/builds/{build_id}/contents", contents)
+
+    def upload(self, build_id: str, request: UploadRequest) -> Upload:
+        """Where to put one object."""
+        return self._ask(Upload, "POST", f"/builds/{build_id}/uploads", request)
+
+    def finish(self, build_id: str, output: Output) -> Accepted:
+        """Hand in what was built."""
+        return self._ask(Accepted, "POST", f"/builds/{build_id}/output", output)
+
+    def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard:
+        """Append to the job's stream; an empty batch only asks whether the job is to end."""
+        return self._ask(Heard, "POST", f"/jobs/{job_id}/events", events, patience=patience)
+
+    def get_rollout(self, rollout_id: str) -> RollSpec:
+        return self._ask(RollSpec, "GET", f"/rollouts/{rollout_id}")
+
+    def get_hostnames(self, env_id: str) -> Hostnames:
+        return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")
+
+    def health(self) -> None:
+        """Raises service.unavailable where the broker does not answer."""
+        self._send("GET", "/health", None, 0.0)
+
+    def _ask(
+        self, shape: type[Answer], method: str, path: str, body: Wire | None = None, *, patience: float | None = None
+    ) -> Answer:
+        raw = None if body is None else body.model_dump_json().encode("utf-8", "replace")
+        response = self._send(method, path, raw, self._patience if patience is None else patience)
+        try:
+            return shape.model_validate_json(response.content)
+        except ValidationError as error:
+            raise HeadwayError("internal.error", f"The broker answers {path} in an unknown shape.") from error
+
+    def _send(self, method: str, path: str, body: bytes | None, patience: float) -> httpx.Response:
+        deadline = time.monotonic() + patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                response = self._http.request(method, path, content=body, headers=self._headers(body))
+            except httpx.TransportError as error:
+                failure = HeadwayError("service.unavailable", f"The broker does not answer: {type(error).__name__}.")
+            else:
+                if response.is_success:
+                    return response
+                failure = _failure(response)
+                if response.status_code not in _AWAY:
+                    raise failure
+            if time.monotonic() + pause > deadline:
+                raise failure
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _headers(self, body: bytes | None) -> dict[str, str]:
+        # Read each time: the API may have made it, or made it anew, since this process started.
+        try:
+            token = self._token_file.read_text().strip()
+        except OSError as error:
+            message = f"This role's credential for the broker cannot be read: {type(error).__name__}."
+            raise HeadwayError("service.unavailable", message) from error
+        headers = {"Authorization": f"Bearer {token}"}
+        return headers if body is None else {**headers, "Content-Type": "application/json"}
+
+
+def _failure(response: httpx.Response) -> HeadwayError:
+    try:
+        error = response.json()["error"]
+        code, message, param = error["code"], str(error["message"]), error.get("param")
+    except (ValueError, KeyError, TypeError):
+        return HeadwayError("internal.error", f"The broker answered {response.status_code}.")
+    if code not in CODES:
+        return HeadwayError("internal.error", f"{code}: {message}")
+    return HeadwayError(code, message, param=param)
