@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from bench.stack import Stack
 
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
-_ROLE = re.compile(r"--role (\w+)")
-
-
-def component(argv: list[str]) -> str:
-    """What a process of the stack is, by its command line."""
-    line = " ".join(argv)
-    role = _ROLE.search(line)
-    if role:
-        return f"worker {role[1]}"
-    program = Path(argv[0]).name
-    for name in ("temporal", "weed", "caddy"):
-        if program == name:
-            return name
-    for name in ("api", "rules", "up", "supervise"):
-        if name in argv:
-            return "supervisor" if name in ("up", "supervise") else name
-    return program
 
 
 def pss_by_component(stack: Stack) -> dict[str, int]:
-    """MiB by component, of every process that names the stack's data folder in its arguments or environment."""
-    wanted = str(stack.data).encode()
-    sizes: dict[str, int] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            argv = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-            belongs = wanted in b"\0".join(argv) or wanted in (process / "environ").read_bytes()
-            found = _PSS.search((process / "smaps_rollup").read_text()) if belongs and argv != [b""] else None
-        except (OSError, ProcessLookupError):
-            continue
-        if found:
-            name = component([part.decode(errors="replace") for part in argv])
-            sizes[name] = sizes.get(name, 0) + int(found[1])
-    return {name: round(kib / 1024) for name, kib in sorted(sizes.items())}
+    """MiB by component, with every process that a component has started. The names are those of `DIR/run/`."""
+    sizes = {}
+    for record in sorted((stack.data / "run").glob("*.json")):
+        pid = json.loads(record.read_text()).get("pid")
+        if isinstance(pid, int) and Path(f"/proc/{pid}").exists():
+            sizes[record.stem] = round(sum(map(_pss, _family(pid))) / 1024)
+    return sizes
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants, unless they are components of their own: those have sessions of their own."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    except OSError:
+        return []
+    return [pid, *(one for child in children if not _leads_a_session(child) for one in _family(child))]
+
+
+def _leads_a_session(pid: int) -> bool:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3]) == pid
+    except (OSError, IndexError):
+        return True
+
+
+def _pss(pid: int) -> int:
+    """KiB; 0 for a process that has just ended."""
+    try:
+        found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
