@@ -94,17 +94,18 @@ def builder(settings: Settings, _client: Client) -> Role:
     from activities.produce import make_producer
     from adapters.sandbox import Limits
 
+    limits = Limits(
+        wall=settings.build_timeout,
+        memory=settings.build_memory,
+        pids=settings.build_pids,
+        disk=settings.build_disk,
+        log=settings.build_log,
+    )
     producer = make_producer(
-        data_dir=settings.data_dir.absolute(),
+        data_dir=settings.data_dir,
         broker=_broker(settings, "builder"),
         slots=settings.build_slots,
-        limits=Limits(
-            wall=settings.build_timeout,
-            memory=settings.build_memory,
-            pids=settings.build_pids,
-            disk=settings.build_disk,
-            log=settings.build_log,
-        ),
+        limits=limits,
         local_repos=tuple(settings.local_repos),
         egress_allow=tuple(settings.egress_allow),
         private_ok=tuple(settings.egress_private_ok),
