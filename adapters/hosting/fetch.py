@@ -32,6 +32,9 @@ class HttpDownloads:
         limits = httpx.Limits(max_connections=32)
         self._client = client or httpx.Client(timeout=httpx.Timeout(20, connect=5), trust_env=False, limits=limits)
 
+    def close(self) -> None:
+        self._client.close()
+
     def read(self, url: str, limit: int) -> bytes:
         body = bytearray()
         for chunk in self._stream(url, {}, 200):

@@ -17,14 +17,14 @@ from adapters.hosting.disk import check_floor
 from adapters.hosting.fetch import Downloads, fetch_contents
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import (
-    empty_trash,
+    empty_tmp,
     place_release,
     prune_releases,
     remove_environment,
     used_digests,
 )
 from adapters.hosting.repair import repair_tree
-from adapters.hosting.store import ContentStore
+from adapters.hosting.store import Content, ContentStore
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
 from adapters.router.routes import set_routes
@@ -72,7 +72,8 @@ class Host:
         manifest = self._manifest(spec)
         check()
         for _ in range(3):
-            self._fetch(spec, manifest, check)
+            if not self.trees.exists(spec.digest):
+                self._fetch(spec, self.trees.missing(manifest), check)
             check()
             with self.trees.in_use():
                 try:
@@ -94,21 +95,25 @@ class Host:
         self.environment(env_id).retire()
         remove_environment(self.folders, env_id)
 
-    def tidy(self, env_id: str | None = None) -> None:
-        """Forget old releases of an environment, then what no release of any environment uses."""
-        if env_id is not None:
-            prune_releases(self.folders, env_id, self._limits.keep)
-        with self.trees.exclusive() as free:
-            if free:
-                self.trees.collect(used_digests(self.folders))
-                self.store.collect(GRACE_SECONDS)
-        empty_trash(self.folders)
+    def tidy(self, env_id: str) -> None:
+        """Forget old releases of an environment, then what no release of any environment uses any more."""
+        if prune_releases(self.folders, env_id, self._limits.keep):
+            self.collect()
+        empty_tmp(self.folders, GRACE_SECONDS)
 
-    def repair(self, digest: str, spec: RollSpec, check: Callable[[], None]) -> list[str]:
+    def collect(self, grace: float = GRACE_SECONDS) -> None:
+        """Remove trees that no release leads to, and contents that have been in no tree for `grace` seconds."""
+        with self.trees.exclusive() as free:
+            gone = self.trees.collect(used_digests(self.folders)) if free else []
+        empty_tmp(self.folders, GRACE_SECONDS)
+        if gone or grace == 0:
+            self.store.collect(grace)
+
+    def repair(self, spec: RollSpec, check: Callable[[], None]) -> list[str]:
         """Put a release tree right, fetching again what the store lost. The paths that were wrong."""
         manifest = self._manifest(spec)
-        self._fetch(spec, manifest, check, again=True)
-        return repair_tree(self.trees.folder(digest) / "root", manifest, self.store)
+        self._fetch(spec, self.trees.missing(manifest), check)
+        return repair_tree(self.trees.folder(spec.digest) / "root", manifest, self.store)
 
     def _bundle(self, spec: RollSpec) -> bytes:
         try:
@@ -128,14 +133,10 @@ class Host:
                 log.warning("the kept manifest of %s is damaged: fetching it again", spec.digest)
         return parse_manifest(self._downloads.read(spec.manifest_url, MAX_MANIFEST), digest=spec.digest)
 
-    def _fetch(self, spec: RollSpec, manifest: Manifest, check: Callable[[], None], *, again: bool = False) -> None:
-        if not again and self.trees.exists(manifest.digest):
-            return
-        missing = self.trees.missing(manifest)
+    def _fetch(self, spec: RollSpec, missing: list[Content], check: Callable[[], None]) -> None:
         if not missing:
             return
-        needed = sum(content.size for content in missing)
-        self._make_room(needed)
+        self._make_room(sum(content.size for content in missing))
         layout = parse_layout(self._downloads.read(spec.layout_url, MAX_LAYOUT))
         fetch_contents(self.store, missing, layout, spec.packs, self._downloads, check)
 
@@ -143,5 +144,5 @@ class Host:
         try:
             check_floor(self.folders.root, needed, self._limits.floor)
         except HeadwayError:
-            self.tidy()
+            self.collect(grace=0)
             check_floor(self.folders.root, needed, self._limits.floor)

@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -96,10 +97,17 @@ def remove_environment(folders: HostFolders, env_id: str) -> None:
         os.rename(env / "r", folders.tmp / f"trash-{secrets.token_hex(8)}")
 
 
-def empty_trash(folders: HostFolders) -> None:
-    """Delete what was renamed out of the way."""
-    for path in folders.tmp.glob("trash-*"):
-        shutil.rmtree(path, ignore_errors=True)
+def empty_tmp(folders: HostFolders, older: float) -> None:
+    """Delete what was renamed out of the way, and what a killed process left more than `older` seconds ago."""
+    horizon = time.time() - older
+    for path in folders.tmp.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if not path.name.startswith("trash-") and os.lstat(path).st_ctime > horizon:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def _build(folder: Path, seq: int, manifest: Manifest) -> None:

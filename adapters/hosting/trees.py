@@ -17,7 +17,7 @@ from pathlib import Path
 
 from adapters.artifact.manifest import File, Link, Manifest
 from adapters.artifact.paths import ETAG_SUFFIX
-from adapters.hosting.durable import sync_folder
+from adapters.hosting.durable import sync_folder, write_file
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.store import Content, ContentStore
 
@@ -73,14 +73,12 @@ class ReleaseTrees:
         return [one for one in sorted(wanted, key=lambda one: one.sha256) if not self._store.holds(one)]
 
     def collect(self, used: set[str]) -> list[str]:
-        """Remove the trees whose digest is not in `used`. The caller holds `exclusive`."""
+        """Put the trees whose digest is not in `used` into `tmp`. The caller holds `exclusive`."""
         gone = []
         for folder in self._folders.trees.iterdir():
             if folder.name in used or folder.name.startswith("."):
                 continue
-            trash = self._folders.tmp / f"trash-{secrets.token_hex(8)}"
-            os.rename(folder, trash)
-            shutil.rmtree(trash, ignore_errors=True)
+            os.rename(folder, self._folders.tmp / f"trash-{secrets.token_hex(8)}")
             gone.append(folder.name)
         return gone
 
@@ -101,7 +99,7 @@ class ReleaseTrees:
         etags = manifest.kind == "static"
         for entry in manifest.entries:
             self._place(root, entry, etags=etags)
-        (folder / "manifest.json").write_bytes(manifest.raw)
+        write_file(folder / "manifest.json", manifest.raw)
 
     def _place(self, root: Path, entry: File | Link, *, etags: bool) -> None:
         target = f"{root}/{entry.path}"

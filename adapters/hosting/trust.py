@@ -1,4 +1,4 @@
-"""A host's trust root: the public keys that it pinned when it joined. Nothing that arrives later is trusted by itself."""
+"""A host's trust root: the public keys it pinned when it joined. Nothing that arrives later is trusted by itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Trust:
     def _pin(self) -> None:
         keys = sorted(self._origin.glob("*.pub")) if self._origin.is_dir() else []
         if not keys:
-            raise HeadwayError("roll.place_failed", "This host has no trust root yet: put the signing key's .pub there.")
+            raise HeadwayError(
+                "roll.place_failed", "This host has no trust root yet: put the signing key's .pub there."
+            )
         self._pinned.mkdir(parents=True, exist_ok=True)
         for key in keys:
             aside = self._pinned / f".{key.name}.new"

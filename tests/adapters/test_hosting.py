@@ -1,0 +1,626 @@
+"""Placing artifacts on a host: only what is missing, only what is right, nothing half, nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.testing import ActivityEnvironment
+
+from activities.host import HostActivities
+from adapters.artifact.manifest import parse_manifest
+from adapters.artifact.rules import HeaderRule, StaticRules
+from adapters.hosting.fetch import HttpDownloads
+from adapters.hosting.host import Host, Limits
+from adapters.hosting.layout import HostFolders
+from adapters.hosting.releases import digest_of, prune_releases
+from adapters.hosting.store import Content, ContentStore
+from adapters.objects import ObjectStore
+from adapters.router.routes import list_routes
+from headway.broker import Hostnames, RollSpec
+from headway.errors import HeadwayError
+from temporal.messages import EnvironmentRef, RollOrder, Switch
+from tests.adapters.sites import ENV, HOST, ROOT, Machine, Shelf, keep_on, verify
+from tests.adapters.weed import open_store, running_weed
+
+OTHER = "env_01OTHEROTHEROTHEROTHER"
+SITE = {"index.html": b"<h1>one</h1>", "a/b/c.txt": b"deep", "empty": b"", "big.bin": bytes(range(256)) * 400}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "host")
+
+
+def tree_of(machine: Machine, digest: str) -> Path:
+    return machine.host.folders.trees / digest / "root"
+
+
+def everything(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir() or path.is_symlink()}
+
+
+def refused(code: str, work: Callable[[], object]) -> HeadwayError:
+    with pytest.raises(HeadwayError) as caught:
+        work()
+    assert caught.value.code == code
+    return caught.value
+
+
+def content(data: bytes, mode: str = "644") -> Content:
+    return Content(hashlib.sha256(data).hexdigest(), len(data), mode)
+
+
+# placing
+
+
+def test_a_placed_release_is_made_of_sealed_links(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE, links={"l": "a/b"}, executable=frozenset({"a/b/c.txt"}))
+    machine.host.place(spec, 1, keep_on)
+    root = machine.host.environment(ENV).release(1) / "root"
+    assert {name: (root / name).read_bytes() for name in SITE} == SITE
+    assert os.readlink(root / "l") == "a/b"
+    for name, data in SITE.items():
+        found = os.lstat(root / name)
+        kept = machine.host.store.path(content(data, "755" if name == "a/b/c.txt" else "644"))
+        assert os.path.samestat(found, os.lstat(kept))
+        assert stat.S_IMODE(found.st_mode) == (0o555 if name == "a/b/c.txt" else 0o444)
+        assert found.st_mtime_ns == 0
+        tag = (root / f"{name}.headway-etag").read_text()
+        assert tag == f'"{hashlib.sha256(data).hexdigest()}"'
+    assert everything(root) == {*SITE, *(f"{name}.headway-etag" for name in SITE), "l"}
+    assert digest_of(machine.host.environment(ENV).release(1)) == manifest.digest
+    assert machine.host.environment(ENV).live().seq == 0, "placed is not live"
+    assert list(machine.host.folders.tmp.iterdir()) == []
+
+
+def test_a_known_artifact_moves_no_byte(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    machine.host.place(spec, 1, keep_on)
+    machine.shelf.asked.clear()
+    for address in (spec.manifest_url, spec.layout_url, *spec.packs.values()):
+        del machine.shelf.objects[address]
+    promoted = spec.model_copy(update={"env_id": OTHER})
+    machine.host.place(promoted, 7, keep_on)
+    machine.host.place(promoted, 7, keep_on)
+    assert machine.shelf.asked == []
+    assert digest_of(machine.host.environment(OTHER).release(7)) == manifest.digest
+
+
+def test_only_what_is_missing_is_fetched_and_neighbours_together(machine: Machine) -> None:
+    files = {f"{number:03}.txt": b"%d" % number * 2_000 for number in range(100)}
+    machine.host.place(machine.shelf.artifact(files)[0], 1, keep_on)
+    files |= {f"{number:03}.txt": b"new %d" % number * 300 for number in range(40, 50)}
+    spec, manifest = machine.shelf.artifact(files)
+    machine.shelf.asked.clear()
+    machine.host.place(spec, 3, keep_on)
+    changed = sum(len(files[f"{number:03}.txt"]) for number in range(40, 50))
+    assert [length for _, _, length in machine.shelf.asked] == [changed]
+    assert (tree_of(machine, manifest.digest) / "045.txt").read_bytes() == files["045.txt"]
+
+
+def test_one_content_in_both_modes_is_fetched_once_and_kept_twice(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact({"run": b"#!", "text": b"#!", "copy": b"#!"}, executable=frozenset({"run"}))
+    machine.host.place(spec, 1, keep_on)
+    assert len(machine.shelf.asked) == 1
+    root = tree_of(machine, manifest.digest)
+    assert os.access(root / "run", os.X_OK)
+    assert stat.S_IMODE((root / "text").stat().st_mode) == 0o444
+    assert (root / "text").samefile(root / "copy")
+
+
+def test_far_apart_contents_are_asked_apart(machine: Machine) -> None:
+    files = {"a": os.urandom(1_000), "b": os.urandom(600_000), "c": os.urandom(1_000)}
+    spec, _ = machine.shelf.artifact(files)
+    machine.host.store.put(content(files["b"]), [files["b"]])
+    machine.host.place(spec, 1, keep_on)
+    assert sorted(length for _, _, length in machine.shelf.asked) == [1_000, 1_000]
+
+
+def test_many_threads_place_the_same_at_once(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    with ThreadPoolExecutor(8) as pool:
+        envs = [f"env_01RACE{number:04}" for number in range(8)]
+        list(pool.map(lambda env: machine.host.place(spec.model_copy(update={"env_id": env}), 1, keep_on), envs))
+    assert {digest_of(machine.host.environment(env).release(1)) for env in envs} == {manifest.digest}
+    assert os.listdir(machine.host.folders.tmp) == []
+    assert (tree_of(machine, manifest.digest) / "index.html").read_bytes() == SITE["index.html"]
+
+
+# what is not right
+
+
+def test_a_signature_that_does_not_hold_places_nothing(machine: Machine) -> None:
+    machine.deploy({"index.html": b"good"})
+    spec, manifest = machine.shelf.artifact(SITE)
+    machine.shelf.objects[spec.bundle_url] = b"signed by somebody else"
+    refused("artifact.signature_invalid", lambda: machine.host.place(spec, 3, keep_on))
+    del machine.shelf.objects[spec.bundle_url]
+    refused("artifact.signature_invalid", lambda: machine.host.place(spec, 3, keep_on))
+    assert not machine.host.trees.exists(manifest.digest)
+    assert machine.host.environment(ENV).live().seq == 1
+
+
+def test_the_signature_is_asked_for_again_when_a_known_artifact_comes_back(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    machine.host.place(spec, 1, keep_on)
+    machine.shelf.objects[spec.bundle_url] = b"revoked"
+    refused("artifact.signature_invalid", lambda: machine.host.place(spec, 3, keep_on))
+    assert not machine.host.environment(ENV).release(3).exists()
+
+
+def test_one_flipped_byte_in_a_pack_is_found_and_a_later_try_goes_on(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    address = next(iter(spec.packs.values()))
+    good = machine.shelf.objects[address]
+    machine.shelf.objects[address] = good[:-1] + bytes([good[-1] ^ 1])
+    error = refused("roll.verify_failed", lambda: machine.host.place(spec, 1, keep_on))
+    assert not error.retryable
+    assert not machine.host.trees.exists(manifest.digest)
+    assert not machine.host.store.holds(content(SITE["big.bin"]))
+    assert os.listdir(machine.host.folders.tmp) == []
+    machine.shelf.objects[address] = good
+    machine.host.place(spec, 1, keep_on)
+    assert (tree_of(machine, manifest.digest) / "big.bin").read_bytes() == SITE["big.bin"]
+
+
+def test_a_manifest_that_is_not_the_signed_one(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    other, _ = machine.shelf.artifact({"index.html": b"evil"})
+    machine.shelf.objects[spec.manifest_url] = machine.shelf.objects[other.manifest_url]
+    refused("roll.verify_failed", lambda: machine.host.place(spec, 1, keep_on))
+
+
+def test_a_manifest_that_was_damaged_on_this_host_is_fetched_again(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    machine.host.place(spec, 1, keep_on)
+    (machine.host.folders.trees / manifest.digest / "manifest.json").write_bytes(b"{}")
+    machine.host.place(spec, 3, keep_on)
+    assert digest_of(machine.host.environment(ENV).release(3)) == manifest.digest
+
+
+def test_layouts_that_do_not_fit(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    other, _ = machine.shelf.artifact({"x": b"y"})
+    good = machine.shelf.objects[spec.layout_url]
+    for bad in (b"{", machine.shelf.objects[other.layout_url], good.replace(b",102400]", b",99]")):
+        machine.shelf.objects[spec.layout_url] = bad
+        refused("roll.verify_failed", lambda: machine.host.place(spec, 1, keep_on))
+    machine.shelf.objects[spec.layout_url] = good
+    refused("roll.verify_failed", lambda: machine.host.place(spec.model_copy(update={"packs": {}}), 1, keep_on))
+
+
+def test_what_the_object_store_has_lost(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    address = next(iter(spec.packs.values()))
+    pack = machine.shelf.objects.pop(address)
+    refused("artifact.collected", lambda: machine.host.place(spec, 1, keep_on))
+    machine.shelf.objects[address] = pack[: len(pack) // 2]
+    assert refused("roll.place_failed", lambda: machine.host.place(spec, 1, keep_on)).retryable
+
+
+def test_the_disk_floor_refuses_early_and_lets_known_artifacts_pass(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "host")
+    known, _ = machine.shelf.artifact(SITE)
+    machine.host.place(known, 1, keep_on)
+    machine.host.environment(ENV).switch(1)
+    full = Host(HostFolders(tmp_path / "host"), verify, machine.shelf, Limits(floor=1 << 60))
+    fresh, _ = machine.shelf.artifact({"index.html": b"fresh"})
+    machine.shelf.asked.clear()
+    assert refused("roll.disk_floor", lambda: full.place(fresh, 3, keep_on)).retryable
+    assert machine.shelf.asked == []
+    full.place(known, 3, keep_on)
+    assert full.environment(ENV).switch(3).seq == 3, "a rollback works on a full disk"
+
+
+def test_a_cancel_leaves_nothing_to_be_seen(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    for allowed in range(3):
+        left = allowed
+
+        def stop() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            machine.host.place(spec, 1, stop)
+        assert not machine.host.trees.exists(manifest.digest)
+        assert not machine.host.environment(ENV).env.exists()
+        assert os.listdir(machine.host.folders.tmp) == []
+
+
+def test_a_late_place_is_refused(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    machine.host.environment(ENV).fence(4)
+    refused("roll.stale", lambda: machine.host.place(spec, 3, keep_on))
+    machine.host.place(spec, 5, keep_on)
+
+
+def test_an_environment_that_would_be_a_path_is_refused(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE, env_id="../../elsewhere")
+    refused("internal.error", lambda: machine.host.place(spec, 1, keep_on))
+
+
+PLACE = """
+import sys
+from pathlib import Path
+from tests.adapters.sites import Machine, keep_on
+machine = Machine(Path(sys.argv[1]))
+files = {f"{n:04}.txt": (b"%d" % n) * 50 for n in range(3000)}
+spec, _ = machine.shelf.artifact(files)
+print("ready", flush=True)
+machine.host.place(spec, 1, keep_on)
+"""
+
+
+def test_kills_in_the_middle_of_placing_leave_nothing_half(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    machine = Machine(tmp_path / "host")
+    files = {f"{n:04}.txt": (b"%d" % n) * 50 for n in range(3000)}
+    spec, manifest = machine.shelf.artifact(files)
+    for _ in range(4):
+        command = [sys.executable, "-c", PLACE, str(tmp_path / "host")]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as one:
+            assert one.stdout is not None
+            assert one.stdout.readline() == "ready\n"
+            time.sleep(chance.uniform(0.0, 0.4))
+            one.kill()
+        if machine.host.trees.exists(manifest.digest):
+            assert len(everything(tree_of(machine, manifest.digest))) == 6_000
+    machine.host.place(spec, 1, keep_on)
+    root = tree_of(machine, manifest.digest)
+    assert len(everything(root)) == 6_000
+    assert all((root / name).read_bytes() == data for name, data in files.items())
+
+
+# keeping and forgetting
+
+
+def test_old_releases_go_and_live_warm_queued_and_shared_ones_stay(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "host", Limits(keep=2, floor=0))
+    digests = {}
+    for number in range(1, 7):
+        seq = machine.deploy({"index.html": b"release %d" % number})
+        digests[number] = digest_of(machine.host.environment(ENV).release(seq))
+    machine.host.environment(ENV).undo(7, 2)
+    queued, manifest = machine.shelf.artifact({"index.html": b"queued"})
+    machine.host.place(queued, 9, keep_on)
+    shared, _ = machine.shelf.artifact({"index.html": b"release 1"}, env_id=OTHER)
+    machine.host.place(shared, 1, keep_on)
+    machine.host.tidy(ENV)
+    left = {int(path.name) for path in (machine.host.environment(ENV).env / "r").iterdir()}
+    assert left == {2, 6, 9}, "live, warm, queued; 5 is past the two that are kept"
+    assert {path.name for path in machine.host.folders.trees.iterdir() if not path.name.startswith(".")} == {
+        digests[1],
+        digests[2],
+        digests[6],
+        manifest.digest,
+    }
+    assert (machine.host.environment(ENV).env / "current/root/index.html").read_bytes() == b"release 2"
+    assert (machine.host.environment(OTHER).release(1) / "root/index.html").read_bytes() == b"release 1"
+    assert os.listdir(machine.host.folders.tmp) == []
+
+
+def test_the_same_artifact_many_times_counts_once(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "host", Limits(keep=3, floor=0))
+    for number in (1, 2, 3, 3, 3, 3, 3):
+        machine.deploy({"index.html": b"release %d" % number})
+    machine.host.tidy(ENV)
+    kept = {digest_of(path) for path in (machine.host.environment(ENV).env / "r").iterdir()}
+    assert len(kept) == 3
+
+
+def test_contents_go_with_their_last_tree_once_their_time_is_over(machine: Machine) -> None:
+    machine.deploy({"a": b"only in one", "b": b"in both"})
+    machine.deploy({"b": b"in both"})
+    assert prune_releases(machine.host.folders, ENV, 1) == [], "what was live before stays warm"
+    machine.deploy({"b": b"in both", "c": b"third"})
+    assert prune_releases(machine.host.folders, ENV, 1) == [1]
+    machine.host.collect()
+    assert machine.host.store.holds(content(b"only in one")), "not before its hour is over"
+    machine.host.collect(grace=0)
+    assert not machine.host.store.holds(content(b"only in one"))
+    assert machine.host.store.holds(content(b"in both"))
+
+
+def test_nothing_is_collected_while_somebody_makes_a_release(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    machine.host.place(spec, 1, keep_on)
+    machine.host.retire(ENV)
+    with machine.host.trees.in_use():
+        machine.host.collect()
+        assert machine.host.trees.exists(manifest.digest)
+    machine.host.collect()
+    assert not machine.host.trees.exists(manifest.digest)
+
+
+def test_contents_that_vanish_between_fetch_and_link_are_fetched_again(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    calls = 0
+
+    def collect_once() -> None:
+        nonlocal calls
+        calls += 1
+        if machine.host.store.holds(content(SITE["big.bin"])) and calls < 100:
+            calls = 100
+            machine.host.store.path(content(SITE["big.bin"])).unlink()
+
+    machine.host.place(spec, 1, collect_once)
+    assert calls >= 100
+    assert (tree_of(machine, manifest.digest) / "big.bin").read_bytes() == SITE["big.bin"]
+
+
+def test_debris_of_killed_processes_is_swept_when_it_is_old(machine: Machine) -> None:
+    machine.deploy({"index.html": b"1"})
+    (machine.host.folders.tmp / "tree-abc").mkdir()
+    (machine.host.folders.tmp / "trash-abc").mkdir()
+    env = machine.host.environment(ENV).env
+    (env / ".0a1b2c").symlink_to("r/1")
+    machine.host.tidy(ENV)
+    assert os.listdir(machine.host.folders.tmp) == ["tree-abc"]
+    assert not os.path.lexists(env / ".0a1b2c")
+
+
+def test_a_retired_environment_is_gone_and_others_are_not(machine: Machine) -> None:
+    machine.host.route(ENV, [HOST, "alias.example"])
+    machine.host.route(OTHER, ["other.localhost"])
+    machine.deploy(SITE)
+    machine.deploy(SITE, env_id=OTHER)
+    machine.host.retire(ENV)
+    machine.host.retire(ENV)
+    assert list_routes(machine.host.folders.routes) == {"other.localhost": OTHER}
+    env = machine.host.environment(ENV)
+    assert env.live().seq == 0
+    assert sorted(os.listdir(env.env)) == ["fence", "lock"]
+    spec, _ = machine.shelf.artifact(SITE)
+    refused("roll.stale", lambda: machine.host.place(spec, 9, keep_on))
+    refused("roll.stale", lambda: env.switch(9))
+    assert (machine.host.environment(OTHER).env / "current/root/index.html").read_bytes() == SITE["index.html"]
+
+
+def test_retiring_what_never_was_here(machine: Machine) -> None:
+    machine.host.retire("env_01NEVERNEVERNEVER")
+    assert os.listdir(machine.host.folders.environments) == []
+
+
+# scrub and repair
+
+
+def test_a_scrub_finds_what_changed_and_a_repair_fetches_it_again(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    machine.host.place(spec, 1, keep_on)
+    assert list(machine.host.store.scrub()) == []
+    root = tree_of(machine, manifest.digest)
+    edited = root / "index.html"
+    edited.chmod(0o644)
+    edited.write_bytes(b"<h1>hax</h1>")
+    os.utime(edited, ns=(0, 0))
+    edited.chmod(0o444)
+    assert [path.name[:64] for path in machine.host.store.scrub()] == [content(SITE["index.html"]).sha256]
+    (root / "big.bin").unlink()
+    (root / "big.bin").write_bytes(b"replaced")
+    (root / "added.php").write_bytes(b"<?php")
+    (root / "a/new").mkdir()
+    (root / "a/b/c.txt").unlink()
+    (root / "empty.headway-etag").unlink()
+    wrong = machine.host.repair(spec, keep_on)
+    assert wrong == ["a/b/c.txt", "a/new", "added.php", "big.bin", "empty.headway-etag", "index.html"]
+    assert {name: (root / name).read_bytes() for name in SITE} == SITE
+    assert everything(root) == {*SITE, *(f"{name}.headway-etag" for name in SITE)}
+    assert machine.host.repair(spec, keep_on) == []
+    assert list(machine.host.store.scrub()) == []
+
+
+@pytest.mark.parametrize("damage", ["write", "touch", "mode", "truncate", "folder", "link"])
+def test_a_broken_seal_shows_without_reading(machine: Machine, damage: str) -> None:
+    data = b"sealed"
+    machine.host.store.put(content(data), [data])
+    path = machine.host.store.path(content(data))
+    assert machine.host.store.holds(content(data))
+    match damage:
+        case "write":
+            path.write_bytes(b"SEALED")
+        case "touch":
+            path.touch()
+        case "mode":
+            path.chmod(0o666)
+        case "truncate":
+            os.truncate(path, 1)
+        case "folder":
+            path.unlink()
+            path.mkdir()
+        case "link":
+            path.rename(path.with_name("x"))
+            path.symlink_to("x")
+    assert not machine.host.store.holds(content(data))
+    if damage != "folder":
+        machine.host.store.put(content(data), [data])
+        assert machine.host.store.holds(content(data))
+
+
+@pytest.mark.parametrize("given", [b"", b"seale", b"sealed!", b"SEALED", b"x" * 100_000])
+def test_the_store_takes_nothing_under_a_wrong_name(tmp_path: Path, given: bytes) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "store").mkdir()
+    store = ContentStore(tmp_path / "store", tmp_path / "tmp")
+    refused("roll.verify_failed", lambda: store.put(content(b"sealed"), [given]))
+    assert not store.holds(content(b"sealed"))
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+# over HTTP, from a real object store
+
+
+@pytest.fixture(scope="module")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with running_weed(tmp_path_factory.mktemp("weed")) as endpoint:
+        store = open_store(endpoint)
+        store.ensure_bucket()
+        yield store
+
+
+@pytest.fixture
+def downloads() -> Iterator[HttpDownloads]:
+    downloads = HttpDownloads()
+    yield downloads
+    downloads.close()
+
+
+def over_http(shelf: Shelf, spec: RollSpec, store: ObjectStore) -> RollSpec:
+    """The same artifact, from presigned addresses."""
+
+    def put(address: str) -> str:
+        key = f"test/{hashlib.sha256(address.encode()).hexdigest()}"
+        data = shelf.objects[address]
+        store.put_new(key, data, hashlib.sha256(data).hexdigest())
+        return store.presign_get(key, 60)
+
+    return spec.model_copy(
+        update={
+            "manifest_url": put(spec.manifest_url),
+            "layout_url": put(spec.layout_url),
+            "bundle_url": put(spec.bundle_url),
+            "packs": {sha: put(address) for sha, address in spec.packs.items()},
+        }
+    )
+
+
+def test_from_a_real_object_store(tmp_path: Path, weed: ObjectStore, downloads: HttpDownloads) -> None:
+    shelf = Shelf()
+    host = Host(HostFolders(tmp_path / "host"), verify, downloads, Limits(floor=0))
+    files = {**SITE, **{f"{n}.txt": os.urandom(20_000) for n in range(50)}}
+    spec, manifest = shelf.artifact(files)
+    host.place(over_http(shelf, spec, weed), 1, keep_on)
+    root = host.trees.folder(manifest.digest) / "root"
+    assert all((root / name).read_bytes() == data for name, data in files.items())
+    files |= {"7.txt": b"seven", "40.txt": os.urandom(300_000)}
+    spec, manifest = shelf.artifact(files)
+    host.place(over_http(shelf, spec, weed), 3, keep_on)
+    root = host.trees.folder(manifest.digest) / "root"
+    assert all((root / name).read_bytes() == data for name, data in files.items())
+
+
+def test_answers_of_the_object_store(weed: ObjectStore, downloads: HttpDownloads) -> None:
+    data = os.urandom(10_000)
+    weed.put_new("test/answers", data, hashlib.sha256(data).hexdigest())
+    url = weed.presign_get("test/answers", 60)
+    assert downloads.read(url, 10_000) == data
+    assert b"".join(downloads.range(url, 100, 50)) == data[100:150]
+    refused("roll.verify_failed", lambda: downloads.read(url, 9_999))
+    refused("roll.place_failed", lambda: list(downloads.range(url, 9_990, 50)))
+    refused("artifact.collected", lambda: downloads.read(weed.presign_get("test/none", 60), 10))
+    error = refused("roll.place_failed", lambda: downloads.read(url.replace("Signature=", "Signature=0"), 10))
+    assert error.retryable
+    away = refused("roll.place_failed", lambda: downloads.read("http://127.0.0.1:9/x?X-Amz-Signature=secret", 10))
+    assert "secret" not in str(away)
+
+
+# as activities
+
+
+class FakeBroker:
+    def __init__(self, *specs: RollSpec) -> None:
+        self.specs = {spec.rollout_id: spec for spec in specs}
+
+    def get_rollout(self, rollout_id: str) -> RollSpec:
+        if rollout_id not in self.specs:
+            raise HeadwayError("deployment.not_found", "no such rollout")
+        return self.specs[rollout_id]
+
+    def get_hostnames(self, env_id: str) -> Hostnames:
+        return Hostnames(env_id=env_id, hostnames=[HOST])
+
+
+def order(spec: RollSpec, apply_seq: int) -> RollOrder:
+    return RollOrder(spec.job_id, spec.rollout_id, "deploy", spec.env_id, ("local",), apply_seq, apply_seq + 1)
+
+
+def test_the_activities_of_a_roll(machine: Machine) -> None:
+    one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    two, manifest = machine.shelf.artifact(
+        {"index.html": b"two"}, rollout="roll_two", static=StaticRules(headers=(HeaderRule("/*", {"A": "b"}),))
+    )
+    activities = HostActivities("local", machine.host, FakeBroker(one, two))
+    beats: list[object] = []
+    run = ActivityEnvironment()
+    run.on_heartbeat = lambda *details: beats.append(details)
+    assert run.run(activities.route, EnvironmentRef(ENV)).seq == 0
+    assert list_routes(machine.host.folders.routes) == {HOST: ENV}
+    placed = run.run(activities.place, order(one, 1))
+    assert (placed.host_id, placed.seq, placed.digest) == ("local", 1, one.digest)
+    assert beats
+    assert run.run(activities.switch, Switch("roll_one", ENV, 1)).seq == 1
+    assert run.run(activities.place, order(two, 3)).digest == manifest.digest
+    live = run.run(activities.switch, Switch("roll_two", ENV, 3))
+    assert (live.host_id, live.env_id, live.seq, live.previous) == ("local", ENV, 3, 1)
+    assert run.run(activities.switch, Switch("roll_two", ENV, 3)) == live
+    assert run.run(activities.undo, Switch("roll_two", ENV, 4, back_to=live.previous)).seq == 1
+    assert run.run(activities.live, EnvironmentRef(ENV)).seq == 1
+    assert run.run(activities.fence, Switch("roll_two", ENV, 4)).seq == 1
+    with pytest.raises(ApplicationError) as caught:
+        run.run(activities.switch, Switch("roll_two", ENV, 3))
+    assert (caught.value.type, caught.value.non_retryable) == ("roll.stale", True)
+    assert run.run(activities.retire, EnvironmentRef(ENV)).seq == 0
+    activities.close()
+    assert os.listdir(machine.host.folders.routes) == []
+    assert not machine.host.trees.exists(manifest.digest)
+
+
+def test_failures_of_placing_say_whether_a_retry_helps(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    activities = HostActivities("local", machine.host, FakeBroker(spec))
+    machine.shelf.objects[spec.bundle_url] = b"forged"
+    with pytest.raises(ApplicationError) as caught:
+        ActivityEnvironment().run(activities.place, order(spec, 1))
+    assert (caught.value.type, caught.value.non_retryable) == ("artifact.signature_invalid", True)
+    activities.close()
+
+
+def test_a_cancel_ends_placing_between_two_pieces(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    activities = HostActivities("local", machine.host, FakeBroker(spec))
+    run = ActivityEnvironment()
+    reached, go_on = threading.Event(), threading.Event()
+    plain = machine.shelf.range
+
+    def slow(url: str, start: int, length: int) -> Iterator[bytes]:
+        for piece in plain(url, start, length):
+            reached.set()
+            go_on.wait(10)
+            yield piece
+
+    machine.shelf.range = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        placing = pool.submit(run.run, activities.place, order(spec, 1))
+        assert reached.wait(10)
+        run.cancel()
+        go_on.set()
+        with pytest.raises(CancelledError):
+            placing.result(10)
+    activities.close()
+    assert not machine.host.trees.exists(manifest.digest)
+    assert not machine.host.environment(ENV).release(1).exists()
+
+
+def test_the_kept_manifest_is_the_signed_one(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE, static=StaticRules(spa=True, not_found="a/b/c.txt"))
+    machine.host.place(spec, 1, keep_on)
+    kept = machine.host.trees.manifest(spec.digest)
+    assert kept is not None
+    assert parse_manifest(kept, digest=spec.digest) == manifest
+    release = machine.host.environment(ENV).release(1)
+    assert sorted(os.listdir(release)) == ["@1+", "not_found.html", "root", "spa"]
+    assert (release / "not_found.html").read_bytes() == b"deep"
