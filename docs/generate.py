@@ -18,6 +18,8 @@ import click
 from pydantic_core import PydanticUndefined
 
 DOCS = Path(__file__).resolve().parent
+# Described once, above the table.
+SHARED = {"--wait", "--timeout", "--json", "--api-url", "--token", "--forge-version", "--idempotency-key"}
 BLOCK = re.compile(r"(<!-- (?P<name>[a-z]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -73,6 +75,8 @@ def _described(words: tuple[str, ...], command: click.Command) -> str:
     about = inspect.cleandoc(command.help or command.short_help or "").split("\n\n")[0].replace("\n", " ")
     lines = [f"### `{' '.join(words)}`", "", about, "", "```", usage, "```", ""]
     for parameter in command.params:
+        if SHARED.intersection(parameter.opts):
+            continue
         record = parameter.get_help_record(context)
         if record:
             lines.append(f"* `{record[0]}` {' '.join(record[1].split())}".rstrip())
