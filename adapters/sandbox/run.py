@@ -15,7 +15,7 @@ import selectors
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from adapters.egress.proxy import EgressProxy
 from adapters.sandbox.cgroup import Cgroup
@@ -29,7 +29,7 @@ TICK = 0.1
 CHUNK = 1 << 16
 PIPE_SIZE = 1 << 20
 END_SECONDS = 15.0
-KILLED = 137
+KILLED, NOT_FOUND = 137, 127  # as shells say it
 
 
 @dataclass
@@ -50,18 +50,21 @@ class Plan:
     egress: EgressProxy | None = None
     cwd: str | None = None
     reports: bool = True
+    stdin: int = subprocess.DEVNULL
 
 
-@dataclass
 class Pipes:
-    """`status`: the child writes, we read. `gate`: we write, the child reads."""
+    """`status`: the child writes, we read. `gate`: we write, the child reads. Each end is closed once only:
+    another thread may get the same number a moment later."""
 
-    status: tuple[int, int] = field(default_factory=os.pipe)
-    gate: tuple[int, int] = field(default_factory=os.pipe)
+    def __init__(self) -> None:
+        self.status, self.gate = os.pipe(), os.pipe()
+        self._open = {*self.status, *self.gate}
 
     def close(self, *numbers: int) -> None:
-        for number in numbers or (*self.status, *self.gate):
-            with contextlib.suppress(OSError):
+        for number in numbers or tuple(self._open):
+            if number in self._open:
+                self._open.discard(number)
                 os.close(number)
 
 
@@ -77,7 +80,7 @@ class Run:
         self._canceled = False
         self._printed = 0
         self._status = b""
-        self._early = b""
+        self._complaint = b""
 
     def go(self) -> Outcome:
         """Errors: `internal.error` if the sandbox did not start, or something survived SIGKILL."""
@@ -88,7 +91,7 @@ class Run:
             pass_fds=plan.pass_fds,
             env=plan.env,
             cwd=plan.cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=plan.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -107,9 +110,6 @@ class Run:
         finally:
             if self._tree is not None:
                 self._tree.close()
-        if self._tree is None and not self._canceled and self._limit is None:
-            text = self._early.decode(errors="replace").strip()[-500:]
-            raise HeadwayError("internal.error", f"the sandbox did not start: {text or 'no reason was given'}")
         return self._outcome(child, started)
 
     def _loop(self, child: subprocess.Popen[bytes], selector: selectors.BaseSelector, deadline: float) -> None:
@@ -156,8 +156,6 @@ class Run:
             self._status += data
             if self._tree is None and b"\n" in self._status:
                 self._open(child, json.loads(self._status.splitlines()[0])["child-pid"])
-        elif self._tree is None and self._plan.reports:
-            self._early = (self._early + data)[-4096:]
         else:
             self._emit(name, data)
         return name
@@ -176,7 +174,8 @@ class Run:
             if error.errno != errno.ESRCH:
                 raise HeadwayError("internal.error", f"the sandbox could not be set up: {error}") from error
             return
-        os.write(self._pipes.gate[1], b"+")
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            os.write(self._pipes.gate[1], b"+\n")
 
     def _emit(self, name: str, data: bytes) -> None:
         room = self._plan.limits.log - self._printed
@@ -184,6 +183,8 @@ class Run:
             self._limit = self._limit or "log_too_large"
             data = data[: max(0, room)]
         self._printed += len(data)
+        if name == "stderr":
+            self._complaint = (self._complaint + data)[-500:]
         if data:
             self._say(name, data)
 
@@ -221,18 +222,15 @@ class Run:
     def _drain(self, selector: selectors.BaseSelector) -> None:
         """Everyone who could write has gone: read to the end."""
         deadline = time.monotonic() + END_SECONDS
-        while (left := selector.get_map()) and time.monotonic() < deadline:
+        while selector.get_map() and time.monotonic() < deadline:
             for key, _ in selector.select(TICK):
                 data = os.read(key.fd, CHUNK)
                 if not data:
                     selector.unregister(key.fd)
                 elif key.data == "status":
                     self._status += data
-                elif self._tree is None and self._plan.reports:
-                    self._early = (self._early + data)[-4096:]
                 else:
                     self._emit(str(key.data), data)
-        del left
 
     def _outcome(self, child: subprocess.Popen[bytes], started: float) -> Outcome:
         code = child.returncode
@@ -246,6 +244,11 @@ class Run:
                 self._limit = self._limit or ("too_many_processes" if events.out_of_pids else None)
         if self._limit is None and not self._canceled and self._plan.disk.full(thorough=code != 0):
             self._limit = "disk_full"
+        if self._limit is None and not self._canceled and self._plan.reports and b'"exit-code"' not in self._status:
+            text = self._complaint.decode(errors="replace").strip()
+            if not text.startswith("bwrap: execvp"):
+                raise HeadwayError("internal.error", f"the sandbox did not start, or was ended from outside: {text}")
+            code = NOT_FOUND
         denied: tuple[str, ...] = ()
         if self._plan.egress is not None:
             self._plan.egress.stop()

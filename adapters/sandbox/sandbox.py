@@ -211,13 +211,21 @@ class Sandbox:
         if uid is None:
             yield
             return
+        lent: list[Path] = []
         try:
-            for path in paths:
-                hand_over(path, uid, uid)
+            try:
+                for path in paths:
+                    lent.append(path)
+                    hand_over(path, uid, uid)
+            except OSError as error:
+                raise HeadwayError(
+                    "internal.error", f"{error.filename or 'a mount'} cannot be lent: {error}"
+                ) from error
             yield
         finally:
-            for path in paths:
-                hand_over(path, os.geteuid(), os.getegid())
+            for path in lent:
+                with contextlib.suppress(FileNotFoundError):
+                    hand_over(path, os.geteuid(), os.getegid())
 
     def _require(self) -> _Mode:
         with self._tried:
@@ -229,6 +237,7 @@ class Sandbox:
         bwrap = capability.find_bwrap(self._given)
         complaint = "bwrap was not found"
         if bwrap is not None:
+            bwrap = capability.for_everybody(bwrap, self._state) if self._drop else bwrap
             for shut in (True, False):
                 # An older bubblewrap, or a read-only /proc/sys: the system call filter alone forbids new namespaces.
                 complaint = capability.probe(bwrap, drop=self._drop, shut_namespaces=shut)
