@@ -12,6 +12,7 @@ from headway import __version__
 from headway.supervisor.folder import Folder
 from headway.supervisor.plan import Component, Plan
 from headway.supervisor.ports import Block
+from headway.supervisor.processes import NURSERY_SOCKET
 from headway.supervisor.twin import python_path
 
 # Without these, polling in the server delays each step of a workflow by 49 or 98 ms; with them by 5 to 10.
@@ -64,6 +65,7 @@ def embedded(options: Options) -> Plan:
             *temporal_setup(options),
             caddy(options),
             rules(options),
+            nursery(options),
             api(options),
             *(worker(options, role) for role in WORKERS),
         ),
@@ -263,13 +265,30 @@ def migrate(options: Options) -> Component:
     return _role(options, "migrate", "migrate", title=title, secrets=_database(options), once=True, tries=1)
 
 
+def nursery(options: Options) -> Component:
+    """Forks the API and the workers. It gets none of their settings, and no secret."""
+    socket = options.folder.path("run", NURSERY_SOCKET)
+    return Component(
+        name="nursery",
+        title="what the roles share, imported once",
+        argv=(sys.executable, "-P", "-m", "headway.supervisor.nursery", str(socket)),
+        env={"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", "HEADWAY_VERSION": __version__},
+        ready=(_file(options.folder.ready("nursery")),),
+        tier=3,
+        grace=2.0,
+    )
+
+
 def rules(options: Options) -> Component:
     socket = options.folder.path("run", "rules.sock")
     return _role(options, "rules", "rules", title="headers and redirects", ready=(f"unix://{socket}",), tier=1)
 
 
 def api(options: Options) -> Component:
-    """The API and the broker: the only role beside signing that has keys of the object store."""
+    """The API and the broker: the only role beside signing that has keys of the object store.
+
+    It waits for nobody: it brings the schema up to date itself, and Temporal and the object store may come later.
+    """
     folder, block = options.folder, options.block
     return _role(
         options,
@@ -288,7 +307,8 @@ def api(options: Options) -> Component:
             f"unix://{folder.path('run', 'broker.sock')}",
             _file(folder.path("admin.key")),
         ),
-        after=("migrate", "weed", "attributes", "retention"),
+        after=("nursery",),
+        nursery=True,
         tier=2,
         ports={"api": block["api"]},
     )
@@ -317,7 +337,8 @@ def worker(options: Options, role: str) -> Component:
         env=env,
         secrets=secrets,
         ready=(_file(folder.ready(role)),),
-        after=("migrate", "attributes", "retention"),
+        after=("nursery", "migrate") if role in ("control", "signing") else ("nursery",),
+        nursery=True,
         tier=3,
     )
 

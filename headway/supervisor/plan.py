@@ -38,7 +38,8 @@ class Component:
     (any answer below 500), `unix:///path`, `file:///path`. `once` marks a task: it is ready when it has exited
     with 0. `after` names what must be ready first. A first start fails after `tries` deaths, or `patience` seconds
     without an answer. Stops go from the highest `tier` down, `grace` seconds each.
-    `user` is the seam for a uid of its own (None: the supervisor's).
+    `user` is the seam for a uid of its own (None: the supervisor's). `nursery`: one of our roles, forked from a process
+    that has imported what they share, where that runs.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Component:
     umask: int = 0o022
     ports: dict[str, int] = field(default_factory=dict)
     user: str | None = None
+    nursery: bool = False
 
     def fingerprint(self) -> str:
         """Changes when a running process no longer is what this component describes."""

@@ -6,6 +6,7 @@ the supervisor; `run/<name>.json` says who it is.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -14,24 +15,27 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 from headway.errors import HeadwayError
-from headway.supervisor import identity, locks
+from headway.supervisor import identity, locks, nursery
 from headway.supervisor.folder import Folder, read_record, write_json
 from headway.supervisor.logs import rotate
 from headway.supervisor.plan import Component
 
+NURSERY_SOCKET: Final = "nursery.sock"
+
 
 @dataclass
 class Process:
-    """A running component. `child` is None for one that an earlier supervisor started."""
+    """A running component. `child` is None for one that came out of the nursery, or was adopted."""
 
     name: str
     pid: int
     pidfd: int
     fingerprint: str
     child: subprocess.Popen[bytes] | None = None
+    adopted: bool = False
 
     def dead(self, timeout: float = 0.0) -> bool:
         """Whether it has ended, waiting up to `timeout` seconds."""
@@ -51,10 +55,17 @@ class Process:
     def bury(self) -> str:
         """After its death: end its group, reap it, and say how it ended."""
         self.kill_group()
-        os.close(self.pidfd)
-        if self.child is None:
+        try:
+            if self.child is not None:
+                return how(self.child.wait())
+            ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            status = ended.si_status if ended else 0
+            return how(status if ended and ended.si_code == os.CLD_EXITED else -status)
+        except ChildProcessError:
+            # An earlier supervisor's child: only its own parent is told how it ended.
             return "ended"
-        return how(self.child.wait())
+        finally:
+            os.close(self.pidfd)
 
 
 def how(returncode: int) -> str:
@@ -78,31 +89,55 @@ def start(component: Component, folder: Folder) -> Process:
             folder.ready(component.name).unlink()
         rotate(folder.log(component.name))
         with folder.log(component.name).open("ab") as log:
-            child = subprocess.Popen(
-                component.argv,
-                env=environment,
-                cwd=component.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(lock,),
-                umask=component.umask,
-                user=component.user,
-            )
+            process = _fork(component, folder, environment, lock, log) or _execute(component, environment, lock, log)
     except OSError as error:
+        what = error.filename or component.argv[0]
         raise HeadwayError(
-            "stack.start_failed",
-            f"{component.name} cannot be started: {error.filename or component.argv[0]}: {error.strerror}.",
+            "stack.start_failed", f"{component.name} cannot be started: {what}: {error.strerror}."
         ) from None
     finally:
         os.close(lock)
-    fingerprint = component.fingerprint()
-    facts = {"fingerprint": fingerprint, "argv": list(component.argv), "began": time.time()}
+    facts = {"fingerprint": process.fingerprint, "argv": list(component.argv), "began": time.time()}
     # Without the note (a full disk) the next supervisor ends the process and starts it anew.
     with suppress(OSError):
-        write_json(folder.record(component.name), {**identity.describe(child.pid), **facts})
-    return Process(component.name, child.pid, os.pidfd_open(child.pid), fingerprint, child)
+        write_json(folder.record(component.name), {**identity.describe(process.pid), **facts})
+    return process
+
+
+def _execute(component: Component, environment: dict[str, str], lock: int, log: IO[bytes]) -> Process:
+    child = subprocess.Popen(
+        component.argv,
+        env=environment,
+        cwd=component.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=(lock,),
+        umask=component.umask,
+        user=component.user,
+    )
+    return Process(component.name, child.pid, os.pidfd_open(child.pid), component.fingerprint(), child)
+
+
+def _fork(
+    component: Component, folder: Folder, environment: dict[str, str], lock: int, log: IO[bytes]
+) -> Process | None:
+    """A process out of the nursery; None where it has none to give, and the component is executed instead."""
+    if not component.nursery or component.user is not None:
+        return None
+    with os.fdopen(os.memfd_create("environment"), "w+b") as passed:
+        passed.write(json.dumps(environment).encode())
+        passed.flush()
+        passed.seek(0)
+        facts = {"cwd": component.cwd, "umask": component.umask}
+        words = list(component.argv[component.argv.index("headway") + 1 :])
+        try:
+            descriptors = [lock, log.fileno(), passed.fileno()]
+            pid = nursery.ask(folder.path("run", NURSERY_SOCKET), component.name, words, facts, descriptors)
+            return Process(component.name, pid, os.pidfd_open(pid), component.fingerprint())
+        except OSError:
+            return None
 
 
 def adopt(name: str, folder: Folder) -> Process | None:
@@ -118,7 +153,7 @@ def adopt(name: str, folder: Folder) -> Process | None:
     record = read_record(folder.record(name))
     pidfd = identity.open_process(record)
     if pidfd is not None:
-        return Process(name, int(record["pid"]), pidfd, str(record.get("fingerprint", "")))
+        return Process(name, int(record["pid"]), pidfd, str(record.get("fingerprint", "")), adopted=True)
     evict(folder.lock(name))
     return None
 

@@ -144,6 +144,7 @@ class Supervisor:
                     unit.started(processes.start(unit.component, self.folder))
                 except HeadwayError as error:
                     unit.died(error.message)
+                    self.progress.say(f"  {unit.name:<10} cannot be started now: {error.message}")
                     self._fail(error.message)
                     continue
                 # What sets a component up (a namespace, a schema) is done again when it has started again.
@@ -171,7 +172,7 @@ class Supervisor:
     def _became_ready(self, unit: Unit) -> None:
         unit.state = "ready"
         took = f"{time.monotonic() - unit.began:5.2f} s"
-        if unit.process is not None and unit.process.child is None:
+        if unit.process is not None and unit.process.adopted:
             took = f"running, process {unit.process.pid}"
         self.progress.say(f"  {unit.name:<10} {unit.component.title:<36} {took}")
         self._record()
