@@ -24,7 +24,7 @@ from adapters.hosting.releases import (
     used_digests,
 )
 from adapters.hosting.repair import repair_tree
-from adapters.hosting.store import Content, ContentStore
+from adapters.hosting.store import Content, ContentStore, write_failure
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
 from adapters.router.routes import set_routes
@@ -71,18 +71,11 @@ class Host:
         self._verify(bundle, spec.digest, spec.site_id)
         manifest = self._manifest(spec)
         check()
-        for _ in range(3):
-            if not self.trees.exists(spec.digest):
-                self._fetch(spec, self.trees.missing(manifest), check)
-            check()
-            with self.trees.in_use():
-                try:
-                    self.trees.make(manifest)
-                except FileNotFoundError:
-                    continue  # a content was collected between fetch and link
-                place_release(self.folders, spec.env_id, seq, manifest)
-                return manifest
-        raise HeadwayError("roll.place_failed", "The host's store loses contents as fast as they are fetched.")
+        try:
+            self._make(spec, seq, manifest, check)
+        except OSError as error:
+            raise write_failure(error) from error
+        return manifest
 
     def route(self, env_id: str, hostnames: Iterable[str]) -> None:
         """Let exactly these host names lead to the environment."""
@@ -114,6 +107,20 @@ class Host:
         manifest = self._manifest(spec)
         self._fetch(spec, self.trees.missing(manifest), check)
         return repair_tree(self.trees.folder(spec.digest) / "root", manifest, self.store)
+
+    def _make(self, spec: RollSpec, seq: int, manifest: Manifest, check: Callable[[], None]) -> None:
+        for _ in range(3):
+            if not self.trees.exists(spec.digest):
+                self._fetch(spec, self.trees.missing(manifest), check)
+            check()
+            with self.trees.in_use():
+                try:
+                    self.trees.make(manifest)
+                except FileNotFoundError:
+                    continue  # a content was collected between fetch and link
+                place_release(self.folders, spec.env_id, seq, manifest)
+                return
+        raise HeadwayError("roll.place_failed", "The host's store loses contents as fast as they are fetched.")
 
     def _bundle(self, spec: RollSpec) -> bytes:
         try:

@@ -68,11 +68,14 @@ class ContentStore:
         return True
 
     def etag(self, sha256: str) -> Path:
-        """The sidecar that a content's copies in release trees share: its ETag, quoted."""
+        """The sidecar that a content's copies in release trees share: its ETag, quoted.
+
+        Not synced: a power cut could empty it, and Caddy then sends no ETag, which is slow and never wrong.
+        """
         path = self._root / sha256[:2] / f"{sha256}-etag"
         text = f'"{sha256}"'.encode()
         if not is_sealed(path, "etag"):
-            self._keep(path, lambda temporary: _seal(temporary, [text], "etag"))
+            self._keep(path, lambda temporary: _seal(temporary, [text], "etag", sync=False))
         return path
 
     def scrub(self) -> Iterator[Path]:
@@ -107,10 +110,13 @@ class ContentStore:
         temporary = self._tmp / f"content-{secrets.token_hex(8)}"
         try:
             write(temporary)
-            target.parent.mkdir(exist_ok=True)
-            os.rename(temporary, target)
+            try:
+                os.rename(temporary, target)
+            except FileNotFoundError:
+                target.parent.mkdir(exist_ok=True)
+                os.rename(temporary, target)
         except OSError as error:
-            raise _full(error) from error
+            raise write_failure(error) from error
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -152,14 +158,15 @@ def _write_hashed(path: Path, content: Content, chunks: Iterable[bytes]) -> None
     _seal(path, checked(), content.mode)
 
 
-def _seal(path: Path, chunks: Iterable[bytes], mode: str) -> None:
+def _seal(path: Path, chunks: Iterable[bytes], mode: str, *, sync: bool = True) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as out:
         out.writelines(chunks)
         out.flush()
         os.fchmod(fd, SEALED[mode])
         os.utime(fd, ns=(0, 0))
-        os.fsync(fd)
+        if sync:
+            os.fsync(fd)
 
 
 def _is_whole(path: Path) -> bool:
@@ -176,7 +183,8 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _full(error: OSError) -> HeadwayError:
+def write_failure(error: OSError) -> HeadwayError:
+    """What a failed write means: both can be tried again, a full disk with a code of its own."""
     if error.errno in _FULL:
         return HeadwayError("roll.disk_floor", "The host's disk is full.")
     return HeadwayError("roll.place_failed", f"The host cannot write its store: {error.strerror}.")
