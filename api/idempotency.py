@@ -17,11 +17,11 @@ MAX_BYTES: Final = 255
 
 
 class Replay(Exception):
-    """The outcome is known already: answer with it, do nothing."""
+    """The outcome is known already: answer with it, do nothing. Its values outlive the transaction."""
 
     def __init__(self, known: Idempotency) -> None:
         super().__init__(known.key)
-        self.known = known
+        self.job_id, self.body = known.job_id, known.body or {}
 
 
 @dataclass(frozen=True)

@@ -111,10 +111,10 @@ class Call:
         try:
             return self.one(await self.write(make), 201)
         except Replay as replay:
-            return self.one(replay.known.body or {}, 201, {"Idempotent-Replayed": "true"})
+            return self.one(replay.body, 201, {"Idempotent-Replayed": "true"})
 
     async def _replayed(self, replay: Replay) -> Response:
-        job = await self.read(lambda session: session.get_one(Job, replay.known.job_id))
+        job = await self.read(lambda session: session.get_one(Job, replay.job_id))
         return self.accepted(job, {"Idempotent-Replayed": "true"})
 
     def accepted(self, job: Job, headers: dict[str, str] | None = None) -> Response:
