@@ -158,6 +158,7 @@ class Server:
     restart_rules: Callable[[], None]
     stop_rules: Callable[[], None]
     freeze_rules: Callable[[], None]
+    kill_and_restart: Callable[[], None]
 
     def get(self, path: str = "/", host: str = HOST, method: str = "GET", **fields: str) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -226,21 +227,31 @@ def running_server(folders: HostFolders, run: Path) -> Iterator[Server]:
     def freeze_rules() -> None:
         helpers[-1].send_signal(signal.SIGSTOP)
 
-    with open(log, "wb") as out:
-        command = [program("caddy"), "run", "--config", str(config)]
-        # A home of its own: Caddy writes to it.
-        caddy = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "HOME": str(run)})
+    caddy: list[subprocess.Popen[bytes]] = []
+
+    def start_caddy() -> None:
+        with open(log, "ab") as out:
+            command = [program("caddy"), "run", "--config", str(config)]
+            # A home of its own: Caddy writes to it.
+            caddy.append(subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "HOME": str(run)}))
+        _wait(lambda: _listens(port))
+
+    def kill_and_restart() -> None:
+        caddy[-1].kill()
+        caddy[-1].wait()
+        start_caddy()
+
     try:
         start_rules()
-        server = Server(port, rules, log, start_rules, stop_rules, freeze_rules)
-        _wait(lambda: _listens(port))
-        yield server
+        start_caddy()
+        yield Server(port, rules, log, start_rules, stop_rules, freeze_rules, kill_and_restart)
     finally:
         for process in helpers:
             process.kill()
             process.wait()
-        caddy.terminate()
-        caddy.wait(20)
+        for process in caddy:
+            process.terminate()
+            process.wait(20)
 
 
 def _listens(port: int) -> bool:

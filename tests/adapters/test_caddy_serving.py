@@ -453,6 +453,17 @@ def test_a_frozen_rules_server_costs_a_moment_and_no_answer(machine: Machine, se
     _until(lambda: server.get("/", host).headers["X-Frame-Options"] == "DENY")
 
 
+def test_a_killed_web_server_comes_back_with_everything(machine: Machine, server: Server) -> None:
+    """Its own socket, which the kill left behind, is no obstacle."""
+    host, _ = machine.site({"index.html": PAGE}, static=RULES)
+    server.kill_and_restart()
+    assert server.get("/", host).headers["X-Frame-Options"] == "DENY"
+    server.stop_rules()
+    assert server.get("/", host).body == PAGE
+    server.restart_rules()
+    _until(lambda: server.get("/", host).headers["X-Frame-Options"] == "DENY")
+
+
 # switches
 
 
