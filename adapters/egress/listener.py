@@ -3,14 +3,13 @@
 A socket stays in the namespace in which it was made, whoever holds it. So nothing of ours runs inside the sandbox:
 no relay, no interpreter, no shared folder; the build sees 127.0.0.1:3128 and this process accepts on it.
 
-Root joins the namespace with one short-lived thread (namespaces(7): a thread may join a network namespace). Without
-root the user namespace has to be joined first, which a process with threads cannot: a helper process does it and
-hands the sockets over. It is this file, run as a program; hence only the standard library here.
+Root joins the namespace with one short-lived thread (setns(2): a thread may join a network namespace). Without root
+the user namespace has to be joined first, which a process with threads cannot: a helper process does it and hands the
+sockets over.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import socket
@@ -19,12 +18,13 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from adapters.egress import join
+
 PROXY_ADDRESS = ("127.0.0.1", 3128)
 PROXY_URL = "http://127.0.0.1:3128"
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 NS_GET_USERNS = 0xB701  # linux/nsfs.h
-IP_FREEBIND = 15  # the loopback device may not be up yet
 MOST = 200  # one message carries at most 253 descriptors (SCM_MAX_FD)
+HELPER_SECONDS = 30
 
 
 def listen_within(pid: int, addresses: Sequence[tuple[str, int]]) -> list[socket.socket]:
@@ -46,53 +46,30 @@ def listen_within(pid: int, addresses: Sequence[tuple[str, int]]) -> list[socket
         os.close(net)
 
 
-def _join(namespace: int, kind: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(namespace, kind) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), "setns")
-
-
-def _open(addresses: Sequence[tuple[str, int]]) -> list[socket.socket]:
-    opened: list[socket.socket] = []
-    try:
-        for address in addresses:
-            one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            opened.append(one)
-            one.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
-            one.bind(address)
-            one.listen(128)
-    except OSError:
-        for one in opened:
-            one.close()
-        raise
-    return opened
-
-
 def _in_thread(net: int, addresses: Sequence[tuple[str, int]]) -> list[socket.socket]:
-    opened: list[socket.socket] = []
+    opened: list[int] = []
     failed: list[OSError] = []
 
-    def join_and_open() -> None:
+    def join_and_listen() -> None:
         try:
-            _join(net, CLONE_NEWNET)
-            opened.extend(_open(addresses))
+            join.join(net, join.CLONE_NEWNET)
+            opened.extend(join.listen(addresses))
         except OSError as error:
             failed.append(error)
 
-    thread = threading.Thread(target=join_and_open, name="egress-listen")
+    thread = threading.Thread(target=join_and_listen, name="egress-listen")
     thread.start()
     thread.join()
     if failed:
         raise failed[0]
-    return opened
+    return [socket.socket(fileno=number) for number in opened]
 
 
 def _in_helper(net: int, addresses: Sequence[tuple[str, int]]) -> list[socket.socket]:
     user = fcntl.ioctl(net, NS_GET_USERNS)
     ours, theirs = socket.socketpair()
     words = [f"{host}:{port}" for host, port in addresses]
-    argv = [sys.executable, "-I", "-S", "-E", __file__, str(user), str(net), str(theirs.fileno()), *words]
+    argv = [sys.executable, "-I", "-S", "-E", join.__file__, str(user), str(net), str(theirs.fileno()), *words]
     try:
         with ours:
             helper = subprocess.Popen(
@@ -104,29 +81,15 @@ def _in_helper(net: int, addresses: Sequence[tuple[str, int]]) -> list[socket.so
                 stderr=subprocess.PIPE,
             )
             theirs.close()
-            ours.settimeout(10)
+            ours.settimeout(HELPER_SECONDS)
             _, descriptors, _, _ = socket.recv_fds(ours, 1, len(addresses))
             _, complaint = helper.communicate()
     finally:
         os.close(user)
         theirs.close()
-    opened = [socket.socket(fileno=fd) for fd in descriptors]
+    opened = [socket.socket(fileno=number) for number in descriptors]
     if len(opened) != len(addresses):
         for one in opened:
             one.close()
         raise PermissionError(complaint.decode(errors="replace").strip()[-300:] or "the namespace was not joined")
     return opened
-
-
-def main(argv: Sequence[str]) -> None:
-    user, net, reply = (int(word) for word in argv[:3])
-    addresses = [(host, int(port)) for host, _, port in (word.rpartition(":") for word in argv[3:])]
-    _join(user, CLONE_NEWUSER)
-    _join(net, CLONE_NEWNET)
-    opened = _open(addresses)
-    with socket.socket(fileno=reply) as answer:
-        socket.send_fds(answer, [b"+"], [one.fileno() for one in opened])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

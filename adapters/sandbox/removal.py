@@ -58,18 +58,29 @@ def remove_tree(path: Path) -> None:
 
 
 def hand_over(path: Path, uid: int, gid: int) -> None:
-    """Give `path` and all below it to `uid` and `gid`; symlinks themselves, never what they lead to."""
-    os.chown(path, uid, gid, follow_symlinks=False)
-    waiting = [os.fsencode(path)] if path.is_dir() and not path.is_symlink() else []
+    """Give `path` and all below it to `uid` and `gid`; symlinks themselves, never what they lead to.
+
+    A file of this process that has more than one link keeps its owner: the others may lie outside.
+    """
+    here = os.geteuid()
+
+    def give(name: bytes | str, info: os.stat_result, folder: int | None) -> None:
+        shared = info.st_uid == here and info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode)
+        if (info.st_uid, info.st_gid) != (uid, gid) and not shared:
+            os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+
+    top = path.lstat()
+    give(os.fsencode(path), top, None)
+    waiting = [os.fsencode(path)] if stat.S_ISDIR(top.st_mode) else []
     while waiting:
-        here = waiting.pop()
-        folder = os.open(here, FOLDER)
+        name = waiting.pop()
+        folder = os.open(name, FOLDER)
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    os.chown(entry.name, uid, gid, dir_fd=folder, follow_symlinks=False)
+                    give(entry.name, entry.stat(follow_symlinks=False), folder)
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(here + b"/" + os.fsencode(entry.name))
+                        waiting.append(name + b"/" + os.fsencode(entry.name))
         finally:
             os.close(folder)
 

@@ -242,7 +242,7 @@ class Run:
             if self._limit is None and not self._canceled:
                 self._limit = "out_of_memory" if events.out_of_memory else None
                 self._limit = self._limit or ("too_many_processes" if events.out_of_pids else None)
-        if self._limit is None and not self._canceled and self._plan.disk.full(thorough=code != 0):
+        if self._limit is None and not self._canceled and self._plan.disk.full(thorough=True):
             self._limit = "disk_full"
         if self._limit is None and not self._canceled and self._plan.reports and b'"exit-code"' not in self._status:
             text = self._complaint.decode(errors="replace").strip()

@@ -90,9 +90,10 @@ class Sandbox:
     def run(self, command: Command, on_output: OnOutput, canceled: Callable[[], bool]) -> Outcome:
         """Run to the end, in the calling thread. `on_output(stream, bytes)` gets "stdout", "stderr" and "system".
 
-        A workspace that is not one of `workspace()` and every writable mount belong to the slot's uid for the run, and
-        to this process again afterwards. Errors: `build.unsandboxed` where this machine allows no sandbox,
-        `build.config_invalid` for a bad cwd or environment, `internal.error` where the machinery failed.
+        What this process has put into a workspace of `workspace()` becomes the slot's. Any other workspace, and every
+        writable mount, belong to the slot's uid for the run, and to this process again afterwards.
+        Errors: `build.unsandboxed` where this machine allows no sandbox, `build.config_invalid` for a bad cwd or
+        environment, `internal.error` where the machinery failed.
         """
         mode = self._require()
         slot = self._taken.get(command.workspace.absolute())
@@ -112,6 +113,8 @@ class Sandbox:
         lent = [mount.source for mount in command.mounts if mount.writable]
         if command.workspace.absolute() not in self._taken:
             lent.append(command.workspace)
+        elif slot.uid is not None:
+            hand_over(command.workspace, slot.uid, slot.uid)  # what this process has put into it
         with self._lend(lent, slot.uid), contextlib.ExitStack() as stack:
             group = None
             if self._cgroups is not None:

@@ -110,7 +110,7 @@ def test_nothing_of_the_host_but_a_toolchain(box: Box, tmp_path: Path) -> None:
     os.environ["HEADWAY_CANARY"] = "canary-in-the-environment"
     try:
         box.run(
-            f"cat /etc/shadow {secret} /root/.npmrc; ls /root /home /work /var/lib /sys /srv /mnt; env; "
+            f"cat /etc/shadow {secret} /root/.npmrc; ls /root /home /var/lib /sys /srv /mnt; env; "
             "cat /proc/1/environ /proc/1/cmdline | tr '\\0' '\\n'; ls /etc; cat /etc/passwd; ps ax || true"
         )
     finally:
@@ -428,6 +428,21 @@ def test_mounts_are_read_only_unless_said_and_are_given_back(box: Box, tmp_path:
     assert (mirror / "objects" / "one").read_text() == "new\n"
     assert {path.stat().st_uid for path in (mirror, mirror / "objects", mirror / "objects" / "one")} == {os.geteuid()}
     assert not (source / "x").exists()
+
+
+def test_what_was_put_into_a_workspace_can_be_changed_but_not_what_is_shared(box: Box, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("kept")
+    (box.workspace / "src").mkdir(mode=0o755)
+    (box.workspace / "src" / "own").write_text("old")
+    (box.workspace / "link").symlink_to(kept)
+    os.link(kept, box.workspace / "src" / "shared")
+    assert box.run("echo new > src/own; touch src/more; cat src/shared").ok
+    assert (box.workspace / "src" / "own").read_text() == "new\n"
+    assert kept.stat().st_uid == os.geteuid()
+    if os.geteuid() == 0:
+        assert box.run("echo x >> src/shared").exit_code != 0
+        assert kept.read_text() == "kept"
 
 
 def test_a_foreign_workspace_is_lent(box: Box, tmp_path: Path) -> None:
