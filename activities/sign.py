@@ -23,6 +23,7 @@ from adapters.signer.bundle import MAX_BUNDLE, LedgerReader, LedgerWriter, Polic
 from adapters.signer.keys import Keyring, SigningKey
 from adapters.signer.statement import BUILDER_ID, BuildFacts, statement
 from headway.errors import HeadwayError
+from store.jobs import note_progress
 from store.models import Artifact, Build, Site, utcnow
 from store.session import Store
 from temporal.failures import mapped
@@ -87,7 +88,7 @@ class Signer:
             raise HeadwayError("attempt.stale", f"Build {build.id} has ended: {build.status}.")
         manifest = self._manifest(build.site_id, digest)
         kept = self._keep_bundle(self._facts(build, site, digest), known)
-        artifact_id = self._store.in_write(lambda session: _record(session, order.build_id, manifest, kept))
+        artifact_id = self._store.in_write(lambda session: _record(session, order, manifest, kept))
         return Signed(build.id, artifact_id, digest)
 
     def _read(self, order: BuildOrder) -> tuple[Build, Site, bool]:
@@ -159,11 +160,12 @@ def _find(session: Session, site_id: str, digest: str) -> Artifact | None:
     return session.exec(wanted).one_or_none()
 
 
-def _record(session: Session, build_id: str, manifest: Manifest, kept: Kept) -> str:
+def _record(session: Session, order: BuildOrder, manifest: Manifest, kept: Kept) -> str:
     """The artifact's row, made or found, and the build's pointer to it, in the caller's transaction."""
-    build = session.get(Build, build_id, with_for_update=True)
+    note_progress(session, order.job_id, "sign", None)
+    build = session.get(Build, order.build_id, with_for_update=True, populate_existing=True)
     if build is None or build.manifest_sha256 != manifest.digest or build.finished_at is not None:
-        raise HeadwayError("attempt.stale", f"Build {build_id} has changed since its manifest was read.")
+        raise HeadwayError("attempt.stale", f"Build {order.build_id} has changed since its manifest was read.")
     artifact = _find(session, build.site_id, manifest.digest)
     if artifact is None:
         artifact = _insert(session, build, manifest, kept)

@@ -80,6 +80,10 @@ def _id(job: Job) -> Any:
     return job.resource.get("id", "")
 
 
+def _marked(stage: str) -> str:
+    return f"{stage} | " if stage else "| "
+
+
 @contextlib.contextmanager
 def _view() -> Iterator[View]:
     if not sys.stderr.isatty():
@@ -106,7 +110,7 @@ class PlainView:
             say(f"{job.id}  {clean(told)}")
 
     def line(self, stage: str, text: str) -> None:
-        say(f"  {stage} | {text}")
+        say(f"  {_marked(stage)}{text}")
 
 
 class LiveView:
@@ -130,7 +134,7 @@ class LiveView:
         self._bar.update(job.progress)
 
     def line(self, stage: str, text: str) -> None:
-        self._console.print(f"{stage} | {text}", markup=False, soft_wrap=True, style="dim")
+        self._console.print(f"{_marked(stage)}{text}", markup=False, soft_wrap=True, style="dim")
 
     def __rich__(self) -> Any:
         grid = self._table.grid(padding=(0, 1))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from sqlmodel import SQLModel, select
+from temporalio.exceptions import ApplicationError
 
 from activities.sign import Signer, artifact_id
 from adapters.artifact.manifest import File, Manifest, make_manifest
 from adapters.objects import ObjectStore
 from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
 from adapters.signer.keys import Keyring, SigningKey, create_key
-from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.models import Artifact, Build, Environment, Project, Site, Team, utcnow
 from store.session import Store
@@ -162,9 +162,9 @@ def test_a_changed_manifest_is_not_signed(store: Store, objects: ObjectStore, ke
     objects.delete([name])
     evil = manifest(b"evil")
     objects.put_new(name, evil.raw, evil.digest)
-    with pytest.raises(HeadwayError) as caught:
+    with pytest.raises(ApplicationError) as caught:
         Signer(store, objects, key).sign(order)
-    assert caught.value.code == "artifact.signature_invalid"
+    assert caught.value.type == "artifact.signature_invalid"
     assert artifacts(store) == []
 
 
@@ -190,9 +190,9 @@ def test_a_foreign_bundle_of_an_artifact_is_an_error(
     name = f"sites/{site.id}/artifacts/{made.digest}/bundle.json"
     objects.delete([name])
     objects.put_new(name, forged, hashlib.sha256(forged).hexdigest())
-    with pytest.raises(HeadwayError) as caught:
+    with pytest.raises(ApplicationError) as caught:
         signer.sign(built(store, objects, site, made))
-    assert caught.value.code == "artifact.signature_invalid"
+    assert caught.value.type == "artifact.signature_invalid"
     assert objects.get(name, MAX_BUNDLE) == forged
     assert [row.id for row in artifacts(store)] == [first.artifact_id]
 
@@ -217,18 +217,18 @@ def test_an_ended_build_is_not_signed(
         build = session.get(Build, order.build_id)
         assert build is not None
         build.status, build.finished_at = status, utcnow()
-    with pytest.raises(HeadwayError) as caught:
+    with pytest.raises(ApplicationError) as caught:
         Signer(store, objects, key).sign(order)
-    assert caught.value.code == "attempt.stale"
+    assert caught.value.type == "attempt.stale"
 
 
 def test_an_order_for_another_site_finds_no_build(
     store: Store, objects: ObjectStore, key: SigningKey, site: Site
 ) -> None:
     order = built(store, objects, site, manifest())
-    with pytest.raises(HeadwayError) as caught:
+    with pytest.raises(ApplicationError) as caught:
         Signer(store, objects, key).sign(BuildOrder(order.job_id, order.build_id, new_id("site"), order.env_id, "main"))
-    assert caught.value.code == "build.not_found"
+    assert caught.value.type == "build.not_found"
 
 
 def test_artifact_ids_are_minted_the_same_way_twice() -> None:
