@@ -16,7 +16,7 @@ from headway.supervisor.plan import Plan
 from headway.supervisor.supervise import stop_in_order
 from headway.supervisor.twin import end_stray
 
-PATIENCE = 90.0
+PATIENCE = 180.0
 
 
 @click.command()

@@ -59,13 +59,13 @@ def embedded(options: Options) -> Plan:
     """The whole stack, in the order in which it is shown."""
     return Plan(
         components=(
-            migrate(options),
+            nursery(options),
             weed(options),
             temporal(options),
             *temporal_setup(options),
             caddy(options),
             rules(options),
-            nursery(options),
+            migrate(options),
             api(options),
             *(worker(options, role) for role in WORKERS),
         ),
@@ -261,8 +261,17 @@ def _token(folder: Folder, role: str) -> dict[str, str]:
 
 def migrate(options: Options) -> Component:
     """The schema. One try: a database that is damaged or too new does not get better."""
-    title = "database schema (DATABASE_URL)" if options.external_database else "database schema (SQLite)"
-    return _role(options, "migrate", "migrate", title=title, secrets=_database(options), once=True, tries=1)
+    return _role(
+        options,
+        "migrate",
+        "migrate",
+        title="database schema " + ("(DATABASE_URL)" if options.external_database else "(SQLite)"),
+        secrets=_database(options),
+        after=("nursery",),
+        nursery=True,
+        once=True,
+        tries=1,
+    )
 
 
 def nursery(options: Options) -> Component:

@@ -52,7 +52,7 @@ class Component:
     once: bool = False
     tier: int = 0
     grace: float = 10.0
-    patience: float = 30.0
+    patience: float = 120.0
     tries: int = 3
     cwd: str = "/"
     umask: int = 0o022

@@ -186,10 +186,10 @@ class Supervisor:
             self.failure = f"{self.folder.endpoints} cannot be written: {error.strerror}."
             return
         self.announced = True
-        self._record()
         self.progress.say(f"Headway is up in {time.monotonic() - self._began:.1f} s.")
         for name, value in self.plan.hints:
             self.progress.say(f"  {name:<14} {value}")
+        self._record()
         self.progress.done()
 
     def _give_up(self, unit: Unit) -> None:

@@ -35,7 +35,7 @@ def current(folder: Folder) -> dict[str, Any]:
     return record if identity.alive(record) else {}
 
 
-def take(folder: Folder, *, patience: float = 90.0) -> int:
+def take(folder: Folder, *, patience: float = 180.0) -> int:
     """The supervisor's lock for a new `up`: at once, or by asking a detached supervisor to retire.
 
     Components go on in between. Raises `stack.running` where somebody's terminal holds the stack, and

@@ -44,7 +44,7 @@ def task(name: str, log: Path, **facts: Any) -> Component:
     return Component(name=name, argv=("sh", "-c", f"echo {name} >> {log}"), once=True, **facts)
 
 
-def eventually(true: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(true: Callable[[], Any], seconds: float = 30.0) -> Any:
     """The first true value of a condition."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -81,7 +81,7 @@ class Stack:
         return child
 
     def healthy(self) -> dict[str, Any]:
-        return eventually(lambda: (one := tenure.current(self.folder)).get("state") == "healthy" and one, 20)
+        return eventually(lambda: (one := tenure.current(self.folder)).get("state") == "healthy" and one, 60)
 
     def pid(self, name: str) -> int:
         """The living process of a component, or of the supervisor or its twin."""
@@ -108,7 +108,7 @@ class Stack:
     def close(self) -> None:
         stop_stack(self.folder)
         for child in self.children:
-            child.wait(20)
+            child.wait(60)
         os.close(self.receiver)
         alive = [name for name in (TWIN, "supervisor") if identity.alive(read_record(self.folder.record(name)))]
         assert not alive, f"{alive} outlived `down`"

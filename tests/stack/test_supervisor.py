@@ -100,7 +100,7 @@ def test_the_next_up_takes_over_from_a_detached_supervisor(pair):
     pair.up()
     assert pair.successor("supervisor", before) == pair.children[-1].pid
     pair.healthy()
-    assert pair.children[0].wait(5) == 0
+    assert pair.children[0].wait(60) == 0
     assert {name: pair.pid(name) for name in ("a", "b")} == served
 
 
@@ -132,7 +132,7 @@ def test_a_signal_stops_everything_twin_included(stack, number):
     stack.healthy()
     a, twin = stack.pid("a"), stack.pid(TWIN)
     supervisor.send_signal(number)
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     assert [identity.start_time(pid) for pid in (a, twin)] == [None, None]
     assert not stack.folder.endpoints.exists()
 
@@ -147,7 +147,7 @@ def test_tiers_stop_from_the_highest(stack):
     stack.healthy()
     time.sleep(0.2)
     supervisor.send_signal(signal.SIGTERM)
-    supervisor.wait(10)
+    supervisor.wait(60)
     assert stack.ran.read_text().split() == ["worker", "api", "store"]
 
 
@@ -157,7 +157,7 @@ def test_a_component_that_cannot_start_fails_the_start_and_leaves_nothing(stack)
         Component(name="broken", argv=("sh", "-c", "echo the reason; exit 3"), tries=2, ready=("tcp://127.0.0.1:1",)),
     )
     supervisor = stack.up()
-    assert supervisor.wait(15) == 1
+    assert supervisor.wait(60) == 1
     assert "broken ended with exit code 3: the reason" in stack.said()
     assert not identity.alive(read_record(stack.folder.record("a")))
     assert not identity.alive(read_record(stack.folder.record(TWIN)))
@@ -165,13 +165,13 @@ def test_a_component_that_cannot_start_fails_the_start_and_leaves_nothing(stack)
 
 def test_a_component_that_is_never_ready_fails_the_start(stack):
     stack.plan(Component(name="mute", argv=("sleep", "600"), ready=("tcp://127.0.0.1:1",), patience=0.5))
-    assert stack.up().wait(15) == 1
+    assert stack.up().wait(60) == 1
     assert "mute was not ready within" in stack.said()
 
 
 def test_a_missing_binary_fails_the_start_in_one_sentence(stack):
     stack.plan(Component(name="ghost", argv=("/nowhere/ghost",)))
-    assert stack.up().wait(15) == 1
+    assert stack.up().wait(60) == 1
     assert "headway: ghost cannot be started: /nowhere/ghost" in stack.said()
 
 
@@ -184,7 +184,7 @@ def test_a_crash_loop_is_slowed_down_and_told(stack):
     stack.healthy()
     good.unlink()
     stack.kill("flaky")
-    eventually(lambda: "keeps dying" in stack.said(), 20)
+    eventually(lambda: "keeps dying" in stack.said(), 60)
     assert len(stack.ran.read_text().split()) <= 7
     good.touch()
     stack.pid("flaky")
@@ -224,6 +224,6 @@ def test_a_component_that_does_not_come_with_the_next_up_leaves_the_others_servi
     assert supervisor.poll() is None
     pair.plan(server("a", a), server("b", b, tier=1))
     pair.up()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     pair.healthy()
     assert {name: pair.pid(name) for name in ("a", "b")} == served
