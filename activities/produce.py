@@ -15,7 +15,7 @@ from activities.producing.production import Places, Production, Workbench
 from activities.producing.watch import Watch
 from adapters.broker import BrokerClient
 from adapters.cache import BuildCache
-from adapters.egress import EgressPolicy, Rule, package_indexes
+from adapters.egress import EgressPolicy, PackageIndexes, Rule, package_indexes
 from adapters.egress.policy import INDEXES, normal
 from adapters.events import EventBatcher
 from adapters.sandbox import Limits, Sandbox
@@ -34,6 +34,9 @@ class Producer:
         self._bench = bench
         self._worker = worker
 
+    def close(self) -> None:
+        self._bench.http.close()
+
     @activity.defn(name="build.produce", no_thread_cancel_exception=True)
     @mapped
     def produce(self, order: BuildOrder) -> BuildOutput:
@@ -41,8 +44,8 @@ class Producer:
         with Watch() as watch:
             begin = Begin(attempt=activity.info().attempt, worker=self._worker)
             spec = self._broker.begin(order.build_id, begin)
-            # Not the attempt alone: Temporal counts from 1 again after a reset, and a source's numbers never repeat.
-            source = f"{spec.build_id}/{spec.attempt}.{activity.info().attempt}/{activity.info().workflow_run_id}"
+            # The broker reads the attempt out of it: what a stale one says is refused.
+            source = f"{spec.build_id}/{spec.attempt}"
             with EventBatcher(self._broker, spec.job_id, source) as events:
                 watch.listen(events)
                 output = Production(self._bench, self._broker, spec, events, watch).run()
@@ -70,12 +73,18 @@ def make_producer(
     def policy(remote: Remote) -> EgressPolicy:
         return EgressPolicy((Rule(remote.host or "", remote.port or 443),), private_hosts)
 
+    asking = threading.Lock()
+
+    def indexes() -> PackageIndexes:
+        with asking:
+            return package_indexes()
+
     # Asking npm and pip takes a second or two: meanwhile builds that need no index go on.
-    threading.Thread(target=package_indexes, name="package-indexes", daemon=True).start()
+    threading.Thread(target=indexes, name="package-indexes", daemon=True).start()
     rules = BuildRules(limits, egress_allow, private_ok)
     bench = Workbench(
         source=GitSource(sandbox, home / "git", policy),
-        step=BuildStep(sandbox, rules, BuildCache(home / "cache"), package_indexes, home / "work"),
+        step=BuildStep(sandbox, rules, BuildCache(home / "cache"), indexes, home / "work"),
         http=httpx.Client(timeout=httpx.Timeout(120, connect=5), trust_env=False),
         places=Places(data_dir / "repos", local_repos, tuple(private_hosts)),
     )

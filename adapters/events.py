@@ -18,7 +18,8 @@ MOST: Final = 200
 # Asking with nothing to say: this is how a silent build hears that somebody wants it to end.
 POLL: Final = 0.8
 CAPACITY: Final = 20_000
-ROOM_WAIT: Final = 0.5
+# How long a build may be slowed down in all for lines that it prints faster than the broker hears them.
+SLOWED: Final = 10.0
 MAX_BATCH: Final = 1_000
 MAX_BATCH_CHARACTERS: Final = 512 << 10
 _LONGEST_PAUSE: Final = 2.0
@@ -34,8 +35,9 @@ class EventBatcher:
     """One source of a job's events, with a thread of its own; use it as a context manager.
 
     A batch goes out 100 ms after its first line or with its 200th. `redact` sees every line first. While the broker is
-    away up to 20,000 events wait here; then lines are dropped, and how many is said once it is back. `source` has to be
-    new for each attempt: `(source, number)` names an event for ever.
+    away up to 20,000 events wait here, and then the build waits too, for 10 s in all; after that lines are dropped, and
+    how many is said once there is room. `source` has to be new for each attempt: `(source, number)` names an event for
+    ever.
     """
 
     def __init__(self, ear: Ear, job_id: str, source: str, *, redact: Callable[[str], str] = lambda line: line) -> None:
@@ -46,6 +48,7 @@ class EventBatcher:
         self._next = 1
         self._waiting: deque[Event] = deque()
         self._dropped = 0
+        self._patience = SLOWED
         self._closing = False
         self._abandoned = False
         self._changed = threading.Condition()
@@ -79,16 +82,23 @@ class EventBatcher:
         """One line, without its end."""
         self._add(Event.model_construct(kind="log", ts=_now(), stream=stream, line=self._redact(line)), wait=False)
 
+    @property
+    def flooded(self) -> bool:
+        """Whether lines are being dropped: then `drop` is cheaper than `log`."""
+        return self._dropped > 0 and self._patience <= 0 and len(self._waiting) > CAPACITY // 2
+
+    def drop(self, lines: int) -> None:
+        """Count lines that were not even looked at."""
+        with self._changed:
+            self._dropped += lines
+
     def _add(self, event: Event, *, wait: bool) -> None:
         with self._changed:
             if self.failure is not None or self._closing:
                 return
-            if len(self._waiting) >= CAPACITY and not wait:
-                # A short wait slows a build that prints faster than the broker hears; a long one would hide a cancel.
-                room = not self._dropped and self._changed.wait_for(self._has_room, ROOM_WAIT)
-                if not room:
-                    self._dropped += 1
-                    return
+            if not wait and not self._room():
+                self._dropped += 1
+                return
             if self._dropped and len(self._waiting) < CAPACITY:
                 note = f"{self._dropped} lines were lost here: the log could not be delivered in time."
                 self._waiting.append(Event.model_construct(kind="log", ts=_now(), stream="system", line=note))
@@ -97,7 +107,12 @@ class EventBatcher:
             if len(self._waiting) in (1, MOST):
                 self._changed.notify_all()
 
-    def _has_room(self) -> bool:
+    def _room(self) -> bool:
+        """Wait a little where there is none: waiting for long would keep a cancel and a timeout from being seen."""
+        if len(self._waiting) >= CAPACITY and self._patience > 0:
+            began = time.monotonic()
+            self._changed.wait_for(lambda: len(self._waiting) < CAPACITY, min(0.5, self._patience))
+            self._patience -= time.monotonic() - began
         return len(self._waiting) < CAPACITY
 
     def _run(self) -> None:

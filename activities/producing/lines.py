@@ -11,14 +11,26 @@ MAX_LINE: Final = 8 << 10
 class LineSplitter:
     """Feed chunks per stream; `say(stream, line)` gets each line without its end.
 
-    What is not UTF-8 becomes U+FFFD; a line of more than 8 KiB is cut into several, never within a character.
+    What is not UTF-8 becomes U+FFFD; a line of more than 8 KiB is cut into several, never within a character. While
+    `flooded()` whole chunks are only counted, by `drop(lines)`: millions of empty lines cost no more than long ones.
     """
 
-    def __init__(self, say: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        say: Callable[[str, str], None],
+        flooded: Callable[[], bool] = lambda: False,
+        drop: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._say = say
+        self._flooded = flooded
+        self._drop = drop
         self._rest: dict[str, bytes] = {}
 
     def feed(self, stream: str, chunk: bytes) -> None:
+        if self._flooded() and b"\n" in chunk:
+            self._drop(chunk.count(b"\n"))
+            chunk = chunk[chunk.rindex(b"\n") + 1 :]
+            self._rest[stream] = b""
         *lines, rest = (self._rest.get(stream, b"") + chunk).split(b"\n")
         for line in lines:
             self._emit(stream, line)

@@ -104,7 +104,10 @@ class Production:
         return checkout
 
     def _build(self, plan: Plan, workspace: Path, checkout: Checkout) -> dict[str, Any]:
-        lines = LineSplitter(lambda stream, line: self._events.log(cast(Stream, stream), line))
+        events = self._events
+        lines = LineSplitter(
+            lambda stream, line: events.log(cast(Stream, stream), line), lambda: events.flooded, events.drop
+        )
         if plan.command is not None:
             self._say(f"$ {plan.command}")
         try:

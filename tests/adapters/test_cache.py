@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from adapters.cache import BuildCache, cache_key
+
+
+def fill(cache: BuildCache, site: str, key: str, size: int = 10) -> bool:
+    with cache.lend(site, key) as cached:
+        assert cached is not None
+        (cached.folder / "file").write_bytes(os.urandom(size))
+        return cached.hit
+
+
+def test_what_one_build_leaves_the_next_one_finds(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    assert not fill(cache, "site_a", "k")
+    assert fill(cache, "site_a", "k")
+    assert not fill(cache, "site_a", "other")
+    assert not fill(cache, "site_b", "k")
+
+
+def test_the_key_is_the_lock_file(tmp_path: Path) -> None:
+    keys = {cache_key("package-lock.json", b"1"), cache_key("package-lock.json", b"2"), cache_key("x", b"1")}
+    assert len(keys | {cache_key(None, None)}) == 4
+    assert cache_key("x", b"1") == cache_key("x", b"1")
+
+
+def test_a_second_build_at_the_same_time_goes_without(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    with cache.lend("site_a", "k") as first:
+        assert first is not None
+        found: list[object] = []
+
+        def second() -> None:
+            with BuildCache(tmp_path).lend("site_a", "k") as cached:
+                found.append(cached)
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        assert found == [None]
+    with cache.lend("site_a", "k") as again:
+        assert again is not None
+
+
+def test_a_folder_that_is_too_large_is_dropped(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path, folder_bytes=64 << 10)
+    fill(cache, "site_a", "k", 200 << 10)
+    assert not fill(cache, "site_a", "k")
+    assert fill(cache, "site_a", "k")
+
+
+def test_the_longest_unused_goes_first(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path, total_bytes=250 << 10)
+    for at, key in enumerate(("one", "two", "three")):
+        fill(cache, "site_a", key, 100 << 10)
+        os.utime(tmp_path / "site_a" / f"{key}.size", (at, at))
+    assert not (tmp_path / "site_a" / "one").exists()
+    assert (tmp_path / "site_a" / "two").exists()
+    assert (tmp_path / "site_a" / "three").exists()
+
+
+def test_a_folder_in_use_is_never_collected(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path, total_bytes=150 << 10)
+    fill(cache, "site_a", "held", 100 << 10)
+    with cache.lend("site_a", "held") as held:
+        assert held is not None
+        fill(cache, "site_b", "k", 100 << 10)
+        assert (held.folder / "file").exists()

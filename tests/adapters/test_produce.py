@@ -1,0 +1,340 @@
+"""The builder's activity as it is: real git, sandbox, object store, and the real broker on its unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from sqlmodel import SQLModel
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.produce import Producer, make_producer
+from adapters.artifact.layout import parse_layout
+from adapters.artifact.manifest import Manifest, parse_manifest
+from adapters.broker import BrokerClient
+from adapters.objects import ObjectStore
+from adapters.sandbox import Limits
+from api.events import EventLog
+from api.internal.app import create_broker
+from api.parts import Parts
+from store.models import Build, Job, Site, utcnow
+from store.session import Store
+from temporal.messages import BuildOrder, BuildOutput
+from tests.adapters.repositories import Repository
+from tests.adapters.weed import open_store, running_weed
+from tests.workflows.rows import World
+
+LIMITS = Limits(wall=60, memory=1 << 30, pids=256, disk=1 << 30, log=4 << 20)
+
+
+class Silent:
+    def poke(self, job_id: str) -> None: ...
+
+
+@dataclass
+class Platform:
+    """One site whose repository is `repo`; a builder; the API's side of the broker."""
+
+    root: Path
+    store: Store
+    world: World
+    objects: ObjectStore
+    events: EventLog
+    producer: Producer
+    repo: Repository
+    environment: ActivityEnvironment = field(default_factory=ActivityEnvironment)
+
+    def accept(self, ref: str = "main", *, clean: bool = False) -> BuildOrder:
+        job = self.world.accept_build(ref)
+        with self.store.write() as session:
+            session.get_one(Build, job.resource_id).clean = clean
+        return BuildOrder(job.id, job.resource_id, self.world.site_id, self.world.env_id, ref)
+
+    def build(self, ref: str = "main", *, clean: bool = False) -> BuildOutput:
+        self.order = self.accept(ref, clean=clean)
+        return self.run(self.order)
+
+    def run(self, order: BuildOrder) -> BuildOutput:
+        return cast(BuildOutput, self.environment.run(self.producer.produce, order))
+
+    def failure(self, files: dict[str, str], ref: str = "main") -> ApplicationError:
+        self.repo.commit(files)
+        with pytest.raises(ApplicationError) as caught:
+            self.build(ref)
+        return caught.value
+
+    @property
+    def row(self) -> Build:
+        with self.store.read() as session:
+            return session.get_one(Build, self.order.build_id)
+
+    def told(self, kind: str = "log") -> list[dict[str, Any]]:
+        lines = self.events.path(self.order.job_id).read_text().splitlines()
+        return [line for line in map(json.loads, lines) if line["k"] == kind]
+
+    def log(self, stream: str = "stdout") -> list[str]:
+        return [line["line"] for line in self.told() if line["stream"] == stream]
+
+    def manifest(self, digest: str) -> Manifest:
+        key = f"sites/{self.world.site_id}/artifacts/{digest}"
+        manifest = parse_manifest(self.objects.get(f"{key}/manifest.json", 1 << 20), digest=digest)
+        layout = parse_layout(self.objects.get(f"{key}/layout.json", 1 << 20))
+        assert set(layout.contents) == set(manifest.contents)
+        return manifest
+
+    def content(self, digest: str, path: str) -> bytes:
+        key = f"sites/{self.world.site_id}/artifacts/{digest}"
+        sha = next(one.sha256 for one in self.manifest(digest).files if one.path == path)
+        at = parse_layout(self.objects.get(f"{key}/layout.json", 1 << 20)).contents[sha]
+        return self.objects.get_range(f"sites/{self.world.site_id}/packs/{at.pack}", at.offset, at.size)
+
+    def meanwhile(self, work: Callable[[], None], *, line: str) -> threading.Thread:
+        """Do something once the running build has said this line."""
+
+        def wait() -> None:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                path = self.events.path(self.order.job_id)
+                if path.exists() and line in path.read_text():
+                    break
+                time.sleep(0.01)
+            work()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        return thread
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with running_weed(tmp_path_factory.mktemp("weed")) as endpoint:
+        yield open_store(endpoint)
+
+
+@pytest.fixture
+def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
+    store = Store.open(f"sqlite:///{tmp_path / 'h.db'}")
+    SQLModel.metadata.create_all(store.engine)
+    events = EventLog(tmp_path / "events")
+    nothing = cast(Any, None)
+    parts = Parts(
+        store=store,
+        starts=nothing,
+        events=events,
+        watch=cast(Any, Silent()),
+        auth=nothing,
+        limiter=nothing,
+        objects=objects,
+        addresses=nothing,
+        repositories=nothing,
+        signing_key=tmp_path,
+        docs_url="",
+    )
+    path = tmp_path / "b.sock"
+    (tmp_path / "token").write_text("secret")
+    config = uvicorn.Config(create_broker(parts, {"builder": "secret"}), uds=str(path), log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    world = World.make(store)
+    repo = Repository(tmp_path / "repos" / "site")
+    with store.write() as session:
+        session.get_one(Site, world.site_id).repository = f"file://{repo.path}"
+    broker = BrokerClient(path, tmp_path / "token")
+    producer = make_producer(
+        data_dir=tmp_path, broker=broker, slots=2, limits=LIMITS, local_repos=(tmp_path / "repos",)
+    )
+    yield Platform(tmp_path, store, world, objects, events, producer, repo)
+    producer.close()
+    broker.close()
+    server.should_exit = True
+    thread.join()
+    store.engine.dispose()
+
+
+def test_a_tree_becomes_an_artifact_and_an_unchanged_one_uploads_nothing(platform: Platform) -> None:
+    commit = platform.repo.commit(
+        {"index.html": "<h1>one</h1>", "a/b.css": "b", "headway.toml": "[static]\nspa = true"}
+    )
+    first = platform.build()
+    assert first.commit_sha == commit
+    manifest = platform.manifest(first.manifest_sha256)
+    assert [one.path for one in manifest.entries] == ["a/b.css", "index.html"]
+    assert (manifest.entrypoint, manifest.static.spa) == ("index.html", True)
+    assert platform.content(first.manifest_sha256, "index.html") == b"<h1>one</h1>"
+    row = platform.row
+    assert (row.commit_sha, row.manifest_sha256, row.uploaded_bytes) == (
+        commit,
+        first.manifest_sha256,
+        first.uploaded_bytes,
+    )
+    assert [line["stage"] for line in platform.told("stage")] == ["fetch", "detect", "build", "pack"]
+    assert any(commit in line for line in platform.log("system"))
+
+    again = platform.build()
+    assert (again.manifest_sha256, again.uploaded_bytes) == (first.manifest_sha256, 0)
+
+    platform.repo.commit({"index.html": "<h1>two</h1>"})
+    second = platform.build()
+    assert second.manifest_sha256 != first.manifest_sha256
+    assert second.uploaded_bytes == len("<h1>two</h1>") + len(platform.manifest(second.manifest_sha256).raw)
+    assert platform.content(second.manifest_sha256, "index.html") == b"<h1>two</h1>"
+    assert platform.content(second.manifest_sha256, "a/b.css") == b"b"
+    assert platform.build(commit).manifest_sha256 == first.manifest_sha256
+
+
+def test_a_command_runs_with_its_variables_and_its_cache(platform: Platform) -> None:
+    steps = ("mkdir -p site", "echo hello $NAME", "echo err >&2", "date -d @$SOURCE_DATE_EPOCH +%Y > site/index.html")
+    command = "; ".join(
+        (*steps, "mkdir -p ${npm_config_cache:=/tmp/c}", "ls $npm_config_cache", "mkdir -p $npm_config_cache/kept")
+    )
+    toml = f'[build]\ncommand = "{command}"\noutput = "site"\n[build.env]\nNAME = "world"'
+    commit = platform.repo.commit({"headway.toml": toml})
+    first = platform.build()
+    assert platform.log() == ["hello world"]
+    assert "err" in platform.log("stderr")
+    year = platform.repo.git("show", "-s", "--format=%cd", "--date=format:%Y")
+    assert platform.content(first.manifest_sha256, "index.html").decode().strip() == year
+    assert platform.row.plan is not None
+    assert platform.row.plan["command"] == command
+    assert platform.row.cache == {"hit": False, "key": platform.row.cache["key"]}
+
+    assert platform.build(commit).manifest_sha256 == first.manifest_sha256
+    assert platform.log() == ["hello world", "kept"]
+    assert platform.row.cache["hit"] is True
+
+    assert platform.build(commit, clean=True).manifest_sha256 == first.manifest_sha256
+    assert platform.log() == ["hello world"]
+    assert platform.row.cache == {"hit": False, "key": None}
+
+
+def test_the_output_that_the_build_made_is_preferred(platform: Platform) -> None:
+    toml = '[build]\ncommand = "mkdir out; echo built > out/index.html"'
+    platform.repo.commit({"headway.toml": toml, "public/index.html": "source"})
+    assert platform.content(platform.build().manifest_sha256, "index.html") == b"built\n"
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+def test_a_package_with_a_build_script(platform: Platform) -> None:
+    package = {"name": "x", "version": "1.0.0", "scripts": {"build": "mkdir dist && echo built > dist/index.html"}}
+    lock = {"name": "x", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "x", "version": "1.0.0"}}}
+    platform.repo.commit({"package.json": json.dumps(package), "package-lock.json": json.dumps(lock)})
+    built = platform.build()
+    assert platform.content(built.manifest_sha256, "index.html") == b"built\n"
+    assert (platform.row.plan or {})["command"] == "npm ci && npm run build"
+
+
+def command(text: str, extra: str = "") -> dict[str, str]:
+    return {"headway.toml": f"[build]\ncommand = '''{text}'''\n{extra}"}
+
+
+def test_failures_are_named(platform: Platform) -> None:
+    error = platform.failure(command("echo before; exit 3"))
+    assert (error.type, error.non_retryable) == ("build.step_failed", True)
+    assert json.loads(error.details[0])["exit_code"] == 3
+    assert platform.log() == ["before"]
+    assert any("build.step_failed" in line for line in platform.log("system"))
+    assert platform.failure(command("true")).type == "build.output_missing"
+    assert platform.failure(command("mkdir dist")).type == "build.output_missing"
+    assert platform.failure(command("ln -s /etc dist")).type == "build.output_invalid"
+    assert platform.failure(command("mkdir dist; ln -s /etc/passwd dist/x")).type == "build.output_invalid"
+    assert platform.failure(command("mkdir dist; mkfifo dist/x")).type == "build.output_invalid"
+    assert platform.failure(command("mkdir dist; printf x > dist/$(printf 'a\\nb')")).type == "build.output_invalid"
+    assert platform.failure(command("mkdir dist; touch dist/a", "[static]\nspa = true")).type == "build.output_invalid"
+    assert platform.failure(command("sleep 60", "timeout = 1")).type == "build.timeout"
+    assert platform.failure(command("yes $(seq 500)")).type == "build.log_too_large"
+    assert platform.failure({"headway.toml": "[biuld]"}).type == "build.config_invalid"
+    assert platform.failure({}, ref="none").type == "ref.not_found"
+    assert platform.failure({}, ref="--upload-pack=x").type == "ref.invalid"
+
+
+def test_a_refused_host_is_named_where_it_made_the_build_fail(platform: Platform) -> None:
+    error = platform.failure(command("git ls-remote https://git.example.org/x"))
+    assert error.type == "build.egress_denied"
+    assert "git.example.org" in error.message
+
+
+def test_what_a_build_prints_arrives_line_by_line(platform: Platform) -> None:
+    text = "printf 'one\\n\\ntwo\\r\\n'; head -c 20000 /dev/zero | tr '\\0' x; printf '\\n\\377\\n'; printf last"
+    text += "; mkdir dist; touch dist/a"
+    platform.repo.commit(command(text))
+    platform.build()
+    lines = platform.log()
+    assert lines[:3] == ["one", "", "two"]
+    assert [len(line) for line in lines[3:6]] == [8192, 8192, 3616]
+    assert lines[6:] == ["\ufffd", "last"]
+
+
+def cancel_row(platform: Platform) -> None:
+    with platform.store.write() as session:
+        session.get_one(Job, platform.order.job_id).cancel_requested_at = utcnow()
+
+
+def test_a_cancel_on_the_row_ends_a_silent_build(platform: Platform) -> None:
+    platform.repo.commit(command("echo started; sleep 60"))
+    platform.order = platform.accept()
+    asked: list[float] = []
+    thread = platform.meanwhile(lambda: (asked.append(time.monotonic()), cancel_row(platform))[0], line="started")
+    with pytest.raises(ApplicationError) as caught:
+        platform.run(platform.order)
+    assert time.monotonic() - asked[0] < 20
+    thread.join()
+    assert caught.value.type == "job.canceled"
+    assert caught.value.non_retryable
+
+
+@pytest.mark.parametrize(
+    ("details", "code"),
+    [
+        (ActivityCancellationDetails(cancel_requested=True), "job.canceled"),
+        (ActivityCancellationDetails(worker_shutdown=True), "build.workers_unavailable"),
+        (ActivityCancellationDetails(not_found=True), "attempt.stale"),
+    ],
+)
+def test_a_worker_that_stops_is_not_a_users_cancel(
+    platform: Platform, details: ActivityCancellationDetails, code: str
+) -> None:
+    platform.repo.commit(command("echo started; sleep 60"))
+    platform.order = platform.accept()
+    thread = platform.meanwhile(lambda: platform.environment.cancel(details), line="started")
+    with pytest.raises(ApplicationError) as caught:
+        platform.run(platform.order)
+    thread.join()
+    assert caught.value.type == code
+
+
+def test_an_attempt_that_was_overtaken_ends(platform: Platform) -> None:
+    platform.repo.commit(command("echo started; sleep 60"))
+    platform.order = platform.accept()
+
+    def overtake() -> None:
+        with platform.store.write() as session:
+            session.get_one(Build, platform.order.build_id).attempt += 1
+
+    thread = platform.meanwhile(overtake, line="started")
+    with pytest.raises(ApplicationError) as caught:
+        platform.run(platform.order)
+    thread.join()
+    assert caught.value.type == "attempt.stale"
+
+
+def test_an_attempt_after_a_crash_ends_as_if_nothing_had_been(platform: Platform) -> None:
+    platform.repo.commit({"index.html": "x"})
+    platform.order = platform.accept()
+    first = platform.run(platform.order)
+    again = platform.run(platform.order)
+    assert (again.manifest_sha256, again.uploaded_bytes) == (first.manifest_sha256, 0)
+    assert platform.row.attempt == 2
