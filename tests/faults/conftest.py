@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import threading
 import time
@@ -16,6 +17,9 @@ from bench.stack import Stack
 from tests.faults.repository import Repository
 
 
+NUMBERS = itertools.count(1)
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     # A short path: unix sockets below it have at most 107 bytes.
@@ -28,14 +32,16 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def caller(stack: Stack) -> Caller:
-    return Caller(stack)
+def caller(stack: Stack) -> Iterator[Caller]:
+    made = Caller(stack)
+    yield made
+    made.http.close()
 
 
 @pytest.fixture
 def repository(stack: Stack, request: pytest.FixtureRequest) -> Repository:
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[:40].strip("-")
-    return Repository(stack.repos / name)
+    stem = "".join(letter if letter.isalnum() else "-" for letter in request.node.originalname)[:36].strip("-")
+    return Repository(stack.repos / f"{stem}-{next(NUMBERS)}")
 
 
 @pytest.fixture
