@@ -16,7 +16,6 @@ from bench.client import Caller, Site
 from bench.stack import Stack
 from tests.faults.repository import Repository
 
-
 NUMBERS = itertools.count(1)
 
 
