@@ -38,8 +38,11 @@ def _tell():
 
 
 def run(*argv: str | Path, cwd: Path = ROOT, quiet: bool = False) -> None:
-    out = subprocess.DEVNULL if quiet else None
-    subprocess.run([str(word) for word in argv], cwd=cwd, check=True, stdin=subprocess.DEVNULL, stdout=out)
+    """`quiet`: what it printed is shown only if it failed."""
+    words = [str(word) for word in argv]
+    done = subprocess.run(words, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=quiet, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stdout or ''}{done.stderr or ''}wheel: exit {done.returncode}: {' '.join(words)}")
 
 
 def tracked() -> list[str]:
