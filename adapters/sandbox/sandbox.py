@@ -73,13 +73,16 @@ class Sandbox:
         self._mode: _Mode | None = None
 
     @contextlib.contextmanager
-    def workspace(self) -> Iterator[Path]:
+    def workspace(self, canceled: Callable[[], bool] = lambda: False) -> Iterator[Path]:
         """A fresh, empty folder owned by a free slot's uid; waits for a slot, and removes the folder in the end.
+
+        Errors: `job.canceled` if `canceled` came true before a slot was free.
 
         Home and /tmp of runs in it last as long as the folder does, so a second command finds the first one's caches.
         """
-        slot = self._slots.take()
-        assert slot is not None  # noqa: S101
+        slot = self._slots.take(canceled)
+        if slot is None:
+            raise HeadwayError("job.canceled", "The job was canceled while it waited for a place to run.")
         self._taken[slot.workspace] = slot
         try:
             yield slot.workspace

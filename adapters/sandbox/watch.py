@@ -38,24 +38,23 @@ class DiskWatch:
         """Whether the run holds more than its limit; `thorough` looks for certain."""
         free, nodes = self._room()
         lost = self._free - free
-        if free < FLOOR and lost > NOTICEABLE:
-            return True
-        if self._nodes - nodes > MOST_FILES:
-            return True
-        vanishing = self._known + max(0, self._free_then - free) >= self._limit
-        if not (thorough or vanishing or time.monotonic() >= self._next_walk):
+        scarce = free < FLOOR and lost > NOTICEABLE
+        vanishing = self._known + max(0, self._free_then - free) >= self._limit or self._nodes - nodes > MOST_FILES
+        if not (thorough or scarce or vanishing or time.monotonic() >= self._next_walk):
             return False
         started = time.monotonic()
         usage = measure(self._paths, MOST_FILES)
         took = time.monotonic() - started
-        self._next_walk = time.monotonic() + max(5.0 if self._before.files else 1.0, took / WALK_SHARE)
+        self._next_walk = time.monotonic() + max(1.0, took / WALK_SHARE)
         written = usage.blocks - self._before.blocks
         if usage.blind:
             written = max(written, lost)  # what a build hides from its own uid it still takes from the disk
         self._known, self._free_then = written, free
-        new_files = usage.files - self._before.files
-        at_size_limit = usage.largest >= self._limit > self._before.largest
-        return written >= self._limit or new_files >= MOST_FILES or at_size_limit
+        if written >= self._limit or usage.files - self._before.files >= MOST_FILES:
+            return True
+        if usage.largest >= self._limit > self._before.largest:
+            return True  # RLIMIT_FSIZE has stopped it
+        return scarce and written > NOTICEABLE
 
     def _room(self) -> tuple[int, int]:
         status = os.statvfs(self._paths[0])
