@@ -5,16 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import delete, update
-from sqlalchemy import insert as core_insert
+from sqlalchemy import bindparam, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult
-from sqlmodel import Session, col
+from sqlmodel import Session, SQLModel, col
 
 from store.models import Idempotency, utcnow
 
 KEPT: Final = timedelta(hours=24)
 IN_PROGRESS: Final = 0
+
+# On the path of every accepted request: built once, executed below the ORM.
+_TABLE = SQLModel.metadata.tables["idempotency"]
+_INSERT: Final = {
+    "sqlite": sqlite.insert(_TABLE).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(_TABLE).on_conflict_do_nothing(),
+}
+_UPDATE: Final = update(_TABLE).where(_TABLE.c.principal == bindparam("of"), _TABLE.c.key == bindparam("named"))
 
 
 def claim_key(session: Session, principal: str, key: str, fingerprint: str) -> Idempotency | None:
@@ -35,9 +41,6 @@ def claim_key(session: Session, principal: str, key: str, fingerprint: str) -> I
 
 
 def _inserted(session: Session, principal: str, key: str, fingerprint: str) -> bool:
-    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}.get(
-        session.get_bind().dialect.name, core_insert
-    )
     row = {
         "principal": principal,
         "key": key,
@@ -45,19 +48,14 @@ def _inserted(session: Session, principal: str, key: str, fingerprint: str) -> b
         "status_code": IN_PROGRESS,
         "created_at": utcnow(),
     }
-    statement = insert(Idempotency).values(row)
-    result = session.execute(statement.on_conflict_do_nothing())  # type: ignore[attr-defined]
-    return isinstance(result, CursorResult) and result.rowcount == 1
+    return session.connection().execute(_INSERT[session.get_bind().dialect.name], row).rowcount == 1
 
 
 def keep_outcome(
     session: Session, principal: str, key: str, *, status: int, body: dict[str, Any] | None, job_id: str | None
 ) -> None:
-    session.execute(
-        update(Idempotency)
-        .where(col(Idempotency.principal) == principal, col(Idempotency.key) == key)
-        .values(status_code=status, body=body, job_id=job_id)
-    )
+    row = {"of": principal, "named": key, "status_code": status, "body": body, "job_id": job_id}
+    session.connection().execute(_UPDATE, row)
 
 
 def sweep_keys(session: Session) -> None:
