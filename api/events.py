@@ -24,7 +24,7 @@ from headway.ids import is_id
 
 MAX_BYTES: Final = 96 << 20
 REMEMBERED: Final = 2_000
-_SOURCE: Final = re.compile(r"[\w./:@+-]{1,160}")
+_SOURCE: Final = re.compile(r"[\w./:@+-]{1,160}", re.ASCII)
 _HEAD: Final = re.compile(rb'\{"n":(\d+),"k":"(\w+)",(?:"s":"([^"]*)","i":(\d+)|"rev":(\d+))')
 
 
