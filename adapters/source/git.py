@@ -33,6 +33,7 @@ _SHOWN: Final = 300
 _REMOTE: Final = (
     *("could not resolve", "unable to access", "connection refused", "connection timed out", "could not read username"),
     *("authentication failed", "permission denied (", "host key verification failed", "repository not found"),
+    *("unable to update url base from redirection", "ssh: connect to host"),
 )
 # Complaints of index-pack's fsck: the objects themselves are refused.
 _FSCK: Final = re.compile(r"fsck error|error: object [0-9a-f]+: (\w+): (.*)", re.IGNORECASE)
@@ -191,7 +192,8 @@ class GitSource:
                 size = f"{facts['files'][0]} files, {facts['bytes'][0]} bytes" if "bytes" in facts else "its tree"
                 return HeadwayError("source.too_large", f"The commit is too large: {size}.")
             case script.BAD_TREE:
-                return HeadwayError("source.invalid", f"The commit cannot be extracted: {_last(complaint)}")
+                why = _last(complaint) if complaint.strip() else "it has a path that leads out of its folder"
+                return HeadwayError("source.invalid", f"The commit cannot be extracted: {why}.")
             case script.FETCH_FAILED:
                 return self._fetch_failure(spec, outcome, complaint)
         message = f"git failed in the mirror ({outcome.exit_code}): {_last(complaint)}"
