@@ -267,8 +267,6 @@ def migrate(options: Options) -> Component:
         "migrate",
         title="database schema " + ("(DATABASE_URL)" if options.external_database else "(SQLite)"),
         secrets=_database(options),
-        after=("nursery",),
-        nursery=True,
         once=True,
         tries=1,
     )

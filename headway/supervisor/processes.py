@@ -124,7 +124,8 @@ def _fork(
     component: Component, folder: Folder, environment: dict[str, str], lock: int, log: IO[bytes]
 ) -> Process | None:
     """A process out of the nursery; None where it has none to give, and the component is executed instead."""
-    if not component.nursery or component.user is not None:
+    # How a task ended must be known, and the nursery may be a stranger's child.
+    if not component.nursery or component.once or component.user is not None:
         return None
     with os.fdopen(os.memfd_create("environment"), "w+b") as passed:
         passed.write(json.dumps(environment).encode())
