@@ -65,7 +65,7 @@ class Build:
             **policies.SIGN,
         )
         self._tell("record", order)
-        await workflow.execute_activity(
+        await workflow.execute_local_activity(
             act.succeed_build, BuildRef(order.build_id), summary="end the build", **policies.RECORD
         )
         return signed

@@ -34,13 +34,13 @@ class Environment:
                 act.claim_next, ref, summary="next of the queue", **policies.RECORD
             )
             if order is not None:
-                await self._carry_out(ref, order)
+                await self._carry_out(ref, order, heard)
             elif heard == self.rings:
                 return
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(ref)
 
-    async def _carry_out(self, ref: EnvironmentRef, order: RollOrder) -> None:
+    async def _carry_out(self, ref: EnvironmentRef, order: RollOrder, heard: int) -> None:
         workflow.set_current_details(f"{order.kind} `{order.rollout_id}`, job `{order.job_id}`")
         try:
             child = await workflow.start_child_workflow(
@@ -56,19 +56,20 @@ class Environment:
         except WorkflowAlreadyStartedError:
             return await self._watch(order)
         try:
-            await self._wait(ref, child)
+            await self._wait(ref, child, heard)
         except ChildWorkflowError:
             await self._watch(order)
 
-    async def _wait(self, ref: EnvironmentRef, child: workflow.ChildWorkflowHandle[object, object]) -> None:
+    async def _wait(self, ref: EnvironmentRef, child: workflow.ChildWorkflowHandle[object, object], heard: int) -> None:
+        """A ring since the claim may be a rollback: what has not switched makes way for it."""
         while True:
-            heard = self.rings
-            if await act_preempt(ref):
-                child.cancel()
             await workflow.wait_condition(lambda heard=heard: child.done() or self.rings > heard)  # type: ignore[misc]
             if child.done():
                 await child
                 return
+            heard = self.rings
+            if await rollback_waits(ref):
+                child.cancel()
 
     async def _watch(self, order: RollOrder) -> None:
         """Until the row has ended: a run that closed without an end (terminated, lost) is settled."""
@@ -83,7 +84,7 @@ class Environment:
             await workflow.sleep(1)
 
 
-async def act_preempt(ref: EnvironmentRef) -> bool:
+async def rollback_waits(ref: EnvironmentRef) -> bool:
     """Whether the running rollout has to make way for a rollback that waits."""
     return (
         await workflow.execute_local_activity(act.preempt, ref, summary="rollback waiting?", **policies.RECORD)

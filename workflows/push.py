@@ -58,7 +58,7 @@ class Push:
             static_summary=f"build for {order.labels.site} {order.labels.environment}",
             result_type=Signed,
         )
-        await workflow.execute_activity(
+        await workflow.execute_local_activity(
             act.enqueue,
             Enqueue(order.rollout_id, signed.artifact_id, order.labels),
             summary="join the queue",
@@ -79,10 +79,11 @@ class Push:
     async def _roll(self, order: PushOrder) -> Standing:
         workflow.set_current_details(f"**roll** · `{order.rollout_id}` is in the queue of its environment")
         while True:
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(lambda: self.ended, timeout=REREAD)
             standing: Standing = await workflow.execute_activity(
                 act.standing, RolloutRef(order.rollout_id), summary="how it stands", **policies.RECORD
             )
             if standing.status not in ("queued", "running", "waiting"):
                 return standing
-            with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(lambda: self.ended, timeout=REREAD)
+            self.ended = False

@@ -61,7 +61,9 @@ class Rollout:
         self._tell("switch", order)
         await self._switch(order)
         self._tell("record", order)
-        return await workflow.execute_activity(act.record_release, ref, summary="append release", **policies.RECORD)
+        return await workflow.execute_local_activity(
+            act.record_release, ref, summary="append release", **policies.RECORD
+        )
 
     async def _switch(self, order: RollOrder) -> None:
         done: list[Live] = []
