@@ -184,7 +184,12 @@ def test_down_and_up_again_continues_at_the_same_addresses(folder, repositories)
     assert living(folder) == set()
     assert not folder.endpoints.exists()
     assert "Nothing runs" in headway("down", "--data-dir", str(folder.root)).stdout
-    headway("up", "--detach", "--data-dir", str(folder.root), "--local-repos", str(repositories))
+    # Two at once: the second waits for the first, finds everything running, and is content.
+    words = ["up", "--detach", "--data-dir", str(folder.root), "--local-repos", str(repositories)]
+    both = [subprocess.Popen([sys.executable, "-P", "-m", "headway", *words], stdout=subprocess.DEVNULL) for _ in "ab"]
+    assert [one.wait(170) for one in both] == [0, 0]
+    restarts = [one["restarts"] for one in read_record(folder.record("supervisor"))["components"].values()]
+    assert not any(restarts)
     assert read_json(folder.endpoints) == endpoints
     assert folder.path("admin.key").read_text() == key
     assert get(endpoints["api"] + "/v1/sites", key.strip())[0] == 200

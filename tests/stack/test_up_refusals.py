@@ -2,14 +2,17 @@
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
 from headway.cli.up import _sandbox
 from headway.errors import HeadwayError
-from headway.supervisor.folder import open_folder, write_json
+from headway.supervisor import identity
+from headway.supervisor.folder import open_folder, read_record, write_json
 from headway.supervisor.ports import find_free_block
 
 
@@ -105,6 +108,20 @@ def test_a_data_folder_that_is_a_file(tmp_path):
 def test_a_corrupt_database(tmp_path):
     open_folder(tmp_path / "d").path("db", "headway.db").write_text("no database at all")
     assert "headway.db is not an SQLite database" in refused(tmp_path / "d", "--port", "0")
+
+
+def test_a_database_of_a_newer_version_is_one_sentence_and_leaves_nothing_running(tmp_path):
+    folder = open_folder(tmp_path / "d")
+    with closing(sqlite3.connect(folder.path("db", "headway.db"))) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('9999')")
+    done = headway("up", "--detach", "--port", "0", "--data-dir", str(folder.root))
+    assert done.returncode == 1
+    assert "a newer version of Headway" in done.stderr
+    assert done.stderr.count("\n") == 1
+    records = [read_record(path) for path in folder.path("run").glob("*.json")]
+    assert not [one for one in records if identity.alive(one)]
+    assert not folder.endpoints.exists()
 
 
 def test_a_corrupt_note_of_the_stack(tmp_path):

@@ -1,0 +1,69 @@
+"""One stack for all the files that use it: it takes ten seconds to start."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from bench.client import Caller
+from bench.stack import Stack
+from tests.adapters.repositories import Repository
+from tests.stack.sites import Place
+
+NUMBERS = itertools.count(1)
+# Small limits, so that builds which run into them do so soon. A mirror of the package indexes mostly is private.
+SETTINGS = {
+    "HEADWAY_BUILD_DISK": str(64 << 20),
+    "HEADWAY_BUILD_PIDS": "64",
+    "HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]',
+}
+
+NewRepository = Callable[[Mapping[str, str]], Repository]
+NewPlace = Callable[[Mapping[str, str]], Place]
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    # A short path: unix sockets below it have at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="hws-") as folder:
+        made = Stack.start(Path(folder), env=SETTINGS)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+@pytest.fixture(scope="session")
+def caller(stack: Stack) -> Iterator[Caller]:
+    made = Caller(stack)
+    yield made
+    made.http.close()
+
+
+@pytest.fixture(scope="session")
+def new_repository(stack: Stack) -> NewRepository:
+    """A repository in the folder that the operator allowed, with one commit of these files (none: no commit)."""
+
+    def make(files: Mapping[str, str]) -> Repository:
+        made = Repository(stack.repos / f"r{next(NUMBERS)}")
+        if files:
+            made.commit(dict(files))
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_place(stack: Stack, caller: Caller, new_repository: NewRepository) -> NewPlace:
+    """A site of a repository of its own."""
+
+    def make(files: Mapping[str, str]) -> Place:
+        repository = new_repository(files)
+        site = caller.new_site(f"s-{repository.path.name}", repository.path.as_uri())
+        return Place(stack, caller, site, repository)
+
+    return make
