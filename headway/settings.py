@@ -59,7 +59,8 @@ class Settings(BaseSettings):
     allow_unsandboxed_builds: bool = Field(default=False, description="Build without bubblewrap. Not for strangers.")
     egress_allow: list[str] = Field(default_factory=list, description="Hosts builds may reach beside the indexes.")
     egress_private_ok: list[str] = Field(
-        default_factory=list, description="Allowed hosts that may resolve to a private address."
+        default_factory=lambda: ["indexes"],
+        description="Allowed hosts that may be private; `indexes`: those that npm, pip and go are set up with.",
     )
     build_timeout: int = Field(default=900, description="Seconds of wall clock for one build.")
     build_memory: int = Field(default=4 << 30, description="Bytes of memory for one build.")
