@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,11 @@ from tests.stack.sites import Page, Place, end_of, refusal, visit
 
 Json = dict[str, Any]
 PAGE = "<!doctype html>\n<title>{0}</title>\n<h1>{0}</h1>\n"
-FILES = {"index.html": PAGE.format("one"), "about/index.html": PAGE.format("about"), "style.css": "h1 { color: teal }\n"}
+FILES = {
+    "index.html": PAGE.format("one"),
+    "about/index.html": PAGE.format("about"),
+    "style.css": "h1 { color: teal }\n",
+}
 RULES = """[static]
 spa = true
 not_found = "lost.html"
@@ -144,9 +147,9 @@ def test_a_repository_that_the_platform_hosts(stack: Stack, caller: Caller, tmp_
     result = caller.finish(accepted(roll))["result"]
     host = httpx.URL(result["url"])
     assert host.port == stack.sites_port
-    assert visit(stack, host.host).text == PAGE.format("hosted")
-    assert host.host == "own-ground-production.localhost"
-    assert visit(stack, "own-ground.localhost").text == PAGE.format("hosted")
+    assert host.host == "own-ground.localhost"
+    for name in (host.host, "own-ground-production.localhost"):
+        assert visit(stack, name).text == PAGE.format("hosted")
 
 
 def test_every_accepted_call_says_where_its_job_is(place: Place, first: Json) -> None:
@@ -238,7 +241,9 @@ def test_a_deploy_that_is_sent_twice_happens_once(place: Place, first: Json) -> 
     assert [one.headers.get("Idempotent-Replayed") for one in (*answers, again)] == [None, "true", "true"]
     assert (again.status_code, again.json()["data"]["status"]) == (202, "succeeded")
     assert len(place.releases(place.site.staging)) == before + 1
-    other = place.caller.http.post(path.replace("deployments", "promote"), json={"to_env": "production"}, headers=headers)
+    other = place.caller.http.post(
+        path.replace("deployments", "promote"), json={"to_env": "production"}, headers=headers
+    )
     assert refusal(other, 400)["code"] == "idempotency.key_reused"
 
 
@@ -292,30 +297,24 @@ def test_a_deleted_site_is_not_served_any_more(new_place: NewPlace) -> None:
 
 
 def test_a_published_site_that_is_not_ours(stack: Stack, caller: Caller, tmp_path: Path) -> None:
-    """reveal.js as npm has it: committed as it is, each of its files served with its digest."""
+    """reveal.js as npm has it, committed as it is: every file of it can be fetched by its digest."""
     if shutil.which("npm") is None:
         pytest.skip("no npm on PATH to fetch reveal.js with")
     try:
         published = make_repository(stack.repos / f"published-{uuid.uuid4().hex[:8]}", tmp_path / "cache")
     except HeadwayError as error:
-        pytest.skip(f"the package could not be fetched: {error.message}")
+        pytest.skip(f"nothing could be fetched: {error.message}")
+    if not published.origin.startswith("npm"):
+        pytest.skip(f"npm could not fetch reveal.js; there was only {published.origin}")
     site = caller.new_site("Reveal", published.url)
-    pushed = caller.finish(caller.push(site, "production"))
+    artifact = caller.finish(caller.push(site, "production"))["result"]["artifact_id"]
     page = visit(stack, site.production_host)
     assert_digest_tag(page)
     assert re.search(r"<title>.*reveal\.js", page.text)
-    base = f"/v1/sites/{site.id}/environments/{site.production}/artifacts/{pushed['result']['artifact_id']}"
-    files = caller.get(f"{base}/files?limit=100")
+    files = caller.get(f"/v1/sites/{site.id}/environments/{site.production}/artifacts/{artifact}/files?limit=100")
     assert len(files) > 50
-    for row in [row for row in files if row.get("sha256")][::7]:
-        if row["path"].startswith(".") or "/." in row["path"] or row["path"] == "headway.toml":
-            continue
+    hidden = re.compile(r"(^|/)(\.|headway\.toml$|index\.html$)")
+    shown = [row for row in files if not hidden.search(row["path"])]
+    for row in shown[::5]:
         served = visit(stack, site.production_host, "/" + row["path"])
-        if served.status in (301, 308):
-            continue
         assert (served.status, served.sha256) == (200, row["sha256"]), row["path"]
-    listed = subprocess.run(
-        ["git", "-C", str(published.work), "ls-files"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert pushed["result"]["release_id"]
-    assert len(listed) >= len(files)
