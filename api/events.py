@@ -30,7 +30,7 @@ _HEAD: Final = re.compile(rb'\{"n":(\d+),"k":"(\w+)",(?:"s":"([^"]*)","i":(\d+)|
 
 @dataclass
 class State:
-    """What is known of one file: lines, the newest marked revision, the highest number of each source."""
+    """What is known of one file: lines, the newest marked revision, of each source its highest number and its stage."""
 
     path: Path
     lines: int = 0
@@ -38,6 +38,7 @@ class State:
     rev: int = 0
     full: bool = False
     heard: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, str | None] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -69,6 +70,9 @@ class EventLog:
                 if state.size > self.max_bytes and event.kind == "log":
                     state.full = True
                     event = event.model_copy(update={"stream": "system", "line": "The log is too large: it ends here."})
+                if event.stage is None:
+                    event = event.model_copy(update={"stage": state.stages.get(source)})
+                state.stages[source] = event.stage
                 number += 1
                 lines.append(_line(number, source, first + skip + offset, event))
             self._write(state, lines, number)
@@ -141,6 +145,8 @@ def _load(path: Path, max_bytes: int) -> State:
             else:
                 source = head[3].decode()
                 state.heard[source] = max(state.heard.get(source, 0), int(head[4]))
+                if head[2] != b"log":
+                    state.stages[source] = json.loads(raw)["stage"]
     state.full = state.size > max_bytes
     return state
 

@@ -102,41 +102,46 @@ def lease_packs(session: Session, build: Build, packs: Iterable[str], until: dat
     return there
 
 
-def record_output(
-    session: Session,
-    build: Build,
-    *,
-    facts: dict[str, Any],
-    pack: tuple[str, int] | None,
-    contents: Sequence[tuple[str, int, int]],
-    packs: Iterable[str],
+def record_pack(
+    session: Session, build: Build, pack: tuple[str, int], contents: Sequence[tuple[str, int, int]]
 ) -> None:
-    """A build's output: its new pack with its `(sha256, offset, size)` contents, what the artifact is made of, the row.
+    """A pack that is in the object store, and some of its `(sha256, offset, size)` contents. Idempotent.
 
-    Idempotent: rows that are there stay. A content that another build brought first stays where that one put it.
+    The newest place of a content wins: a repack brings contents that older packs hold.
     """
-    site_id, digest = build.site_id, facts["manifest_sha256"]
-    if pack is not None:
-        _insert_new(session, Pack, [{"site_id": site_id, "sha256": pack[0], "size": pack[1], "created_at": utcnow()}])
-        rows = [
-            {"site_id": site_id, "sha256": sha256, "pack_sha256": pack[0], "offset": offset, "size": size}
-            for sha256, offset, size in contents
-        ]
-        _insert_new(session, Content, rows)
-    named = [{"site_id": site_id, "digest": digest, "pack_sha256": one} for one in sorted(packs)]
+    site_id = build.site_id
+    _insert_new(session, Pack, [{"site_id": site_id, "sha256": pack[0], "size": pack[1], "created_at": utcnow()}])
+    rows = [
+        {"site_id": site_id, "sha256": sha256, "pack_sha256": pack[0], "offset": offset, "size": size}
+        for sha256, offset, size in contents
+    ]
+    _insert_new(session, Content, rows, moved=("pack_sha256", "offset"))
+
+
+def record_output(session: Session, build: Build, facts: dict[str, Any], packs: Iterable[str]) -> None:
+    """A build's output in its row, and the packs that its artifact is made of. Idempotent."""
+    digest = facts["manifest_sha256"]
+    named = [{"site_id": build.site_id, "digest": digest, "pack_sha256": one} for one in sorted(packs)]
     _insert_new(session, ArtifactPack, named)
     for name, value in facts.items():
         setattr(build, name, value)
     session.add(build)
 
 
-def _insert_new(session: Session, table: Any, rows: list[dict[str, Any]]) -> None:
+def _insert_new(session: Session, table: Any, rows: list[dict[str, Any]], *, moved: tuple[str, ...] = ()) -> None:
+    """Rows that are there stay as they are, but for the columns in `moved`."""
     insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}.get(
         session.get_bind().dialect.name, core_insert
     )
-    statement = insert(table).on_conflict_do_nothing()  # type: ignore[attr-defined]
+    statement = insert(table.__table__)
+    if moved:
+        changed = {name: statement.excluded[name] for name in moved}  # type: ignore[attr-defined]
+        keys = list(table.__table__.primary_key.columns)
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)  # type: ignore[attr-defined]
+    else:
+        statement = statement.on_conflict_do_nothing()  # type: ignore[attr-defined]
     for batch in _batches(rows):
-        session.execute(statement, batch)
+        session.connection().execute(statement, batch)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
         openapi_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redirect_slashes=False,
+        max_body_size=64 << 20,
     )
     doorkeeper = Doorkeeper(tokens)
     builds, telling = Builds(parts.store, parts.objects, remote_host), Telling(parts.store, parts.events)

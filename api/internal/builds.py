@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from sqlmodel import Session
+
 from adapters.artifact.layout import Location, plan_reuse
 from api.parts import Objects
 from headway.broker import Begin, BuildSpec, Contents, Missing, Upload, UploadRequest
@@ -61,12 +63,11 @@ class Builds:
         }
         reuse = plan_reuse(wanted, located)
 
-        def lease() -> set[str]:
-            with self.store.write() as session:
-                build = require_attempt(session, build_id, body.attempt)
-                return lease_packs(session, build, reuse.kept, utcnow() + LEASE)
+        def lease(session: Session) -> set[str]:
+            build = require_attempt(session, build_id, body.attempt)
+            return lease_packs(session, build, reuse.kept, utcnow() + LEASE)
 
-        kept = lease() if reuse.kept else set()
+        kept = self.store.in_write(lease) if reuse.kept else set()
         gone = set(reuse.kept) - kept
         lost = [sha256 for sha256, at in located.items() if at.pack in gone]
         return Missing(missing=sorted({*reuse.missing, *lost}))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from adapters.artifact.layout import Layout, Location, make_layout
+from sqlmodel import Session
+
+from adapters.artifact.layout import MAX_BYTES as MAX_LAYOUT
+from adapters.artifact.layout import Layout, Location, make_layout, parse_layout
 from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
 from api.internal.builds import HEX
 from api.parts import Objects
 from headway.broker import Accepted, NewPack, Output
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
-from store.broker import held_contents, record_output, require_attempt
+from store.broker import BATCH, Held, held_contents, record_output, record_pack, require_attempt
 from store.session import Store
+
+Contents = list[tuple[str, int, int]]
 
 
 class Outputs:
@@ -31,22 +36,31 @@ class Outputs:
             build = require_attempt(session, build_id, body.attempt)
             site_id = build.site_id
         manifest = self._manifest(site_id, body)
-        new = self._new_pack(site_id, manifest, body.pack)
+        self._record_pack(build_id, body, self._new_pack(site_id, manifest, body.pack))
         with self.store.read() as session:
-            held = held_contents(session, site_id, [sha for sha in manifest.contents if sha not in new])
-        located = new | {sha: Location(at.pack, at.offset, at.size) for sha, at in held.items()}
-        layout = self._layout(site_id, manifest, located)
+            held = held_contents(session, site_id, manifest.contents)
+        layout = self._layout(site_id, manifest, held)
         facts = self._facts(body)
-        pack = (body.pack.sha256, body.pack.size) if body.pack is not None else None
-        contents = [(sha, at.offset, at.size) for sha, at in new.items()]
-
-        def record() -> None:
-            with self.store.write() as session:
-                build = require_attempt(session, build_id, body.attempt, lock=True)
-                record_output(session, build, facts=facts, pack=pack, contents=contents, packs=layout.packs)
-
-        record()
+        self.store.in_write(
+            lambda session: record_output(
+                session, require_attempt(session, build_id, body.attempt, lock=True), facts, layout.packs
+            )
+        )
         return Accepted(manifest_sha256=body.manifest_sha256)
+
+    def _record_pack(self, build_id: str, body: Output, new: dict[str, Location]) -> None:
+        """Some contents at a time, so that no writer waits long. The layout is made of what these rows say."""
+        if body.pack is None:
+            return
+        pack = (body.pack.sha256, body.pack.size)
+        contents = [(sha, at.offset, at.size) for sha, at in new.items()]
+        for start in range(0, len(contents) or 1, BATCH):
+            some = contents[start : start + BATCH]
+
+            def note(session: Session, some: Contents = some) -> None:
+                record_pack(session, require_attempt(session, build_id, body.attempt), pack, some)
+
+            self.store.in_write(note)
 
     def _manifest(self, site_id: str, body: Output) -> Manifest:
         if not HEX.fullmatch(body.manifest_sha256):
@@ -76,15 +90,17 @@ class Outputs:
             found[entry.sha256] = Location(pack.sha256, entry.offset, entry.size)
         return found
 
-    def _layout(self, site_id: str, manifest: Manifest, located: dict[str, Location]) -> Layout:
-        """Written once: a layout that is there already names packs that this artifact keeps."""
+    def _layout(self, site_id: str, manifest: Manifest, held: dict[str, Held]) -> Layout:
+        """Written once; one that is there names packs with rows, because rows come first."""
+        located = {sha: Location(at.pack, at.offset, at.size) for sha, at in held.items()}
         missing = [sha for sha, size in manifest.contents.items() if sha not in located or located[sha].size != size]
         if missing:
             raise HeadwayError("upload.failed", f"{len(missing)} contents were never uploaded.")
         layout = make_layout(manifest.contents, located)
         key = object_key(site_id, manifest.digest, "layout")
-        self.objects.put_new(key, layout.raw, hashlib.sha256(layout.raw).hexdigest())
-        return layout
+        if self.objects.put_new(key, layout.raw, hashlib.sha256(layout.raw).hexdigest()):
+            return layout
+        return parse_layout(self.objects.get(key, MAX_LAYOUT))
 
     def _facts(self, body: Output) -> dict[str, Any]:
         return {

@@ -1,0 +1,386 @@
+"""The broker: credentials by role, attempts that are fenced, outputs that are looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlmodel import select
+
+from adapters.artifact.layout import parse_layout
+from adapters.artifact.manifest import File, make_manifest
+from api.bootstrap import broker_tokens
+from api.internal.app import create_broker
+from headway.broker import BuildSpec, RollSpec
+from store.models import ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
+from store.queue import claim_job, claim_next
+from tests.api.world import World, data
+
+pytestmark = pytest.mark.anyio
+NOW = "2026-06-24T14:31:20.114Z"
+
+
+class Roles:
+    """Callers of the broker by role."""
+
+    def __init__(self, api: World) -> None:
+        self.tokens = broker_tokens(api.folder)
+        self.app = create_broker(api.parts, self.tokens)
+
+    async def ask(self, role: str | None, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.tokens.get(role, role)}"} if role else {}
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
+            return await client.request(method, path, json=body, headers=headers)
+
+
+@pytest.fixture
+async def roles(api: World) -> Roles:
+    return Roles(api)
+
+
+async def a_build(api: World, name: str = "Shop", **more: Any) -> tuple[dict[str, Any], str, str]:
+    """The site, and the ids of a claimed build and its job."""
+    site = await api.site(api.admin, name, **more)
+    return site, *(await another_build(api, site))
+
+
+async def another_build(api: World, site: dict[str, Any]) -> tuple[str, str]:
+    path = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/builds"
+    job = data(await api.admin.post(path))
+    with api.store.write() as session:
+        claim_job(session, job["id"])
+    return job["resource"]["id"], job["id"]
+
+
+def failure(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"}
+    return str(answer.json()["error"]["code"])
+
+
+async def test_each_role_has_a_credential_of_its_own(api: World, roles: Roles) -> None:
+    for role in ("builder", "host", "control", "signing"):
+        path = api.folder / "secrets" / f"broker-{role}.token"
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert (await roles.ask(role, "GET", "/health")).json() == {}
+    assert len(set(roles.tokens.values())) == 4
+    assert broker_tokens(api.folder) == roles.tokens
+    assert failure(await roles.ask(None, "GET", "/health"), 401) == "auth.missing"
+    assert failure(await roles.ask("x" * 43, "GET", "/health"), 401) == "auth.invalid_key"
+    _, build, _ = await a_build(api)
+    begin = {"attempt": 1, "worker": "w"}
+    assert failure(await roles.ask("host", "POST", f"/builds/{build}/begin", begin), 403) == "role.insufficient"
+    assert failure(await roles.ask("builder", "GET", "/rollouts/dep_x"), 403) == "role.insufficient"
+    admin = (api.folder / "admin.key").read_text().strip()
+    assert failure(await roles.ask(admin, "GET", "/health"), 401) == "auth.invalid_key"
+
+
+async def test_begin_numbers_attempts_and_the_last_one_counts(api: World, roles: Roles) -> None:
+    site, build, job = await a_build(api, repository="https://git.example.com/shop.git")
+    path = f"/builds/{build}"
+    specs = [
+        BuildSpec.model_validate(
+            (await roles.ask("builder", "POST", f"{path}/begin", {"attempt": 9, "worker": w})).json()
+        )
+        for w in "ab"
+    ]
+    assert [spec.attempt for spec in specs] == [1, 2]
+    assert specs[1].repository == "https://git.example.com/shop.git"
+    assert specs[1].allow_hosts == ["git.example.com"]
+    assert (specs[1].ref, specs[1].job_id, specs[1].site_id) == ("main", job, site["id"])
+    row = api.one(Build, id=build)
+    assert (row.status, row.attempt) == ("running", 2)
+    assert row.started_at is not None
+    contents = {"attempt": 1, "contents": [["a" * 64, 3]]}
+    assert failure(await roles.ask("builder", "POST", f"{path}/contents", contents), 409) == "attempt.stale"
+    upload = {"attempt": 1, "kind": "pack", "sha256": "a" * 64, "size": 3}
+    assert failure(await roles.ask("builder", "POST", f"{path}/uploads", upload), 409) == "attempt.stale"
+    events = {"source": f"{build}/1", "first": 1, "events": []}
+    assert failure(await roles.ask("builder", "POST", f"/jobs/{job}/events", events), 409) == "attempt.stale"
+    hosted, other, _ = await a_build(api, "Hosted")
+    begun = await roles.ask("builder", "POST", f"/builds/{other}/begin", {"attempt": 1, "worker": "w"})
+    assert begun.json()["repository"] == f"hosted:{hosted['id']}"
+    assert begun.json()["allow_hosts"] == []
+
+
+async def test_a_canceled_build_is_told_so(api: World, roles: Roles) -> None:
+    _, build, job = await a_build(api)
+    begin = {"attempt": 1, "worker": "w"}
+    await roles.ask("builder", "POST", f"/builds/{build}/begin", begin)
+    events = {"source": f"{build}/1", "first": 1, "events": []}
+    heard = await roles.ask("builder", "POST", f"/jobs/{job}/events", events)
+    assert heard.json() == {"cancel": False}
+    await api.admin.post(f"/v1/jobs/{job}/cancel")
+    assert (await roles.ask("builder", "POST", f"/jobs/{job}/events", events)).json() == {"cancel": True}
+    assert failure(await roles.ask("builder", "POST", f"/builds/{build}/begin", begin), 409) == "job.canceled"
+    contents = {"attempt": 1, "contents": []}
+    assert failure(await roles.ask("builder", "POST", f"/builds/{build}/contents", contents), 409) == "job.canceled"
+    missing = f"/builds/{build[:-1]}x/begin"
+    assert failure(await roles.ask("builder", "POST", missing, begin), 404) == "build.not_found"
+    assert failure(await roles.ask("builder", "POST", f"/builds/{build}/begin", {"attempt": 0}), 400)
+
+
+async def test_events_reach_the_rows_the_log_and_whoever_watches(api: World, roles: Roles) -> None:
+    site, build, job = await a_build(api)
+    batch = [
+        {"kind": "stage", "ts": NOW, "stage": "build"},
+        {"kind": "log", "ts": NOW, "stream": "stdout", "line": "npm ci"},
+        {"kind": "progress", "ts": NOW, "progress": 35},
+    ]
+    body = {"source": f"{build}/1", "first": 1, "events": batch}
+    before = api.one(Job, id=job).rev
+    for _ in range(2):
+        assert (await roles.ask("builder", "POST", f"/jobs/{job}/events", body)).status_code == 200
+    row = api.one(Job, id=job)
+    assert (row.stage, row.progress, row.rev) == ("build", 35, before + 1)
+    assert api.one(Build, id=build).stage == "build"
+    log = await api.admin.get(f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/builds/{build}/log")
+    assert log.text == "npm ci\n"
+    back = {"source": "other", "first": 1, "events": [{"kind": "progress", "ts": NOW, "progress": 5}]}
+    await roles.ask("control", "POST", f"/jobs/{job}/events", back)
+    assert api.one(Job, id=job).progress == 35
+    api.change(Job, job, status="failed", finished_at=utcnow())
+    late = {"source": "late", "first": 1, "events": [{"kind": "stage", "ts": NOW, "stage": "sign"}]}
+    assert (await roles.ask("control", "POST", f"/jobs/{job}/events", late)).json() == {"cancel": True}
+    assert api.one(Job, id=job).stage == "build"
+    unknown = f"/jobs/{job[:-1]}x/events"
+    assert failure(await roles.ask("control", "POST", unknown, body), 404) == "job.not_found"
+    _, other, _ = await a_build(api, "Other")
+    foreign = {"source": f"{other}/1", "first": 1, "events": []}
+    assert failure(await roles.ask("builder", "POST", f"/jobs/{job}/events", foreign), 404) == "job.not_found"
+
+
+async def test_a_line_without_a_stage_has_its_sources(api: World, roles: Roles) -> None:
+    _, build, job = await a_build(api)
+    lines = [
+        {"kind": "stage", "ts": NOW, "stage": "fetch"},
+        {"kind": "log", "ts": NOW, "stream": "system", "line": "x"},
+    ]
+    await roles.ask("builder", "POST", f"/jobs/{job}/events", {"source": f"{build}/1", "first": 1, "events": lines})
+    more = [{"kind": "log", "ts": NOW, "stream": "system", "line": "y"}]
+    await roles.ask("builder", "POST", f"/jobs/{job}/events", {"source": f"{build}/1", "first": 3, "events": more})
+    from api.events import Reader
+
+    read = Reader(api.parts.events.path(job)).read()
+    assert [one["stage"] for one in read if one["k"] == "log"] == ["fetch", "fetch"]
+
+
+class Upload:
+    """What a builder does with a tree: ask what is missing, pack it, put it, hand in the output."""
+
+    def __init__(self, api: World, roles: Roles, site_id: str, build: str) -> None:
+        self.api, self.roles, self.site_id, self.build = api, roles, site_id, build
+        self.attempt = 0
+
+    async def begin(self) -> None:
+        answer = await self.roles.ask("builder", "POST", f"/builds/{self.build}/begin", {"attempt": 1, "worker": "w"})
+        self.attempt = answer.json()["attempt"]
+
+    async def missing(self, tree: dict[str, bytes]) -> list[str]:
+        contents = [[hashlib.sha256(body).hexdigest(), len(body)] for body in tree.values()]
+        body = {"attempt": self.attempt, "contents": contents}
+        return list((await self.roles.ask("builder", "POST", f"/builds/{self.build}/contents", body)).json()["missing"])
+
+    async def put(self, kind: str, body: bytes) -> str:
+        sha256 = hashlib.sha256(body).hexdigest()
+        request = {"attempt": self.attempt, "kind": kind, "sha256": sha256, "size": len(body)}
+        answer = (await self.roles.ask("builder", "POST", f"/builds/{self.build}/uploads", request)).json()
+        if answer["url"] is not None:
+            key = answer["url"].removeprefix("http://objects.test/").partition("?")[0]
+            assert key.startswith(f"sites/{self.site_id}/")
+            self.api.objects.put_new(key, body, sha256)
+        return sha256
+
+    async def output(self, tree: dict[str, bytes], **change: Any) -> tuple[httpx.Response, str]:
+        missing = await self.missing(tree)
+        bodies = {hashlib.sha256(body).hexdigest(): body for body in tree.values()}
+        entries, pack = [], b""
+        for sha256 in missing:
+            entries.append({"sha256": sha256, "offset": len(pack), "size": len(bodies[sha256])})
+            pack += bodies[sha256]
+        files = [File(path, "644", len(body), hashlib.sha256(body).hexdigest()) for path, body in tree.items()]
+        manifest = make_manifest(list(files))
+        new = None
+        if missing:
+            new = {"sha256": await self.put("pack", pack), "size": len(pack), "entries": entries}
+        await self.put("manifest", manifest.raw)
+        body = {
+            "attempt": self.attempt,
+            "commit_sha": "c" * 40,
+            "source_sha256": "d" * 64,
+            "profile": "static",
+            "kind": "static",
+            "plan": {"command": None},
+            "cache": {"hit": False, "key": "k"},
+            "manifest_sha256": manifest.digest,
+            "pack": new,
+            "uploaded_bytes": len(pack),
+        }
+        answer = await self.roles.ask("builder", "POST", f"/builds/{self.build}/output", body | change)
+        return answer, manifest.digest
+
+
+async def upload(api: World, roles: Roles, site: dict[str, Any]) -> Upload:
+    build, _ = await another_build(api, site)
+    made = Upload(api, roles, site["id"], build)
+    await made.begin()
+    return made
+
+
+async def test_an_output_is_recorded_with_its_layout(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    first = await upload(api, roles, site)
+    tree = {"index.html": b"<h1>one</h1>", "same.txt": b"same", "copy.txt": b"same"}
+    answer, digest = await first.output(tree)
+    assert answer.json() == {"manifest_sha256": digest}
+    row = api.one(Build, id=first.build)
+    assert (row.manifest_sha256, row.commit_sha, row.uploaded_bytes) == (digest, "c" * 40, 16)
+    assert (api.count(Pack), api.count(Content), api.count(ArtifactPack)) == (1, 2, 1)
+    layout = parse_layout(api.objects.held[f"sites/{site['id']}/artifacts/{digest}/layout.json"])
+    assert set(layout.contents) == {hashlib.sha256(body).hexdigest() for body in tree.values()}
+    for sha256, at in layout.contents.items():
+        pack = api.objects.held[f"sites/{site['id']}/packs/{at.pack}"]
+        assert hashlib.sha256(pack[at.offset : at.offset + at.size]).hexdigest() == sha256
+    again = await roles.ask("builder", "POST", f"/builds/{first.build}/contents", {"attempt": 1, "contents": []})
+    assert again.json() == {"missing": []}
+
+
+async def test_an_unchanged_tree_uploads_nothing_and_a_changed_one_its_changes(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    tree = {"index.html": b"one", "style.css": b"body{}"}
+    _, digest = await (await upload(api, roles, site)).output(tree)
+    second = await upload(api, roles, site)
+    assert await second.missing(tree) == []
+    assert api.one(PackLease, build_id=second.build).expires_at > utcnow()
+    answer, same = await second.output(tree)
+    assert (answer.status_code, same) == (200, digest)
+    assert api.count(Pack) == 1
+    third = await upload(api, roles, site)
+    changed = tree | {"index.html": b"two"}
+    assert await third.missing(changed) == [hashlib.sha256(b"two").hexdigest()]
+    assert (await third.output(changed))[0].status_code == 200
+    assert (api.count(Pack), api.count(Content)) == (2, 3)
+    other = await api.site(api.admin, "Other")
+    assert len(await (await upload(api, roles, other)).missing(tree)) == 2, "contents are never shared between sites"
+
+
+async def test_an_output_that_does_not_add_up_is_refused(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    tree = {"index.html": b"one"}
+    build = await upload(api, roles, site)
+    never = await build.output(tree, manifest_sha256="e" * 64)
+    assert failure(never[0], 500) == "upload.failed"
+    lost = {"sha256": "f" * 64, "size": 3, "entries": []}
+    assert failure((await build.output(tree, pack=lost))[0], 500) == "upload.failed"
+    assert failure((await build.output({"other.html": b"never sent"}, pack=None))[0], 500) == "upload.failed"
+    sha256 = hashlib.sha256(b"one").hexdigest()
+    outside = {"sha256": sha256, "size": 3, "entries": [{"sha256": sha256, "offset": 1, "size": 3}]}
+    assert failure((await build.output(tree, pack=outside))[0], 400) == "request.invalid_parameter"
+    assert failure((await build.output(tree, kind="dynamic"))[0], 400) == "request.invalid_parameter"
+    assert failure((await build.output(tree, manifest_sha256="../x"))[0], 400) == "request.invalid_parameter"
+    key = f"sites/{site['id']}/artifacts/{'9' * 64}/manifest.json"
+    api.objects.held[key] = b'{"version":1}'
+    assert failure((await build.output(tree, manifest_sha256="9" * 64))[0], 500) == "roll.verify_failed"
+    assert api.one(Build, id=build.build).manifest_sha256 is None
+    stale = await build.output(tree, attempt=7)
+    assert failure(stale[0], 409) == "attempt.stale"
+
+
+async def test_an_output_cut_off_before_its_row_is_handed_in_again(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    tree = {"index.html": b"one", "a.txt": b"a"}
+    lost, other = await upload(api, roles, site), await upload(api, roles, site)
+    _, digest = await lost.output(tree)
+    api.change(Build, lost.build, manifest_sha256=None)
+    await other.output({"a.txt": b"a", "b.txt": b"b"})
+    await lost.begin()
+    answer, same = await lost.output(tree)
+    assert (answer.status_code, same) == (200, digest)
+    layout = parse_layout(api.objects.held[f"sites/{site['id']}/artifacts/{digest}/layout.json"])
+    with api.store.read() as session:
+        rows = session.exec(select(ArtifactPack.pack_sha256).where(ArtifactPack.digest == digest)).all()
+    assert sorted(rows) == layout.packs
+
+
+async def test_an_output_of_many_files_is_recorded_piece_by_piece(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    build = await upload(api, roles, site)
+    tree = {f"{n:04}.txt": str(n).encode() for n in range(1_300)}
+    answer, _ = await build.output(tree)
+    assert answer.status_code == 200
+    assert api.count(Content) == 1_300
+
+
+async def test_a_host_gets_what_it_has_to_place(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    env = site["production_env_id"]
+    build = await upload(api, roles, site)
+    _, digest = await build.output({"index.html": b"one"})
+    artifact = api.artifact(site["id"], env, digest)
+    path = f"/v1/sites/{site['id']}/environments/{env}/deployments"
+    job = data(await api.admin.post(path, json={"artifact_id": artifact}))
+    rollout = job["resource"]["id"]
+    assert failure(await roles.ask("host", "GET", f"/rollouts/{rollout}"), 409) == "attempt.stale"
+    with api.store.write() as session:
+        claim_next(session, env)
+    spec = RollSpec.model_validate((await roles.ask("host", "GET", f"/rollouts/{rollout}")).json())
+    assert (spec.digest, spec.apply_seq, spec.undo_seq, spec.kind) == (digest, 1, 2, "deploy")
+    assert list(spec.packs) == [api.one(Pack, site_id=site["id"]).sha256]
+    assert spec.hostnames == ["acme-store-production.sites.test", "acme-store.sites.test"]
+    assert f"sites/{site['id']}/artifacts/{digest}/bundle.json" in spec.bundle_url
+    names = (await roles.ask("host", "GET", f"/environments/{env}/hostnames")).json()
+    assert names == {"env_id": env, "hostnames": spec.hostnames}
+    api.change(Rollout, rollout, status="failed")
+    assert failure(await roles.ask("host", "GET", f"/rollouts/{rollout}"), 409) == "attempt.stale"
+    assert failure(await roles.ask("host", "GET", "/rollouts/dep_none"), 404) == "deployment.not_found"
+    assert failure(await roles.ask("host", "GET", "/environments/env_none/hostnames"), 404) == "environment.not_found"
+
+
+async def test_the_documents_of_an_artifact_are_served(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    env = site["production_env_id"]
+    build = await upload(api, roles, site)
+    tree = {f"{n}.txt": b"x" * n for n in range(5)}
+    _, digest = await build.output(tree)
+    artifact = api.artifact(site["id"], env, digest)
+    row = data(await api.admin.get(f"/v1/sites/{site['id']}/environments/{env}/artifacts"))[0]
+    assert row["id"] == artifact
+    assert row["digest"] == f"sha256:{digest}"
+    assert set(row["signature"]) == {"bundle_media_type", "key_hint", "log_index", "signed_at"}
+    raw = (await api.admin.get(row["links"]["manifest"])).content
+    assert hashlib.sha256(raw).hexdigest() == digest
+    pages = (await api.admin.get(row["links"]["files"], params={"limit": 3})).json()
+    cursor = pages["pagination"]["next_cursor"]
+    rest = (await api.admin.get(row["links"]["files"], params={"limit": 3, "cursor": cursor})).json()
+    assert [one["path"] for one in pages["data"] + rest["data"]] == sorted(tree)
+    assert rest["pagination"] == {"next_cursor": None, "has_more": False}
+    archive = await api.admin.get(row["links"]["download"])
+    assert archive.headers["content-type"] == "application/zstd"
+    assert unpack(archive.content) == tree
+    missing = await api.admin.get(row["links"]["bundle"])
+    assert missing.status_code == 410
+    bundle = b'{"dsseEnvelope":{"payload":"eyJfdHlwZSI6MX0="}}'
+    key = f"sites/{site['id']}/artifacts/{digest}/bundle.json"
+    api.objects.put_new(key, bundle, hashlib.sha256(bundle).hexdigest())
+    assert (await api.admin.get(row["links"]["bundle"])).content == bundle
+    assert (await api.admin.get(row["links"]["provenance"])).json() == {"_type": 1}
+    assert (await api.admin.get(row["links"]["public_key"])).status_code == 503
+    public: Path = api.parts.signing_key
+    public.parent.mkdir()
+    public.write_text("-----BEGIN PUBLIC KEY-----\n")
+    assert (await api.admin.get(row["links"]["public_key"])).text.startswith("-----BEGIN")
+
+
+def unpack(archive: bytes) -> dict[str, bytes]:
+    import io
+    import tarfile
+
+    import zstandard
+
+    raw = zstandard.ZstdDecompressor().decompressobj().decompress(archive)
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        return {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
