@@ -22,6 +22,9 @@ LOCKS = ("requirements.lock", "requirements-dev.lock")
 REGISTRY = re.compile("py" r"pi\.org|pythonhosted" r"\.org|npm" r"js\.(org|com)|yarn" r"pkg\.com")
 MACHINE = re.compile(r"(?<![\w.$}>/-])/(work|root|home/(?!build\b)[a-z]+|Users/[A-Za-z]+)(/|\b)")
 
+# What a hostile build looks for is named where it is shown that it finds nothing.
+LOOK_AROUND = ("tests/adapters/test_sandbox.py",)
+
 
 def tracked() -> list[Path]:
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True).stdout
@@ -135,6 +138,8 @@ def test_failure_table_names_tests_that_exist() -> None:
 def test_no_registry_and_no_machine_in_tracked_files() -> None:
     found = []
     for name, text in texts():
+        if name in LOOK_AROUND:
+            continue
         for number, line in enumerate(text.splitlines(), 1):
             if REGISTRY.search(line) or MACHINE.search(line):
                 found.append(f"{name}:{number}: {line.strip()[:120]}")
