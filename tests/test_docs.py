@@ -112,12 +112,18 @@ def test_links_resolve() -> None:
 def test_decisions_name_what_holds_them() -> None:
     faults = []
     for page in sorted((ROOT / "docs" / "decisions").glob("0*.md")):
-        held = page.read_text().partition("**Held by**")[2]
+        held = page.read_text().partition("Held by")[2]
         named = re.findall(r"`((?:tests|\.ci)/[\w./-]+)`", held)
         if not held or not (named or "contract" in held):
             faults.append(f"{page.name} names nothing")
         faults += [f"{page.name}: {name}" for name in named if not (ROOT / name).exists()]
     assert faults == []
+
+
+def test_decisions_are_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = (folder / "README.md").read_text()
+    assert [page.name for page in sorted(folder.glob("0*.md")) if f"({page.name})" not in listed] == []
 
 
 def test_failure_table_names_tests_that_exist() -> None:
