@@ -49,6 +49,7 @@ class EventBatcher:
         self._waiting: deque[Event] = deque()
         self._dropped = 0
         self._patience = SLOWED
+        self._stage: str | None = None
         self._closing = False
         self._abandoned = False
         self._changed = threading.Condition()
@@ -72,15 +73,19 @@ class EventBatcher:
         self._abandoned = True
 
     def stage(self, name: str) -> None:
-        """A step began."""
-        self._add(Event.model_construct(kind="stage", ts=_now(), stage=name), wait=True)
+        """A step began: the lines that follow are its lines."""
+        self._stage = name
+        self._add(Event.model_construct(kind="stage", ts=timestamp(), stage=name), wait=True)
 
     def progress(self, percent: int) -> None:
-        self._add(Event.model_construct(kind="progress", ts=_now(), progress=percent), wait=True)
+        self._add(Event.model_construct(kind="progress", ts=timestamp(), progress=percent), wait=True)
 
     def log(self, stream: Stream, line: str) -> None:
         """One line, without its end."""
-        self._add(Event.model_construct(kind="log", ts=_now(), stream=stream, line=self._redact(line)), wait=False)
+        self._add(
+            Event.model_construct(kind="log", ts=timestamp(), stage=self._stage, stream=stream, line=self._redact(line)),
+            wait=False,
+        )
 
     @property
     def flooded(self) -> bool:
@@ -101,7 +106,7 @@ class EventBatcher:
                 return
             if self._dropped and len(self._waiting) < CAPACITY:
                 note = f"{self._dropped} lines were lost here: the log could not be delivered in time."
-                self._waiting.append(Event.model_construct(kind="log", ts=_now(), stream="system", line=note))
+                self._waiting.append(Event.model_construct(kind="log", ts=timestamp(), stream="system", line=note))
                 self._dropped = 0
             self._waiting.append(event)
             if len(self._waiting) in (1, MOST):
@@ -163,5 +168,6 @@ class EventBatcher:
             self._changed.notify_all()
 
 
-def _now() -> str:
+def timestamp() -> str:
+    """Now, as events carry it: RFC 3339, UTC, milliseconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -208,6 +208,7 @@ def test_the_stream_of_a_push_is_whole_and_resumes_where_it_was(new_place: NewPl
     assert numbers == sorted(set(numbers))
     said = [one["data"]["line"] for one in whole if one["event"] == "log" and one["data"]["stream"] == "stdout"]
     assert said == [f"line {n}" for n in range(1, 9)]
+    assert {one["data"]["stage"] for one in whole if one["event"] == "log"} == {"fetch", "detect", "build", "pack"}
     jobs = [one["data"] for one in whole if one["event"] == "job"]
     assert jobs[-1]["status"] == "succeeded"
     assert [one["progress"] for one in jobs] == sorted(one["progress"] for one in jobs)
