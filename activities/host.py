@@ -13,9 +13,11 @@ from typing import Protocol
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
+from adapters.events import timestamp
 from adapters.hosting.host import Host
 from adapters.hosting.switch import Position
-from headway.broker import Hostnames, RollSpec
+from headway.broker import Event, Events, Heard, Hostnames, RollSpec
+from headway.errors import HeadwayError
 from temporal.failures import mapped
 from temporal.messages import EnvironmentRef, Live, Placed, RollOrder, Switch
 
@@ -27,6 +29,8 @@ class Broker(Protocol):
     def get_rollout(self, rollout_id: str) -> RollSpec: ...
 
     def get_hostnames(self, env_id: str) -> Hostnames: ...
+
+    def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard: ...
 
 
 class HostActivities:
@@ -44,7 +48,7 @@ class HostActivities:
     @activity.defn(name="host.place", no_thread_cancel_exception=True)
     @mapped
     def place(self, order: RollOrder) -> Placed:
-        with _beating() as check:
+        with _beating(lambda: self._tell_placing(order)) as check:
             spec = self._broker.get_rollout(order.rollout_id)
             # The order's own number: a run that was replaced must not place for its successor.
             manifest = self._host.place(spec, order.apply_seq, check)
@@ -87,6 +91,13 @@ class HostActivities:
         self._tidy(self._host.collect)
         return Live(self.host_id, ref.env_id, 0)
 
+    def _tell_placing(self, order: RollOrder) -> None:
+        """Said only of a placing that takes its time: for the usual one a word would cost more than the work."""
+        placing = Event(kind="stage", ts=timestamp(), stage="place")
+        source = f"{order.rollout_id}/{self.host_id}"
+        with contextlib.suppress(HeadwayError):
+            self._broker.append(order.job_id, Events(source=source, first=1, events=[placing]), patience=1.0)
+
     def _live(self, env_id: str, position: Position) -> Live:
         return Live(self.host_id, env_id, position.seq, position.previous)
 
@@ -102,13 +113,17 @@ def _report(done: Future[None]) -> None:
 
 
 @contextlib.contextmanager
-def _beating() -> Iterator[Callable[[], None]]:
+def _beating(after_a_beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Beat from a thread of its own while the body works; gives the check that stops it on a cancel."""
     ended = threading.Event()
 
     def beat() -> None:
+        told = False
         while not ended.wait(BEAT_SECONDS):
             activity.heartbeat()
+            if not told:
+                told = True
+                after_a_beat()
 
     def check() -> None:
         if activity.is_cancelled():

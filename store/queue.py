@@ -120,11 +120,12 @@ def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | 
 def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollout:
     environment.fence_seq += 2
     rollout.apply_seq, rollout.undo_seq = environment.fence_seq - 1, environment.fence_seq
-    rollout.status, rollout.started_at = "running", utcnow()
+    rollout.status, rollout.stage, rollout.started_at = "running", "verify", utcnow()
     rollout.previous_release_id = environment.active_release_id
     job = job_by_id(session, rollout.job_id)
     if job.type in ROLL_JOBS:
-        job.status, job.started_at, job.rev = "running", utcnow(), job.rev + 1
+        job.status, job.started_at = "running", utcnow()
+    job.stage, job.rev = "verify", job.rev + 1
     return rollout
 
 

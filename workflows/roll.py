@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
@@ -14,6 +15,8 @@ with workflow.unsafe.imports_passed_through():
     from temporal.messages import Ended, Live, RollOrder, RolloutRef, Switch
 
 TIMED_OUT = {"place": "roll.place_failed", "switch": "roll.timeout"}
+# Verifying and placing are one activity on the host; the code tells which of the two refused.
+VERIFYING = ("artifact.signature_invalid", "roll.verify_failed")
 
 
 class Rollout:
@@ -29,6 +32,8 @@ class Rollout:
         except (FailureError, asyncio.CancelledError) as error:
             timed_out = TIMED_OUT.get(self.stage, "internal.error")
             failure = describe_failure(order.rollout_id, self.stage, error, on_timeout=timed_out)
+            if self.stage == "place" and failure.code in VERIFYING:
+                failure = replace(failure, stage="verify")
             ended = await workflow.execute_activity(
                 act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
             )

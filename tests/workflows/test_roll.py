@@ -62,7 +62,7 @@ def test_a_refused_artifact_leaves_what_is_live(tmp_path: Path) -> None:
         made.host.refuse = "artifact.signature_invalid"
         job = await made.run(made.world.accept_roll(made.world.artifact("b" * 64)))
         assert (job.status, (job.error or {})["code"]) == ("failed", "artifact.signature_invalid")
-        assert (job.error or {})["stage"] == "place"
+        assert (job.error or {})["stage"] == "verify"
         assert made.host.live == 1
         assert len(releases(made)) == 1
         made.host.refuse = None
