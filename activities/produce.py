@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import httpx
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities.producing.build import BuildRules, BuildStep
 from activities.producing.production import Places, Production, Workbench
@@ -22,8 +26,12 @@ from adapters.sandbox import Limits, Sandbox
 from adapters.source.address import Remote
 from adapters.source.git import GitSource
 from headway.broker import Begin
-from temporal.failures import mapped
+from headway.errors import HeadwayError
+from temporal.failures import as_application_error, mapped
 from temporal.messages import BuildOrder, BuildOutput
+
+# A mistyped address is told within seconds; a builder that is killed, in contrast, is replaced more often than that.
+REMOTE_TRIES: Final = 3
 
 
 class Producer:
@@ -48,10 +56,23 @@ class Producer:
             source = f"{spec.build_id}/{spec.attempt}"
             with EventBatcher(self._broker, spec.job_id, source) as events:
                 watch.listen(events)
-                output = Production(self._bench, self._broker, spec, events, watch).run()
+                with _bounded_tries("repository.unreachable", REMOTE_TRIES):
+                    output = Production(self._bench, self._broker, spec, events, watch).run()
             watch.check()
             accepted = self._broker.finish(order.build_id, output)
         return BuildOutput(order.build_id, accepted.manifest_sha256, output.commit_sha, output.uploaded_bytes)
+
+
+@contextmanager
+def _bounded_tries(code: str, tries: int) -> Iterator[None]:
+    """An error of that code ends the job once the activity has been tried so often."""
+    try:
+        yield
+    except HeadwayError as error:
+        if error.code != code or activity.info().attempt < tries:
+            raise
+        failure = as_application_error(error)
+        raise ApplicationError(failure.message, *failure.details, type=code, non_retryable=True) from error
 
 
 def make_producer(

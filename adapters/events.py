@@ -83,7 +83,9 @@ class EventBatcher:
     def log(self, stream: Stream, line: str) -> None:
         """One line, without its end."""
         self._add(
-            Event.model_construct(kind="log", ts=timestamp(), stage=self._stage, stream=stream, line=self._redact(line)),
+            Event.model_construct(
+                kind="log", ts=timestamp(), stage=self._stage, stream=stream, line=self._redact(line)
+            ),
             wait=False,
         )
 

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -329,6 +329,18 @@ def test_an_attempt_that_was_overtaken_ends(platform: Platform) -> None:
         platform.run(platform.order)
     thread.join()
     assert caught.value.type == "attempt.stale"
+
+
+def test_a_remote_that_is_away_is_tried_three_times(platform: Platform) -> None:
+    platform.repo.path.rename(platform.repo.path.with_name("away"))
+    platform.order = platform.accept()
+    ends = []
+    for attempt in (1, 2, 3):
+        platform.environment.info = replace(platform.environment.info, attempt=attempt)
+        with pytest.raises(ApplicationError) as caught:
+            platform.run(platform.order)
+        ends.append((caught.value.type, caught.value.non_retryable))
+    assert ends == [("repository.unreachable", False)] * 2 + [("repository.unreachable", True)]
 
 
 def test_an_attempt_after_a_crash_ends_as_if_nothing_had_been(platform: Platform) -> None:
