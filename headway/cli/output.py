@@ -87,7 +87,7 @@ def print_error(program: str, error: HeadwayError) -> None:
     """What happened, to what; what to do; the request's id."""
     subject = f" ({clean(error.param)})" if error.param else ""
     say(f"{program}: {clean(error.message)}{subject} [{clean(error.code)}]")
-    if text := advice(error.code):
+    if error.type != "not_found" and (text := advice(error.code)):
         say(f"  {text}")
     if request_id := getattr(error, "request_id", None):
         say(f"  request id: {clean(request_id)}")
