@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, check
@@ -119,7 +119,7 @@ def _fetch_files(client: Client, artifact: Artifact, manifest: Manifest, target:
     aside.mkdir()
     try:
         with client.transport.download(link) as chunks:
-            reader = zstandard.ZstdDecompressor().stream_reader(_Chunks(chunks), read_size=CHUNK)
+            reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], _Chunks(chunks)), read_size=CHUNK)
             _unpack(reader, manifest, aside)
         for one in manifest.links:
             place = aside / one.path
