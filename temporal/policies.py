@@ -23,7 +23,7 @@ CALL: Final[dict[str, Any]] = {
 }
 
 # A build beats every second; a builder that is killed is noticed within its heartbeat timeout.
-# Three tries: what kills the builder each time (a stranger's code) must not do it for ever.
+# Eight tries: an outage is waited out; what kills the builder each time (a stranger's code) does not do it for ever.
 BUILD: Final[dict[str, Any]] = {
     "start_to_close_timeout": timedelta(hours=2),
     "heartbeat_timeout": timedelta(seconds=5),

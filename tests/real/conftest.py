@@ -29,8 +29,10 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def caller(stack: Stack) -> Caller:
-    return Caller(stack)
+def caller(stack: Stack) -> Iterator[Caller]:
+    made = Caller(stack)
+    yield made
+    made.http.close()
 
 
 @pytest.fixture(scope="session")
