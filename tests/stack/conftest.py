@@ -18,6 +18,8 @@ NUMBERS = itertools.count(1)
 # Small limits, so that builds which run into them do so soon. A mirror of the package indexes mostly is private.
 SETTINGS = {
     "HEADWAY_BUILD_DISK": str(64 << 20),
+    "HEADWAY_BUILD_LOG": str(8 << 20),
+    "HEADWAY_BUILD_MEMORY": str(512 << 20),
     "HEADWAY_BUILD_PIDS": "64",
     "HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]',
 }
