@@ -132,6 +132,7 @@ class Site:
         marked = [
             _route(self._marker("service"), self._service()),
             *to_files,
+            {"match": self._with_body(), "handle": [{"handler": "error", "status_code": 400}], "terminal": True},
             _route(self._marker("rules"), self._ruled()),
             _handle(self._files(marked=True)),
         ]
@@ -139,6 +140,14 @@ class Site:
         return [
             _route(_pin(r"/@([0-9]+)\+$"), {"handler": "subroute", "routes": marked}),
             _route(_pin(r"/@([0-9]+)$"), {"handler": "subroute", "routes": plain}),
+        ]
+
+    def _with_body(self) -> list[Json]:
+        """A GET with content, for a site with rules: its bytes would go on to the rules socket's shared connections."""
+        ruled = self._marker("rules")
+        return [
+            {**ruled, "header_regexp": {"Content-Length": {"pattern": "[^0]"}}},
+            {**ruled, "header": {"Transfer-Encoding": ["*"]}},
         ]
 
     def _service(self) -> Json:

@@ -71,7 +71,11 @@ def _read(path: str) -> Rules | None:
 
 
 class RulesProtocol(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive and pipelining, without bodies: all that a local proxy sends."""
+    """HTTP/1.1 with keep-alive and pipelining: all that a local proxy sends.
+
+    A request with a body is refused and the connection ended: what follows a head here must be another head, or one
+    visitor's bytes would be read as the beginning of the next visitor's request.
+    """
 
     def __init__(self, book: RulesBook) -> None:
         self._book = book
@@ -90,6 +94,8 @@ class RulesProtocol(asyncio.Protocol):
                 break
             self._buffer = rest
             self._reply(head)
+            if self._transport is None or self._transport.is_closing():
+                return
         if len(self._buffer) > MAX_HEAD:
             self._refuse()
 
@@ -99,6 +105,8 @@ class RulesProtocol(asyncio.Protocol):
         if len(request) != 3 or request[0] != "GET" or not request[1].startswith("/"):
             return self._refuse()
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        if fields.get("content-length", "0") != "0" or "transfer-encoding" in fields:
+            return self._refuse()
         host = fields.get("host", "").partition(":")[0]
         self._write(_render(self._book.answer(host, fields.get("headway-release", ""), request[1])))
 

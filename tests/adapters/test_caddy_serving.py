@@ -428,6 +428,39 @@ def test_a_visitor_cannot_speak_to_the_rules_server(machine: Machine, server: Se
     assert server.get("/", host, Cookie="c" * 30_000).status == 200
 
 
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_body_is_never_the_beginning_of_the_next_visitors_question(
+    machine: Machine, server: Server, framing: str
+) -> None:
+    """The rules socket's connections are shared by all sites: half a request in a body would join the next one."""
+    host, _ = machine.site({"index.html": PAGE}, static=RULES)
+    half = b"GET /old HTTP/1.1\r\nX-Swallowed: "
+    body = (
+        (b"%d" % len(half), half) if framing == "length" else (b"chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(half), half))
+    )
+    field = b"Content-Length" if framing == "length" else b"Transfer-Encoding"
+    head = b"GET / HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n%b: %b\r\n\r\n" % (host.encode(), field, body[0])
+    for _ in range(5):
+        assert server.raw(head + body[1]).startswith(b"HTTP/1.1 400 ")
+        answer = server.get("/", host)
+        assert (answer.status, answer.headers["Location"], answer.headers["X-Frame-Options"]) == (200, None, "DENY")
+
+
+def test_the_rules_server_itself_ends_a_connection_with_a_body(machine: Machine, server: Server) -> None:
+    host, _ = machine.site({"index.html": PAGE}, static=RULES)
+    asked = b"GET /old HTTP/1.1\r\nHost: %b\r\nHeadway-Release: %d\r\n" % (host.encode(), machine.seq)
+    for field in (b"Content-Length: 5", b"Transfer-Encoding: chunked"):
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(10)
+            line.connect(str(server.rules_socket))
+            line.sendall(asked + field + b"\r\n\r\n" + asked + b"\r\n")
+            answer = b""
+            while chunk := line.recv(65536):
+                answer += chunk
+        assert answer.count(b"HTTP/1.1") == 1
+        assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 def test_without_the_rules_server_the_site_goes_on_plain_and_gets_its_rules_back(
     machine: Machine, server: Server
 ) -> None:
