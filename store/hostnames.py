@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import insert as core_insert
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult
-from sqlmodel import Session, col, select
+from sqlmodel import Session, SQLModel, col, select
 
 from store.models import Environment, Hostname, Site, utcnow
 from store.slugs import LABEL, RESERVED, fitted, short_hash
+
+_TABLE = SQLModel.metadata.tables["hostname"]
+_INSERT: Final = {
+    "sqlite": sqlite.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.name),
+    "postgresql": postgresql.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.name),
+}
 
 
 def claim_hostnames(session: Session, site: Site, environment: Environment, domain: str) -> list[Hostname]:
@@ -53,11 +58,7 @@ def _claim(session: Session, environment: Environment, label: str, domain: str, 
 
 def _insert_new(session: Session, row: dict[str, object]) -> bool:
     """Whether the name was free. Waits for a concurrent claim of the same name on PostgreSQL."""
-    dialect = session.get_bind().dialect.name
-    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}.get(dialect, core_insert)
-    statement = insert(Hostname).values(row)
-    result = session.execute(statement.on_conflict_do_nothing())  # type: ignore[attr-defined]
-    return isinstance(result, CursorResult) and result.rowcount == 1
+    return session.connection().execute(_INSERT[session.get_bind().dialect.name], row).first() is not None
 
 
 def hostnames_of(session: Session, env_ids: Sequence[str]) -> dict[str, list[Hostname]]:

@@ -17,8 +17,8 @@ IN_PROGRESS: Final = 0
 # On the path of every accepted request: built once, executed below the ORM.
 _TABLE = SQLModel.metadata.tables["idempotency"]
 _INSERT: Final = {
-    "sqlite": sqlite.insert(_TABLE).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(_TABLE).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.key),
+    "postgresql": postgresql.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.key),
 }
 _UPDATE: Final = update(_TABLE).where(_TABLE.c.principal == bindparam("of"), _TABLE.c.key == bindparam("named"))
 
@@ -48,7 +48,7 @@ def _inserted(session: Session, principal: str, key: str, fingerprint: str) -> b
         "status_code": IN_PROGRESS,
         "created_at": utcnow(),
     }
-    return session.connection().execute(_INSERT[session.get_bind().dialect.name], row).rowcount == 1
+    return session.connection().execute(_INSERT[session.get_bind().dialect.name], row).first() is not None
 
 
 def keep_outcome(

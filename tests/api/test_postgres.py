@@ -1,0 +1,78 @@
+"""What SQLite's one writer makes easy has to be right on PostgreSQL too: the same cases, on a schema of their own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.api import (
+    test_bodies,
+    test_broker,
+    test_deployments,
+    test_environments,
+    test_idempotency,
+    test_jobs,
+    test_keys,
+    test_lists,
+    test_tenants,
+)
+from tests.api.world import World, world
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+CASES: list[Callable[[World], Awaitable[None]]] = [
+    test_bodies.test_ids_of_any_shape_are_not_found,
+    test_bodies.test_sixteen_writers_meet_no_locked_database,
+    test_deployments.test_a_rollout_has_the_next_number_and_becomes_a_release,
+    test_deployments.test_promote_rolls_what_runs_there_without_a_build,
+    test_deployments.test_rollback_goes_to_the_release_before_that_deployment,
+    test_deployments.test_temporal_being_away_does_not_keep_work_from_being_accepted,
+    test_environments.test_a_race_for_a_branch_has_one_winner,
+    test_environments.test_canceling_what_has_not_started_puts_everything_back,
+    test_environments.test_slugs_are_unique_in_the_team_and_names_in_the_world,
+    test_idempotency.test_a_replay_is_the_same_job_as_it_is_now,
+    test_idempotency.test_a_replay_comes_before_what_the_first_request_has_changed,
+    test_idempotency.test_after_a_day_a_key_is_fresh,
+    test_idempotency.test_concurrent_creations_make_one_site_and_one_push,
+    test_idempotency.test_concurrent_replays_make_one_job,
+    test_jobs.test_a_queued_job_is_canceled_at_once_with_its_rows,
+    test_jobs.test_a_stream_tells_the_job_its_lines_its_changes_and_its_end,
+    test_keys.test_a_rolled_keys_old_secret_lives_for_its_grace_period,
+    test_keys.test_no_key_gives_what_it_does_not_hold,
+    test_lists.test_filters,
+    test_lists.test_pages_go_on_while_rows_are_added,
+    test_tenants.test_project_members_see_their_projects_alone,
+    test_tenants.test_members_are_managed_and_the_owner_stays,
+]
+
+
+@pytest.fixture
+async def postgres(tmp_path: Path) -> AsyncIterator[World]:
+    base = os.environ.get("DATABASE_URL", "").replace("postgresql://", "postgresql+psycopg://", 1)
+    if not base.startswith("postgresql"):
+        pytest.skip("DATABASE_URL names no PostgreSQL server")
+    schema = f"t{uuid.uuid4().hex[:12]}"
+    admin = create_engine(base, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    joint = "&" if "?" in base else "?"
+    async with world(tmp_path, url=f"{base}{joint}options=-csearch_path%3D{schema}") as made:
+        yield made
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    admin.dispose()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.removeprefix("test_"))
+async def test_on_postgresql(postgres: World, case: Callable[[World], Awaitable[None]]) -> None:
+    await case(postgres)
+
+
+async def test_an_output_on_postgresql(postgres: World) -> None:
+    roles = test_broker.Roles(postgres)
+    await test_broker.test_an_unchanged_tree_uploads_nothing_and_a_changed_one_its_changes(postgres, roles)
+    await test_broker.test_begin_numbers_attempts_and_the_last_one_counts(postgres, roles)
