@@ -87,6 +87,12 @@ class Watch:
         self.hostname = hostname
         self.connection = http.client.HTTPConnection("127.0.0.1", stack.sites_port, timeout=10)
 
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
     def page(self) -> str:
         self.connection.request("GET", "/", headers={"Host": self.hostname})
         return self.connection.getresponse().read().decode()

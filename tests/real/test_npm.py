@@ -18,7 +18,8 @@ def test_a_deck_of_published_packages_is_built_and_served(
     address = commit("deck-npm", deck.files(npm))
     site = caller.new_site("deck-npm", address)
     caller.finish(caller.push(site, site.production))
-    page = Watch(stack, site.production_host).page()
+    with Watch(stack, site.production_host) as watch:
+        page = watch.page()
     assert "First slide" in page
     # Vite has put the bundle under a name with a hash of its content.
     assert "/assets/index-" in page

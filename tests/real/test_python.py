@@ -29,6 +29,7 @@ def test_pages_rendered_by_a_package_from_the_index_are_served(stack: Stack, cal
     files = {"headway.toml": CONFIG, "build.py": BUILD, "pages/index.md": "# Weir log\n\n*Seven* herons.\n"}
     site = caller.new_site("weir-log", commit("weir-log", files))
     caller.finish(caller.push(site, site.production))
-    page = Watch(stack, site.production_host).page()
+    with Watch(stack, site.production_host) as watch:
+        page = watch.page()
     assert "<h1>Weir log</h1>" in page
     assert "<em>Seven</em>" in page
