@@ -42,7 +42,7 @@ def demo(allow_unsandboxed_builds: bool) -> None:
     Needs Python and git; no Docker, no Node, no account. Nothing is left but the fetched package in the user's cache.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = Path(tempfile.mkdtemp(prefix="headway-demo-"))
+    folder = _scratch()
     try:
         _tell(folder, allow_unsandboxed_builds)
     except KeyboardInterrupt:
@@ -50,6 +50,12 @@ def demo(allow_unsandboxed_builds: bool) -> None:
         sys.exit(130)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scratch() -> Path:
+    """An empty folder whose path leaves room for the names of unix sockets (107 bytes in all)."""
+    usual = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="headway-demo-", dir=usual if len(os.fsencode(usual)) <= 40 else "/tmp"))  # noqa: S108
 
 
 @dataclass
