@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from sqlalchemy import ColumnElement, or_
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 from starlette.responses import Response
 
 from api.auth import Caller
@@ -18,7 +18,7 @@ from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.rows import key_row
 from api.managed.schemas import DeletedRow, KeyCreate, KeyRoll, KeyRow, KeyUpdate, NewKeyRow, Pin
-from api.scopes import PRESETS, ROLES, implied, unknown
+from api.scopes import PRESETS, ROLES, SCOPES, implied, unknown
 from headway.errors import HeadwayError
 from headway.ids import new_id
 from store import accounts, environments, keys, projects, sites
@@ -48,7 +48,9 @@ async def create_key(call: KeyedDep, body: KeyCreate) -> Response:
         kind, team_id, account_id = owner(call.caller, session, body)
         pin = check_pin(call, session, body.resource, team_id)
         role = session.get_one(Membership, (team_id, account_id)).role if kind == "personal" else "admin"
-        refuse_escalation(call.caller, grantable(scopes, role, body.scopes), pin)
+        refuse_escalation(call.caller, grantable(scopes, role, body.scopes), pin, networks)
+        if account_id is None or account_id != call.caller.account_id:
+            refuse_whole_team(call.caller, pin)
         once.claim(session)
         secret = keys.new_secret(kind)
         key = ApiKey(
@@ -83,18 +85,19 @@ async def update_key(call: CallDep, key_id: str, body: KeyUpdate) -> Response:
 
     def work(session: Session) -> Json:
         key = _key(call, session, key_id, lock=True)
-        refuse_escalation(call.caller, frozenset(key.scopes), key.resource)
+        refuse_escalation(call.caller, frozenset(key.scopes), key.resource, key.ip_allowlist)
         if body.name is not None:
             key.name = body.name.strip()
         if scopes is not None:
             member = session.get(Membership, (key.team_id, key.account_id)) if key.kind == "personal" else None
             granted = grantable(scopes, member.role if member else "admin", body.scopes)
-            refuse_escalation(call.caller, granted, key.resource)
+            refuse_escalation(call.caller, granted, key.resource, key.ip_allowlist)
             key.scopes = sorted(granted)
         if body.expires_in is not None:
             life = duration(body.expires_in, param="expires_in", longest=YEAR, shortest=timedelta(seconds=1))
             key.expires_at = utcnow() + life
         if networks is not None:
+            refuse_escalation(call.caller, frozenset(key.scopes), key.resource, networks)
             key.ip_allowlist = networks
         session.add(key)
         session.flush()
@@ -123,7 +126,7 @@ async def roll_key(call: KeyedDep, key_id: str, body: KeyRoll | None = None) -> 
 
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         key = _key(call, session, key_id, lock=True)
-        refuse_escalation(call.caller, frozenset(key.scopes), key.resource)
+        refuse_escalation(call.caller, frozenset(key.scopes), key.resource, key.ip_allowlist)
         if key.kind == "personal" and not call.caller.operator and key.account_id != call.caller.account_id:
             raise HeadwayError("key.escalation", "A personal key is rolled by its own account.")
         once.claim(session)
@@ -138,7 +141,8 @@ async def roll_key(call: KeyedDep, key_id: str, body: KeyRoll | None = None) -> 
 
 
 def visible_keys(caller: Caller) -> list[ColumnElement[bool]]:
-    """The team's keys; only those within a pinned key's own pin; the operator's to the operator alone."""
+    """The team's keys; only those within a pinned key's own pin, or within the projects of a member who is limited
+    to some, beside the member's own; the operator's to the operator alone."""
     if caller.operator:
         return []
     found: list[ColumnElement[bool]] = [col(ApiKey.team_id) == caller.team_id, col(ApiKey.kind) != "operator"]
@@ -147,6 +151,18 @@ def visible_keys(caller: Caller) -> list[ColumnElement[bool]]:
             or_(
                 col(ApiKey.id) == caller.key_id,
                 col(ApiKey.resource)["id"].as_string() == caller.resource["id"],
+            )
+        )
+    elif caller.sight.project_ids is not None:
+        pinned = col(ApiKey.resource)["id"].as_string()
+        within = select(Site.id).where(*caller.sight.sites())
+        below = select(Environment.id).where(col(Environment.site_id).in_(within))
+        found.append(
+            or_(
+                col(ApiKey.account_id) == caller.account_id,
+                pinned.in_(sorted(caller.sight.project_ids)),
+                pinned.in_(within),
+                pinned.in_(below),
             )
         )
     return found
@@ -192,16 +208,29 @@ def grantable(scopes: frozenset[str], role: str, given: list[str] | str | None) 
     return scopes & ROLES[role] if isinstance(given, str) else scopes
 
 
-def refuse_escalation(caller: Caller, scopes: frozenset[str], pin: Json | None) -> None:
-    """Raises key.escalation where the caller lacks a scope or is pinned to less."""
+def refuse_escalation(caller: Caller, scopes: frozenset[str], pin: Json | None, networks: list[str]) -> None:
+    """Raises key.escalation where the caller lacks a scope, is pinned to less, or is good from fewer addresses."""
     if caller.operator:
         return
-    lacking = implied(scopes) - (caller.scopes & ROLES[caller.role])
+    lacking = (implied(scopes) & SCOPES) - (caller.scopes & ROLES[caller.role])
     if lacking:
         raise HeadwayError("key.escalation", f"This key does not hold {', '.join(sorted(lacking))}.", param="scopes")
     own = caller.resource
     if own is not None and own["type"] != "team" and own != pin:
         raise HeadwayError("key.escalation", "This key is pinned: it cannot make a key for more.", param="resource")
+    if caller.ip_allowlist and not (networks and all(_inside(one, caller.ip_allowlist) for one in networks)):
+        raise HeadwayError("key.escalation", "This key is good from fewer addresses than that.", param="ip_allowlist")
+
+
+def refuse_whole_team(caller: Caller, pin: Json | None) -> None:
+    """A member who is limited to some projects makes no key that is not. Raises key.escalation."""
+    if caller.sight.project_ids is not None and (pin is None or pin["type"] == "team"):
+        raise HeadwayError("key.escalation", "This key is limited to some projects: pin the new one.", param="resource")
+
+
+def _inside(network: str, allowed: tuple[str, ...]) -> bool:
+    inner = ipaddress.ip_network(network)
+    return any(inner.version == one.version and inner.subnet_of(one) for one in map(ipaddress.ip_network, allowed))  # type: ignore[arg-type]
 
 
 def check_pin(call: Call, session: Session, pin: Pin | None, team_id: str) -> Json | None:

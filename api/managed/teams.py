@@ -169,8 +169,7 @@ async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         team = accounts.team(session, call.sight, body.team_id or call.caller.team_id)
         call.caller.require("sites:write")
-        if not call.caller.operator and call.sight.project_ids is not None:
-            raise HeadwayError("role.insufficient", "This key is limited to some projects.", param="scope")
+        _whole_team(call)
         call.caller.require_change("sites:write")
         once.claim(session)
         project = projects.make_project(session, team.id, body.name.strip(), body.slug)
@@ -195,7 +194,14 @@ def _team(call: Call, session: Session, team_id: str, scope: str) -> Team:
     call.caller.require(scope)
     if not scope.endswith(":read"):
         call.caller.require_change(scope)
+        _whole_team(call)
     return team
+
+
+def _whole_team(call: Call) -> None:
+    """Whoever is limited to some projects changes nothing of the team, its own limit least of all."""
+    if not call.caller.operator and call.sight.project_ids is not None:
+        raise HeadwayError("role.insufficient", "This key is limited to some projects.", param="scope")
 
 
 def _operator_only(call: Call, why: str) -> None:

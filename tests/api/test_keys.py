@@ -113,6 +113,70 @@ async def test_no_key_takes_over_a_stronger_one(api: World) -> None:
     assert error(await weak.get(f"/v1/api-keys/{operators.pop()}"), 404)["code"] == "api_key.not_found"
 
 
+async def test_whoever_is_limited_to_some_projects_gets_no_key_for_the_team(api: World) -> None:
+    team, boss = await api.tenant("Team", scopes=["*", "keys:write"])
+    project = data(await boss.post("/v1/projects", json={"name": "Side"}))
+    inside, outside = await api.site(boss, "Inside", project_id=project["id"]), await api.site(boss, "Outside")
+    body = {"email": "m@example.test", "name": "M", "role": "admin", "project_ids": [project["id"]]}
+    member = data(await api.admin.post(f"/v1/teams/{team}/members", json=body))["account_id"]
+    limited = api.client(await api.key(team, member, ["*", "keys:write"]))
+    ours = data(await boss.post("/v1/api-keys", json={"name": "s", "scopes": ["sites:read"], "kind": "service"}))
+
+    wide = {"name": "k", "scopes": ["sites:read"], "kind": "service"}
+    for pin in (None, {"type": "team", "id": team}):
+        refused = error(await limited.post("/v1/api-keys", json={**wide, "resource": pin}), 403)
+        assert (refused["code"], refused["param"]) == ("key.escalation", "resource")
+    elsewhere = {"type": "site", "id": outside["id"]}
+    assert error(await limited.post("/v1/api-keys", json={**wide, "resource": elsewhere}), 404)
+    assert error(await limited.post(f"/v1/api-keys/{ours['id']}/roll"), 404)["code"] == "api_key.not_found"
+    assert error(await limited.delete(f"/v1/api-keys/{ours['id']}"), 404)["code"] == "api_key.not_found"
+
+    for kind, pin in (("project", project["id"]), ("site", inside["id"]), ("environment", inside["production_env_id"])):
+        made = data(await limited.post("/v1/api-keys", json={**wide, "resource": {"type": kind, "id": pin}}))
+        assert data(await limited.get(f"/v1/api-keys/{made['id']}"))["id"] == made["id"]
+        seen = data(await api.client(made["secret"]).get("/v1/sites"))
+        assert [row["id"] for row in seen] == [inside["id"]]
+    personal = data(await limited.post("/v1/api-keys", json={**wide, "kind": "personal"}))
+    assert [row["id"] for row in data(await api.client(personal["secret"]).get("/v1/sites"))] == [inside["id"]]
+
+
+async def test_whoever_is_limited_to_some_projects_does_not_lift_the_limit(api: World) -> None:
+    team, boss = await api.tenant("Team")
+    project = data(await boss.post("/v1/projects", json={"name": "Side"}))
+    body = {"email": "m@example.test", "name": "M", "role": "admin", "project_ids": [project["id"]]}
+    member = data(await api.admin.post(f"/v1/teams/{team}/members", json=body))["account_id"]
+    limited = api.client(await api.key(team, member, ["*"]))
+    pinned = api.client(await api.key(team, None, ["*"], resource={"type": "project", "id": project["id"]}))
+    for key in (limited, pinned):
+        path = f"/v1/teams/{team}/members/{member}"
+        assert error(await key.patch(path, json={"project_ids": []}), 403)["code"] == "role.insufficient"
+        assert error(await key.delete(path), 403)["code"] == "role.insufficient"
+        assert error(
+            await key.post(f"/v1/teams/{team}/members", json={"email": "x@example.test", "role": "admin"}), 403
+        )
+    rows = data(await boss.get(f"/v1/teams/{team}/members"))
+    assert next(row for row in rows if row["account_id"] == member)["project_ids"] == [project["id"]]
+
+
+async def test_a_key_that_is_good_from_few_addresses_makes_none_that_is_good_from_more(api: World) -> None:
+    team, _ = await api.tenant("Alice")
+    scopes = ["sites:read", "keys:write"]
+    secret = await api.key(team, None, scopes, ip_allowlist=["10.1.0.0/16"])
+    free = data(await api.admin.post("/v1/api-keys", json={"name": "f", "scopes": scopes, "team_id": team}))
+    bound = api.client(secret, address=("10.1.2.3", 1))
+    body = {"name": "k", "scopes": ["sites:read"]}
+    for networks in ([], ["0.0.0.0/0"], ["10.1.2.0/24", "10.2.0.0/16"], ["::/0"]):
+        refused = error(await bound.post("/v1/api-keys", json={**body, "ip_allowlist": networks}), 403)
+        assert (refused["code"], refused["param"]) == ("key.escalation", "ip_allowlist")
+    assert error(await bound.post(f"/v1/api-keys/{free['id']}/roll"), 403)["code"] == "key.escalation"
+    own = next(row for row in data(await bound.get("/v1/api-keys")) if row["ip_allowlist"])
+    path = f"/v1/api-keys/{own['id']}"
+    assert error(await bound.patch(path, json={"ip_allowlist": []}), 403)["code"] == "key.escalation"
+    made = data(await bound.post("/v1/api-keys", json={**body, "ip_allowlist": ["10.1.2.0/24"]}))
+    assert made["ip_allowlist"] == ["10.1.2.0/24"]
+    assert data(await bound.post(f"{path}/roll"))["ip_allowlist"] == ["10.1.0.0/16"]
+
+
 async def test_a_revoked_key_is_refused_at_once(api: World) -> None:
     made = data(await api.admin.post("/v1/api-keys", json={"name": "k", "scopes": ["*"], "kind": "service"}))
     client = api.client(made["secret"])
