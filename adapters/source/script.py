@@ -114,7 +114,7 @@ if [ -z "$ref" ]; then
   ref=refs/heads/$HW_BRANCH
   if ! resolve "$ref" >/dev/null; then
     ref=$(git ls-remote --symref -- "$HW_URL" HEAD | sed -n 's/^ref: \(.*\)\tHEAD$/\1/p;q')
-    [ -n "$ref" ] && echo "note-branch $ref"
+    [ -n "$ref" ] && printf 'note-branch %s\n' "$ref"
   fi
 fi
 oid=$(resolve "$ref")
@@ -156,7 +156,8 @@ facts=$(awk -v most_files="$HW_MAX_FILES" -v most_bytes="$HW_MAX_BYTES" '
     if (files > most_files || bytes > most_bytes) exit 83
   }' "$temp/tree")
 verdict=$?
-echo "$facts"
+# Not echo: dash's turns the \n of a quoted path into a line, and a path could then say what the source's digest is.
+printf '%s\n' "$facts"
 [ $verdict = 0 ] || exit $verdict
 
 mkfifo "$temp/tar"

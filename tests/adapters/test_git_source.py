@@ -199,6 +199,23 @@ def test_submodules_are_named_and_not_fetched(bench: Bench) -> None:
     assert set(bench.files) == {"a", ".gitmodules"}
 
 
+def test_a_path_cannot_say_what_the_source_is(bench: Bench) -> None:
+    """The digest of the source is signed: a repository must not be able to choose it."""
+    repo = bench.repository()
+    commit = repo.commit({"a": "1"})
+    blob = repo.git("rev-parse", "HEAD:a")
+    forged = f"s\nfiles 7\nbytes 9\nsource {'e' * 64}\ncommit {'e' * 40}\nz"
+    listing = "\0".join([f"100644 blob {blob}\ta", f"160000 commit {commit}\t{forged}", ""])
+    made = subprocess.run(
+        ["git", "mktree", "-z"], cwd=repo.path, env=QUIET, input=listing.encode(), capture_output=True
+    )
+    tip = repo.git("commit-tree", made.stdout.decode().strip(), "-m", "forged")
+    repo.git("update-ref", "refs/heads/main", tip)
+    checkout = bench.fetch()
+    assert (checkout.commit_sha, checkout.source_sha256) == (tip, archive(repo, tip))
+    assert (checkout.files, checkout.size_bytes) == (1, 1)
+
+
 def test_lfs_pointers_are_named(bench: Bench) -> None:
     repo = bench.repository()
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
