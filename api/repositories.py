@@ -71,11 +71,5 @@ class RepositoryPolicy:
         return real.as_uri()
 
 
-def remote_host(repository: str | None) -> str | None:
-    """The host that fetching has to reach; None for hosted and local repositories."""
-    parts = urlsplit(repository or "")
-    return parts.hostname if parts.scheme in ("https", "ssh") else None
-
-
 def _invalid(why: str, param: str) -> HeadwayError:
     return HeadwayError("repository.invalid", why, param=param)

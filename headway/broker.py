@@ -34,7 +34,11 @@ class Begin(Wire):
 
 
 class BuildSpec(Wire):
-    """What to build. `repository` is `https://…`, `ssh://…`, `file:///…`, or `hosted:<site_id>`."""
+    """What to build. `repository` is `https://…`, `ssh://…`, `file:///…`, or `hosted:<site_id>`.
+
+    `allow_hosts` is for the build's command. The repository's own host is not among them: whoever names the
+    repository would choose where strangers' code may talk to; fetching has a policy of its own.
+    """
 
     build_id: str
     job_id: str

@@ -18,7 +18,6 @@ from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling
 from api.parts import Parts
 from api.problems import JSON_TYPE, as_headway_error, json_bytes
-from api.repositories import remote_host
 from headway.broker import (
     Accepted,
     Begin,
@@ -68,7 +67,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
         max_body_size=64 << 20,
     )
     doorkeeper = Doorkeeper(tokens)
-    builds, telling = Builds(parts.store, parts.objects, remote_host), Telling(parts.store, parts.events)
+    builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
     outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
 
     def only(*roles: str) -> Callable[[Request], Awaitable[str]]:

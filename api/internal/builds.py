@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -26,16 +25,12 @@ HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Builds:
-    """`host_of` gives the host that fetching a repository has to reach, or None."""
-
-    def __init__(self, store: Store, objects: Objects, host_of: Callable[[str | None], str | None]) -> None:
+    def __init__(self, store: Store, objects: Objects) -> None:
         self.store = store
         self.objects = objects
-        self.host_of = host_of
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
         build, site = self.store.in_write(lambda session: begin_attempt(session, build_id))
-        host = self.host_of(site.repository)
         return BuildSpec(
             build_id=build.id,
             job_id=build.job_id,
@@ -47,7 +42,7 @@ class Builds:
             default_branch=site.default_branch,
             profile=site.profile,
             clean=build.clean,
-            allow_hosts=sorted({*site.allow_hosts, *([host] if host else [])}),
+            allow_hosts=sorted(site.allow_hosts),
         )
 
     def contents(self, build_id: str, body: Contents) -> Missing:

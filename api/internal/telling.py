@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from api.events import EventLog
 from headway.broker import Events, Heard
 from headway.errors import HeadwayError
 from store.jobs import note_progress
-from store.models import Build, Job
+from store.models import Build, Job, Rollout
 from store.session import Store
 
 # A builder's source names its build and attempt, so that a stale one is not heard.
@@ -31,6 +31,8 @@ class Telling:
                 raise HeadwayError("job.not_found", f"There is no job {job_id}.")
             if role == "builder":
                 _check_attempt(session, job, body.source)
+            elif role == "host" and not _is_rolled_out(session, job):
+                raise HeadwayError("job.not_found", f"No host has a part in the job {job_id}.")
         stages = [event for event in body.events if event.kind != "log"]
         if stages and job.finished_at is None:
             stage = next((event.stage for event in reversed(stages) if event.stage), None)
@@ -40,12 +42,14 @@ class Telling:
         return Heard(cancel=job.cancel_requested_at is not None or job.status in ("canceled", "failed"))
 
 
+def _is_rolled_out(session: Session, job: Job) -> bool:
+    return session.exec(select(Rollout.id).where(Rollout.job_id == job.id)).first() is not None
+
+
 def _check_attempt(session: Session, job: Job, source: str) -> None:
     named = _BUILD.search(source)
-    if named is None:
-        return
-    build = session.get(Build, named[1])
-    if build is None or build.job_id != job.id:
+    build = session.get(Build, named[1]) if named is not None else None
+    if named is None or build is None or build.job_id != job.id:
         raise HeadwayError("job.not_found", f"The job {job.id} is not that build's.")
     if int(named[2]) < build.attempt:
         raise HeadwayError("attempt.stale", f"Attempt {build.attempt} has taken over from attempt {named[2]}.")

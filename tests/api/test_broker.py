@@ -90,7 +90,7 @@ async def test_begin_numbers_attempts_and_the_last_one_counts(api: World, roles:
     ]
     assert [spec.attempt for spec in specs] == [1, 2]
     assert specs[1].repository == "https://git.example.com/shop.git"
-    assert specs[1].allow_hosts == ["git.example.com"]
+    assert specs[1].allow_hosts == [], "the command of a build may not talk to whoever keeps the repository"
     assert (specs[1].ref, specs[1].job_id, specs[1].site_id) == ("main", job, site["id"])
     row = api.one(Build, id=build)
     assert (row.status, row.attempt) == ("running", 2)
@@ -152,6 +152,18 @@ async def test_events_reach_the_rows_the_log_and_whoever_watches(api: World, rol
     _, other, _ = await a_build(api, "Other")
     foreign = {"source": f"{other}/1", "first": 1, "events": []}
     assert failure(await roles.ask("builder", "POST", f"/jobs/{job}/events", foreign), 404) == "job.not_found"
+
+
+@pytest.mark.parametrize("source", ["other", "build_/1", "job_01J8AA1B2C3D4E5F6G7H8J9K0L/1", "host/local"])
+async def test_a_builder_speaks_in_the_name_of_its_own_build_alone(api: World, roles: Roles, source: str) -> None:
+    _, _, job = await a_build(api)
+    line = {"kind": "log", "ts": NOW, "stream": "stdout", "line": "not mine"}
+    stage = {"kind": "stage", "ts": NOW, "stage": "pack"}
+    body = {"source": source, "first": 1, "events": [line, stage]}
+    for role in ("builder", "host"):
+        assert failure(await roles.ask(role, "POST", f"/jobs/{job}/events", body), 404) == "job.not_found"
+    assert api.one(Job, id=job).stage is None
+    assert api.parts.events.lines(job) == 0
 
 
 async def test_a_line_without_a_stage_has_its_sources(api: World, roles: Roles) -> None:
