@@ -119,7 +119,8 @@ def deploy_one(python: Path, folder: Path) -> None:
         caller = Caller(stack)
         site = caller.new_site("wheel-check", source.as_uri())
         caller.finish(caller.push(site, site.production))
-        Watch(stack, site.production_host).until("Tide table")
+        with Watch(stack, site.production_host) as watch:
+            watch.until("Tide table")
     finally:
         stack.stop()
 

@@ -62,16 +62,16 @@ def deploy(run: Run) -> dict[str, Any]:
     repository.commit()
     site = run.caller.new_site("bench-deploy", repository.url)
     run.caller.finish(run.caller.push(site, site.production))
-    watch = Watch(run.stack, site.production_host)
     live, done = [], []
-    for _ in range(DEPLOYS):
-        marker = repository.commit()
-        began = time.perf_counter()
-        job = run.caller.push(site, site.production)
-        watch.until(marker)
-        live.append(time.perf_counter() - began)
-        run.caller.finish(job)
-        done.append(time.perf_counter() - began)
+    with Watch(run.stack, site.production_host) as watch:
+        for _ in range(DEPLOYS):
+            marker = repository.commit()
+            began = time.perf_counter()
+            job = run.caller.push(site, site.production)
+            watch.until(marker)
+            live.append(time.perf_counter() - began)
+            run.caller.finish(job)
+            done.append(time.perf_counter() - began)
     plain = _archives(run, repository)
     five = asyncio.run(_five(run.stack))
     return {
@@ -126,26 +126,40 @@ def _editions(run: Run, name: str) -> Editions:
 def rollback_and_promote(run: Run) -> dict[str, Any]:
     """From the POST to the first byte of the other release: rollback on staging, promote from staging to production."""
     made = _editions(run, "switch")
+    return {
+        "rollback": spread(_rollbacks(run, made)),
+        "promote": spread(_promotes(run, made)),
+        "goal": "p50 under 60 ms, p99 under 150 ms",
+    }
+
+
+def _rollbacks(run: Run, made: Editions) -> list[float]:
     staging = f"/v1/sites/{made.site.id}/environments/{made.site.staging}"
-    behind = Watch(run.stack, made.site.staging_host)
-    back, forward = [], []
     current = run.caller.get(f"{staging}/deployments?limit=1")[0]["id"]
-    for number in range(SWITCHES):
-        began = time.perf_counter()
-        job = run.caller.post(f"{staging}/deployments/{current}/rollback")
-        behind.until(made.markers[number % 2])
-        back.append(time.perf_counter() - began)
-        current = run.caller.finish(job)["resource"]["id"]
-    ahead = Watch(run.stack, made.site.production_host)
-    for number in range(SWITCHES):
-        edition = number % 2
-        run.caller.finish(run.caller.post(f"{staging}/deployments", {"artifact_id": made.artifacts[edition]}))
-        began = time.perf_counter()
-        job = run.caller.post(f"{staging}/promote", {"to_env": "production"})
-        ahead.until(made.markers[edition])
-        forward.append(time.perf_counter() - began)
-        run.caller.finish(job)
-    return {"rollback": spread(back), "promote": spread(forward), "goal": "p50 under 60 ms, p99 under 150 ms"}
+    times = []
+    with Watch(run.stack, made.site.staging_host) as watch:
+        for number in range(SWITCHES):
+            began = time.perf_counter()
+            job = run.caller.post(f"{staging}/deployments/{current}/rollback")
+            watch.until(made.markers[number % 2])
+            times.append(time.perf_counter() - began)
+            current = run.caller.finish(job)["resource"]["id"]
+    return times
+
+
+def _promotes(run: Run, made: Editions) -> list[float]:
+    staging = f"/v1/sites/{made.site.id}/environments/{made.site.staging}"
+    times = []
+    with Watch(run.stack, made.site.production_host) as watch:
+        for number in range(SWITCHES):
+            edition = number % 2
+            run.caller.finish(run.caller.post(f"{staging}/deployments", {"artifact_id": made.artifacts[edition]}))
+            began = time.perf_counter()
+            job = run.caller.post(f"{staging}/promote", {"to_env": "production"})
+            watch.until(made.markers[edition])
+            times.append(time.perf_counter() - began)
+            run.caller.finish(job)
+    return times
 
 
 def requests(run: Run) -> dict[str, Any]:
