@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
+from api.housekeeping import Housekeeping
 from api.managed import artifacts, builds, deployments, environments, jobs, keys, sites, teams, unsupported
 from api.parts import Parts
 from api.problems import as_headway_error, problem
@@ -58,6 +59,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             asyncio.create_task(parts.watch.run()),
             asyncio.create_task(Outbox(parts.store, parts.starts).run()),
             asyncio.create_task(_write_uses(parts)),
+            asyncio.create_task(Housekeeping(parts.store, parts.events, parts.job_retention).run()),
         ]
         try:
             yield

@@ -92,6 +92,12 @@ class EventLog:
         """How many lines there are."""
         return self._state(job_id).lines
 
+    def forget(self, job_id: str) -> None:
+        """Delete the log of a job whose row is gone."""
+        with self._lock:
+            self._states.pop(job_id, None)
+        self.path(job_id).unlink(missing_ok=True)
+
     def path(self, job_id: str) -> Path:
         if not is_id(job_id, "job"):
             raise HeadwayError("job.not_found", f"There is no job {job_id}.")

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -104,13 +105,20 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         repositories=RepositoryPolicy(tuple(settings.local_repos), tuple(settings.egress_private_ok)),
         signing_key=settings.path("keys", "signing.pub"),
         docs_url=settings.docs_url,
+        job_retention=timedelta(days=settings.job_retention_days),
     )
     return parts, broker_tokens(settings.data_dir)
 
 
 def _objects(settings: Settings) -> Objects:
     access, secret = s3_credentials(settings)
-    return ObjectStore(settings.s3_endpoint, settings.s3_region, settings.s3_bucket, access, secret)
+    objects = ObjectStore(settings.s3_endpoint, settings.s3_region, settings.s3_bucket, access, secret)
+    try:
+        objects.ensure_bucket()
+    except HeadwayError as error:
+        # Uploads say so too, and by then it may be back: an API without its object store still answers.
+        log.warning("the bucket %s is not ensured: %s", settings.s3_bucket, error.message)
+    return objects
 
 
 def s3_credentials(settings: Settings) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -54,3 +55,4 @@ class Parts:
     repositories: RepositoryPolicy
     signing_key: Path
     docs_url: str
+    job_retention: timedelta = timedelta(days=30)
