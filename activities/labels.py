@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
-from store.models import Build, Environment, Job, Rollout, Site
+from store.models import Artifact, Build, Environment, Job, Rollout, Site
 from temporal.messages import BuildOrder, Labels, RollOrder
 
 
@@ -22,7 +22,17 @@ def labels_of(session: Session, env_id: str, job: Job | None = None, *, commit: 
 
 def build_order(session: Session, build: Build, job: Job) -> BuildOrder:
     labels = labels_of(session, build.env_id, job)
-    return BuildOrder(job.id, build.id, build.site_id, build.env_id, build.ref, labels)
+    made = session.get(Artifact, build.artifact_id) if build.status == "succeeded" and build.artifact_id else None
+    return BuildOrder(
+        job_id=job.id,
+        build_id=build.id,
+        site_id=build.site_id,
+        env_id=build.env_id,
+        ref=build.ref,
+        labels=labels,
+        artifact_id=made.id if made else "",
+        digest=made.digest if made else "",
+    )
 
 
 def roll_order(session: Session, rollout: Rollout) -> RollOrder:

@@ -8,12 +8,11 @@ from datetime import timedelta
 
 from sqlmodel import col, select
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 
 from activities.labels import labels_of, roll_order
-from activities.rollouts import run_is_open
-from headway.errors import HeadwayError
+from activities.rollouts import run_is_open, run_status
 from store.models import Build, Job, Rollout, utcnow
 from store.outcomes import end_build, end_job, end_rollout
 from store.queue import job_by_id, unrung_environments
@@ -66,7 +65,7 @@ class Reconciler:
     async def suspects(self) -> Suspects:
         """Rows that were claimed a while ago, are not ended, and whose run is closed or unknown."""
         jobs, rollouts = await asyncio.to_thread(self._claimed)
-        lost_rollouts = [order for order in rollouts if not await run_is_open(self.client, _run_of(order))]
+        lost_rollouts = [order for order in rollouts if await self._is_lost(order)]
         covered = {order.job_id for order in rollouts}
         lost_jobs = [job_id for job_id in jobs if job_id not in covered and not await run_is_open(self.client, job_id)]
         still_jobs, still_rollouts = await asyncio.to_thread(self._claimed)
@@ -75,6 +74,26 @@ class Reconciler:
             jobs=tuple(job_id for job_id in lost_jobs if job_id in still_jobs),
             rollouts=tuple(order for order in lost_rollouts if order.rollout_id in open_rollouts),
         )
+
+    async def _is_lost(self, order: RollOrder) -> bool:
+        """Whether nobody will end it: an open executor starts what it has claimed, and settles what it has lost.
+
+        A worker may be killed between the claim and the start of the run: the executor goes on seconds later. If the
+        executor itself is gone, another one starts what has not reached its point of no return.
+        """
+        status = await run_status(self.client, _run_of(order))
+        if status is WorkflowExecutionStatus.RUNNING:
+            return False
+        if await run_is_open(self.client, names.environment_workflow(order.env_id)):
+            return False
+        if status is not None or await asyncio.to_thread(self._is_committed, order.job_id):
+            return True
+        await self.starts.ring(order.env_id, order.labels)
+        return False
+
+    def _is_committed(self, job_id: str) -> bool:
+        with self.store.read() as session:
+            return job_by_id(session, job_id).committed_at is not None
 
     def _claimed(self) -> tuple[list[str], list[RollOrder]]:
         before = utcnow() - GRACE
@@ -95,13 +114,13 @@ class Reconciler:
         with self.store.write() as session:
             for job_id in suspects.jobs:
                 job = job_by_id(session, job_id)
+                rollouts = session.exec(select(Rollout).where(Rollout.job_id == job_id)).all()
+                if any(rollout.status == "running" for rollout in rollouts):
+                    continue  # it has begun meanwhile: its own run ends it, or its hosts settle it
                 for build in session.exec(select(Build).where(Build.job_id == job_id)).all():
                     end_build(session, build, "failed", LOST)
-                for rollout in session.exec(select(Rollout).where(Rollout.job_id == job_id)).all():
-                    if rollout.status in ("waiting", "queued"):
-                        end_rollout(session, rollout, "failed", LOST)
-                    elif rollout.status == "running":
-                        raise HeadwayError("deployment.in_progress", f"{rollout.id} is settled by its hosts.")
+                for rollout in rollouts:
+                    end_rollout(session, rollout, "failed", LOST)
                 end_job(session, job, "failed", error=LOST)
         return Ended(",".join(suspects.jobs[:5]), "failed")
 

@@ -79,8 +79,10 @@ class RolloutRecords:
     @mapped
     def fail_rollout(self, failure: Failure) -> Ended:
         with self.store.write() as session:
-            rollout = session.get_one(Rollout, failure.subject_id)
-            end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error_dict(failure))
+            rollout = session.get_one(Rollout, failure.subject_id, with_for_update=True)
+            # A build's failure ends only what waits for it: what has joined the queue ends by its own run.
+            if failure.stage != "build" or rollout.status == "waiting":
+                end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error_dict(failure))
             return Ended(rollout.id, rollout.status)
 
     @activity.defn(name="rollout.enqueue")
@@ -119,7 +121,7 @@ class RolloutRecords:
 
     def _settle(self, order: Settle) -> tuple[Ended, str, Labels]:
         with self.store.write() as session:
-            rollout = session.get_one(Rollout, order.rollout_id)
+            rollout = session.get_one(Rollout, order.rollout_id, with_for_update=True)
             labels = labels_of(session, rollout.env_id)
             if rollout.finished_at is None:
                 if order.lives and all(live.seq == rollout.apply_seq for live in order.lives):
@@ -157,10 +159,14 @@ def _lost(order: Settle) -> str:
 
 async def run_is_open(client: Client, workflow_id: str) -> bool:
     """Whether Temporal knows this run as running. Raises for a server that does not answer."""
+    return await run_status(client, workflow_id) is WorkflowExecutionStatus.RUNNING
+
+
+async def run_status(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
+    """What Temporal knows of a run; None where it knows none of that id. Raises service.unavailable."""
     try:
-        description = await client.get_workflow_handle(workflow_id).describe()
+        return (await client.get_workflow_handle(workflow_id).describe()).status
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            return False
+            return None
         raise HeadwayError("service.unavailable", "Temporal does not answer.") from error
-    return description.status is WorkflowExecutionStatus.RUNNING

@@ -30,7 +30,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """A claimed build. `job_id` names the job whose stream gets the log."""
+    """A claimed build. `job_id` names the job whose stream gets the log. With `artifact_id` it is made already."""
 
     job_id: str
     build_id: str
@@ -38,6 +38,8 @@ class BuildOrder:
     env_id: str
     ref: str
     labels: Labels = field(default_factory=Labels)
+    artifact_id: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)

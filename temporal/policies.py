@@ -47,6 +47,13 @@ PLACE: Final[dict[str, Any]] = {
     "retry_policy": _PATIENT,
 }
 
+# What a host that may be away is asked on behalf of many: whoever asks comes again.
+ASK: Final[dict[str, Any]] = {
+    "start_to_close_timeout": timedelta(seconds=10),
+    "schedule_to_close_timeout": timedelta(seconds=10),
+    "retry_policy": _QUICK,
+}
+
 # After the point of no return there is no giving up: the host comes back, or an operator ends the run.
 SWITCH: Final[dict[str, Any]] = {
     "start_to_close_timeout": timedelta(seconds=10),

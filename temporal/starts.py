@@ -57,7 +57,9 @@ class TemporalStarts:
             JobRef(job_id),
             id=job_id,
             task_queue=names.CONTROL,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            # A run that was ended from outside before it claimed the row must not keep the job queued for ever; one
+            # that ends a row completes or is refused by the claim.
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=attributes(labels),
             static_summary=f"{job_type} {labels.site} {labels.environment}".strip(),

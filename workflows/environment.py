@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
@@ -81,6 +83,8 @@ class Environment:
                 return
             if not now.open:
                 return await settle(order)
+            if workflow.info().is_continue_as_new_suggested():
+                return  # what runs is not this run's child: the next run watches on
             await workflow.sleep(1)
 
 
@@ -92,7 +96,7 @@ async def rollback_waits(ref: EnvironmentRef) -> bool:
     )
 
 
-async def settle(order: RollOrder) -> None:
+async def settle(order: RollOrder, policy: dict[str, Any] = policies.SWITCH) -> None:
     """Ask every host what is live, behind a fence that no late worker passes; then end the row by that."""
     lives = []
     for host in order.hosts:
@@ -101,7 +105,7 @@ async def settle(order: RollOrder) -> None:
             Switch(order.rollout_id, order.env_id, order.undo_seq),
             task_queue=names.host_queue(host),
             summary=f"what does {host} serve?",
-            **policies.SWITCH,
+            **policy,
         )
         lives.append(live)
     request = Settle(order.rollout_id, tuple(lives))

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import describe_failure
     from temporal.messages import Ended, Enqueue, JobRef, PushOrder, RolloutRef, Signed, Standing
 
-REREAD = timedelta(seconds=5)
+REREAD, LONGEST = timedelta(seconds=5), timedelta(minutes=1)
 
 
 @workflow.defn(name=names.PUSH)
@@ -34,21 +34,21 @@ class Push:
     async def run(self, ref: JobRef) -> Standing:
         order = await workflow.execute_local_activity(act.claim_push, ref, summary="claim the row", **policies.RECORD)
         try:
-            await self._build(order)
+            signed = await self._build(order)
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(order.rollout_id, "build", error, on_timeout="build.workers_unavailable")
             await workflow.execute_activity(act.fail_rollout, failure, summary=failure.code, **policies.RECORD)
             if failure.canceled:
                 raise
             raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
-        standing = await self._to_the_end(order)
+        standing = await self._to_the_end(order, signed)
         if standing.status not in ("succeeded", "superseded", "canceled"):
             raise ApplicationError(f"The rollout {standing.status}.", type="job.failed", non_retryable=True)
         return standing
 
-    async def _build(self, order: PushOrder) -> None:
+    async def _build(self, order: PushOrder) -> Signed:
         workflow.set_current_details(f"**build** · `{order.build_id}`")
-        signed = await workflow.execute_child_workflow(
+        signed: Signed = await workflow.execute_child_workflow(
             names.BUILD,
             JobRef(order.job_id),
             id=names.build_workflow(order.build_id),
@@ -58,16 +58,11 @@ class Push:
             static_summary=f"build for {order.labels.site} {order.labels.environment}",
             result_type=Signed,
         )
-        await workflow.execute_local_activity(
-            act.enqueue,
-            Enqueue(order.rollout_id, signed.artifact_id, order.labels),
-            summary="join the queue",
-            **policies.RECORD,
-        )
+        return signed
 
-    async def _to_the_end(self, order: PushOrder) -> Standing:
+    async def _to_the_end(self, order: PushOrder, signed: Signed) -> Standing:
         """A cancel is passed on to the rollout; whether it came in time is the rollout's to say."""
-        rolling = asyncio.create_task(self._roll(order))
+        rolling = asyncio.create_task(self._roll(order, signed))
         try:
             return await asyncio.shield(rolling)
         except asyncio.CancelledError:
@@ -76,14 +71,23 @@ class Push:
             )
             return await rolling
 
-    async def _roll(self, order: PushOrder) -> Standing:
+    async def _roll(self, order: PushOrder, signed: Signed) -> Standing:
+        await workflow.execute_local_activity(
+            act.enqueue,
+            Enqueue(order.rollout_id, signed.artifact_id, order.labels),
+            summary="join the queue",
+            **policies.RECORD,
+        )
         workflow.set_current_details(f"**roll** · `{order.rollout_id}` is in the queue of its environment")
+        pause = REREAD
         while True:
             with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(lambda: self.ended, timeout=REREAD)
+                await workflow.wait_condition(lambda: self.ended, timeout=pause)
+            # A place in a queue that waits for days must not outgrow a history.
+            pause = min(2 * pause, LONGEST)
+            self.ended = False
             standing: Standing = await workflow.execute_activity(
                 act.standing, RolloutRef(order.rollout_id), summary="how it stands", **policies.RECORD
             )
             if standing.status not in ("queued", "running", "waiting"):
                 return standing
-            self.ended = False

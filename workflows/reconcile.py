@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -17,8 +19,9 @@ class Reconcile:
 
     @workflow.run
     async def run(self, suspects: Suspects) -> int:
-        for order in suspects.rollouts:
-            await settle(order)
         if suspects.jobs:
             await workflow.execute_activity(act.lose_jobs, suspects, summary="end as job.lost", **policies.RECORD)
-        return len(suspects.rollouts) + len(suspects.jobs)
+        # A host that does not answer keeps nobody else waiting: its rollouts are suspects again at the next look.
+        settling = (settle(order, policies.ASK) for order in suspects.rollouts)
+        ended = await asyncio.gather(*settling, return_exceptions=True)
+        return len(suspects.jobs) + sum(not isinstance(one, BaseException) for one in ended)

@@ -1,0 +1,111 @@
+"""Runs that are lost between two lines of ours: the job goes on, or ends once by what is live."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+from sqlmodel import select
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+
+from activities.reconcile import Reconciler
+from store import queue
+from store.models import Environment, Release, Rollout, utcnow
+from temporal import names
+from temporal.messages import EnvironmentRef, JobRef, Suspects
+from tests.workflows.engine import Engine, run_story
+
+NOBODY = "nobody-polls-this"
+
+
+def claim_long_ago(made: Engine) -> None:
+    with made.store.write() as session:
+        rollout = queue.claim_next(session, made.world.env_id)
+        assert rollout is not None
+        rollout.started_at = utcnow() - timedelta(minutes=1)
+
+
+def test_a_run_that_was_ended_before_it_claimed_its_row_is_started_again(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        job = made.world.accept_build()
+        early = await made.client.start_workflow(names.BUILD, JobRef(job.id), id=job.id, task_queue=NOBODY)
+        await early.terminate("an operator's hand, while the control worker was away")
+        assert (await made.run(job)).status == "succeeded"
+        assert made.builder.started == ["main"]
+
+    run_story(tmp_path, story)
+
+
+def test_a_claim_whose_run_has_not_started_yet_is_the_executors(tmp_path: Path) -> None:
+    """A control worker killed between the claim and the start: the executor goes on after its task's timeout."""
+
+    async def story(made: Engine) -> None:
+        job = made.world.accept_roll(made.world.artifact("a" * 64))
+        executor = names.environment_workflow(made.world.env_id)
+        ref = EnvironmentRef(made.world.env_id)
+        frozen = await made.client.start_workflow(names.ENVIRONMENT, ref, id=executor, task_queue=NOBODY)
+        claim_long_ago(made)
+        assert await Reconciler(made.store, made.client).suspects() == Suspects()
+        await frozen.terminate("the executor is gone as well")
+        assert await Reconciler(made.store, made.client).suspects() == Suspects()  # rung: another one starts it
+        assert (await made.ended(job)).status == "succeeded"
+
+    run_story(tmp_path, story)
+
+
+def test_a_host_that_is_away_keeps_no_other_lost_job_waiting(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        made.builder.gates["main"] = asyncio.Event()
+        build, roll = made.world.accept_build(), made.world.accept_roll(made.world.artifact("a" * 64))
+        await made.start(build)
+        await made.until(lambda: made.builder.started, lambda started: started)
+        with made.store.write() as session:
+            session.get_one(Environment, made.world.env_id).hosts = ["away"]
+        await made.start(roll)
+        await made.until(lambda: made.world.job(roll.id).status, lambda status: status == "running")
+        for run in (names.environment_workflow(made.world.env_id), roll.id, build.id):
+            await made.client.get_workflow_handle(run).terminate("by hand")
+        ended = await made.ended(build)
+        assert (ended.status, (ended.error or {})["code"]) == ("failed", "job.lost")
+        assert made.world.job(roll.id).finished_at is None
+
+    run_story(tmp_path, story, reconcile=True)
+
+
+def test_a_reset_push_neither_builds_again_nor_ends_what_is_switching(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        gate = made.host.switch_gate = asyncio.Event()
+        job = made.world.accept_push()
+        await made.start(job)
+        await made.until(lambda: made.host.switching, lambda switching: switching)
+        made.builder.broken["main"] = "attempt.stale"  # what the broker says of a build that has ended
+        run_id = (await made.client.get_workflow_handle(job.id).describe()).run_id
+        await made.client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=made.client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=run_id),
+                reason="an operator's hand",
+                workflow_task_finish_event_id=4,
+                request_id="reset-1",
+            )
+        )
+        with made.store.read() as session:
+            build = names.build_workflow(session.get_one(Rollout, job.resource_id).build_id or "")
+        first = (await made.client.get_workflow_handle(build).describe()).run_id
+        for _ in range(400):
+            now = await made.client.get_workflow_handle(build).describe()
+            if now.run_id != first and now.close_time:
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)  # the push goes on from there
+        gate.set()
+        assert (await made.ended(job)).status == "succeeded"
+        assert made.builder.started == ["main"]
+        with made.store.read() as session:
+            assert [r.rollout_id for r in session.exec(select(Release)).all()] == [job.resource_id]
+            assert session.get_one(Rollout, job.resource_id).status == "succeeded"
+        assert made.host.live == 1
+
+    run_story(tmp_path, story)
