@@ -24,6 +24,8 @@ DYNAMIC_CONFIG: Final = {
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
     "system.forceSearchAttributesCacheRefreshOnRead": False,
+    # Nobody: the HTTP API takes a form of any page open in a browser here. The UI has its own way, with a token.
+    "frontend.httpAllowedHosts": ["none.invalid"],
 }
 # The names of temporal.names, which this light process does not import; a test holds them equal.
 SEARCH_ATTRIBUTES: Final = ("HeadwaySite", "HeadwayEnvironment", "HeadwayJobType", "HeadwayCommit", "HeadwayDigest")
@@ -119,6 +121,9 @@ def weed(options: Options) -> Component:
             "-webdav=false",
             "-admin.ui=false",
             "-master.telemetry=false",
+            # Its file server asks nobody who he is, and answers pages of any origin: a served site, opened on this
+            # machine, could read and delete every site's objects. S3 does not need it.
+            "-disableHttp",
             f"-s3.config={folder.path('secrets', 's3.json')}",
             f"-s3.localSocket={folder.path('run', 'weed-s3.sock')}",
             f"-filer.localSocket={folder.path('run', 'weed-filer.sock')}",

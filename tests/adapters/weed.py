@@ -71,7 +71,7 @@ def running_weed(folder: Path) -> Iterator[str]:
     }
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, "mini", *(f"-{name}={value}" for name, value in flags.items())],
+            [program, "mini", "-disableHttp", *(f"-{name}={value}" for name, value in flags.items())],
             stdout=log,
             stderr=log,
             cwd=folder,
