@@ -29,14 +29,14 @@ def claim_key(session: Session, principal: str, key: str, fingerprint: str) -> I
     On PostgreSQL the insert waits for a concurrent claim of the same key to commit or roll back; on SQLite the
     write transaction has waited already. So an unfinished claim is seen only after a lock timeout.
     """
-    if _inserted(session, principal, key, fingerprint):
-        return None
-    known = session.get(Idempotency, (principal, key), with_for_update=True, populate_existing=True)
-    if known is not None and known.created_at > utcnow() - KEPT:
-        return known
-    session.execute(delete(Idempotency).where(col(Idempotency.principal) == principal, col(Idempotency.key) == key))
-    session.expire_all()
-    _inserted(session, principal, key, fingerprint)
+    while not _inserted(session, principal, key, fingerprint):
+        known = session.get(Idempotency, (principal, key), with_for_update=True, populate_existing=True)
+        if known is None:
+            continue  # its day was over, and another request has put its own in its place
+        if known.created_at > utcnow() - KEPT:
+            return known
+        session.execute(delete(Idempotency).where(col(Idempotency.principal) == principal, col(Idempotency.key) == key))
+        session.expire_all()
     return None
 
 

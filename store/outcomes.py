@@ -35,6 +35,8 @@ def end_rollout(
     session: Session, rollout: Rollout, status: str, error: Json | None = None, *, superseded_by: str | None = None
 ) -> Rollout:
     """End a rollout that did not succeed and, where it is the whole job, the job with it."""
+    # It may have ended since the caller read it: the last word is the locked row's.
+    session.refresh(rollout, with_for_update=True)
     if rollout.finished_at is not None:
         return rollout
     rollout.status, rollout.error, rollout.finished_at = status, error, utcnow()

@@ -1,0 +1,64 @@
+"""What SQLite's one writer at a time hides: transactions of READ COMMITTED between each other's lines."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlmodel import Session, col, delete, select
+
+from store import queue
+from store.idempotency import claim_key, keep_outcome
+from store.models import Idempotency, Release, Rollout, utcnow
+from store.outcomes import append_release, end_rollout
+from store.session import Store
+from tests.workflows.rows import World
+
+
+@pytest.fixture
+def several_writers(store: Store) -> Store:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("a second writer waits at the door")
+    return store
+
+
+def test_an_end_that_comes_late_does_not_overwrite_a_release(several_writers: Store) -> None:
+    world = World.make(several_writers)
+    job = world.accept_roll(world.artifact("a" * 64))
+    several_writers.in_write(lambda session: queue.claim_next(session, world.env_id))
+    with several_writers.write() as late:
+        seen = late.get_one(Rollout, job.resource_id)
+        several_writers.in_write(lambda session: append_release(session, job.resource_id, None).id)
+        end_rollout(late, seen, "failed", {"code": "job.lost", "message": "too late"})
+    with several_writers.read() as session:
+        rollout = session.get_one(Rollout, job.resource_id)
+        [release] = session.exec(select(Release)).all()
+    assert (rollout.status, rollout.release_id, rollout.error) == ("succeeded", release.id, None)
+
+
+def test_two_claims_of_a_key_whose_day_is_over_are_one(several_writers: Store) -> None:
+    over = utcnow() - timedelta(hours=25)
+    with several_writers.write() as session:
+        session.add(
+            Idempotency(principal="p", key="k", fingerprint="f", status_code=202, job_id="old", created_at=over)
+        )
+
+    def second() -> str | None:
+        def claim(session: Session) -> str | None:
+            known = claim_key(session, "p", "k", "f")
+            return known.job_id if known is not None else None
+
+        return several_writers.in_write(claim)
+
+    with ThreadPoolExecutor(1) as pool:
+        with several_writers.write() as session:
+            session.get_one(Idempotency, ("p", "k"), with_for_update=True)
+            waiting = pool.submit(second)
+            time.sleep(0.5)  # it waits for the row now
+            session.execute(delete(Idempotency).where(col(Idempotency.key) == "k"))
+            session.expunge_all()
+            assert claim_key(session, "p", "k", "f") is None
+            keep_outcome(session, "p", "k", status=202, body=None, job_id="new")
+        assert waiting.result(20) == "new"
