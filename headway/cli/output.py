@@ -14,6 +14,7 @@ from headway.errors import CODES, HeadwayError
 # Lines of strangers' builds and names of other people's things end up on a terminal: no escapes, no direction tricks.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OBEYED = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _EXIT_OF_TYPE = {
     "authentication": 3,
     "permission": 3,
@@ -43,7 +44,9 @@ def exit_code(error: HeadwayError) -> int:
 
 
 def print_json(document: object) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    # JSON lets C1 controls and marks of direction stand as they are; a terminal would obey them.
+    click.echo(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def say(text: str) -> None:

@@ -27,7 +27,7 @@ from adapters.signer.keys import create_key
 from adapters.signer.statement import BuildFacts, statement
 from headway import transport
 from headway.cli.main import COMMANDS, cli
-from headway.cli.output import clean
+from headway.cli.output import clean, print_json
 from headway.cli.profile import find_target, profile_path, write_profile
 from headway.cli.session import Duration
 from headway.errors import HeadwayError
@@ -188,6 +188,15 @@ def test_lists_are_tables_or_json(double: ApiDouble) -> None:
     assert table[0].split() == ["SLUG", "ID", "STATUS", "BRANCH", "REPOSITORY", "CREATED"]
     assert table[1].startswith("acme-store")
     assert json.loads(run("sites list --json").stdout) == [{"id": SITE, "name": "Acme", "slug": "acme-store"}]
+
+
+def test_json_of_a_stranger_is_safe_on_a_terminal_too(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"name": "\x9b2J\u202egnp.exe", "line": "\x1b[2J\x7f", "plain": "Zürich ✓"}
+    print_json(document)
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == document
+    assert not set(shown) & set("\x9b\u202e\x1b\x7f")
+    assert "Zürich ✓" in shown
 
 
 def test_what_others_named_cannot_drive_the_terminal(double: ApiDouble) -> None:
