@@ -54,13 +54,30 @@ class Producer:
             spec = self._broker.begin(order.build_id, begin)
             # The broker reads the attempt out of it: what a stale one says is refused.
             source = f"{spec.build_id}/{spec.attempt}"
-            with EventBatcher(self._broker, spec.job_id, source) as events:
-                watch.listen(events)
-                with _bounded_tries("repository.unreachable", REMOTE_TRIES):
-                    output = Production(self._bench, self._broker, spec, events, watch).run()
-            watch.check()
-            accepted = self._broker.finish(order.build_id, output)
+            with _overtaken():
+                with EventBatcher(self._broker, spec.job_id, source) as events:
+                    watch.listen(events)
+                    with _bounded_tries("repository.unreachable", REMOTE_TRIES):
+                        output = Production(self._bench, self._broker, spec, events, watch).run()
+                watch.check()
+                accepted = self._broker.finish(order.build_id, output)
         return BuildOutput(order.build_id, accepted.manifest_sha256, output.commit_sha, output.uploaded_bytes)
+
+
+@contextmanager
+def _overtaken() -> Iterator[None]:
+    """An attempt that has begun and is stale is tried again: what a frozen worker begins late must not end the build.
+
+    Temporal listens to the newest attempt only, so that no other one's end counts; a build that has ended refuses to
+    begin, which is final.
+    """
+    try:
+        yield
+    except HeadwayError as error:
+        if error.code != "attempt.stale":
+            raise
+        failure = as_application_error(error)
+        raise ApplicationError(failure.message, *failure.details, type=error.code) from error
 
 
 @contextmanager
