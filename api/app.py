@@ -17,7 +17,6 @@ from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
-from api.housekeeping import Housekeeping
 from api.managed import artifacts, builds, deployments, environments, jobs, keys, sites, teams, unsupported
 from api.parts import Parts
 from api.problems import as_headway_error, problem
@@ -55,21 +54,18 @@ def create_app(parts: Parts) -> FastAPI:
 def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loops = [
-            asyncio.create_task(parts.watch.run()),
-            asyncio.create_task(Outbox(parts.store, parts.starts).run()),
-            asyncio.create_task(_write_uses(parts)),
-            asyncio.create_task(Housekeeping(parts.store, parts.events, parts.job_retention).run()),
-        ]
-        try:
-            yield
-        finally:
-            parts.watch.close()
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await parts.auth.write_uses()
+        # A task group's cancellation waits for work in threads, so that no session outlives the store.
+        async with anyio.create_task_group() as group:
+            group.start_soon(parts.watch.run)
+            group.start_soon(Outbox(parts.store, parts.starts).run)
+            group.start_soon(_write_uses, parts)
+            try:
+                yield
+            finally:
+                parts.watch.close()
+                group.cancel_scope.cancel()
+        with contextlib.suppress(Exception):
+            await parts.auth.write_uses()
 
     return lifespan
 

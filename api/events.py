@@ -8,6 +8,7 @@ beginning of a line that was cut off is dropped at the next start.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -127,6 +128,9 @@ class EventLog:
         loaded = _load(self.path(job_id), self.max_bytes)
         with self._lock:
             state = self._states.setdefault(job_id, loaded)
+            if state is loaded:
+                # Nobody has written since: what follows the last whole line was cut off by a kill.
+                _cut(state)
             while len(self._states) > REMEMBERED:
                 self._states.popitem(last=False)
             return state
@@ -135,14 +139,13 @@ class EventLog:
 def _load(path: Path, max_bytes: int) -> State:
     state = State(path)
     try:
-        file = path.open("r+b")
+        file = path.open("rb")
     except FileNotFoundError:
         return state
     with file:
         for raw in file:
             head = _HEAD.match(raw)
             if head is None or not raw.endswith(b"\n"):
-                file.truncate(state.size)
                 break
             state.size += len(raw)
             state.lines = int(head[1])
@@ -155,6 +158,12 @@ def _load(path: Path, max_bytes: int) -> State:
                     state.stages[source] = json.loads(raw)["stage"]
     state.full = state.size > max_bytes
     return state
+
+
+def _cut(state: State) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if state.path.stat().st_size > state.size:
+            os.truncate(state.path, state.size)
 
 
 class Reader:

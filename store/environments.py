@@ -39,7 +39,7 @@ def environment(
             *sight.environments(),
         )
     )
-    found = session.exec(query.with_for_update(of=Environment) if lock else query).first()
+    found = session.exec(query.with_for_update(of=Environment, key_share=True) if lock else query).first()
     if found is not None:
         return found
     known = select(Site.id).where(Site.id == site_id, col(Site.deleted_at).is_(None), *sight.sites())

@@ -53,7 +53,7 @@ def add_job(
 
 def job(session: Session, sight: Sight, job_id: str, *, lock: bool = False) -> Job:
     query = select(Job).where(Job.id == job_id, *sight.jobs())
-    found = session.exec(query.with_for_update() if lock else query).first()
+    found = session.exec(query.with_for_update(key_share=True) if lock else query).first()
     if found is None:
         raise HeadwayError("job.not_found", f"There is no job {job_id}.", param="job_id")
     return found

@@ -52,7 +52,7 @@ def key_by_secret(session: Session, sha256: str, now: datetime) -> ApiKey | None
 
 def api_key(session: Session, key_id: str, conditions: Sequence[Any], *, lock: bool = False) -> ApiKey:
     query = select(ApiKey).where(ApiKey.id == key_id, *conditions)
-    found = session.exec(query.with_for_update() if lock else query).first()
+    found = session.exec(query.with_for_update(key_share=True) if lock else query).first()
     if found is None:
         raise HeadwayError("api_key.not_found", f"There is no API key {key_id}.", param="key_id")
     return found

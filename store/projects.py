@@ -36,7 +36,7 @@ def default_project(session: Session, sight: Sight, team_id: str) -> Project:
 
 def make_project(session: Session, team_id: str, name: str, slug: str | None) -> Project:
     """Raises project.slug_taken."""
-    session.get(Team, team_id, with_for_update=True)
+    session.get(Team, team_id, with_for_update={"key_share": True})
     wanted = slug or slugify(name) or "project"
     if session.exec(select(Project).where(Project.team_id == team_id, Project.slug == wanted)).first() is not None:
         raise HeadwayError(

@@ -30,7 +30,7 @@ def list_sites(session: Session, sight: Sight, page: Page, *, slug: str | None =
 def site(session: Session, sight: Sight, site_id: str, *, lock: bool = False) -> Site:
     """Raises site.not_found for an unknown site, a deleted one and another tenant's."""
     query = select(Site).where(Site.id == site_id, col(Site.deleted_at).is_(None), *sight.sites())
-    found = session.exec(query.with_for_update() if lock else query).first()
+    found = session.exec(query.with_for_update(key_share=True) if lock else query).first()
     if found is None:
         raise HeadwayError("site.not_found", f"There is no site {site_id}.", param="site_id")
     return found
@@ -49,7 +49,7 @@ class SiteRequest:
 
 def accept_site(session: Session, project: Project, wanted: SiteRequest, actor: Json, domain: str) -> Job:
     """A provisioning site with its production environment and names. Raises site.slug_taken."""
-    session.get(Team, project.team_id, with_for_update=True)
+    session.get(Team, project.team_id, with_for_update={"key_share": True})
     site_id = new_id("site")
     slug = wanted.slug or slugify(wanted.name) or f"site-{short_hash(site_id)}"
     check_slug(session, project.team_id, slug, param="slug" if wanted.slug else "name")
