@@ -21,6 +21,7 @@ from api.paging import page_from, pagination
 from api.parts import Parts
 from api.problems import JSON_TYPE, json_bytes
 from api.starting import labels_of
+from store import jobs
 from store.models import Job
 from store.paging import Page
 from store.sight import Sight
@@ -114,7 +115,7 @@ class Call:
             return self.one(replay.body, 201, {"Idempotent-Replayed": "true"})
 
     async def _replayed(self, replay: Replay) -> Response:
-        job = await self.read(lambda session: session.get_one(Job, replay.job_id))
+        job = await self.read(lambda session: jobs.job(session, self.sight, replay.job_id or ""))
         return self.accepted(job, {"Idempotent-Replayed": "true"})
 
     def accepted(self, job: Job, headers: dict[str, str] | None = None) -> Response:

@@ -80,6 +80,7 @@ def test_a_refusal_tells_a_wrong_port_from_a_wrong_host() -> None:
         "fe80::1",
         "fe80::1%eth0",
         "fc00::1",
+        "fec0::1",
         "ff02::1",
         "::ffff:127.0.0.1",
         "::ffff:10.0.0.1",
