@@ -65,7 +65,7 @@ class BuildStep:
             return {"hit": False, "key": None}
         key = None if spec.clean else cache_key(plan.lock, _lock(workspace, plan))
         with ExitStack() as stack:
-            # One folder per environment: whoever may build a preview must not choose what production's next build finds.
+            # A folder per environment: who may build a preview must not choose what production's build finds.
             place = f"{spec.env_id}-{key}"
             cached = None if key is None else stack.enter_context(self.cache.lend(spec.site_id, place))
             command = self._command(spec, plan, plan.command, workspace, commit_time, cached)
