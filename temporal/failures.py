@@ -6,6 +6,7 @@ a short first line leave the process, because Temporal stores failures in clear.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import json
@@ -81,7 +82,8 @@ def describe_failure(subject_id: str, stage: str, error: BaseException, *, on_ti
     cause: BaseException | None = error
     while isinstance(cause, ActivityError | ChildWorkflowError) and cause.cause is not None:
         cause = cause.cause
-    if isinstance(cause, CancelledError):
+    # A cancel that meets several activities at once comes as asyncio's own, without what each of them said.
+    if isinstance(cause, CancelledError | asyncio.CancelledError):
         return Failure(subject_id, stage, "job.canceled", "The job was canceled on request.", canceled=True)
     if isinstance(cause, TimeoutError):
         return Failure(subject_id, stage, on_timeout, f"No worker finished the stage {stage!r} in its time.")

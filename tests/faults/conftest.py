@@ -15,6 +15,7 @@ import pytest
 from bench.client import Caller, Site
 from bench.stack import Stack
 from tests.faults.repository import Repository
+from tests.stack.sites import Place
 
 NUMBERS = itertools.count(1)
 
@@ -50,6 +51,11 @@ def site(caller: Caller, repository: Repository) -> Site:
     made = caller.new_site(repository.folder.name, repository.folder.as_uri())
     caller.finish(caller.push(made, "production"))
     return made
+
+
+@pytest.fixture
+def place(stack: Stack, caller: Caller, site: Site, repository: Repository) -> Place:
+    return Place(stack, caller, site, repository)
 
 
 class Visitor(threading.Thread):

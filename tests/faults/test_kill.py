@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from bench.client import Caller, Site
 from bench.stack import Stack
 from headway.supervisor.folder import read_record
 from tests.faults.conftest import Visitor
+from tests.faults.parts import kill, patiently, releases
 from tests.faults.repository import Repository
 
 pytestmark = pytest.mark.slow
@@ -29,32 +29,6 @@ ROLLS = (
     else [(name, moment) for name in COMPONENTS for moment in MOMENTS]
 )
 Until = Callable[[Callable[[], bool], str], None]
-
-
-def kill(stack: Stack, name: str) -> int:
-    """kill -9 of one component's process; its supervisor has to notice by itself."""
-    pid = int(read_record(stack.data / "run" / f"{name}.json")["pid"])
-    os.kill(pid, signal.SIGKILL)
-    return pid
-
-
-def patiently(caller: Caller, job: dict) -> dict:
-    """The job's end, through an API that may be away for a moment."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            job = caller.get(f"/v1/jobs/{job['id']}")
-        except Exception:
-            time.sleep(0.1)
-            continue
-        if job["status"] not in ("queued", "running"):
-            return job
-        time.sleep(0.1)
-    raise AssertionError(f"{job['id']} never ended; last seen: {job}")
-
-
-def releases(caller: Caller, site: Site) -> list[dict]:
-    return caller.get(f"/v1/sites/{site.id}/environments/{site.production}/releases?limit=100")
 
 
 @pytest.mark.parametrize("name", BUILDS)

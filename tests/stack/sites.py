@@ -13,7 +13,6 @@ import httpx
 
 from bench.client import Caller, Site
 from bench.stack import Stack
-from tests.adapters.repositories import Repository
 
 Json = dict[str, Any]
 PATIENCE = 120.0
@@ -73,12 +72,12 @@ def refusal(answer: httpx.Response, status: int) -> Json:
 
 @dataclass(frozen=True)
 class Place:
-    """One site with production and staging, and what can be done with it."""
+    """One site with production and staging, and what can be done with it. `repository` is what the test made it of."""
 
     stack: Stack
     caller: Caller
     site: Site
-    repository: Repository
+    repository: Any
 
     def path(self, env_id: str, *rest: str) -> str:
         return "/".join((f"/v1/sites/{self.site.id}/environments/{env_id}", *rest))
