@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from api import events
 from api.events import EventLog, Reader
 from headway.broker import Event
 from headway.errors import HeadwayError
@@ -109,3 +111,25 @@ def test_odd_sources_are_refused(tmp_path: Path, source: str) -> None:
 def test_a_job_id_is_no_path(tmp_path: Path) -> None:
     with pytest.raises(HeadwayError):
         EventLog(tmp_path).mark("../x", 1)
+
+
+def test_a_reader_that_loads_late_cuts_nothing_that_is_being_written(tmp_path: Path, monkeypatch: Any) -> None:
+    """Two first requests after a start: one has the log already and is in the middle of a write."""
+    before = EventLog(tmp_path)
+    before.append(JOB, "b/1", 1, lines("a"))
+    log, load = EventLog(tmp_path), events._load
+
+    def slow_load(path: Path, max_bytes: int) -> events.State:
+        monkeypatch.setattr(events, "_load", load)
+        log.append(JOB, "b/1", 2, lines("b"))
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-5])  # what a reader may see of a write that is going on
+        loaded = load(path, max_bytes)
+        with path.open("ab") as file:
+            file.write(whole[-5:])
+        return loaded
+
+    monkeypatch.setattr(events, "_load", slow_load)
+    assert log.lines(JOB) == 3
+    assert log.append(JOB, "b/1", 3, lines("c")) == 1
+    assert texts(log) == ["a", "b", "c"]
