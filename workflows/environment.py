@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
@@ -44,11 +45,12 @@ class Environment:
 
     async def _carry_out(self, ref: EnvironmentRef, order: RollOrder, heard: int) -> None:
         workflow.set_current_details(f"{order.kind} `{order.rollout_id}`, job `{order.job_id}`")
+        run = names.roll_workflow(order.rollout_id) if order.composite else order.job_id
         try:
             child = await workflow.start_child_workflow(
                 STORIES[order.kind],
                 order,
-                id=names.roll_workflow(order.rollout_id) if order.composite else order.job_id,
+                id=run,
                 # The default would terminate a rollout in the middle of its switch.
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
@@ -56,11 +58,11 @@ class Environment:
                 static_summary=f"{order.kind} {order.labels.site} to {order.labels.environment}",
             )
         except WorkflowAlreadyStartedError:
-            return await self._watch(order)
+            return await self._watch(ref, order, run)
         try:
             await self._wait(ref, child, heard)
         except ChildWorkflowError:
-            await self._watch(order)
+            await self._watch(ref, order, run)
 
     async def _wait(self, ref: EnvironmentRef, child: workflow.ChildWorkflowHandle[object, object], heard: int) -> None:
         """A ring since the claim may be a rollback: what has not switched makes way for it."""
@@ -73,8 +75,12 @@ class Environment:
             if await rollback_waits(ref):
                 child.cancel()
 
-    async def _watch(self, order: RollOrder) -> None:
-        """Until the row has ended: a run that closed without an end (terminated, lost) is settled."""
+    async def _watch(self, ref: EnvironmentRef, order: RollOrder, run: str) -> None:
+        """Until the row has ended: a run that closed without an end (terminated, lost) is settled.
+
+        A run that an executor before this one has started makes way for a rollback, too.
+        """
+        heard = -1
         while True:
             now = await workflow.execute_activity(
                 act.standing, RolloutRef(order.rollout_id), summary="how it stands", **policies.RECORD
@@ -85,6 +91,11 @@ class Environment:
                 return await settle(order)
             if workflow.info().is_continue_as_new_suggested():
                 return  # what runs is not this run's child: the next run watches on
+            if self.rings > heard:
+                heard = self.rings
+                if await rollback_waits(ref):
+                    with contextlib.suppress(ApplicationError):  # it has closed meanwhile
+                        await workflow.get_external_workflow_handle(run).cancel()
             await workflow.sleep(1)
 
 

@@ -55,6 +55,22 @@ def test_a_claim_whose_run_has_not_started_yet_is_the_executors(tmp_path: Path) 
     run_story(tmp_path, story)
 
 
+def test_a_run_of_an_executor_before_this_one_makes_way_for_a_rollback(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        gate = made.host.place_gate = asyncio.Event()
+        slow = made.world.accept_roll(made.world.artifact("a" * 64))
+        await made.start(slow)
+        await made.until(lambda: made.host.placing, lambda placing: placing)
+        await made.client.get_workflow_handle(names.environment_workflow(made.world.env_id)).terminate("by hand")
+        back = made.world.accept_roll(made.world.artifact("b" * 64), kind="rollback")
+        await made.start(back)
+        assert (await made.ended(slow)).status == "canceled"
+        gate.set()
+        assert (await made.ended(back)).status == "succeeded"
+
+    run_story(tmp_path, story)
+
+
 def test_a_host_that_is_away_keeps_no_other_lost_job_waiting(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         made.builder.gates["main"] = asyncio.Event()
