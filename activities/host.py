@@ -123,7 +123,8 @@ def _beating(after_a_beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
             activity.heartbeat()
             if not told:
                 told = True
-                after_a_beat()
+                # Whom it tells may be away: the beat does not wait for that.
+                threading.Thread(target=after_a_beat, name="tell", daemon=True).start()
 
     def check() -> None:
         if activity.is_cancelled():
