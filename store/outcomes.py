@@ -45,6 +45,9 @@ def end_rollout(
     if job is not None and job.resource_type == "deployment":
         result = {"superseded_by": superseded_by} if superseded_by else None
         end_job(session, job, ROLL_STATUS_OF_JOB[status], result=result, error=error)
+        # A push whose build was ended from outside: the build's own run cannot say so any more.
+        for build in session.exec(select(Build).where(Build.job_id == job.id, col(Build.finished_at).is_(None))).all():
+            end_build(session, build, "canceled" if status == "canceled" else "failed", error)
     return rollout
 
 

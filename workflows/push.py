@@ -7,7 +7,7 @@ import contextlib
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
@@ -48,17 +48,21 @@ class Push:
 
     async def _build(self, order: PushOrder) -> Signed:
         workflow.set_current_details(f"**build** · `{order.build_id}`")
-        signed: Signed = await workflow.execute_child_workflow(
-            names.BUILD,
-            JobRef(order.job_id),
-            id=names.build_workflow(order.build_id),
-            # Whoever ends this run ends its build, gently: the builder kills what it started.
-            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-            search_attributes=attributes(order.labels),
-            static_summary=f"build for {order.labels.site} {order.labels.environment}",
-            result_type=Signed,
-        )
-        return signed
+        while True:
+            with contextlib.suppress(WorkflowAlreadyStartedError):
+                signed: Signed = await workflow.execute_child_workflow(
+                    names.BUILD,
+                    JobRef(order.job_id),
+                    id=names.build_workflow(order.build_id),
+                    # Whoever ends this run ends its build, gently: the builder kills what it started.
+                    parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                    search_attributes=attributes(order.labels),
+                    static_summary=f"build for {order.labels.site} {order.labels.environment}",
+                    result_type=Signed,
+                )
+                return signed
+            # A run that was reset meets the build of its former self: once that has ended, its artifact is taken.
+            await workflow.sleep(REREAD)
 
     async def _to_the_end(self, order: PushOrder, signed: Signed) -> Standing:
         """A cancel is passed on to the rollout; whether it came in time is the rollout's to say."""
