@@ -14,14 +14,18 @@ from temporalio import activity
 from temporalio.exceptions import CancelledError
 
 from adapters.events import timestamp
+from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
 from adapters.hosting.switch import Position
 from headway.broker import Event, Events, Heard, Hostnames, RollSpec
 from headway.errors import HeadwayError
-from temporal.failures import mapped
+from temporal.failures import bounded_tries, mapped
 from temporal.messages import EnvironmentRef, Live, Placed, RollOrder, Switch
 
 BEAT_SECONDS = 1.0
+# A full disk is refused early: a rollout that waits for room would hold its environment's queue.
+DISK_TRIES = 2
+MISSING_TRIES = 4
 log = logging.getLogger("headway.host")
 
 
@@ -51,7 +55,8 @@ class HostActivities:
         with _beating(lambda: self._tell_placing(order)) as check:
             spec = self._broker.get_rollout(order.rollout_id)
             # The order's own number: a run that was replaced must not place for its successor.
-            manifest = self._host.place(spec, order.apply_seq, check)
+            with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
+                manifest = self._host.place(spec, order.apply_seq, check)
         return Placed(self.host_id, order.apply_seq, manifest.digest)
 
     @activity.defn(name="host.switch", no_thread_cancel_exception=True)
@@ -110,6 +115,17 @@ def _report(done: Future[None]) -> None:
     error = done.exception()
     if error is not None:
         log.error("tidying failed", exc_info=error)
+
+
+@contextlib.contextmanager
+def _looked_for_again() -> Iterator[None]:
+    """What is missing is looked for again before it is a verdict: the object store may have just started."""
+    try:
+        yield
+    except Missing as error:
+        if activity.info().attempt < MISSING_TRIES:
+            raise HeadwayError("roll.place_failed", error.message) from error
+        raise
 
 
 @contextlib.contextmanager

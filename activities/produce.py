@@ -27,7 +27,7 @@ from adapters.source.address import Remote
 from adapters.source.git import GitSource
 from headway.broker import Begin
 from headway.errors import HeadwayError
-from temporal.failures import as_application_error, mapped
+from temporal.failures import as_application_error, bounded_tries, mapped
 from temporal.messages import BuildOrder, BuildOutput
 
 # A mistyped address is told within seconds; a builder that is killed, in contrast, is replaced more often than that.
@@ -57,7 +57,7 @@ class Producer:
             with _overtaken():
                 with EventBatcher(self._broker, spec.job_id, source) as events:
                     watch.listen(events)
-                    with _bounded_tries("repository.unreachable", REMOTE_TRIES):
+                    with bounded_tries("repository.unreachable", REMOTE_TRIES):
                         output = Production(self._bench, self._broker, spec, events, watch).run()
                 watch.check()
                 accepted = self._broker.finish(order.build_id, output)
@@ -78,18 +78,6 @@ def _overtaken() -> Iterator[None]:
             raise
         failure = as_application_error(error)
         raise ApplicationError(failure.message, *failure.details, type=error.code) from error
-
-
-@contextmanager
-def _bounded_tries(code: str, tries: int) -> Iterator[None]:
-    """An error of that code ends the job once the activity has been tried so often."""
-    try:
-        yield
-    except HeadwayError as error:
-        if error.code != code or activity.info().attempt < tries:
-            raise
-        failure = as_application_error(error)
-        raise ApplicationError(failure.message, *failure.details, type=code, non_retryable=True) from error
 
 
 def make_producer(

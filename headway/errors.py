@@ -128,7 +128,7 @@ CODES: dict[str, Code] = {
     "roll.timeout": _fault("Check the host worker with `headway doctor`, then retry.", retryable=True),
     "roll.stale": _conflict("A later rollout has already switched this environment."),
     # jobs
-    "job.superseded": _conflict("A newer push of the same branch took its place."),
+    "job.superseded": _conflict("What was accepted later has taken its place."),
     "job.canceled": _conflict("The job was canceled on request."),
     "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job."),
     "attempt.stale": _conflict("A later attempt has taken over this work."),

@@ -6,7 +6,7 @@ environment, in the order of acceptance, with two sequence numbers each.
 
 from __future__ import annotations
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from headway.errors import HeadwayError
 from store.models import Build, Environment, Job, Rollout, Site, utcnow
@@ -89,13 +89,17 @@ def _ended_before_start(session: Session, environment: Environment, rollout: Rol
     newer = newer_of_branch(session, rollout, others)
     if newer is None:
         return False
-    error = {"code": "job.superseded", "message": f"Deployment {newer.id} of the same branch is newer."}
+    error = {"code": "job.superseded", "message": f"Deployment {newer.id} was accepted later and has taken its place."}
     end_rollout(session, rollout, "superseded", error, superseded_by=newer.job_id)
     return True
 
 
 def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | None = None) -> Rollout | None:
-    """The latest rollout of the same branch that was accepted later and is queued, running or has succeeded."""
+    """What was accepted later and takes the place of a build-then-deploy, if anything does.
+
+    The same branch's while it is queued, running or has succeeded; what somebody asked for by name (a deploy of an
+    artifact, a promote, a rollback) once it has succeeded: a build that ends late does not undo a rollback.
+    """
     if rollout.branch is None:
         return None
     alive = [
@@ -109,7 +113,7 @@ def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | 
         select(Rollout)
         .where(
             Rollout.env_id == rollout.env_id,
-            Rollout.branch == rollout.branch,
+            or_(col(Rollout.branch) == rollout.branch, col(Rollout.branch).is_(None)),
             Rollout.status == "succeeded",
             Rollout.accept_seq > rollout.accept_seq,
         )

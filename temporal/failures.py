@@ -11,9 +11,11 @@ import functools
 import inspect
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
+from temporalio import activity
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -75,6 +77,18 @@ def mapped(work: F) -> F:
             raise _unexpected(error) from None
 
     return cast(F, run_sync)
+
+
+@contextmanager
+def bounded_tries(code: str, tries: int) -> Iterator[None]:
+    """Inside an activity: a retryable error of that code is final once the activity has been tried so often."""
+    try:
+        yield
+    except HeadwayError as error:
+        if error.code != code or activity.info().attempt < tries:
+            raise
+        failure = as_application_error(error)
+        raise ApplicationError(failure.message, *failure.details, type=code, non_retryable=True) from error
 
 
 def describe_failure(subject_id: str, stage: str, error: BaseException, *, on_timeout: str) -> Failure:

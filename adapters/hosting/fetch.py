@@ -17,6 +17,10 @@ MAX_GAP: Final = 256 << 10
 _CHUNK: Final = 256 << 10
 
 
+class Missing(HeadwayError):
+    """A part of the artifact is not in the object store. One that has just started may say so of what it holds."""
+
+
 class Downloads(Protocol):
     def read(self, url: str, limit: int) -> bytes:
         """A whole object of at most `limit` bytes. Raises artifact.collected (404) or roll.place_failed."""
@@ -59,7 +63,7 @@ class HttpDownloads:
         try:
             with self._client.stream("GET", url, headers=fields) as answer:
                 if answer.status_code == 404:
-                    raise HeadwayError("artifact.collected", "The object store no longer has a part of the artifact.")
+                    raise Missing("artifact.collected", "The object store no longer has a part of the artifact.")
                 if answer.status_code != wanted:
                     raise HeadwayError("roll.place_failed", f"The object store answered {answer.status_code}.")
                 yield from answer.iter_raw(_CHUNK)

@@ -14,7 +14,7 @@ from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import MAX_BYTES as MAX_MANIFEST
 from adapters.artifact.manifest import Manifest, parse_manifest
 from adapters.hosting.disk import check_floor
-from adapters.hosting.fetch import Downloads, fetch_contents
+from adapters.hosting.fetch import Downloads, Missing, fetch_contents
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import (
     empty_tmp,
@@ -125,10 +125,8 @@ class Host:
     def _bundle(self, spec: RollSpec) -> bytes:
         try:
             return self._downloads.read(spec.bundle_url, MAX_BUNDLE)
-        except HeadwayError as error:
-            if error.code != "artifact.collected":
-                raise
-            raise HeadwayError("artifact.signature_invalid", "The artifact has no signature.") from None
+        except Missing:
+            raise Missing("artifact.signature_invalid", "The artifact has no signature.") from None
 
     def _manifest(self, spec: RollSpec) -> Manifest:
         """Kept from an earlier roll or fetched; either way its digest is taken anew."""

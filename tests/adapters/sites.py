@@ -20,6 +20,7 @@ from typing import Any
 from adapters.artifact.layout import Layout, Location
 from adapters.artifact.manifest import File, Link, Manifest, make_manifest
 from adapters.artifact.rules import StaticRules
+from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.router.caddy import rendered
@@ -41,7 +42,7 @@ class Shelf:
 
     def read(self, url: str, limit: int) -> bytes:
         if url not in self.objects:
-            raise HeadwayError("artifact.collected", "gone")
+            raise Missing("artifact.collected", "gone")
         assert len(self.objects[url]) <= limit
         return self.objects[url]
 

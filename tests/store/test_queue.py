@@ -105,7 +105,10 @@ def test_an_older_rollout_of_a_branch_is_superseded(world: World) -> None:
     ended = world.job(old.id)
     assert (ended.status, ended.error) == (
         "canceled",
-        {"code": "job.superseded", "message": f"Deployment {new.resource_id} of the same branch is newer."},
+        {
+            "code": "job.superseded",
+            "message": f"Deployment {new.resource_id} was accepted later and has taken its place.",
+        },
     )
     assert ended.result == {"superseded_by": new.id}
 
@@ -120,3 +123,14 @@ def test_other_branches_and_plain_deploys_are_not_superseded(world: World) -> No
         order.append(rollout.id)
         world.store.in_write(lambda session, rollout=rollout: append_release(session, rollout.id, None).id)
     assert order == [first.resource_id, other.resource_id, plain.resource_id]
+
+
+def test_a_build_that_ends_late_does_not_undo_a_rollback(world: World) -> None:
+    artifact = world.artifact("a" * 64)
+    push, rollback = world.accept_push("slow"), world.accept_roll(artifact, kind="rollback")
+    assert claim(world) is not None
+    world.store.in_write(lambda session: append_release(session, rollback.resource_id, None).id)
+    world.store.in_write(lambda session: queue.ready_rollout(session, push.resource_id, artifact))
+    assert claim(world) is None
+    ended = world.job(push.id)
+    assert (ended.status, (ended.error or {})["code"]) == ("canceled", "job.superseded")
