@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from adapters.artifact.export import export_zst
 from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
+from adapters.artifact.window import PackWindow
 from api.managed.call import Call, CallDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists
 from api.managed.environments import E, env_to_read
@@ -30,7 +31,6 @@ from store.paging import Page
 router = APIRouter(tags=["artifacts"])
 A = E + "/artifacts/{artifact_id}"
 READ = "deployments:read"
-CHUNK: Final = 1 << 20
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -91,14 +91,10 @@ async def download(call: CallDep, site_id: str, env_id: str, artifact_id: str) -
     manifest = await anyio.to_thread.run_sync(_manifest, await _object(call, artifact, "manifest"), artifact.digest)
     layout = parse_layout(await _object(call, artifact, "layout"))
 
-    def read(sha256: str, size: int) -> Iterator[bytes]:
-        where = layout.contents.get(sha256)
-        if where is None or where.size != size:
-            raise HeadwayError("roll.verify_failed", f"No pack holds the content {sha256[:12]}….")
-        key = artifacts.pack_key(artifact.site_id, where.pack)
-        for offset in range(0, size, CHUNK):
-            yield call.parts.objects.get_range(key, where.offset + offset, min(CHUNK, size - offset))
+    def get_range(pack: str, offset: int, size: int) -> bytes:
+        return call.parts.objects.get_range(artifacts.pack_key(artifact.site_id, pack), offset, size)
 
+    read = PackWindow(layout, get_range).read
     name = f"{artifact.id}.tar.zst"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(export_zst(manifest, read), media_type="application/zstd", headers=headers)
