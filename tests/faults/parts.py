@@ -10,16 +10,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from bench.client import Caller, Site
 from bench.stack import Stack
 from headway.supervisor.folder import Folder, read_record
 from headway.supervisor.plan import Plan
+from tests.stack.sites import Place
 
 T = TypeVar("T")
+Json = dict[str, Any]
+Until = Callable[[Callable[[], bool], str], None]
 
 
 def pid_of(stack: Stack, name: str) -> int:
@@ -65,14 +69,6 @@ def frozen(*pids: int) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-@contextlib.contextmanager
-def held(stack: Stack, env_id: str) -> Iterator[None]:
-    """The lock under which a host compares and renames: a rollout gets into its switch and no further."""
-    with (stack.data / "host" / "env" / env_id / "lock").open("rb+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def in_temporal(stack: Stack, work: Callable[[Client], Awaitable[T]]) -> T:
     """What an operator does in the Temporal UI."""
 
@@ -96,3 +92,38 @@ def second_worker(stack: Stack, role: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def in_hand(stack: Stack, workflow_id: str, activity: str) -> str:
+    """How the run's activity of this name stands: `scheduled` (no worker has it), `started`, or empty."""
+
+    async def work(client: Client) -> str:
+        try:
+            found = await client.get_workflow_handle(workflow_id).describe()
+        except RPCError:
+            return ""
+        states = {one.activity_type.name: one.state for one in found.raw_description.pending_activities}
+        return {1: "scheduled", 2: "started"}.get(states.get(activity, 0), "")
+
+    return in_temporal(stack, work)
+
+
+@contextlib.contextmanager
+def caught_in_the_switch(stack: Stack, place: Place, artifact_id: str, until: Until) -> Iterator[Json]:
+    """A rollout that is past its gate: its host waits for the lock under which it compares and renames.
+
+    Placing takes the same lock for a moment, so that it has to have ended before: the workflow waits meanwhile.
+    """
+    env = stack.data / "host" / "env" / place.site.production
+    placed = set(os.listdir(env / "r"))
+    with (env / "lock").open("rb+") as lock, contextlib.ExitStack() as control:
+        with frozen(pid_of(stack, "host")):
+            job = place.start_roll(artifact_id, place.site.production)
+            until(lambda: bool(in_hand(stack, job["id"], "host.place")), "the host is to place it")
+            control.enter_context(frozen(pid_of(stack, "control")))
+        until(lambda: set(os.listdir(env / "r")) > placed, "it is placed")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        control.close()
+        until(lambda: place.caller.get(f"/v1/jobs/{job['id']}")["stage"] == "switch", "the gate is passed")
+        until(lambda: in_hand(stack, job["id"], "host.switch") == "started", "the host waits for the lock")
+        yield job

@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from bench.stack import Stack
 from tests.faults.conftest import Visitor
-from tests.faults.parts import frozen, patiently, pid_of
+from tests.faults.parts import Json, Until, frozen, patiently, pid_of
 from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
 pytestmark = pytest.mark.slow
-Json = dict[str, Any]
-Until = Callable[[Callable[[], bool], str], None]
 
 
 @pytest.fixture

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError
 
 from bench.stack import Stack
 from tests.faults.conftest import Visitor
-from tests.faults.parts import frozen, in_temporal, patiently, pid_of
+from tests.faults.parts import Json, Until, frozen, in_hand, in_temporal, patiently, pid_of
 from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
 pytestmark = pytest.mark.slow
-Json = dict[str, Any]
-Until = Callable[[Callable[[], bool], str], None]
 
 
 def terminate(stack: Stack, workflow_id: str) -> None:
@@ -55,19 +51,6 @@ def closed(stack: Stack, workflow_id: str) -> bool:
     async def work(client: Client) -> bool:
         found = await client.get_workflow_handle(workflow_id).describe()
         return found.status is not WorkflowExecutionStatus.RUNNING
-
-    return in_temporal(stack, work)
-
-
-def placing(stack: Stack, workflow_id: str) -> bool:
-    """Whether the run waits for a host to place its artifact."""
-
-    async def work(client: Client) -> bool:
-        try:
-            found = await client.get_workflow_handle(workflow_id).describe()
-        except RPCError:
-            return False
-        return "host.place" in {one.activity_type.name for one in found.raw_description.pending_activities}
 
     return in_temporal(stack, work)
 
@@ -122,7 +105,7 @@ def test_a_roll_that_is_terminated_before_its_switch_is_lost_and_the_next_one_wo
     artifact = place.build()["artifact_id"]
     with frozen(pid_of(stack, "host")):
         job = place.start_roll(artifact, place.site.production)
-        until(lambda: placing(stack, job["id"]), "the roll is at its host")
+        until(lambda: bool(in_hand(stack, job["id"], "host.place")), "the roll is at its host")
         terminate(stack, job["id"])
         behind = place.start_roll(artifact, place.site.production)
     ended = patiently(place.caller, job)
@@ -143,7 +126,7 @@ def test_the_executor_of_an_environment_may_be_terminated_at_any_moment(
         artifacts.append(place.build()["artifact_id"])
     with frozen(pid_of(stack, "host")):
         jobs = [place.start_roll(one, place.site.production) for one in artifacts]
-        until(lambda: placing(stack, jobs[0]["id"]), "the first one is at its host")
+        until(lambda: bool(in_hand(stack, jobs[0]["id"], "host.place")), "the first one is at its host")
         terminate(stack, f"environment/{place.site.production}")
     for job in jobs:
         assert patiently(place.caller, job)["status"] == "succeeded"
@@ -200,7 +183,7 @@ def test_a_running_roll_that_is_reset_ends_once(
     artifact = place.build()["artifact_id"]
     with frozen(pid_of(stack, "host")):
         job = place.start_roll(artifact, place.site.production)
-        until(lambda: placing(stack, job["id"]), "the roll is at its host")
+        until(lambda: bool(in_hand(stack, job["id"], "host.place")), "the roll is at its host")
         reset(stack, job["id"])
     ended = patiently(place.caller, job)
     assert ended["status"] == "succeeded", ended["error"]

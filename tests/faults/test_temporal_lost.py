@@ -7,21 +7,18 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.stack import Stack
 from tests.faults.conftest import Visitor
-from tests.faults.parts import frozen, patiently, pid_of
+from tests.faults.parts import Json, Until, frozen, patiently, pid_of
 from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
 pytestmark = pytest.mark.slow
-Json = dict[str, Any]
-Until = Callable[[Callable[[], bool], str], None]
 
 
 @contextlib.contextmanager
