@@ -197,4 +197,6 @@ async def _patiently(settings: Settings) -> Client:
 def run(role: str, settings: Settings) -> None:
     """The entry point of `headway worker --role …`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # It names each address: whoever reads a presigned one in a log may write that object for an hour.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(serve(role, settings))
