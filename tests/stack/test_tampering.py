@@ -149,7 +149,7 @@ def test_bundles_that_do_not_sign_this_artifact(place: Place, make: Callable[[],
     good = made.read("bundle")
     tampered = json.loads(good)
     tampered["dsseEnvelope"]["payload"] = json.loads(other.read("bundle"))["dsseEnvelope"]["payload"]
-    for bundle in (other.read("bundle"), forged(made, tmp_path), json.dumps(tampered).encode(), b"{}", b"\0" * 100):
+    for bundle in (other.read("bundle"), forged(made, tmp_path), json.dumps(tampered).encode()):
         made.write(made.name("bundle"), bundle)
         assert_refused(place, place.start_roll(made.id, place.site.production), "artifact.signature_invalid")
     made.objects.delete([made.name("bundle")])
