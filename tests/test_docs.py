@@ -10,6 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from adapters.artifact.folder import Folder
+from adapters.plan.config import parse_config
+from adapters.plan.detect import detect
 from headway.cli.main import COMMANDS, cli
 from headway.errors import CODES
 from headway.settings import Settings
@@ -85,6 +88,21 @@ def test_every_command_is_documented() -> None:
     commands = [" ".join(words) for words, _ in generator().walk(cli, ("headway",))]
     assert len(commands) >= len(COMMANDS)
     assert [command for command in commands if f"### `{command}`" not in text] == []
+
+
+def test_the_documented_headway_toml_is_one() -> None:
+    block = (ROOT / "docs" / "headway-toml.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    config = parse_config(block.encode())
+    assert config.output == "dist"
+    assert config.static.redirects[0].to == "/news/:splat"
+
+
+@pytest.mark.parametrize("name", ["plain", "rules", "npm"])
+def test_an_example_has_a_plan(name: str) -> None:
+    with Folder(ROOT / "examples" / name) as folder:
+        plan = detect(folder)
+    assert plan.command == {"npm": "npm ci && npm run build"}.get(name)
+    assert bool(plan.static) == (name == "rules")
 
 
 def test_readme_is_short() -> None:
