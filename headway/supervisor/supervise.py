@@ -212,8 +212,9 @@ class Supervisor:
             self.failure = self.failure or sentence
         elif not self.degraded:
             self.degraded = True
-            self._record()
+            # Whoever waits for the state may read the reason at once.
             self.progress.complain(f"headway: {sentence} What ran before goes on.")
+            self._record()
             self.progress.done()
 
     def _record(self) -> None:
