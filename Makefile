@@ -17,7 +17,7 @@ install: ## Make .venv from the hashed lock, with the checkout in it (a no-op wh
 
 .PHONY: check
 check: install ## Lint, types and import rules: everything that needs no server
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typing
 
-from activities.produce import Producer
 from temporalio import activity
 
 from activities import references
 from activities.builds import BuildRecords
 from activities.environments import EnvironmentRecords
 from activities.host import HostActivities
+from activities.produce import Producer
 from activities.reconcile import Reconciler
 from activities.rollouts import RolloutRecords
 from activities.sign import Signer
