@@ -44,6 +44,8 @@ class Supervisor:
     def run(self) -> Outcome:
         """Until somebody asks for the end; blocking. SIGTERM, SIGINT, SIGHUP: stop all. SIGUSR1: retire."""
         self._listen()
+        # First of all: whoever kills this process too, while it looks around, must not leave the stack alone.
+        self.twin.keep()
         self._adopt()
         while True:
             if signal.SIGUSR1 in self._signals:

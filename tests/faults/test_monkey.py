@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from bench.stack import Stack
+from headway.supervisor import identity
+from headway.supervisor.folder import read_record
 from tests.faults.conftest import Visitor
-from tests.faults.parts import Json, kill, patiently
+from tests.faults.parts import Json, kill, patiently, pid_of
 from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
@@ -36,11 +38,18 @@ class Monkey(threading.Thread):
     def run(self) -> None:
         while not self.ended.wait(self.chance.uniform(0.5, 2.5)):
             name = self.chance.choice(VICTIMS)
+            if name == "supervisor" and not self.succeeded():
+                continue
             try:
                 kill(self.stack, name)
             except (KeyError, ProcessLookupError):
                 continue
             self.killed.append(name)
+
+    def succeeded(self) -> bool:
+        """Whether the supervisor has a standby: killed before it has one, it leaves the stack to the next `up`."""
+        twin = read_record(self.stack.data / "run" / "twin.json")
+        return identity.alive(twin) and twin["pid"] != pid_of(self.stack, "supervisor")
 
     def stop(self) -> None:
         self.ended.set()
