@@ -17,7 +17,7 @@ from adapters.events import timestamp
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
 from adapters.hosting.switch import Position
-from headway.broker import Event, Events, Heard, Hostnames, RollSpec
+from headway.broker import Committed, Event, Events, Heard, Hostnames, RollSpec
 from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
 from temporal.messages import EnvironmentRef, Live, Placed, RollOrder, Switch
@@ -34,6 +34,8 @@ class Broker(Protocol):
 
     def get_hostnames(self, env_id: str) -> Hostnames: ...
 
+    def commit(self, rollout_id: str) -> Committed: ...
+
     def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard: ...
 
 
@@ -49,19 +51,34 @@ class HostActivities:
     def close(self) -> None:
         self._tidying.shutdown(wait=True)
 
-    @activity.defn(name="host.place", no_thread_cancel_exception=True)
+    @activity.defn(name="host.prepare", no_thread_cancel_exception=True)
     @mapped
-    def place(self, order: RollOrder) -> Placed:
+    def prepare(self, order: RollOrder) -> Placed:
         with _beating(lambda: self._tell_placing(order)) as check:
-            spec = self._broker.get_rollout(order.rollout_id)
-            # The order's own number: a run that was replaced must not place for its successor.
-            with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
-                manifest = self._host.place(spec, order.apply_seq, check)
-        return Placed(self.host_id, order.apply_seq, manifest.digest)
+            return self._prepare(order, check)
+
+    @activity.defn(name="host.roll", no_thread_cancel_exception=True)
+    @mapped
+    def roll(self, order: RollOrder) -> Live:
+        with _beating(lambda: self._tell_placing(order)) as check:
+            self._prepare(order, check)
+            check()
+            self._broker.commit(order.rollout_id)
+            return self._switch(Switch(order.rollout_id, order.env_id, order.apply_seq))
 
     @activity.defn(name="host.switch", no_thread_cancel_exception=True)
     @mapped
     def switch(self, order: Switch) -> Live:
+        return self._switch(order)
+
+    def _prepare(self, order: RollOrder, check: Callable[[], None]) -> Placed:
+        spec = self._broker.get_rollout(order.rollout_id)
+        # The order's own number: a run that was replaced must not place for its successor.
+        with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
+            manifest = self._host.place(spec, order.apply_seq, check)
+        return Placed(self.host_id, order.apply_seq, manifest.digest)
+
+    def _switch(self, order: Switch) -> Live:
         position = self._host.environment(order.env_id).switch(order.seq, order.rollout_id)
         self._tidy(self._host.tidy, order.env_id)
         return self._live(order.env_id, position)

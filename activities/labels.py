@@ -5,7 +5,9 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from store.models import Artifact, Build, Environment, Job, Rollout, Site
-from temporal.messages import BuildOrder, Labels, RollOrder
+from store.queue import next_in_line
+from temporal import names
+from temporal.messages import Ahead, BuildOrder, Labels, RollOrder
 
 
 def labels_of(session: Session, env_id: str, job: Job | None = None, *, commit: str = "", digest: str = "") -> Labels:
@@ -49,3 +51,17 @@ def roll_order(session: Session, rollout: Rollout) -> RollOrder:
         composite=bool(job and job.type == "deployment.push"),
         labels=labels_of(session, rollout.env_id, job),
     )
+
+
+def run_of(rollout: Rollout, job: Job) -> str:
+    """The id of the run that carries a rollout out."""
+    return names.roll_workflow(rollout.id) if job.type == "deployment.push" else job.id
+
+
+def ahead_in(session: Session, env_id: str) -> Ahead | None:
+    """Whose turn it is in an environment, if nobody has it."""
+    rollout = next_in_line(session, env_id)
+    if rollout is None:
+        return None
+    job = session.get_one(Job, rollout.job_id)
+    return Ahead(run_of(rollout, job), job.id, rollout.kind, labels_of(session, env_id, job))

@@ -1,4 +1,4 @@
-"""Find claimed rows whose runs are gone, and doorbells that were lost. Cheap: a query, then one look per open row."""
+"""Find claimed rows whose runs are gone, and queues that nobody serves. Cheap: a query, then a look per open row."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.labels import labels_of, roll_order
+from activities.labels import ahead_in, roll_order
 from activities.rollouts import run_is_open, run_status
 from store.models import Build, Job, Rollout, utcnow
 from store.outcomes import end_build, end_job, end_rollout
-from store.queue import job_by_id, unrung_environments
+from store.queue import idle_queues, job_by_id
 from store.session import Store
 from temporal import names
 from temporal.failures import mapped
-from temporal.messages import Ended, Labels, RollOrder, Suspects
+from temporal.messages import Ahead, Ended, RollOrder, Suspects
 from temporal.starts import TemporalStarts
 
 log = logging.getLogger("headway.reconcile")
@@ -36,7 +36,7 @@ class Reconciler:
         self.starts = TemporalStarts(client)
 
     async def watch(self, *, every: float = 2.0) -> None:
-        """For ever: ring lost doorbells, and start the reconcile workflow when something is suspect."""
+        """For ever: tell whose turn it is, and start the reconcile workflow when something is suspect."""
         while True:
             try:
                 await self._look()
@@ -45,8 +45,8 @@ class Reconciler:
             await asyncio.sleep(every)
 
     async def _look(self) -> None:
-        for env_id, labels in await asyncio.to_thread(self._unrung):
-            await self.starts.ring(env_id, labels)
+        for ahead in await asyncio.to_thread(self._idle):
+            await self.starts.give_turn(ahead)
         suspects = await self.suspects()
         if suspects.jobs or suspects.rollouts:
             await self.client.start_workflow(
@@ -58,9 +58,10 @@ class Reconciler:
                 static_summary=f"{len(suspects.jobs)} jobs, {len(suspects.rollouts)} rollouts lost their runs",
             )
 
-    def _unrung(self) -> list[tuple[str, Labels]]:
+    def _idle(self) -> list[Ahead]:
         with self.store.read() as session:
-            return [(env_id, labels_of(session, env_id)) for env_id in unrung_environments(session)]
+            found = (ahead_in(session, env_id) for env_id in idle_queues(session))
+            return [ahead for ahead in found if ahead is not None]
 
     async def suspects(self) -> Suspects:
         """Rows that were claimed a while ago, are not ended, and whose run is closed or unknown."""
@@ -76,19 +77,14 @@ class Reconciler:
         )
 
     async def _is_lost(self, order: RollOrder) -> bool:
-        """Whether nobody will end it: an open executor starts what it has claimed, and settles what it has lost.
-
-        A worker may be killed between the claim and the start of the run: the executor goes on seconds later. If the
-        executor itself is gone, another one starts what has not reached its point of no return.
-        """
-        status = await run_status(self.client, _run_of(order))
+        """Whether nobody will end it. What Temporal has forgotten is started again before its point of no return."""
+        run = names.roll_workflow(order.rollout_id) if order.composite else order.job_id
+        status = await run_status(self.client, run)
         if status is WorkflowExecutionStatus.RUNNING:
-            return False
-        if await run_is_open(self.client, names.environment_workflow(order.env_id)):
             return False
         if status is not None or await asyncio.to_thread(self._is_committed, order.job_id):
             return True
-        await self.starts.ring(order.env_id, order.labels)
+        await self.starts.give_turn(Ahead(run, order.job_id, order.kind, order.labels))
         return False
 
     def _is_committed(self, job_id: str) -> bool:
@@ -123,7 +119,3 @@ class Reconciler:
                     end_rollout(session, rollout, "failed", LOST)
                 end_job(session, job, "failed", error=LOST)
         return Ended(",".join(suspects.jobs[:5]), "failed")
-
-
-def _run_of(order: RollOrder) -> str:
-    return names.roll_workflow(order.rollout_id) if order.composite else order.job_id

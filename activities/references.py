@@ -28,6 +28,7 @@ from temporal.messages import (
     Standing,
     Suspects,
     Switch,
+    Turn,
 )
 
 # builders
@@ -51,9 +52,15 @@ def sign(order: BuildOrder) -> Signed:
 # host/<id>
 
 
-@activity.defn(name="host.place")
-def place(order: RollOrder) -> Placed:
-    """Verify the signature and the policy, then place files by digest."""
+@activity.defn(name="host.roll")
+def roll(order: RollOrder) -> Live:
+    """Prepare, pass the point of no return, switch. Raises job.canceled if a cancel came first."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.prepare")
+def prepare(order: RollOrder) -> Placed:
+    """Verify the signature and the policy, place files by digest, start what runs and wait for its health."""
     raise NotImplementedError
 
 
@@ -112,20 +119,14 @@ def claim_push(ref: JobRef) -> PushOrder:
 
 
 @activity.defn(name="rollout.enqueue")
-async def enqueue(order: Enqueue) -> Standing:
-    """Let the rollout join its environment's queue, and ring."""
+def enqueue(order: Enqueue) -> Standing:
+    """Let the rollout join its environment's queue."""
     raise NotImplementedError
 
 
-@activity.defn(name="rollout.next")
-def claim_next(ref: EnvironmentRef) -> RollOrder | None:
-    """Pick, supersede, cancel and number in one transaction."""
-    raise NotImplementedError
-
-
-@activity.defn(name="rollout.preempt")
-def preempt(ref: EnvironmentRef) -> RolloutRef | None:
-    """The running rollout that has to make way for a waiting rollback."""
+@activity.defn(name="rollout.claim")
+async def claim_turn(ref: JobRef) -> Turn:
+    """Pick, supersede, cancel and number in one transaction; a rollback makes what runs make way."""
     raise NotImplementedError
 
 
@@ -136,13 +137,14 @@ def commit(ref: RolloutRef) -> RolloutRef:
 
 
 @activity.defn(name="rollout.record")
-def record_release(ref: RolloutRef) -> Ended:
-    """Append the release and end the job."""
+async def record_release(ref: RolloutRef) -> Ended:
+    """Append the release, end the job, and tell the next of the queue."""
     raise NotImplementedError
 
 
 @activity.defn(name="rollout.fail")
-def fail_rollout(failure: Failure) -> Ended:
+async def fail_rollout(failure: Failure) -> Ended:
+    """End the row, and tell the next of the queue. Past the point of no return it answers `committed` instead."""
     raise NotImplementedError
 
 
@@ -154,7 +156,7 @@ async def standing(ref: RolloutRef) -> Standing:
 
 @activity.defn(name="rollout.settle")
 async def settle(order: Settle) -> Ended:
-    """End a rollout whose run is gone by what its hosts serve, and ring for the next."""
+    """End a rollout by what its hosts serve, and tell the next of the queue."""
     raise NotImplementedError
 
 

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from sqlmodel import Session
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.labels import labels_of, roll_order
+from activities.labels import ahead_in, roll_order, run_of
 from headway.errors import HeadwayError
 from store import queue
 from store.models import Job, Rollout, utcnow
 from store.outcomes import append_release, end_rollout, primary_hostname
 from store.session import Store
-from temporal import names
 from temporal.failures import error_dict, mapped
-from temporal.messages import (
-    Ended,
-    Enqueue,
-    EnvironmentRef,
-    Failure,
-    JobRef,
-    Labels,
-    RollOrder,
-    RolloutRef,
-    Settle,
-    Standing,
-)
+from temporal.messages import Ahead, Ended, Enqueue, Failure, JobRef, RolloutRef, Settle, Standing, Turn
 from temporal.starts import TemporalStarts
+
+T = TypeVar("T")
 
 
 class RolloutRecords:
@@ -42,19 +33,22 @@ class RolloutRecords:
         self.starts = TemporalStarts(client)
         self.site_url = site_url
 
-    @activity.defn(name="rollout.next")
+    @activity.defn(name="rollout.claim")
     @mapped
-    def claim_next(self, ref: EnvironmentRef) -> RollOrder | None:
-        with self.store.write() as session:
-            rollout = queue.claim_next(session, ref.env_id)
-            return roll_order(session, rollout) if rollout else None
+    async def claim_turn(self, ref: JobRef) -> Turn:
+        turn, in_the_way = await asyncio.to_thread(self._claim, ref)
+        if in_the_way is not None:
+            await self.starts.cancel(in_the_way)
+        return turn
 
-    @activity.defn(name="rollout.preempt")
-    @mapped
-    def preempt(self, ref: EnvironmentRef) -> RolloutRef | None:
+    def _claim(self, ref: JobRef) -> tuple[Turn, str | None]:
         with self.store.write() as session:
-            rollout = queue.preempt(session, ref.env_id)
-            return RolloutRef(rollout.id) if rollout else None
+            rollout = queue.claim_turn(session, ref.job_id)
+            if rollout.status == "running":
+                return Turn(rollout.id, rollout.status, roll_order(session, rollout)), None
+            other = queue.preempt(session, rollout.env_id) if rollout.kind == "rollback" else None
+            run = run_of(other, session.get_one(Job, other.job_id)) if other else None
+            return Turn(rollout.id, rollout.status), run
 
     @activity.defn(name="rollout.commit")
     @mapped
@@ -65,9 +59,20 @@ class RolloutRecords:
 
     @activity.defn(name="rollout.record")
     @mapped
-    def record_release(self, ref: RolloutRef) -> Ended:
+    async def record_release(self, ref: RolloutRef) -> Ended:
+        return await self._then_the_next(self._record, ref)
+
+    async def _then_the_next(self, end: Callable[[T], tuple[Ended, Ahead | None]], given: T) -> Ended:
+        """The row ends first: what comes after it is only told, and looked for again where that is lost."""
+        ended, ahead = await asyncio.to_thread(end, given)
+        if ahead is not None:
+            await self.starts.give_turn(ahead)
+        return ended
+
+    def _record(self, ref: RolloutRef) -> tuple[Ended, Ahead | None]:
         with self.store.write() as session:
-            return self._append(session, ref.rollout_id)
+            ended = self._append(session, ref.rollout_id)
+            return ended, ahead_in(session, session.get_one(Rollout, ref.rollout_id).env_id)
 
     def _append(self, session: Session, rollout_id: str) -> Ended:
         rollout = session.get_one(Rollout, rollout_id)
@@ -77,66 +82,63 @@ class RolloutRecords:
 
     @activity.defn(name="rollout.fail")
     @mapped
-    def fail_rollout(self, failure: Failure) -> Ended:
+    async def fail_rollout(self, failure: Failure) -> Ended:
+        return await self._then_the_next(self._fail, failure)
+
+    def _fail(self, failure: Failure) -> tuple[Ended, Ahead | None]:
         with self.store.write() as session:
             rollout = session.get_one(Rollout, failure.subject_id, with_for_update=True)
+            job = session.get_one(Job, rollout.job_id)
+            if rollout.status == "running" and job.committed_at is not None and not failure.undone:
+                return Ended(rollout.id, "committed"), None
             # A build's failure ends only what waits for it: what has joined the queue ends by its own run.
             if failure.stage != "build" or rollout.status == "waiting":
                 end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error_dict(failure))
-            return Ended(rollout.id, rollout.status)
+            return Ended(rollout.id, rollout.status), ahead_in(session, rollout.env_id)
 
     @activity.defn(name="rollout.enqueue")
     @mapped
-    async def enqueue(self, order: Enqueue) -> Standing:
-        rollout = await asyncio.to_thread(self._ready, order)
-        await self.starts.ring(rollout.env_id, order.labels)
-        return Standing(rollout.status, open=True)
-
-    def _ready(self, order: Enqueue) -> Rollout:
+    def enqueue(self, order: Enqueue) -> Standing:
         with self.store.write() as session:
-            return queue.ready_rollout(session, order.rollout_id, order.artifact_id)
+            return Standing(queue.ready_rollout(session, order.rollout_id, order.artifact_id).status, open=True)
 
     @activity.defn(name="rollout.standing")
     @mapped
     async def standing(self, ref: RolloutRef) -> Standing:
-        rollout, composite = await asyncio.to_thread(self._look, ref)
+        rollout, run = await asyncio.to_thread(self._look, ref)
         if rollout.status != "running":
             return Standing(rollout.status, open=False)
-        open_run = await run_is_open(self.client, names.roll_workflow(rollout.id) if composite else rollout.job_id)
+        open_run = await run_is_open(self.client, run)
         # The row is read again after the run: a run that has just ended wrote its end first.
         rollout, _ = await asyncio.to_thread(self._look, ref)
         return Standing(rollout.status, open_run)
 
-    def _look(self, ref: RolloutRef) -> tuple[Rollout, bool]:
+    def _look(self, ref: RolloutRef) -> tuple[Rollout, str]:
         with self.store.read() as session:
             rollout = session.get_one(Rollout, ref.rollout_id)
-            return rollout, session.get_one(Job, rollout.job_id).type == "deployment.push"
+            return rollout, run_of(rollout, session.get_one(Job, rollout.job_id))
 
     @activity.defn(name="rollout.settle")
     @mapped
     async def settle(self, order: Settle) -> Ended:
-        ended, env_id, labels = await asyncio.to_thread(self._settle, order)
-        await self.starts.ring(env_id, labels)
-        return ended
+        return await self._then_the_next(self._settle, order)
 
-    def _settle(self, order: Settle) -> tuple[Ended, str, Labels]:
+    def _settle(self, order: Settle) -> tuple[Ended, Ahead | None]:
         with self.store.write() as session:
             rollout = session.get_one(Rollout, order.rollout_id, with_for_update=True)
-            labels = labels_of(session, rollout.env_id)
             if rollout.finished_at is None:
                 if order.lives and all(live.seq == rollout.apply_seq for live in order.lives):
                     self._append(session, rollout.id)
                 else:
-                    error = {"code": "job.lost", "message": _lost(order), "stage": rollout.stage or "queued"}
-                    end_rollout(session, rollout, "failed", error)
-            return Ended(rollout.id, rollout.status), rollout.env_id, labels
+                    end_rollout(session, rollout, "failed", _why(order, rollout))
+            return Ended(rollout.id, rollout.status), ahead_in(session, rollout.env_id)
 
     @activity.defn(name="job.cancel")
     @mapped
     async def request_cancel(self, ref: JobRef) -> Ended:
-        job, rollout_id = await asyncio.to_thread(self._flag, ref)
-        if rollout_id is not None:
-            await self.starts.cancel(names.roll_workflow(rollout_id))
+        job, run = await asyncio.to_thread(self._flag, ref)
+        if run is not None:
+            await self.starts.cancel(run)
         return Ended(ref.job_id, job.status)
 
     def _flag(self, ref: JobRef) -> tuple[Job, str | None]:
@@ -149,12 +151,15 @@ class RolloutRecords:
             if rollout is not None and rollout.status in ("waiting", "queued"):
                 error = {"code": "job.canceled", "message": "Canceled before its turn: what was live still is."}
                 end_rollout(session, rollout, "canceled", error)
-            return job, rollout.id if rollout is not None and rollout.status == "running" else None
+            return job, run_of(rollout, job) if rollout is not None and rollout.status == "running" else None
 
 
-def _lost(order: Settle) -> str:
+def _why(order: Settle, rollout: Rollout) -> dict[str, Any]:
+    if order.failure is not None:
+        return error_dict(order.failure)
     serving = ", ".join(f"{live.host_id} serves number {live.seq}" for live in order.lives) or "no host was asked"
-    return f"The run was ended from outside before it was done; {serving}. Start a new deployment."
+    message = f"The run was ended from outside before it was done; {serving}. Start a new deployment."
+    return {"code": "job.lost", "message": message, "stage": rollout.stage or "queued"}
 
 
 async def run_is_open(client: Client, workflow_id: str) -> bool:

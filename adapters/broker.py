@@ -13,6 +13,7 @@ from headway.broker import (
     Accepted,
     Begin,
     BuildSpec,
+    Committed,
     Contents,
     Events,
     Heard,
@@ -76,6 +77,10 @@ class BrokerClient:
 
     def get_rollout(self, rollout_id: str) -> RollSpec:
         return self._ask(RollSpec, "GET", f"/rollouts/{rollout_id}")
+
+    def commit(self, rollout_id: str) -> Committed:
+        """Pass the point of no return. Raises job.canceled where a cancel came first."""
+        return self._ask(Committed, "POST", f"/rollouts/{rollout_id}/commit")
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")

@@ -26,7 +26,7 @@ log = logging.getLogger("headway.outbox")
 class Starts(Protocol):
     """The door to Temporal: bounded to about half a second, and silent about a server that is away."""
 
-    async def start(self, job_id: str, job_type: str, *, env_id: str | None, labels: Labels) -> object: ...
+    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> object: ...
 
     async def cancel(self, job_id: str) -> object: ...
 
@@ -68,7 +68,7 @@ class Outbox:
 
         async def start(job: Job, labels: Labels) -> None:
             async with limiter:
-                await self.starts.start(job.id, job.type, env_id=job.env_id, labels=labels)
+                await self.starts.start(job.id, job.type, labels=labels)
 
         async with anyio.create_task_group() as group:
             for job, labels in due:

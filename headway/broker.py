@@ -11,6 +11,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /builds/{build_id}/output | builder | Output → Accepted |
 | POST /jobs/{job_id}/events | any | Events → Heard |
 | GET  /rollouts/{rollout_id} | host | → RollSpec |
+| POST /rollouts/{rollout_id}/commit | host | → Committed |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
 | GET  /health | any | → {} |
 
@@ -155,6 +156,12 @@ class RollSpec(Wire):
     apply_seq: int
     undo_seq: int
     hostnames: list[str]
+
+
+class Committed(Wire):
+    """The point of no return is passed: the host may switch. Refused as job.canceled where a cancel came first."""
+
+    rollout_id: str
 
 
 class Hostnames(Wire):

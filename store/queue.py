@@ -6,7 +6,10 @@ environment, in the order of acceptance, with two sequence numbers each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlmodel import Session, col, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
 from store.models import Build, Environment, Job, Rollout, Site, utcnow
@@ -52,29 +55,54 @@ def claim_build(session: Session, build_id: str) -> tuple[Build, Job, Site, Envi
     return build, job, site, environment
 
 
-def claim_next(session: Session, env_id: str) -> Rollout | None:
-    """The rollout that this environment carries out now: the running one, else the next of the queue, else none.
+def claim_turn(session: Session, job_id: str) -> Rollout:
+    """The job's rollout: `running` if it is carried out from now on (or was before), else how it stands.
 
-    Rollbacks go first; then the order of acceptance. On the way, what was canceled or superseded is ended.
+    One at a time per environment: rollbacks first, then the order of acceptance. On the way, what was canceled or
+    superseded is ended. Raises deployment.not_found, and as `claim_job` where the rollout has ended.
     """
-    environment = session.get(Environment, env_id, with_for_update=True)
-    if environment is None:
-        return None
-    open_rollouts = session.exec(
-        select(Rollout)
-        .where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))
-        .order_by(col(Rollout.accept_seq))
-    ).all()
+    rollout = session.exec(select(Rollout).where(Rollout.job_id == job_id)).one_or_none()
+    if rollout is None:
+        raise HeadwayError("deployment.not_found", f"Job {job_id} has no deployment.")
+    environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
+    # It may have changed until the lock was had: a second run of the same job must not go by an old look.
+    session.refresh(rollout)
+    if rollout.finished_at is not None and rollout.status != "superseded":
+        code = "job.canceled" if rollout.status == "canceled" else "job.lost"
+        raise HeadwayError(code, f"Deployment {rollout.id} has ended already ({rollout.status}).")
+    if rollout.status == "queued" and _first(session, environment) is rollout:
+        _take(session, environment, rollout)
+    return rollout
+
+
+def _first(session: Session, environment: Environment) -> Rollout | None:
+    """What the environment carries out now or next."""
+    open_rollouts = session.exec(_open(environment.id)).all()
     running = next((r for r in open_rollouts if r.status == "running"), None)
     if running is not None:
         return running
-    queued = sorted(
-        (r for r in open_rollouts if r.status == "queued"), key=lambda r: (r.kind != "rollback", r.accept_seq)
-    )
-    for rollout in queued:
+    for rollout in _in_line(open_rollouts):
         if not _ended_before_start(session, environment, rollout, list(open_rollouts)):
-            return _take(session, environment, rollout)
+            return rollout
     return None
+
+
+def _open(env_id: str) -> SelectOfScalar[Rollout]:
+    unfinished = select(Rollout).where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))
+    return unfinished.order_by(col(Rollout.accept_seq))
+
+
+def _in_line(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    queued = (rollout for rollout in rollouts if rollout.status == "queued")
+    return sorted(queued, key=lambda one: (one.kind != "rollback", one.accept_seq))
+
+
+def next_in_line(session: Session, env_id: str) -> Rollout | None:
+    """Whose turn it is, if nobody's rollout runs: the run that carries it out may not know."""
+    open_rollouts = session.exec(_open(env_id)).all()
+    if any(rollout.status == "running" for rollout in open_rollouts):
+        return None
+    return next(iter(_in_line(open_rollouts)), None)
 
 
 def _ended_before_start(session: Session, environment: Environment, rollout: Rollout, others: list[Rollout]) -> bool:
@@ -179,8 +207,8 @@ def preempt(session: Session, env_id: str) -> Rollout | None:
     return running
 
 
-def unrung_environments(session: Session, *, limit: int = 50) -> list[str]:
-    """Environments with queued rollouts and none running: their doorbell may have been lost."""
+def idle_queues(session: Session, *, limit: int = 50) -> list[str]:
+    """Environments with queued rollouts and none running: nobody may have told the first of them."""
     queued = select(Rollout.env_id).where(Rollout.status == "queued").distinct().limit(limit)
     running = select(Rollout.env_id).where(Rollout.status == "running")
     return list(session.exec(queued.where(col(Rollout.env_id).not_in(running))).all())

@@ -110,6 +110,22 @@ def describe_failure(subject_id: str, stage: str, error: BaseException, *, on_ti
     return Failure(subject_id, stage, "internal.error", f"{type(cause).__name__} in stage {stage!r}")
 
 
+# Everything up to the switch is one activity on a host: its code tells how far that came.
+_STAGES = {
+    "artifact.signature_invalid": "verify",
+    "roll.verify_failed": "verify",
+    "roll.start_failed": "start",
+    "roll.release_command_failed": "start",
+    "roll.health_failed": "health",
+    "roll.stale": "switch",
+}
+
+
+def stage_of(failure: Failure) -> str:
+    """The stage that a rollout's failure names."""
+    return _STAGES.get(failure.code, failure.stage)
+
+
 def error_dict(failure: Failure) -> dict[str, Any]:
     """The row's `error`: `{code, message, stage, …details}`."""
     extra: dict[str, Any] = {}

@@ -75,6 +75,25 @@ class RollOrder:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """Whether a rollout may go: with its order it may; without one, `status` says how it stands."""
+
+    rollout_id: str
+    status: str
+    order: RollOrder | None = None
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """The first of an environment's queue: which run carries it out."""
+
+    run: str
+    job_id: str
+    kind: str
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
 class Placed:
     """A host is ready to switch to this sequence number."""
 
@@ -105,7 +124,10 @@ class Live:
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure as the row keeps it: stage, code and a message without secrets."""
+    """A failure as the row keeps it: stage, code and a message without secrets.
+
+    `undone`: no host serves anything of it, also where its point of no return was passed.
+    """
 
     subject_id: str
     stage: str
@@ -113,11 +135,12 @@ class Failure:
     message: str
     canceled: bool = False
     details: str = ""
+    undone: bool = False
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A part of a composite job has ended; the row says how."""
+    """A row has ended; `status` says how. `committed`: it has not, and only its hosts know what is live."""
 
     subject_id: str
     status: str
@@ -150,7 +173,6 @@ class Enqueue:
 
     rollout_id: str
     artifact_id: str
-    labels: Labels = field(default_factory=Labels)
 
 
 @dataclass(frozen=True)
@@ -175,10 +197,14 @@ class RetireOrder:
 
 @dataclass(frozen=True)
 class Settle:
-    """A rollout whose run is gone, with what each of its hosts serves (after its fence)."""
+    """A rollout of which only the hosts know: what each of them serves, after its fence.
+
+    `failure` is what its run said, None where the run is gone.
+    """
 
     rollout_id: str
     lives: tuple[Live, ...]
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)

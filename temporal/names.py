@@ -14,11 +14,6 @@ def host_queue(host_id: str) -> str:
     return f"host/{host_id}"
 
 
-def environment_workflow(env_id: str) -> str:
-    """The executor of one environment: the signal to it is only a doorbell (DESIGN section 8)."""
-    return f"environment/{env_id}"
-
-
 def build_workflow(build_id: str) -> str:
     """A build inside a composite job."""
     return f"build/{build_id}"
@@ -37,13 +32,12 @@ ROLL: Final = "Roll"
 PROMOTE: Final = "Promote"
 ROLLBACK: Final = "Rollback"
 PUSH: Final = "Push"
-ENVIRONMENT: Final = "Environment"
 PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
 
-DOORBELL: Final = "doorbell"
-ENDED: Final = "ended"
+# Your turn may have come: a rollout that waits looks at the rows again. Losing it only delays.
+TURN: Final = "turn"
 
 SITE_ATTRIBUTE: Final = "HeadwaySite"
 ENVIRONMENT_ATTRIBUTE: Final = "HeadwayEnvironment"

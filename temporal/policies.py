@@ -7,16 +7,18 @@ from typing import Any, Final
 
 from temporalio.common import RetryPolicy
 
+Policy = dict[str, Any]
+
 _QUICK = RetryPolicy(
     initial_interval=timedelta(milliseconds=100), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5)
 )
 _PATIENT = RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_interval=timedelta(seconds=10))
 
 # A row must be written in the end, however long the database is away: no limit but each try's own.
-RECORD: Final[dict[str, Any]] = {"start_to_close_timeout": timedelta(seconds=20), "retry_policy": _QUICK}
+RECORD: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=20), "retry_policy": _QUICK}
 
 # A question to another room of ours.
-CALL: Final[dict[str, Any]] = {
+CALL: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=20),
     "schedule_to_close_timeout": timedelta(minutes=10),
     "retry_policy": _QUICK,
@@ -24,7 +26,7 @@ CALL: Final[dict[str, Any]] = {
 
 # A build beats every second; a builder that is killed is noticed within its heartbeat timeout.
 # Eight tries: an outage is waited out; what kills the builder each time (a stranger's code) does not do it for ever.
-BUILD: Final[dict[str, Any]] = {
+BUILD: Final[Policy] = {
     "start_to_close_timeout": timedelta(hours=2),
     "heartbeat_timeout": timedelta(seconds=5),
     "schedule_to_start_timeout": timedelta(hours=6),
@@ -33,14 +35,14 @@ BUILD: Final[dict[str, Any]] = {
     ),
 }
 
-SIGN: Final[dict[str, Any]] = {
+SIGN: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=30),
     "schedule_to_close_timeout": timedelta(minutes=30),
     "retry_policy": _PATIENT,
 }
 
-# Placing moves bytes: it beats, and starts again from what is already in the store.
-PLACE: Final[dict[str, Any]] = {
+# Placing moves bytes and waits for health: it beats, and starts again from what is already there.
+PLACE: Final[Policy] = {
     "start_to_close_timeout": timedelta(minutes=30),
     "heartbeat_timeout": timedelta(seconds=5),
     "schedule_to_close_timeout": timedelta(hours=1),
@@ -48,14 +50,14 @@ PLACE: Final[dict[str, Any]] = {
 }
 
 # What a host that may be away is asked on behalf of many: whoever asks comes again.
-ASK: Final[dict[str, Any]] = {
+ASK: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),
     "schedule_to_close_timeout": timedelta(seconds=10),
     "retry_policy": _QUICK,
 }
 
 # After the point of no return there is no giving up: the host comes back, or an operator ends the run.
-SWITCH: Final[dict[str, Any]] = {
+SWITCH: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),
     "retry_policy": _QUICK,
 }

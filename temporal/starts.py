@@ -17,16 +17,20 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal import names
 from temporal.attributes import attributes
-from temporal.messages import EnvironmentRef, JobRef, Labels
+from temporal.messages import Ahead, JobRef, Labels
 
 WORKFLOWS: Final = {
     "build.run": names.BUILD,
     "deployment.push": names.PUSH,
+    "deployment.roll": names.ROLL,
+    "deployment.promote": names.PROMOTE,
+    "deployment.rollback": names.ROLLBACK,
     "site.create": names.PROVISION,
     "environment.create": names.PROVISION,
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
 }
+STORIES: Final = {"deploy": names.ROLL, "promote": names.PROMOTE, "rollback": names.ROLLBACK}
 BOUND: Final = 0.5
 log = logging.getLogger("headway.starts")
 
@@ -37,13 +41,10 @@ class TemporalStarts:
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    async def start(self, job_id: str, job_type: str, *, env_id: str | None, labels: Labels) -> bool:
-        """Whether the run certainly exists. A roll's job is started by ringing its environment."""
-        work = (
-            self.ring(env_id, labels) if job_type not in WORKFLOWS and env_id else self._run(job_id, job_type, labels)
-        )
+    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
+        """Whether the run certainly exists."""
         try:
-            await asyncio.wait_for(work, BOUND)
+            await asyncio.wait_for(self._run(job_id, job_type, labels), BOUND)
         except WorkflowAlreadyStartedError:
             return True
         except (RPCError, RuntimeError, TimeoutError) as error:
@@ -67,18 +68,28 @@ class TemporalStarts:
             rpc_timeout=timedelta(seconds=BOUND),
         )
 
-    async def ring(self, env_id: str, labels: Labels) -> None:
-        """Signal with start: the environment's executor looks at its queue (DESIGN section 8)."""
-        await self.client.start_workflow(
-            names.ENVIRONMENT,
-            EnvironmentRef(env_id),
-            id=names.environment_workflow(env_id),
-            task_queue=names.CONTROL,
-            start_signal=names.DOORBELL,
-            search_attributes=attributes(Labels(site=labels.site, environment=labels.environment)),
-            static_summary=f"queue of {labels.site} {labels.environment}".strip(),
-            rpc_timeout=timedelta(seconds=BOUND),
-        )
+    async def give_turn(self, ahead: Ahead) -> None:
+        """Tell the first of an environment's queue to look at the rows; start its run where that is missing."""
+        labels = ahead.labels
+        try:
+            await asyncio.wait_for(
+                self.client.start_workflow(
+                    STORIES[ahead.kind],
+                    JobRef(ahead.job_id),
+                    id=ahead.run,
+                    task_queue=names.CONTROL,
+                    start_signal=names.TURN,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    search_attributes=attributes(labels),
+                    static_summary=f"{ahead.kind} {labels.site} to {labels.environment}",
+                    rpc_timeout=timedelta(seconds=BOUND),
+                ),
+                BOUND,
+            )
+        except WorkflowAlreadyStartedError:
+            return  # it has ended: so has its row, or reconcile settles it
+        except (RPCError, RuntimeError, TimeoutError) as error:
+            log.warning("the turn of %s is told later: %s", ahead.run, type(error).__name__)
 
     async def cancel(self, job_id: str) -> None:
         """Tell the run; the flag on the row decides, so a lost message only delays."""

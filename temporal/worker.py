@@ -77,7 +77,7 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.reconcile import Reconciler
     from activities.rollouts import RolloutRecords
     from store.session import Store
-    from workflows import ALL
+    from workflows.stories import ALL
 
     store = Store.open(settings.database)
     builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url)

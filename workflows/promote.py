@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from temporal import names
-    from temporal.messages import Ended, RollOrder
+    from temporal.messages import Ended, JobRef
     from workflows.roll import Rollout
 
 
@@ -15,5 +15,5 @@ class Promote(Rollout):
     """The same bytes: the order names an artifact that exists, and nothing here can build."""
 
     @workflow.run
-    async def run(self, order: RollOrder) -> Ended:
-        return await self.carry_out(order)
+    async def run(self, ref: JobRef) -> Ended:
+        return await self.carry_out(ref)

@@ -7,7 +7,7 @@ import contextlib
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
@@ -22,13 +22,6 @@ REREAD, LONGEST = timedelta(seconds=5), timedelta(minutes=1)
 @workflow.defn(name=names.PUSH)
 class Push:
     """Queue `control`, id: the job's."""
-
-    def __init__(self) -> None:
-        self.ended = False
-
-    @workflow.signal(name=names.ENDED)
-    def rollout_ended(self, _ended: Ended) -> None:
-        self.ended = True
 
     @workflow.run
     async def run(self, ref: JobRef) -> Standing:
@@ -78,20 +71,33 @@ class Push:
     async def _roll(self, order: PushOrder, signed: Signed) -> Standing:
         await workflow.execute_local_activity(
             act.enqueue,
-            Enqueue(order.rollout_id, signed.artifact_id, order.labels),
+            Enqueue(order.rollout_id, signed.artifact_id),
             summary="join the queue",
             **policies.RECORD,
         )
-        workflow.set_current_details(f"**roll** · `{order.rollout_id}` is in the queue of its environment")
-        pause = REREAD
+        workflow.set_current_details(f"**roll** · `{order.rollout_id}` waits for its turn, or rolls")
+        # How it ended is in the row, also where this run met an earlier one's, or lost it.
+        with contextlib.suppress(WorkflowAlreadyStartedError, ChildWorkflowError):
+            await self._run_roll(order)
+        pause = timedelta(0)
         while True:
-            with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(lambda: self.ended, timeout=pause)
-            # A place in a queue that waits for days must not outgrow a history.
-            pause = min(2 * pause, LONGEST)
-            self.ended = False
             standing: Standing = await workflow.execute_activity(
                 act.standing, RolloutRef(order.rollout_id), summary="how it stands", **policies.RECORD
             )
             if standing.status not in ("queued", "running", "waiting"):
                 return standing
+            # A place in a queue that waits for days must not outgrow a history.
+            pause = min(2 * pause, LONGEST) if pause else REREAD
+            await workflow.sleep(pause)
+
+    async def _run_roll(self, order: PushOrder) -> None:
+        await workflow.execute_child_workflow(
+            names.ROLL,
+            JobRef(order.job_id),
+            id=names.roll_workflow(order.rollout_id),
+            # The default would terminate a rollout in the middle of its switch.
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            search_attributes=attributes(order.labels),
+            static_summary=f"deploy {order.labels.site} to {order.labels.environment}",
+            result_type=Ended,
+        )

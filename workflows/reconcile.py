@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.messages import Suspects
-    from workflows.environment import settle
+    from workflows.roll import settle
 
 
 @workflow.defn(name=names.RECONCILE)
@@ -22,6 +22,6 @@ class Reconcile:
         if suspects.jobs:
             await workflow.execute_activity(act.lose_jobs, suspects, summary="end as job.lost", **policies.RECORD)
         # A host that does not answer keeps nobody else waiting: its rollouts are suspects again at the next look.
-        settling = (settle(order, policies.ASK) for order in suspects.rollouts)
+        settling = (settle(order, policy=policies.ASK) for order in suspects.rollouts)
         ended = await asyncio.gather(*settling, return_exceptions=True)
         return len(suspects.jobs) + sum(not isinstance(one, BaseException) for one in ended)

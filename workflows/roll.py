@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
@@ -11,12 +13,12 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure
-    from temporal.messages import Ended, Live, RollOrder, RolloutRef, Switch
+    from temporal.failures import describe_failure, stage_of
+    from temporal.messages import Ended, Failure, JobRef, Live, RollOrder, RolloutRef, Settle, Switch, Turn
 
-TIMED_OUT = {"place": "roll.place_failed", "switch": "roll.timeout"}
-# Verifying and placing are one activity on the host; the code tells which of the two refused.
-VERIFYING = ("artifact.signature_invalid", "roll.verify_failed")
+REREAD, LONGEST = timedelta(seconds=5), timedelta(minutes=1)
+TIMED_OUT = {"place": "roll.place_failed"}
+WAIT_FOR_IT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 
 class Rollout:
@@ -24,47 +26,81 @@ class Rollout:
 
     def __init__(self) -> None:
         self.stage = "place"
+        self.turns = 0
 
-    async def carry_out(self, order: RollOrder) -> Ended:
+    @workflow.signal(name=names.TURN)
+    def turn(self) -> None:
+        self.turns += 1
+
+    async def carry_out(self, ref: JobRef) -> Ended:
+        turn = await self._take_turn(ref)
+        if turn.order is None:
+            return Ended(turn.rollout_id, turn.status)
         try:
-            await self._place(order)
-            ended = await _to_the_end(asyncio.create_task(self._go_live(order)))
+            return await self._roll(turn.order)
         except (FailureError, asyncio.CancelledError) as error:
-            timed_out = TIMED_OUT.get(self.stage, "internal.error")
-            failure = describe_failure(order.rollout_id, self.stage, error, on_timeout=timed_out)
-            if self.stage == "place" and failure.code in VERIFYING:
-                failure = replace(failure, stage="verify")
-            ended = await workflow.execute_activity(
-                act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
-            )
-            await self._tell_the_job(order, ended)
-            if failure.canceled:
-                raise
-            raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
-        await self._tell_the_job(order, ended)
-        return ended
+            timed_out = TIMED_OUT.get(self.stage, "roll.timeout")
+            failure = describe_failure(turn.rollout_id, self.stage, error, on_timeout=timed_out)
+            return await self._end(turn.order, replace(failure, stage=stage_of(failure)), error)
 
-    async def _place(self, order: RollOrder) -> None:
+    async def _take_turn(self, ref: JobRef) -> Turn:
+        """The queue is rows: look whenever told, and now and then without being told."""
+        pause = REREAD
+        while True:
+            seen = self.turns
+            turn = await workflow.execute_local_activity(act.claim_turn, ref, summary="my turn?", **policies.RECORD)
+            if turn.status not in ("queued", "waiting"):
+                return turn
+            workflow.set_current_details(f"**queue** · `{turn.rollout_id}` waits for its turn")
+            try:
+                await workflow.wait_condition(lambda seen=seen: self.turns > seen, timeout=pause)  # type: ignore[misc]
+            except TimeoutError:
+                pause = min(2 * pause, LONGEST)
+            except asyncio.CancelledError:
+                await workflow.execute_activity(act.request_cancel, ref, summary="end the row", **policies.RECORD)
+                raise
+
+    async def _roll(self, order: RollOrder) -> Ended:
+        """On one host everything up to the switch is one activity; several are ready before the first one switches."""
+        if len(order.hosts) == 1:
+            self._tell("place", order)
+            await self._on(order.hosts[0], order)
+        else:
+            await self._prepare(order)
+        return await _to_the_end(asyncio.create_task(self._finish(order)))
+
+    async def _on(self, host: str, order: RollOrder) -> Live:
+        return await workflow.execute_activity(
+            act.roll,
+            order,
+            task_queue=names.host_queue(host),
+            summary=f"place on {host}, switch to {order.apply_seq}",
+            cancellation_type=WAIT_FOR_IT,
+            **policies.PLACE,
+        )
+
+    async def _prepare(self, order: RollOrder) -> None:
         self._tell("place", order)
-        placing = [
+        preparing = [
             workflow.execute_activity(
-                act.place,
+                act.prepare,
                 order,
                 task_queue=names.host_queue(host),
                 summary=f"verify and place on {host}",
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                cancellation_type=WAIT_FOR_IT,
                 **policies.PLACE,
             )
             for host in order.hosts
         ]
-        await asyncio.gather(*placing)
+        await asyncio.gather(*preparing)
 
-    async def _go_live(self, order: RollOrder) -> Ended:
+    async def _finish(self, order: RollOrder) -> Ended:
         ref = RolloutRef(order.rollout_id)
-        # The gate and the cancel flag are one transaction: from here on a cancel answers 409.
-        await workflow.execute_local_activity(act.commit, ref, summary="point of no return", **policies.RECORD)
-        self._tell("switch", order)
-        await self._switch(order)
+        if len(order.hosts) != 1:
+            # The gate and the cancel flag are one transaction: from here on a cancel answers 409.
+            await workflow.execute_local_activity(act.commit, ref, summary="point of no return", **policies.RECORD)
+            self._tell("switch", order)
+            await self._switch(order)
         self._tell("record", order)
         return await workflow.execute_local_activity(
             act.record_release, ref, summary="append release", **policies.RECORD
@@ -99,17 +135,47 @@ class Rollout:
             **policies.SWITCH,
         )
 
-    async def _tell_the_job(self, order: RollOrder, ended: Ended) -> None:
-        if not order.composite:
-            return
-        try:
-            await workflow.get_external_workflow_handle(order.job_id).signal(names.ENDED, ended)
-        except ApplicationError:
-            workflow.logger.info("the job's run is closed: its row has the outcome")
+    async def _end(self, order: RollOrder, failure: Failure, error: BaseException) -> Ended:
+        """Not live: the row ends as failed. Past the point of no return only the hosts can say what is."""
+        failure = replace(failure, undone=len(order.hosts) != 1)
+        ended = await workflow.execute_activity(
+            act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+        )
+        if ended.status == "committed":
+            ended = await settle(order, failure)
+        if ended.status == "succeeded":
+            return ended
+        await self._leave(order)
+        if failure.canceled:
+            raise error
+        raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
+
+    async def _leave(self, order: RollOrder) -> None:
+        """What was begun on the hosts is let go of; one that is away does so by itself at its next rollout."""
+        for host in order.hosts:
+            with contextlib.suppress(FailureError):
+                await fence(order, host, policies.ASK)
 
     def _tell(self, stage: str, order: RollOrder) -> None:
         self.stage = stage
         workflow.set_current_details(f"**{stage}** · {order.kind} `{order.rollout_id}` as number {order.apply_seq}")
+
+
+async def settle(order: RollOrder, failure: Failure | None = None, policy: policies.Policy = policies.SWITCH) -> Ended:
+    """Ask every host what is live, behind a fence that no late worker passes; then end the row by that."""
+    lives = [await fence(order, host, policy) for host in order.hosts]
+    request = Settle(order.rollout_id, tuple(lives), failure)
+    return await workflow.execute_activity(act.settle, request, summary="end by what is live", **policies.RECORD)
+
+
+async def fence(order: RollOrder, host: str, policy: policies.Policy) -> Live:
+    return await workflow.execute_activity(
+        act.fence,
+        Switch(order.rollout_id, order.env_id, order.undo_seq),
+        task_queue=names.host_queue(host),
+        summary=f"what does {host} serve?",
+        **policy,
+    )
 
 
 async def _to_the_end(task: asyncio.Task[Ended]) -> Ended:
@@ -124,8 +190,8 @@ async def _to_the_end(task: asyncio.Task[Ended]) -> Ended:
 
 @workflow.defn(name=names.ROLL)
 class Roll(Rollout):
-    """Queue `control`; id: the job's, or `roll/{rollout_id}` inside a composite job; a child of its environment."""
+    """Queue `control`; id: the job's, or `roll/{rollout_id}` inside a composite job."""
 
     @workflow.run
-    async def run(self, order: RollOrder) -> Ended:
-        return await self.carry_out(order)
+    async def run(self, ref: JobRef) -> Ended:
+        return await self.carry_out(ref)

@@ -22,6 +22,7 @@ from headway.broker import (
     Accepted,
     Begin,
     BuildSpec,
+    Committed,
     Contents,
     Events,
     Heard,
@@ -115,6 +116,12 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def rollout(rollout_id: str) -> Response:
         spec: RollSpec = await anyio.to_thread.run_sync(rollouts.spec, rollout_id)
         return answer(spec)
+
+    @app.post("/rollouts/{rollout_id}/commit", dependencies=[host])
+    async def commit(rollout_id: str) -> Response:
+        job_id = await anyio.to_thread.run_sync(rollouts.commit, rollout_id)
+        parts.watch.poke(job_id)
+        return answer(Committed(rollout_id=rollout_id))
 
     @app.get("/environments/{env_id}/hostnames", dependencies=[host])
     async def hostnames(env_id: str) -> Response:

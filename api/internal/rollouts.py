@@ -8,6 +8,7 @@ from api.parts import Objects
 from headway.broker import Hostnames, RollSpec
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
+from store.queue import commit_rollout
 from store.session import Store
 
 READ_SECONDS: Final = 3600
@@ -44,6 +45,10 @@ class Rollouts:
             undo_seq=rollout.undo_seq or 0,
             hostnames=found.hostnames,
         )
+
+    def commit(self, rollout_id: str) -> str:
+        """The job whose point of no return this is."""
+        return self.store.in_write(lambda session: commit_rollout(session, rollout_id).job_id)
 
     def hostnames(self, env_id: str) -> Hostnames:
         with self.store.read() as session:

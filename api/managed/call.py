@@ -97,7 +97,7 @@ class Call:
             self.parts.watch.poke(job.id)
             await self.parts.starts.cancel(job.id)
         else:
-            await self.parts.starts.start(job.id, job.type, env_id=job.env_id, labels=labels)
+            await self.parts.starts.start(job.id, job.type, labels=labels)
         return self.accepted(job)
 
     async def create(self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]]) -> Response:

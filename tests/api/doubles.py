@@ -16,14 +16,12 @@ class RecordingStarts:
     started: list[tuple[str, str]] = field(default_factory=list)
     canceled: list[str] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
-    env_ids: list[str | None] = field(default_factory=list)
     away: bool = False
 
-    async def start(self, job_id: str, job_type: str, *, env_id: str | None, labels: Labels) -> bool:
+    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
         if not self.away:
             self.started.append((job_id, job_type))
             self.labels.append(labels)
-            self.env_ids.append(env_id)
         return not self.away
 
     async def cancel(self, job_id: str) -> None:

@@ -16,8 +16,9 @@ from api.bootstrap import broker_tokens
 from api.internal.app import create_broker
 from headway.broker import BuildSpec, RollSpec
 from store.models import ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
-from store.queue import claim_job, claim_next
+from store.queue import claim_job
 from tests.api.world import World, data
+from tests.workflows.rows import claim_next
 
 pytestmark = pytest.mark.anyio
 NOW = "2026-06-24T14:31:20.114Z"

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from store.models import Artifact, Build, Environment, Job, Release, Rollout, utcnow
-from store.queue import claim_next
 from tests.api.world import World, data, error
+from tests.workflows.rows import claim_next
 
 pytestmark = pytest.mark.anyio
 

@@ -28,9 +28,10 @@ from headway.ids import new_id
 from store import migrations
 from store.models import Artifact, Build, Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, append_release, end_job
-from store.queue import claim_job, claim_next
+from store.queue import claim_job
 from store.session import Store
 from tests.api.doubles import MemoryObjects, RecordingStarts
+from tests.workflows.rows import claim_next
 
 Json = dict[str, Any]
 

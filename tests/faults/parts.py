@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -109,21 +110,30 @@ def in_hand(stack: Stack, workflow_id: str, activity: str) -> str:
 
 
 @contextlib.contextmanager
+def no_writing(stack: Stack) -> Iterator[None]:
+    """One who writes into the database for longer than anybody should."""
+    with contextlib.closing(sqlite3.connect(stack.data / "db" / "headway.db", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
 def caught_in_the_switch(stack: Stack, place: Place, artifact_id: str, until: Until) -> Iterator[Json]:
     """A rollout that is past its gate: its host waits for the lock under which it compares and renames.
 
-    Placing takes the same lock for a moment, so that it has to have ended before: the workflow waits meanwhile.
+    Placing takes the same lock for a moment, so that it has to have ended before: the gate is a row, and no row can be
+    written meanwhile.
     """
     env = stack.data / "host" / "env" / place.site.production
     placed = set(os.listdir(env / "r"))
-    with (env / "lock").open("rb+") as lock, contextlib.ExitStack() as control:
+    with (env / "lock").open("rb+") as lock, contextlib.ExitStack() as gate:
         with frozen(pid_of(stack, "host")):
             job = place.start_roll(artifact_id, place.site.production)
-            until(lambda: bool(in_hand(stack, job["id"], "host.place")), "the host is to place it")
-            control.enter_context(frozen(pid_of(stack, "control")))
+            until(lambda: bool(in_hand(stack, job["id"], "host.roll")), "the host is to place it")
+            gate.enter_context(no_writing(stack))
         until(lambda: set(os.listdir(env / "r")) > placed, "it is placed")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        control.close()
+        gate.close()
         until(lambda: place.caller.get(f"/v1/jobs/{job['id']}")["stage"] == "switch", "the gate is passed")
-        until(lambda: in_hand(stack, job["id"], "host.switch") == "started", "the host waits for the lock")
         yield job

@@ -105,7 +105,7 @@ def test_a_roll_that_is_terminated_before_its_switch_is_lost_and_the_next_one_wo
     artifact = place.build()["artifact_id"]
     with frozen(pid_of(stack, "host")):
         job = place.start_roll(artifact, place.site.production)
-        until(lambda: bool(in_hand(stack, job["id"], "host.place")), "the roll is at its host")
+        until(lambda: bool(in_hand(stack, job["id"], "host.roll")), "the roll is at its host")
         terminate(stack, job["id"])
         behind = place.start_roll(artifact, place.site.production)
     ended = patiently(place.caller, job)
@@ -126,7 +126,7 @@ def test_the_executor_of_an_environment_may_be_terminated_at_any_moment(
         artifacts.append(place.build()["artifact_id"])
     with frozen(pid_of(stack, "host")):
         jobs = [place.start_roll(one, place.site.production) for one in artifacts]
-        until(lambda: bool(in_hand(stack, jobs[0]["id"], "host.place")), "the first one is at its host")
+        until(lambda: bool(in_hand(stack, jobs[0]["id"], "host.roll")), "the first one is at its host")
         terminate(stack, f"environment/{place.site.production}")
     for job in jobs:
         assert patiently(place.caller, job)["status"] == "succeeded"
@@ -183,7 +183,7 @@ def test_a_running_roll_that_is_reset_ends_once(
     artifact = place.build()["artifact_id"]
     with frozen(pid_of(stack, "host")):
         job = place.start_roll(artifact, place.site.production)
-        until(lambda: bool(in_hand(stack, job["id"], "host.place")), "the roll is at its host")
+        until(lambda: bool(in_hand(stack, job["id"], "host.roll")), "the roll is at its host")
         reset(stack, job["id"])
     ended = patiently(place.caller, job)
     assert ended["status"] == "succeeded", ended["error"]

@@ -50,13 +50,11 @@ async def rollouts(made: Engine) -> dict[str, str]:
     rollback = await made.run(made.world.accept_roll(artifact, "rollback"))
     made.host.refuse = "artifact.signature_invalid"
     refused = await made.run(made.world.accept_roll(artifact))
-    executor = names.environment_workflow(made.world.env_id)
     return {
         "roll": roll.id,
         "promote": promote.id,
         "rollback": rollback.id,
         "roll-refused": refused.id,
-        "environment": executor,
     }
 
 
@@ -71,7 +69,7 @@ async def roll_is_preempted(made: Engine) -> dict[str, str]:
     await made.ended(slow)
     made.host.place_gate.set()
     await made.ended(back)
-    return {"roll-is-preempted": slow.id, "environment-preempts": names.environment_workflow(made.world.env_id)}
+    return {"roll-is-preempted": slow.id, "rollback-waits": back.id}
 
 
 async def pushes(made: Engine) -> dict[str, str]:
@@ -91,7 +89,6 @@ async def lost_runs(made: Engine) -> dict[str, str]:
     roll = made.world.accept_roll(made.world.artifact("a" * 64))
     await made.start(roll)
     await made.until(lambda: made.host.switching, lambda switching: switching)
-    await made.client.get_workflow_handle(names.environment_workflow(made.world.env_id)).terminate("recorded")
     await made.client.get_workflow_handle(roll.id).terminate("recorded")
     await made.ended(roll)
     return {"reconcile": names.RECONCILE_WORKFLOW}

@@ -15,7 +15,7 @@ from temporal import names, policies
 from temporal.messages import BuildRef, JobRef, Signed
 from temporal.worker import workflow_runner
 from tests.replay.record import HISTORIES
-from workflows import ALL
+from workflows.stories import ALL
 
 CORPUS = sorted(HISTORIES.glob("*.json"))
 

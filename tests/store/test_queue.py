@@ -12,7 +12,7 @@ from store import queue
 from store.models import Environment, Job, Release, Rollout, utcnow
 from store.outcomes import append_release, end_job, end_rollout
 from store.session import Store
-from tests.workflows.rows import World
+from tests.workflows.rows import World, claim_next
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def world(store: Store) -> World:
 
 
 def claim(world: World) -> Rollout | None:
-    return world.store.in_write(lambda session: queue.claim_next(session, world.env_id))
+    return world.store.in_write(lambda session: claim_next(session, world.env_id))
 
 
 def test_many_claimers_get_one_rollout(world: World) -> None:

@@ -9,12 +9,11 @@ from datetime import timedelta
 import pytest
 from sqlmodel import Session, col, delete, select
 
-from store import queue
 from store.idempotency import claim_key, keep_outcome
 from store.models import Idempotency, Release, Rollout, utcnow
 from store.outcomes import append_release, end_rollout
 from store.session import Store
-from tests.workflows.rows import World
+from tests.workflows.rows import World, claim_next
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def several_writers(store: Store) -> Store:
 def test_an_end_that_comes_late_does_not_overwrite_a_release(several_writers: Store) -> None:
     world = World.make(several_writers)
     job = world.accept_roll(world.artifact("a" * 64))
-    several_writers.in_write(lambda session: queue.claim_next(session, world.env_id))
+    several_writers.in_write(lambda session: claim_next(session, world.env_id))
     with several_writers.write() as late:
         seen = late.get_one(Rollout, job.resource_id)
         several_writers.in_write(lambda session: append_release(session, job.resource_id, None).id)

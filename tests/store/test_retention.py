@@ -10,11 +10,10 @@ import pytest
 from api.events import EventLog
 from api.housekeeping import Housekeeping
 from headway.broker import Event
-from store import queue
 from store.models import Job, Release, utcnow
 from store.outcomes import append_release, end_job
 from store.session import Store
-from tests.workflows.rows import World
+from tests.workflows.rows import World, claim_next
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def world(store: Store) -> World:
 
 def test_ended_jobs_go_and_open_ones_and_those_behind_live_releases_stay(world: World, tmp_path: Path) -> None:
     live = world.accept_roll(world.artifact("a" * 64))
-    world.store.in_write(lambda session: queue.claim_next(session, world.env_id))
+    world.store.in_write(lambda session: claim_next(session, world.env_id))
     world.store.in_write(lambda session: append_release(session, live.resource_id, None).id)
     old, young, waiting = (world.accept_build() for _ in range(3))
     with world.store.write() as session:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -11,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from headway.ids import new_id
 from store.models import Artifact, Build, utcnow
 from store.session import Store
+from temporal.failures import mapped
 from temporal.messages import (
     BuildOrder,
     BuildOutput,
@@ -90,9 +93,24 @@ class Host:
     switch_gate: asyncio.Event | None = None
     refuse: str | None = None
     refuse_switch: str | None = None
+    commit: Callable[[str], object] = str
 
-    @activity.defn(name="host.place")
-    async def place(self, order: RollOrder) -> Placed:
+    @activity.defn(name="host.roll")
+    @mapped
+    async def roll(self, order: RollOrder) -> Live:
+        await self._prepare(order)
+        self.commit(order.rollout_id)
+        switching = asyncio.create_task(self._switch(Switch(order.rollout_id, order.env_id, order.apply_seq)))
+        while not switching.done() and not activity.is_worker_shutdown():  # past the gate a host sees no cancel
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(switching)
+        return await switching
+
+    @activity.defn(name="host.prepare")
+    async def prepare(self, order: RollOrder) -> Placed:
+        return await self._prepare(order)
+
+    async def _prepare(self, order: RollOrder) -> Placed:
         self.placing.append(order.rollout_id)
         while self.place_gate is not None and not self.place_gate.is_set():
             activity.heartbeat()
@@ -103,6 +121,9 @@ class Host:
 
     @activity.defn(name="host.switch")
     async def switch(self, order: Switch) -> Live:
+        return await self._switch(order)
+
+    async def _switch(self, order: Switch) -> Live:
         self.switching.append(order.rollout_id)
         if self.switch_gate is not None:
             await self.switch_gate.wait()

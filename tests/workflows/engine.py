@@ -19,6 +19,7 @@ from temporalio.worker import Worker
 from activities.reconcile import Reconciler
 from headway.settings import Settings
 from store.models import Job
+from store.queue import commit_rollout
 from store.session import Store
 from temporal import names
 from temporal.attributes import ALL as ATTRIBUTES
@@ -51,7 +52,8 @@ class Engine:
 
     async def start(self, job: Job) -> None:
         labels = Labels(site="acme", environment="production", job_type=job.type)
-        assert await self.starts.start(job.id, job.type, env_id=job.env_id, labels=labels)
+        while not await self.starts.start(job.id, job.type, labels=labels):  # half a second each: a busy machine
+            await asyncio.sleep(0.1)
 
     async def run(self, job: Job) -> Job:
         await self.start(job)
@@ -101,13 +103,22 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIter
     SQLModel.metadata.create_all(store.engine)
     made = Engine(client, settings, store, World.make(store), TemporalStarts(client))
     signer = Signer(store)
+    made.host.commit = lambda rollout_id: store.in_write(lambda session: commit_rollout(session, rollout_id))
     roles = [
         control(settings, client),
         Role(names.BUILDERS, [made.builder.produce]),
         Role(names.SIGNING, [signer.sign]),
         Role(
             names.host_queue("local"),
-            [made.host.place, made.host.switch, made.host.undo, made.host.fence, made.host.route, made.host.retire],
+            [
+                made.host.roll,
+                made.host.prepare,
+                made.host.switch,
+                made.host.undo,
+                made.host.fence,
+                made.host.route,
+                made.host.retire,
+            ],
         ),
     ]
     async with contextlib.AsyncExitStack() as stack:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
 from headway.ids import new_id
+from store import queue
 from store.models import (
     Artifact,
     Build,
@@ -18,6 +23,16 @@ from store.models import (
     utcnow,
 )
 from store.session import Store
+
+
+def claim_next(session: Session, env_id: str) -> Rollout | None:
+    """Every open rollout's run asks for its turn, in the order of acceptance; the one that has it."""
+    open_rollouts = select(Rollout).where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))
+    for rollout in session.exec(open_rollouts.order_by(col(Rollout.accept_seq))).all():
+        with contextlib.suppress(HeadwayError):
+            if queue.claim_turn(session, rollout.job_id).status == "running":
+                return rollout
+    return None
 
 
 @dataclass

@@ -14,17 +14,10 @@ from activities.reconcile import Reconciler
 from store import queue
 from store.models import Environment, Release, Rollout, utcnow
 from temporal import names
-from temporal.messages import EnvironmentRef, JobRef, Suspects
+from temporal.messages import JobRef, Suspects
 from tests.workflows.engine import Engine, run_story
 
 NOBODY = "nobody-polls-this"
-
-
-def claim_long_ago(made: Engine) -> None:
-    with made.store.write() as session:
-        rollout = queue.claim_next(session, made.world.env_id)
-        assert rollout is not None
-        rollout.started_at = utcnow() - timedelta(minutes=1)
 
 
 def test_a_run_that_was_ended_before_it_claimed_its_row_is_started_again(tmp_path: Path) -> None:
@@ -38,50 +31,51 @@ def test_a_run_that_was_ended_before_it_claimed_its_row_is_started_again(tmp_pat
     run_story(tmp_path, story)
 
 
-def test_a_claim_whose_run_has_not_started_yet_is_the_executors(tmp_path: Path) -> None:
-    """A control worker killed between the claim and the start: the executor goes on after its task's timeout."""
-
+def test_a_claimed_rollout_that_temporal_has_forgotten_is_started_again(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         job = made.world.accept_roll(made.world.artifact("a" * 64))
-        executor = names.environment_workflow(made.world.env_id)
-        ref = EnvironmentRef(made.world.env_id)
-        frozen = await made.client.start_workflow(names.ENVIRONMENT, ref, id=executor, task_queue=NOBODY)
-        claim_long_ago(made)
+        with made.store.write() as session:
+            rollout = queue.claim_turn(session, job.id)
+            rollout.started_at = utcnow() - timedelta(minutes=1)
         assert await Reconciler(made.store, made.client).suspects() == Suspects()
-        await frozen.terminate("the executor is gone as well")
-        assert await Reconciler(made.store, made.client).suspects() == Suspects()  # rung: another one starts it
         assert (await made.ended(job)).status == "succeeded"
 
     run_story(tmp_path, story)
 
 
-def test_a_run_of_an_executor_before_this_one_makes_way_for_a_rollback(tmp_path: Path) -> None:
+def test_a_terminated_rollback_still_goes_first(tmp_path: Path) -> None:
+    """Its run is gone before it could say so: whoever looks next lets it go ahead."""
+
     async def story(made: Engine) -> None:
-        gate = made.host.place_gate = asyncio.Event()
+        made.host.place_gate = asyncio.Event()
         slow = made.world.accept_roll(made.world.artifact("a" * 64))
         await made.start(slow)
         await made.until(lambda: made.host.placing, lambda placing: placing)
-        await made.client.get_workflow_handle(names.environment_workflow(made.world.env_id)).terminate("by hand")
-        back = made.world.accept_roll(made.world.artifact("b" * 64), kind="rollback")
-        await made.start(back)
-        assert (await made.ended(slow)).status == "canceled"
-        gate.set()
+        waiting = made.world.accept_roll(made.world.artifact("b" * 64))
+        await made.start(waiting)
+        back = made.world.accept_roll(made.world.artifact("c" * 64), kind="rollback")
+        early = await made.client.start_workflow(names.ROLLBACK, JobRef(back.id), id=back.id, task_queue=NOBODY)
+        await early.terminate("an operator's hand, while the control worker was away")
+        made.host.place_gate.set()
         assert (await made.ended(back)).status == "succeeded"
+        assert (await made.ended(waiting)).status == "succeeded"
+        assert made.host.placing.index(back.resource_id) < made.host.placing.index(waiting.resource_id)
 
-    run_story(tmp_path, story)
+    run_story(tmp_path, story, reconcile=True)
 
 
 def test_a_host_that_is_away_keeps_no_other_lost_job_waiting(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         made.builder.gates["main"] = asyncio.Event()
-        build, roll = made.world.accept_build(), made.world.accept_roll(made.world.artifact("a" * 64))
+        build = made.world.accept_build()
         await made.start(build)
         await made.until(lambda: made.builder.started, lambda started: started)
         with made.store.write() as session:
             session.get_one(Environment, made.world.env_id).hosts = ["away"]
+        roll = made.world.accept_roll(made.world.artifact("a" * 64))
         await made.start(roll)
         await made.until(lambda: made.world.job(roll.id).status, lambda status: status == "running")
-        for run in (names.environment_workflow(made.world.env_id), roll.id, build.id):
+        for run in (roll.id, build.id):
             await made.client.get_workflow_handle(run).terminate("by hand")
         ended = await made.ended(build)
         assert (ended.status, (ended.error or {})["code"]) == ("failed", "job.lost")

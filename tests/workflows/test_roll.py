@@ -131,7 +131,7 @@ def test_a_rollout_terminated_after_its_switch_is_recorded_by_what_is_live(tmp_p
         assert [r.seq for r in releases(made)] == [1]
         gate.set()
 
-    run_story(tmp_path, story)
+    run_story(tmp_path, story, reconcile=True)
 
 
 def test_a_rollout_terminated_before_its_switch_is_lost_and_fenced(tmp_path: Path) -> None:
@@ -148,17 +148,18 @@ def test_a_rollout_terminated_before_its_switch_is_lost_and_fenced(tmp_path: Pat
         assert made.host.history == [3]
         assert [r.seq for r in releases(made)] == [3]
 
-    run_story(tmp_path, story)
+    run_story(tmp_path, story, reconcile=True)
 
 
-def test_terminating_the_executor_loses_nothing(tmp_path: Path) -> None:
+def test_terminating_what_waits_loses_nothing(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         made.host.place_gate = asyncio.Event()
         jobs = [made.world.accept_roll(made.world.artifact(f"{n:064d}")) for n in range(3)]
         for job in jobs:
             await made.start(job)
         await made.until(lambda: made.host.placing, lambda placing: placing)
-        await made.client.get_workflow_handle(names.environment_workflow(made.world.env_id)).terminate("by hand")
+        for job in jobs[1:]:
+            await made.client.get_workflow_handle(job.id).terminate("by hand")
         made.host.place_gate.set()
         assert [(await made.ended(job)).status for job in jobs] == ["succeeded"] * 3
         assert [r.rollout_id for r in releases(made)] == [job.resource_id for job in jobs]
@@ -198,7 +199,7 @@ def test_two_hosts_switch_together_or_not_at_all(tmp_path: Path) -> None:
         other = Host(host_id="second")
         with made.store.write() as session:
             session.get_one(Environment, made.world.env_id).hosts = ["local", "second"]
-        acts = [other.place, other.switch, other.undo, other.fence]
+        acts = [other.prepare, other.switch, other.undo, other.fence]
         async with make_worker(made.client, Role(names.host_queue("second"), acts)):
             assert (await made.run(made.world.accept_roll(made.world.artifact("a" * 64)))).status == "succeeded"
             assert (made.host.live, other.live) == (1, 1)
@@ -211,7 +212,7 @@ def test_two_hosts_switch_together_or_not_at_all(tmp_path: Path) -> None:
     run_story(tmp_path, story)
 
 
-def test_a_lost_doorbell_is_rung_again(tmp_path: Path) -> None:
+def test_a_run_that_was_never_started_is_started(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         job = made.world.accept_roll(made.world.artifact("a" * 64))
         assert (await made.ended(job)).status == "succeeded"

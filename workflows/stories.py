@@ -1,0 +1,14 @@
+"""Every story, for the worker and for replays."""
+
+from __future__ import annotations
+
+from workflows.build import Build
+from workflows.promote import Promote
+from workflows.provision import Provision
+from workflows.push import Push
+from workflows.reconcile import Reconcile
+from workflows.retire import Retire
+from workflows.roll import Roll
+from workflows.rollback import Rollback
+
+ALL = (Build, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback)
