@@ -104,6 +104,8 @@ class Host:
         while not switching.done() and not activity.is_worker_shutdown():  # past the gate a host sees no cancel
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(switching)
+        if not switching.done():
+            switching.cancel()
         return await switching
 
     @activity.defn(name="host.prepare")
