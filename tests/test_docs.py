@@ -101,7 +101,7 @@ def test_the_documented_headway_toml_is_one() -> None:
 def test_an_example_has_a_plan(name: str) -> None:
     with Folder(ROOT / "examples" / name) as folder:
         plan = detect(folder)
-    assert plan.command == {"npm": "npm ci && npm run build"}.get(name)
+    assert plan.command == {"npm": "npm run build"}.get(name)
     assert bool(plan.static) == (name == "rules")
 
 

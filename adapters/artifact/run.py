@@ -117,7 +117,7 @@ _RUN: Mapping[str, Check] = {
 
 
 def parse_run(raw: object, fail: Fail) -> RunSettings:
-    """Read an untrusted `run` strictly: every key there, none else, all in range. Raises what `fail(key, why)` makes."""
+    """Read an untrusted `run` strictly: every key there, none else, all in range. Raises what `fail` makes."""
     return RunSettings(**_fields(raw, "run", _RUN, fail))
 
 
