@@ -97,10 +97,11 @@ def test_the_documented_headway_toml_is_one() -> None:
     assert config.static.redirects[0].to == "/news/:splat"
 
 
-@pytest.mark.parametrize("name", ["plain", "rules", "npm"])
+@pytest.mark.parametrize("name", ["plain", "rules", "npm", "wsgi", "node"])
 def test_an_example_has_a_plan(name: str) -> None:
     with Folder(ROOT / "examples" / name) as folder:
         plan = detect(folder)
+    assert plan.profile == ("dynamic" if name in ("wsgi", "node") else "static")
     assert plan.command == {"npm": "npm run build"}.get(name)
     assert bool(plan.static) == (name == "rules")
 

@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from uv import find_uv_bin
 
 from adapters.sandbox.argv import SEARCH
 
@@ -59,8 +60,9 @@ def lay_out(folder: Path) -> Given:
 
     A copy, or a second name: a sandbox is shown this folder and not the whole environment that uv lies in.
     """
-    own = Path(sys.prefix, "bin", "uv")
-    if not own.is_file():
+    try:
+        own = Path(find_uv_bin())
+    except FileNotFoundError:
         return Given(None, {})
     folder.mkdir(parents=True, exist_ok=True)
     target, status = folder / "uv", own.stat()
