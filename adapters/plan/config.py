@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ FILE: Final = "headway.toml"
 MAX_BYTES: Final = 256 << 10
 MAX_TIMEOUT: Final = 24 * 3600
 
-_BUILD = {"command", "install", "output", "root", "env", "timeout"}
+BUILD_KEYS: Final = frozenset(("command", "install", "output", "root", "env", "timeout"))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def parse_config(raw: bytes) -> Config:
         raise _fail("", "is nested too deeply") from None
     _known("", document, {"build", "static", "run", "processes", "mounts"})
     build = _table(document, "build")
-    _known("build", build, _BUILD)
+    _known("build", build, BUILD_KEYS)
     return Config(
         command=_command(build, "command"),
         install=_command(build, "install"),
@@ -115,7 +115,7 @@ def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     return table
 
 
-def _known(prefix: str, table: Mapping[str, Any], known: set[str]) -> None:
+def _known(prefix: str, table: Mapping[str, Any], known: Collection[str]) -> None:
     for key in table:
         if key not in known:
             name = f"{prefix}.{key}" if prefix else key
