@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from adapters.artifact.folder import Folder
 from adapters.plan.managers import find_manager
-from adapters.plan.part import Part, Start, Tools, read_json, read_text, table
+from adapters.plan.part import Part, Start, Tools, as_exec, read_json, read_text, table
 from headway.errors import HeadwayError
 
 PACKAGE: Final = "package.json"
@@ -173,7 +173,7 @@ def _with_hooks(package: Package) -> str:
     """The start script as `npm start` would run it, without npm."""
     start = package.scripts["start"].removeprefix("cross-env ").strip()
     before = package.scripts.get("prestart")
-    return f"{before} && {start}" if before else start
+    return f"{before} && {as_exec(start)}" if before else start
 
 
 def _has(root: Folder, path: str) -> bool:

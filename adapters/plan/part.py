@@ -114,15 +114,20 @@ def is_folder(root: Folder, path: str) -> bool:
     return True
 
 
-_OPERATORS = re.compile(r"[;&|<>(){}`\n]")
+_OPERATORS = re.compile(r"[;&|<>()`\n]")
+_QUOTED = re.compile(r"'[^']*'")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _BUILTINS: Final = frozenset(
-    ("cd", "exec", "export", "if", "for", "while", "until", "case", "set", "source", ".", ":", "ulimit", "trap", "!")
+    (
+        *("cd", "exec", "export", "if", "for", "while", "until", "case", "set", "source", ".", ":", "ulimit", "trap"),
+        *("!", "{", "umask", "wait", "eval"),
+    )
 )
 
 
 def as_exec(command: str) -> str:
     """`exec` before a simple command, so that it is the app itself, and no shell, that gets the signals."""
     first = command.split(None, 1)[0] if command.split() else ""
-    if not first or "=" in first or first in _BUILTINS or _OPERATORS.search(command):
+    if not first or first in _BUILTINS or _OPERATORS.search(_QUOTED.sub("", command)):
         return command
-    return f"exec {command}"
+    return f"exec env {command}" if _ASSIGNMENT.match(first) else f"exec {command}"

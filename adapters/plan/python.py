@@ -151,7 +151,10 @@ def _is_package(project: dict[str, Any]) -> bool:
 
 def _with_generator(root: Folder, site: generators.Site, install: str | None, tools: Tools | None) -> str | None:
     put = installer(tools)
-    steps = [f"{put} -r {site.requirements}"] if site.requirements else [install] if install else []
+    # What documents itself is itself among what the documentation imports.
+    whole = install is not None and install.endswith(" .")
+    steps = [f"{put} -r {site.requirements}"] if site.requirements else []
+    steps += [install] if install and (whole or not site.requirements) else []
     names = required_names(root, site.requirements) if site.requirements else frozenset()
     missing = [name for name in site.packages if name not in names | site.known]
     return " && ".join([*steps, *([f"{put} {' '.join(missing)}"] if missing else [])]) or None
