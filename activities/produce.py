@@ -22,6 +22,7 @@ from adapters.cache import BuildCache
 from adapters.egress import EgressPolicy, PackageIndexes, Rule, package_indexes
 from adapters.egress.policy import INDEXES, normal
 from adapters.events import EventBatcher
+from adapters.plan.toolchain import Toolchain, lay_out
 from adapters.sandbox import Limits, Sandbox
 from adapters.source.address import Remote
 from adapters.source.git import GitSource
@@ -107,11 +108,13 @@ def make_producer(
 
     # Asking npm and pip takes a second or two: meanwhile builds that need no index go on.
     threading.Thread(target=indexes, name="package-indexes", daemon=True).start()
+    given = lay_out(home / "tools")
     rules = BuildRules(limits, egress_allow, private_ok)
     bench = Workbench(
         source=GitSource(sandbox, home / "git", policy),
-        step=BuildStep(sandbox, rules, BuildCache(home / "cache"), indexes, home / "work"),
+        step=BuildStep(sandbox, rules, BuildCache(home / "cache"), indexes, home / "work", given.folder),
         http=httpx.Client(timeout=httpx.Timeout(120, connect=5), trust_env=False),
         places=Places(data_dir / "repos", local_repos, tuple(private_hosts)),
+        tools=Toolchain(extra=given.programs),
     )
     return Producer(broker, bench, f"{socket.gethostname()}:{os.getpid()}")

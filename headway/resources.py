@@ -96,6 +96,7 @@ class Artifact(Resource):
     size_bytes: int = 0
     files: int = 0
     kind: str = "static"
+    run: Json | None = None
     commit_sha: str | None = None
     ref: str | None = None
     build_id: str | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
-from store.models import Artifact, Site
+from store.models import Artifact, Build, Site
 from store.paging import Page, fetch_page
 from store.sight import Sight
 
@@ -32,6 +33,13 @@ def artifact_of(session: Session, site_id: str, artifact_id: str) -> Artifact:
     if found is None or found.site_id != site_id:
         raise HeadwayError("artifact.not_found", f"There is no artifact {artifact_id}.", param="artifact_id")
     return found
+
+
+def runs_of(session: Session, found: Sequence[Artifact]) -> dict[str, dict[str, Any] | None]:
+    """How each artifact runs, by its id, as its manifest says; None for static ones."""
+    query = select(Build.id, Build.plan).where(col(Build.id).in_([one.build_id for one in found]))
+    plans = {build_id: plan or {} for build_id, plan in session.exec(query)}
+    return {one.id: plans.get(one.build_id, {}).get("run") for one in found}
 
 
 def deployable(session: Session, sight: Sight, site: Site, artifact_id: str) -> Artifact:

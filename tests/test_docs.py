@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 
 from adapters.artifact.folder import Folder
-from adapters.plan.config import parse_config
+from adapters.plan.config import BUILD_KEYS, parse_config
 from adapters.plan.detect import detect
+from adapters.plan.run_table import KEYS as RUN_KEYS
 from headway.cli.main import COMMANDS, cli
 from headway.errors import CODES
 from headway.settings import Settings
@@ -90,18 +91,31 @@ def test_every_command_is_documented() -> None:
     assert [command for command in commands if f"### `{command}`" not in text] == []
 
 
+def documented_settings() -> list[str]:
+    blocks = (ROOT / "docs" / "headway-toml.md").read_text().split("```toml\n")[1:]
+    return [block.partition("```")[0] for block in blocks]
+
+
 def test_the_documented_headway_toml_is_one() -> None:
-    block = (ROOT / "docs" / "headway-toml.md").read_text().partition("```toml\n")[2].partition("```")[0]
-    config = parse_config(block.encode())
-    assert config.output == "dist"
-    assert config.static.redirects[0].to == "/news/:splat"
+    site, app = (parse_config(block.encode()) for block in documented_settings())
+    assert site.output == "dist"
+    assert site.static.redirects[0].to == "/news/:splat"
+    assert app.run.processes == {"worker": "python3 -m shop.worker"}
+    assert app.run.given["volumes"] == ("media",)
 
 
-@pytest.mark.parametrize("name", ["plain", "rules", "npm"])
+@pytest.mark.parametrize(("heading", "keys"), [("[build]", BUILD_KEYS), ("[run]", RUN_KEYS)])
+def test_every_key_of_headway_toml_is_documented(heading: str, keys: frozenset[str]) -> None:
+    text = (ROOT / "docs" / "headway-toml.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == keys
+
+
+@pytest.mark.parametrize("name", ["plain", "rules", "npm", "wsgi", "node"])
 def test_an_example_has_a_plan(name: str) -> None:
     with Folder(ROOT / "examples" / name) as folder:
         plan = detect(folder)
-    assert plan.command == {"npm": "npm ci && npm run build"}.get(name)
+    assert plan.profile == ("dynamic" if name in ("wsgi", "node") else "static")
+    assert plan.command == {"npm": "npm run build"}.get(name)
     assert bool(plan.static) == (name == "rules")
 
 

@@ -1,4 +1,4 @@
-"""Run a plan's command in the sandbox: its network, its cache, its limits, and what its failure is called."""
+"""Run a plan's steps in the sandbox: their network, cache and limits, and what their failure is called."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any, Final
 from adapters.artifact.folder import Folder
 from adapters.cache import ENVIRONMENT, TARGET, BuildCache, Cached, cache_key
 from adapters.egress import EgressPolicy, PackageIndexes
-from adapters.plan.plan import Plan
+from adapters.plan import kit
+from adapters.plan.plan import Plan, StepName
+from adapters.plan.python import KIT
 from adapters.sandbox import certificates
+from adapters.sandbox.argv import SEARCH
 from adapters.sandbox.command import Command, Limits, Mount, Outcome
 from adapters.source.runner import Canceled, OnOutput, Runner
 from headway.broker import BuildSpec
@@ -20,6 +23,22 @@ from headway.errors import HeadwayError
 
 MAX_LOCK: Final = 64 << 20
 _AUTHORITIES: Final = "/authorities.crt"
+_TOOLS: Final = "/headway/bin"
+KIT_FOLDER: Final = Path(kit.__file__).parent
+# Hash order, time zone and bytecode are no part of a source; uv takes the machine's Python and copies out of its cache.
+SAME_EVERY_TIME: Final = {
+    "TZ": "UTC",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "UV_PYTHON_DOWNLOADS": "never",
+    "UV_LINK_MODE": "copy",
+    "UV_NO_PROGRESS": "1",
+    "UV_NO_CONFIG": "1",
+    "npm_config_audit": "false",
+    "npm_config_fund": "false",
+    "NEXT_TELEMETRY_DISABLED": "1",
+    "ASTRO_TELEMETRY_DISABLED": "1",
+}
 _WORDS: Final = {
     "timeout": "ran longer than its {wall:g} seconds",
     "out_of_memory": "used more than its {memory} bytes of memory",
@@ -40,13 +59,17 @@ class BuildRules:
 
 @dataclass(frozen=True)
 class BuildStep:
-    """Runs commands of plans. `state` is a folder of the builder's own for files that are shown to builds."""
+    """Runs the steps of plans. `state` is a folder of the builder's own for files that are shown to builds.
+
+    `tools` is a folder of programs for builds (uv), None where there is none.
+    """
 
     runner: Runner
     rules: BuildRules
     cache: BuildCache
     indexes: Callable[[], PackageIndexes]
     state: Path
+    tools: Path | None = None
 
     def run(
         self,
@@ -56,21 +79,29 @@ class BuildStep:
         commit_time: int,
         on_output: OnOutput,
         canceled: Canceled,
+        told: Callable[[str], None] = lambda _: None,
     ) -> dict[str, Any]:
-        """Run the plan's command, if there is one; the answer is the row's `cache`, `{"hit", "key"}`.
+        """Run the plan's steps, if there are any; the answer is the row's `cache`, `{"hit", "key"}`.
 
+        `told` hears each step's command before it runs. The limits hold for all steps together where that makes sense
+        (wall clock), and for each where it does not.
         Raises build.step_failed, build.egress_denied, build.<limit>, job.canceled.
         """
-        if plan.command is None:
+        if not plan.steps:
             return {"hit": False, "key": None}
         key = None if spec.clean else cache_key(plan.lock, _lock(workspace, plan))
         with ExitStack() as stack:
             # A folder per environment: who may build a preview must not choose what production's build finds.
             place = f"{spec.env_id}-{key}"
             cached = None if key is None else stack.enter_context(self.cache.lend(spec.site_id, place))
-            command = self._command(spec, plan, plan.command, workspace, commit_time, cached)
-            outcome = self.runner.run(command, on_output, canceled)
-        _judge(outcome, command.limits)
+            spent = 0.0
+            for name, words in plan.steps:
+                told(words)
+                command = self._command(spec, plan, words, workspace, commit_time, cached)
+                left = replace(command.limits, wall=max(1.0, command.limits.wall - spent))
+                outcome = self.runner.run(replace(command, limits=left), on_output, canceled)
+                _judge(name, outcome, command.limits)
+                spent += outcome.seconds
         return {"hit": bool(cached and cached.hit), "key": key}
 
     def _command(
@@ -78,7 +109,11 @@ class BuildStep:
     ) -> Command:
         indexes = self.indexes()
         mounts = [Mount(folder, str(folder)) for folder in indexes.folders]
-        env = {"SOURCE_DATE_EPOCH": str(commit_time), "TZ": "UTC", **indexes.env}
+        mounts.append(Mount(KIT_FOLDER, KIT))
+        env = {"SOURCE_DATE_EPOCH": str(commit_time), **SAME_EVERY_TIME, **indexes.env}
+        if self.tools is not None:
+            mounts.append(Mount(self.tools, _TOOLS))
+            env["PATH"] = f"{_TOOLS}:{SEARCH}"
         extra = certificates.bundle(self.state, indexes.ca_files) if indexes.ca_files else None
         if extra is not None and extra.is_relative_to(self.state):
             mounts.append(Mount(extra, _AUTHORITIES))
@@ -111,7 +146,7 @@ def _lock(workspace: Path, plan: Plan) -> bytes | None:
         return folder.read(f"{plan.root}/{plan.lock}" if plan.root else plan.lock, MAX_LOCK)
 
 
-def _judge(outcome: Outcome, limits: Limits) -> None:
+def _judge(step: StepName, outcome: Outcome, limits: Limits) -> None:
     if outcome.canceled:
         raise HeadwayError("job.canceled", "The job was canceled while it was built.")
     if outcome.limit is not None:
@@ -120,7 +155,7 @@ def _judge(outcome: Outcome, limits: Limits) -> None:
         raise HeadwayError(f"build.{outcome.limit}", message, exit_code=outcome.exit_code)
     if outcome.exit_code == 0:
         return
-    ended = f"The build's command ended with exit code {outcome.exit_code}"
+    ended = f"The build's {step} step ended with exit code {outcome.exit_code}"
     if outcome.denied:
         hosts = list(dict.fromkeys(outcome.denied))[:20]
         message = f"{ended}, after it was refused {', '.join(hosts)}."

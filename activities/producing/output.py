@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import Manifest, make_manifest
-from adapters.artifact.tree import Bounds, Tree, scan
+from adapters.artifact.tree import LEFT_OUT, Bounds, Tree, scan
 from adapters.plan.plan import Plan
 from adapters.source.runner import Canceled
 from headway.errors import HeadwayError
@@ -24,7 +24,7 @@ def open_output(workspace: Folder, plan: Plan, before: Collection[str]) -> Folde
     (A source tree may hold a `public` of its own beside the `out` that its build writes.)
     Raises build.output_missing, build.output_invalid.
     """
-    ordered = sorted(plan.outputs, key=lambda one: one in before) if plan.command else list(plan.outputs)
+    ordered = sorted(plan.outputs, key=lambda one: one in before) if plan.steps else list(plan.outputs)
     with _root(workspace, plan) as root:
         for one in ordered:
             folder = root.folder(one)
@@ -36,9 +36,12 @@ def open_output(workspace: Folder, plan: Plan, before: Collection[str]) -> Folde
 
 def read_output(folder: Folder, plan: Plan, bounds: Bounds, canceled: Canceled) -> tuple[Tree, Manifest]:
     """Scan what is published. Raises build.output_missing, build.output_invalid, job.canceled."""
-    tree = scan(folder, bounds, canceled=canceled)
+    left_out = frozenset(plan.left_out) if plan.run is not None else LEFT_OUT
+    tree = scan(folder, bounds, left_out=left_out, canceled=canceled)
     if not tree.entries:
         raise HeadwayError("build.output_missing", "The output holds no file.")
+    if plan.run is not None:
+        return tree, make_manifest(tree.entries, run=plan.run)
     paths = {one.path for one in tree.entries}
     needed = [plan.static.not_found, "index.html" if plan.static.spa else None]
     for page in needed:

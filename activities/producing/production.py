@@ -19,6 +19,7 @@ from adapters.artifact.manifest import Manifest
 from adapters.artifact.tree import Bounds
 from adapters.events import EventBatcher, Stream
 from adapters.plan.detect import detect
+from adapters.plan.part import Tools
 from adapters.plan.plan import Plan
 from adapters.source.address import parse_address
 from adapters.source.git import Checkout, FetchSpec, GitSource
@@ -44,6 +45,7 @@ class Workbench:
     http: httpx.Client
     places: Places
     bounds: Bounds = field(default_factory=Bounds)
+    tools: Tools | None = None
 
 
 class Production:
@@ -74,8 +76,9 @@ class Production:
         checkout = self._fetch(workspace)
         with Folder(workspace) as folder:
             self._stage("detect")
-            plan = detect(folder, self._spec.profile)
-            self._say(plan.summary())
+            plan = detect(folder, self._spec.profile, self._bench.tools)
+            for line in plan.summary():
+                self._say(line)
             before = present_outputs(folder, plan)
         self._stage("build")
         cache = self._build(plan, workspace, checkout)
@@ -108,11 +111,14 @@ class Production:
         lines = LineSplitter(
             lambda stream, line: events.log(cast(Stream, stream), line), lambda: events.flooded, events.drop
         )
-        if plan.command is not None:
-            self._say(f"$ {plan.command}")
+
+        def told(command: str) -> None:
+            lines.flush()
+            self._say(f"$ {command}")
+
         try:
             return self._bench.step.run(
-                self._spec, plan, workspace, checkout.commit_time, lines.feed, self._watch.stopped
+                self._spec, plan, workspace, checkout.commit_time, lines.feed, self._watch.stopped, told
             )
         finally:
             lines.flush()

@@ -3,6 +3,7 @@
 Shape: `{"version": 1, "kind", "entrypoint", "run", "port", "health_path", "static", "files": […]}` with one entry per
 file (`{"path", "mode": "644"|"755", "size", "sha256"}`) or symbolic link (`{"path", "link"}`), sorted by the bytes of
 their paths. There are no times in it and nothing of the build that made it: equal trees have equal digests.
+`run` is null for `static` and `RunSettings.as_dict()` for `dynamic`, whose `port` and `health_path` repeat it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final, Literal, cast
 
 from adapters.artifact.paths import escaped, link_fault, path_fault
 from adapters.artifact.rules import StaticRules, parse_rules
+from adapters.artifact.run import RunSettings, parse_run
 from headway.errors import HeadwayError
 
 Kind = Literal["static", "dynamic"]
@@ -56,10 +58,16 @@ class Manifest:
     entries: tuple[Entry, ...]
     kind: Kind = "static"
     entrypoint: str | None = None
-    run: str | None = None
-    port: int | None = None
-    health_path: str | None = None
+    run: RunSettings | None = None
     static: StaticRules = field(default_factory=StaticRules)
+
+    @property
+    def port(self) -> int | None:
+        return self.run.port if self.run else None
+
+    @property
+    def health_path(self) -> str | None:
+        return self.run.health.path if self.run else None
 
     @property
     def files(self) -> Iterator[File]:
@@ -86,7 +94,7 @@ class Manifest:
                 "version": VERSION,
                 "kind": self.kind,
                 "entrypoint": self.entrypoint,
-                "run": self.run,
+                "run": self.run.as_dict() if self.run else None,
                 "port": self.port,
                 "health_path": self.health_path,
                 "static": self.static.as_dict() if self.static else None,
@@ -109,12 +117,17 @@ def canonical(document: dict[str, Any]) -> bytes:
 
 
 def make_manifest(
-    entries: list[Entry], *, static: StaticRules | None = None, entrypoint: str | None = None
+    entries: list[Entry],
+    *,
+    static: StaticRules | None = None,
+    entrypoint: str | None = None,
+    run: RunSettings | None = None,
 ) -> Manifest:
-    """Sort and check the entries of a static artifact. Raises build.output_invalid."""
+    """Sort and check the entries: of a dynamic artifact where there is a `run`. Raises build.output_invalid."""
     ordered = tuple(sorted(entries, key=_by_path))
     _check_entries(ordered, "build.output_invalid")
-    return Manifest(entries=ordered, static=static or StaticRules(), entrypoint=entrypoint)
+    kind: Kind = "static" if run is None else "dynamic"
+    return Manifest(entries=ordered, kind=kind, static=static or StaticRules(), entrypoint=entrypoint, run=run)
 
 
 def parse_manifest(raw: bytes, *, digest: str | None = None) -> Manifest:
@@ -144,27 +157,28 @@ def parse_manifest(raw: bytes, *, digest: str | None = None) -> Manifest:
 
 
 def _read(document: dict[str, Any]) -> Manifest:
-    if document["kind"] not in ("static", "dynamic"):
+    kind, raw_run, static = document["kind"], document["run"], document["static"]
+    if kind not in ("static", "dynamic"):
         raise _bad("has an unknown kind")
-    for key in ("entrypoint", "run", "health_path"):
-        if not (document[key] is None or (isinstance(document[key], str) and len(document[key]) <= 4096)):
-            raise _bad(f"has a bad {key}")
-    port = document["port"]
-    if port is not None and (type(port) is not int or not 0 < port < 65536):
-        raise _bad("has a bad port")
+    if (kind == "dynamic") != (raw_run is not None) or (raw_run is not None and static is not None):
+        raise _bad("has not the settings of its kind")
+    entrypoint = document["entrypoint"]
+    if entrypoint is not None and not (isinstance(entrypoint, str) and len(entrypoint) <= 4096):
+        raise _bad("has a bad entrypoint")
     files = document["files"]
     if not isinstance(files, list) or len(files) > MAX_FILES:
         raise _bad(f"lists no files, or more than {MAX_FILES}")
-    static = document["static"]
-    return Manifest(
+    manifest = Manifest(
         entries=tuple(map(_read_entry, files)),
-        kind=cast(Kind, document["kind"]),
-        entrypoint=document["entrypoint"],
-        run=document["run"],
-        port=port,
-        health_path=document["health_path"],
-        static=StaticRules() if static is None else parse_rules(static, lambda key, why: _bad(f"{key} {why}")),
+        kind=cast(Kind, kind),
+        entrypoint=entrypoint,
+        run=None if raw_run is None else parse_run(raw_run, _bad_key),
+        static=StaticRules() if static is None else parse_rules(static, _bad_key),
     )
+    # `True == 1` and `1.0 == 1`, but not in canonical form, which is compared too.
+    if (document["port"], document["health_path"]) != (manifest.port, manifest.health_path):
+        raise _bad("has another port or health_path than its run")
+    return manifest
 
 
 def _read_entry(raw: object) -> Entry:
@@ -212,6 +226,10 @@ def _check_entries(entries: tuple[Entry, ...], code: str) -> None:
 def _by_path(entry: Entry) -> bytes:
     # A name that is not UTF-8 is refused by name, not by a failure to sort it.
     return entry.path.encode("utf-8", "surrogatepass")
+
+
+def _bad_key(key: str, why: str) -> HeadwayError:
+    return _bad(f"{key} {why}")
 
 
 def _bad(why: str) -> HeadwayError:

@@ -1,49 +1,45 @@
 """`headway.toml`: read strictly, so that a slip of the pen is an error that names its key and not a silent default.
 
-[build]   command, output, root, env, timeout
-[static]  not_found, spa, headers, redirects
-[run]     kept as it is for services
+[build]      command, install, output, root, env, timeout
+[static]     not_found, spa, headers, redirects
+[run]        how an app runs (`adapters.plan.run_table`), with [processes] and [[mounts]]
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters.artifact.paths import escaped, path_fault
 from adapters.artifact.rules import StaticRules, parse_rules
+from adapters.artifact.run_fields import KEPT, MAX_COMMAND, MAX_ENV, MAX_VALUE, VARIABLE
+from adapters.plan.run_table import RunTable, parse_run_table
 from headway.errors import HeadwayError
 
 FILE: Final = "headway.toml"
 MAX_BYTES: Final = 256 << 10
-MAX_COMMAND: Final = 32 << 10
-MAX_ENV: Final = 200
-MAX_VALUE: Final = 32 << 10
 MAX_TIMEOUT: Final = 24 * 3600
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_BUILD = {"command", "output", "root", "env", "timeout"}
-# What decides which program or library runs; setting them is a way around the plan, not a part of it.
-_KEPT = frozenset({"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "ENV", "HOME", "TMPDIR"})
+BUILD_KEYS: Final = frozenset(("command", "install", "output", "root", "env", "timeout"))
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the repository says. None where it says nothing; `command` may be empty: nothing to run.
+    """What the repository says. None where it says nothing; `command` and `install` may be empty: nothing to run.
 
     `output` and `root` are relative paths without `.` or `..`; `""` is the folder itself. `timeout` is in seconds.
     """
 
     command: str | None = None
+    install: str | None = None
     output: str | None = None
     root: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: int | None = None
     static: StaticRules = field(default_factory=StaticRules)
-    run: Mapping[str, Any] | None = None
+    run: RunTable = field(default_factory=RunTable)
 
 
 def parse_config(raw: bytes) -> Config:
@@ -58,27 +54,27 @@ def parse_config(raw: bytes) -> Config:
         raise _fail("", f"is not TOML: {escaped(str(error))[:200]}") from None
     except RecursionError:
         raise _fail("", "is nested too deeply") from None
-    _known("", document, {"build", "static", "run"})
+    _known("", document, {"build", "static", "run", "processes", "mounts"})
     build = _table(document, "build")
-    _known("build", build, _BUILD)
-    run = document.get("run")
+    _known("build", build, BUILD_KEYS)
     return Config(
-        command=_command(build),
+        command=_command(build, "command"),
+        install=_command(build, "install"),
         output=_path(build, "output") if "output" in build else None,
         root=_path(build, "root") if "root" in build else "",
         env=_env(build),
         timeout=_timeout(build),
         static=parse_rules(document.get("static", {}), _fail),
-        run=None if run is None else _table(document, "run"),
+        run=parse_run_table(document, _fail),
     )
 
 
-def _command(build: Mapping[str, Any]) -> str | None:
-    command = build.get("command")
+def _command(build: Mapping[str, Any], key: str) -> str | None:
+    command = build.get(key)
     if command is None:
         return None
     if not isinstance(command, str) or "\0" in command or len(command.encode()) > MAX_COMMAND:
-        raise _fail("build.command", "must be a text for `sh -c`")
+        raise _fail(f"build.{key}", "must be a text for `sh -c`")
     return command.strip()
 
 
@@ -98,7 +94,7 @@ def _env(build: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(env, dict) or len(env) > MAX_ENV:
         raise _fail("build.env", f"must be a table of at most {MAX_ENV} texts")
     for name, value in env.items():
-        if not _NAME.fullmatch(name) or name in _KEPT:
+        if not VARIABLE.fullmatch(name) or name in KEPT:
             raise _fail(f"build.env.{escaped(name)}", "is not a name that a build may set")
         if not isinstance(value, str) or "\0" in value or len(value.encode()) > MAX_VALUE:
             raise _fail(f"build.env.{name}", "must be a text")
@@ -119,7 +115,7 @@ def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     return table
 
 
-def _known(prefix: str, table: Mapping[str, Any], known: set[str]) -> None:
+def _known(prefix: str, table: Mapping[str, Any], known: Collection[str]) -> None:
     for key in table:
         if key not in known:
             name = f"{prefix}.{key}" if prefix else key

@@ -1,25 +1,47 @@
-"""From a source tree to a plan: headway.toml first, then package.json with a build script, else the tree itself."""
+"""From a source tree to a plan: what headway.toml says, then a Procfile, then what the languages' own files say."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from adapters.artifact.folder import Folder
 from adapters.artifact.paths import escaped
+from adapters.plan import procfile
+from adapters.plan.compose import Wanted, dynamic_plan, static_plan
 from adapters.plan.config import FILE, MAX_BYTES, Config, parse_config
-from adapters.plan.plan import OUTPUTS, Plan
+from adapters.plan.native import go_part, rust_part
+from adapters.plan.node import PACKAGE, node_part
+from adapters.plan.part import Part, Start, Tools
+from adapters.plan.plan import Plan
+from adapters.plan.python import python_part
 from headway.errors import HeadwayError
 
-PACKAGE: Final = "package.json"
-MAX_PACKAGE: Final = 4 << 20
-NPM_LOCKS: Final = ("npm-shrinkwrap.json", "package-lock.json")
-PROFILES: Final = ("auto", "static")
+PROFILES: Final = ("auto", "static", "dynamic")
+LOOKED: Final = (
+    f"a [run] command in {FILE}, a web line in {procfile.FILE}, a start script or a known server in {PACKAGE}, "
+    "a WSGI or ASGI object in a Python file, a main package of Go or Rust"
+)
 
 
-def detect(folder: Folder, profile: str = "auto") -> Plan:
+@dataclass(frozen=True)
+class Tree:
+    """What was seen. `start` is what starts the app, `told` whether somebody wrote it down as such."""
+
+    root: Folder
+    config: Config
+    parts: tuple[Part, ...]
+    start: Start | None
+    told: bool
+    release: str | None
+    processes: Mapping[str, str]
+
+
+def detect(folder: Folder, profile: str = "auto", tools: Tools | None = None) -> Plan:
     """The plan of a checked-out tree; `profile` is the site's assertion, or `auto`. Equal trees give equal plans.
 
+    `tools` tells the versions of what builds find; None: nothing is known, and nothing is missed.
     Raises build.config_invalid or build.detect_failed, which names what was looked for.
     """
     if profile not in PROFILES:
@@ -29,37 +51,8 @@ def detect(folder: Folder, profile: str = "auto") -> Plan:
     except HeadwayError as error:
         raise HeadwayError("build.config_invalid", error.message, file=FILE) from error
     config = Config() if raw is None else parse_config(raw)
-    root = _root(folder, config)
-    with root:
-        return _decide(root, config)
-
-
-def _decide(root: Folder, config: Config) -> Plan:
-    lock = next((name for name in NPM_LOCKS if root.has(name)), None)
-    if config.command is not None:
-        source, command = FILE, config.command or None
-    else:
-        build = _npm_build(root, lock)
-        source, command = (PACKAGE, build) if build else (FILE if config.output is not None else "tree", None)
-    if config.output is not None:
-        outputs: tuple[str, ...] = (config.output,)
-    else:
-        outputs = OUTPUTS if command else ("",)
-    if outputs == ("",) and command is None and not _anything(root):
-        looked = f"{FILE}, {PACKAGE} with a build script, and files to publish"
-        raise HeadwayError("build.detect_failed", f"There is nothing to build or publish. Looked for: {looked}.")
-    return Plan(
-        profile="static",
-        source=source,
-        command=command,
-        outputs=outputs,
-        root=config.root,
-        env=config.env,
-        timeout=config.timeout,
-        lock=lock if command else None,
-        static=config.static,
-        run=config.run,
-    )
+    with _root(folder, config) as root:
+        return _decide(_look(root, config, tools), profile, tools)
 
 
 def _root(folder: Folder, config: Config) -> Folder:
@@ -73,24 +66,64 @@ def _root(folder: Folder, config: Config) -> Folder:
     return root
 
 
-def _npm_build(root: Folder, lock: str | None) -> str | None:
-    try:
-        raw = root.read(PACKAGE, MAX_PACKAGE)
-    except HeadwayError as error:
-        raise HeadwayError("build.detect_failed", error.message) from error
-    if raw is None:
-        return None
-    try:
-        package: Any = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise HeadwayError("build.detect_failed", f"{PACKAGE} is not JSON.") from None
-    scripts = package.get("scripts") if isinstance(package, dict) else None
-    script = scripts.get("build") if isinstance(scripts, dict) else None
-    if not isinstance(script, str) or not script.strip():
-        return None
-    return f"npm {'ci' if lock else 'install'} && npm run build"
+def _look(root: Folder, config: Config, tools: Tools | None) -> Tree:
+    found = (node_part(root, tools), python_part(root, tools), go_part(root), rust_part(root))
+    parts = tuple(part for part in found if part is not None)
+    lines = procfile.read_procfile(root)
+    web = lines.web if lines else None
+    told = Start(config.run.command, FILE) if config.run.command else Start(web, procfile.FILE) if web else None
+    return Tree(
+        root=root,
+        config=config,
+        parts=parts,
+        start=told or next((part.start for part in parts if part.start), None),
+        told=told is not None,
+        release=lines.release if lines else None,
+        processes={**(lines.processes if lines else {}), **config.run.processes},
+    )
 
 
-def _anything(root: Folder) -> bool:
-    hidden = {FILE, ".git", ".gitignore", ".gitattributes", ".gitmodules"}
-    return any(name not in hidden for name in root.names())
+def _decide(tree: Tree, profile: str, tools: Tools | None) -> Plan:
+    config = tree.config
+    if profile == "static":
+        _require_static(tree)
+        return static_plan(config, tree.parts, tree.root, tools)
+    # A folder to publish, or rules for static files, say what is meant better than a library does.
+    publishes = config.output is not None or bool(config.static)
+    if profile == "dynamic" or config.run or tree.told or (tree.start is not None and not publishes):
+        if config.static:
+            message = f"{FILE}: static is for static sites, and this is an app ({_why(tree, profile)})."
+            raise HeadwayError("build.config_invalid", message, param="static", file=FILE)
+        if tree.start is None:
+            raise _nothing_starts(tree, profile)
+        wanted = Wanted(tree.start, tree.told, tree.release, tree.processes)
+        return dynamic_plan(config, tree.parts, wanted, tools)
+    wants = next((part.wants for part in tree.parts if part.wants), None)
+    if wants and not publishes and config.command is None and not any(part.static for part in tree.parts):
+        raise HeadwayError("build.detect_failed", wants)
+    return static_plan(config, tree.parts, tree.root, tools)
+
+
+def _require_static(tree: Tree) -> None:
+    """A site that is said to be static is not given an app; nor is an app's source published by mistake."""
+    config = tree.config
+    if config.run:
+        message = f"{FILE} has settings for an app, and the site is said to be static: set its profile to auto."
+        raise HeadwayError("build.config_invalid", message, param="run", file=FILE)
+    makes = config.output is not None or config.command or any(part.static for part in tree.parts)
+    seen = tree.start.source if tree.start else next((part.source for part in tree.parts if part.wants), None)
+    if seen and not makes:
+        message = f"The site is said to be static, and {seen} is of an app; nothing says which folder to publish."
+        raise HeadwayError("build.detect_failed", message)
+
+
+def _why(tree: Tree, profile: str) -> str:
+    if profile == "dynamic":
+        return "the site is said to be dynamic"
+    return f"{tree.start.source} says how it starts" if tree.start else "it has a [run] table"
+
+
+def _nothing_starts(tree: Tree, profile: str) -> HeadwayError:
+    wants = next((part.wants for part in tree.parts if part.wants), None)
+    message = wants or f"Nothing says how this app starts ({_why(tree, profile)}). Looked for: {LOOKED}."
+    return HeadwayError("build.detect_failed", message)

@@ -40,7 +40,7 @@ class Outputs:
         with self.store.read() as session:
             held = held_contents(session, site_id, manifest.contents)
         layout = self._layout(site_id, manifest, held)
-        facts = self._facts(body)
+        facts = self._facts(body, manifest)
         self.store.in_write(
             lambda session: record_output(
                 session, require_attempt(session, build_id, body.attempt, lock=True), facts, layout.packs
@@ -102,12 +102,14 @@ class Outputs:
             return layout
         return parse_layout(self.objects.get(key, MAX_LAYOUT))
 
-    def _facts(self, body: Output) -> dict[str, Any]:
+    def _facts(self, body: Output, manifest: Manifest) -> dict[str, Any]:
+        """What the row keeps; how the app runs is taken from the manifest, which is what will be signed."""
+        run = manifest.run.as_dict() if manifest.run else None
         return {
             "commit_sha": body.commit_sha[:64],
             "source_sha256": body.source_sha256,
             "profile": body.profile[:40],
-            "plan": body.plan,
+            "plan": {**body.plan, "run": run},
             "cache": body.cache,
             "manifest_sha256": body.manifest_sha256,
             "uploaded_bytes": body.uploaded_bytes,

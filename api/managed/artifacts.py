@@ -36,16 +36,26 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @router.get(E + "/artifacts", **lists(ArtifactRow, "List what can be deployed onto an environment"))
 async def list_artifacts(call: CallDep, paging: PagingDep, site_id: str, env_id: str) -> Response:
+    runs: dict[str, Any] = {}
+
     def fetch(session: Session, page: Page) -> tuple[Sequence[Artifact], bool]:
         site, _ = env_to_read(call, session, site_id, env_id, READ)
-        return artifacts.list_artifacts(session, site.id, page)
+        found, more = artifacts.list_artifacts(session, site.id, page)
+        runs.update(artifacts.runs_of(session, found))
+        return found, more
 
-    return await call.page(paging, fetch, lambda artifact: artifact_row(artifact, env_id))
+    return await call.page(paging, fetch, lambda artifact: artifact_row(artifact, env_id, runs.get(artifact.id)))
 
 
 @router.get(A, **gives(ArtifactRow, "Get an artifact"))
 async def get_artifact(call: CallDep, site_id: str, env_id: str, artifact_id: str) -> Response:
-    return call.one(artifact_row(await _artifact(call, site_id, env_id, artifact_id), env_id))
+    def work(session: Session) -> tuple[Artifact, Any]:
+        site, _ = env_to_read(call, session, site_id, env_id, READ)
+        found = artifacts.artifact_of(session, site.id, artifact_id)
+        return found, artifacts.runs_of(session, [found])[found.id]
+
+    artifact, run = await call.read(work)
+    return call.one(artifact_row(artifact, env_id, run))
 
 
 @router.get(A + "/manifest", **gives_raw("The manifest: its sha256 is the digest", "application/json", "Its bytes."))

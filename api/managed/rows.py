@@ -147,7 +147,8 @@ def build_row(build: Build, docs_url: str) -> Json:
     }
 
 
-def artifact_row(artifact: Artifact, env_id: str) -> Json:
+def artifact_row(artifact: Artifact, env_id: str, run: Json | None) -> Json:
+    """`run` as in the manifest: how an app is started; null for a static artifact."""
     base = f"{_base(artifact.site_id, env_id)}/artifacts/{artifact.id}"
     return {
         "id": artifact.id,
@@ -157,6 +158,7 @@ def artifact_row(artifact: Artifact, env_id: str) -> Json:
         "files": artifact.files,
         "profile": artifact.profile,
         "kind": artifact.kind,
+        "run": run,
         "commit_sha": artifact.commit_sha,
         "ref": artifact.ref,
         "build_id": artifact.build_id,

@@ -44,7 +44,7 @@ class SiteCreate(Body):
     name: Name
     slug: Slug | None = Field(default=None, description="Derived from the name if left out; unique in the team.")
     runtime: Literal["static", "node", "python", "binary", "auto", "wordpress"] = "auto"
-    profile: Literal["auto", "static", "bedrock", "vanilla"] = "auto"
+    profile: Literal["auto", "static", "dynamic", "bedrock", "vanilla"] = "auto"
     project_id: Id | None = Field(default=None, description="The team's default project if left out.")
     php_version: str | None = Field(default=None, max_length=20)
     repository: str | None = Field(
@@ -57,6 +57,9 @@ class SiteUpdate(Body):
     name: Name | None = None
     project_id: Id | None = None
     default_branch: str | None = Field(default=None, min_length=1, max_length=250)
+    profile: Literal["auto", "static", "dynamic"] | None = Field(
+        default=None, description="What builds are to make from now on; auto: what each commit turns out to be."
+    )
 
 
 class EnvironmentCreate(Body):
@@ -302,6 +305,7 @@ class ArtifactRow(Row):
     files: int
     profile: str
     kind: str
+    run: Json | None
     commit_sha: str
     ref: str
     build_id: str

@@ -24,6 +24,15 @@ UNSUPPORTED: Final = (
     *("components.plugins", "components.themes", "components.users", "components.content"),
     *("cron", "database", "exec", "magic_link", "clone_content"),
 )
+# The label of a site never limits what a build may turn out to be; its profile does (contract section 9).
+RUNTIMES: Final[dict[str, tuple[str, ...]]] = {
+    "auto": ("auto", "static", "dynamic"),
+    "static": ("auto", "static"),
+    "node": ("auto", "static", "dynamic"),
+    "python": ("auto", "static", "dynamic"),
+    "binary": ("auto", "dynamic"),
+    "wordpress": (),
+}
 CAPABILITIES: Final[dict[str, dict[str, Any]]] = {
     **{name: {"supported": False} for name in UNSUPPORTED},
     "build": {"supported": True, "actions": ["run", "cancel"], "kind": "static"},
@@ -107,6 +116,8 @@ async def update_site(call: CallDep, site_id: str, body: SiteUpdate) -> Response
             site.project_id = project.id
         if body.name is not None:
             site.name = body.name.strip()
+        if body.profile is not None:
+            site.profile = body.profile
         if body.default_branch is not None:
             site.default_branch = check_branch(body.default_branch, "default_branch")
         return site
@@ -136,10 +147,10 @@ async def list_runtimes(call: CallDep) -> Response:
         {
             "runtime": name,
             "versions": [],
-            "profiles": ["auto", "static"],
-            "available": available,
-            "capabilities": CAPABILITIES if available else {},
+            "profiles": list(profiles),
+            "available": bool(profiles),
+            "capabilities": CAPABILITIES if profiles else {},
         }
-        for name, available in (("auto", True), ("static", True), ("wordpress", False))
+        for name, profiles in RUNTIMES.items()
     ]
     return call.many(rows, {"next_cursor": None, "has_more": False})

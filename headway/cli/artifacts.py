@@ -53,7 +53,9 @@ def get(session: Session, artifact_id: str, site: str | None) -> None:
     found = session.client.artifacts.find(artifact_id, site_id=site_id).as_dict()
     if session.as_json:
         return print_json(found)
-    return print_fields({name: value for name, value in found.items() if name != "links"})
+    run = found.pop("run", None) or {}
+    fields = {name: value for name, value in found.items() if name != "links"}
+    return print_fields(fields | {f"run {name}": value for name, value in run.items()})
 
 
 @artifacts.command()

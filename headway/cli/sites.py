@@ -37,7 +37,7 @@ def list_sites(session: Session, limit: int | None) -> None:
 @click.option("--branch", "default_branch", metavar="NAME", help="The branch of production (main).")
 @click.option("--project", "project_id", metavar="ID", help="The team's default project if left out.")
 @click.option("--runtime", help="A label: static, node, python, binary or auto.")
-@click.option("--profile", help="How to build it: auto or static.")
+@click.option("--profile", help="What its builds are to make: auto, static or dynamic.")
 @connected(starts=True)
 def create(session: Session, name: str, wait: bool, timeout: float | None, **fields: str | None) -> int:
     """Make a site with its production environment."""

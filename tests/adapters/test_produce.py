@@ -210,7 +210,7 @@ def test_a_command_runs_with_its_variables_and_its_cache(platform: Platform) -> 
     year = platform.repo.git("show", "-s", "--format=%cd", "--date=format:%Y")
     assert platform.content(first.manifest_sha256, "index.html").decode().strip() == year
     assert platform.row.plan is not None
-    assert platform.row.plan["command"] == command
+    assert platform.row.plan["build"] == command
     assert platform.row.cache == {"hit": False, "key": platform.row.cache["key"]}
 
     assert platform.build(commit).manifest_sha256 == first.manifest_sha256
@@ -235,7 +235,8 @@ def test_a_package_with_a_build_script(platform: Platform) -> None:
     platform.repo.commit({"package.json": json.dumps(package), "package-lock.json": json.dumps(lock)})
     built = platform.build()
     assert platform.content(built.manifest_sha256, "index.html") == b"built\n"
-    assert (platform.row.plan or {})["command"] == "npm ci && npm run build"
+    # There is nothing to install.
+    assert [(platform.row.plan or {})[name] for name in ("install", "build")] == [None, "npm run build"]
 
 
 def command(text: str, extra: str = "") -> dict[str, str]:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from adapters.artifact.rules import HeaderRule, Redirect, StaticRules
+from adapters.artifact.run import HealthCheck
 from adapters.plan.config import Config, parse_config
+from adapters.plan.run_table import RunTable
 from headway.errors import HeadwayError
 
 FULL = b"""
@@ -33,8 +35,48 @@ to = "/b"
 
 [run]
 command = "./serve"
-anything = [1, 2]
+port = 8080
+health_check_path = "/ready"
+health_check_status = "200-299"
+health_check_passes = 2
+health_check_interval = 0.25
+health_check_timeout = 20
+instances = 3
+release_command = "./migrate"
+release_timeout = 90
+stop_grace = 0
+egress = ["db.example:5432", "unix:/run/db.sock"]
+env = { MODE = "fast" }
+memory = "256 MB"
+cpu = 0.5
+
+[processes]
+worker = "./work"
+
+[[mounts]]
+path = "uploads"
+
+[[mounts]]
+path = "data"
 """
+
+RUN = RunTable(
+    command="./serve",
+    processes={"worker": "./work"},
+    given={
+        "port": 8080,
+        "health": HealthCheck("/ready", 200, 299, 2, 250, 20),
+        "instances": 3,
+        "release_command": "./migrate",
+        "release_timeout": 90,
+        "stop_grace": 0,
+        "egress": ("db.example:5432", "unix:/run/db.sock"),
+        "env": {"MODE": "fast"},
+        "memory": 256 << 20,
+        "cpu_millis": 500,
+        "volumes": ("data", "uploads"),
+    },
+)
 
 
 def test_everything_that_can_be_said() -> None:
@@ -50,8 +92,13 @@ def test_everything_that_can_be_said() -> None:
             (HeaderRule("/assets/*", {"Cache-Control": "public, max-age=31536000, immutable"}),),
             (Redirect("/old/*", "https://example.org/new", 308), Redirect("/a", "/b", 301)),
         ),
-        run={"command": "./serve", "anything": [1, 2]},
+        run=RUN,
     )
+
+
+def test_the_web_line_of_processes_is_the_command() -> None:
+    found = parse_config(b'[run]\ncommand = "a"\n[processes]\nweb = " b "\nworker = "c"')
+    assert (found.run.command, found.run.processes) == ("b", {"worker": "c"})
 
 
 def test_an_empty_file_says_nothing() -> None:
@@ -70,6 +117,36 @@ def test_an_empty_file_says_nothing() -> None:
         ('[build]\ncommand = ["a"]', "build.command"),
         ('build = "x"', "build"),
         ('run = "x"', "run"),
+        ("[build]\ninstall = 5", "build.install"),
+        ("[run]\ncomand = 5", "run.comand"),
+        ("[run]\ncommand = 5", "run.command"),
+        ('[run]\ncommand = " "', "run.command"),
+        ("[run]\nport = 70000", "run.port"),
+        ('[run]\nport = "80"', "run.port"),
+        ('[run]\nhealth_check_path = "ready"', "run.health_check_path"),
+        ('[run]\nhealth_check_status = "399-200"', "run.health_check_status"),
+        ("[run]\nhealth_check_status = 20", "run.health_check_status"),
+        ("[run]\nhealth_check_passes = 0", "run.health_check_passes"),
+        ("[run]\nhealth_check_interval = 0", "run.health_check_interval"),
+        ("[run]\nhealth_check_timeout = 1.5", "run.health_check_timeout"),
+        ("[run]\ninstances = 0", "run.instances"),
+        ('[run]\nrelease_command = ""', "run.release_command"),
+        ('[run]\negress = "all"', "run.egress"),
+        ('[run]\negress = ["https://x/"]', "run.egress[0]"),
+        ('[run.env]\nPORT = "80"', "run.env.PORT"),
+        ("[run.env]\nA = 1", "run.env.A"),
+        ("[run]\nmemory = 512", "run.memory"),
+        ('[run]\nmemory = "1 KB"', "run.memory"),
+        ("[run]\ncpu = 0", "run.cpu"),
+        ("[run]\ncpu = true", "run.cpu"),
+        ('processes = ["x"]', "processes"),
+        ('[processes]\nWorker = "x"', "processes.Worker"),
+        ("[processes]\nweb = 1", "processes.web"),
+        ('mounts = "data"', "mounts"),
+        ("[[mounts]]\n", "mounts[0]"),
+        ('[[mounts]]\npath = "/data"', "mounts[0].path"),
+        ('[[mounts]]\npath = "a"\n[[mounts]]\npath = "a/b"', "mounts"),
+        ('[[mounts]]\npath = "a"\nsize = 1', "mounts[0]"),
         ('[build]\noutput = "../x"', "build.output"),
         ('[build]\noutput = "/x"', "build.output"),
         ('[build]\noutput = "a/../b"', "build.output"),

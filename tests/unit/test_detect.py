@@ -10,7 +10,8 @@ from adapters.plan.detect import detect
 from adapters.plan.plan import OUTPUTS, Plan
 from headway.errors import HeadwayError
 
-VITE = json.dumps({"scripts": {"build": "vite build"}})
+VITE = json.dumps({"scripts": {"build": "vite build"}, "devDependencies": {"vite": "^8.0.0"}})
+BUILD = json.dumps({"scripts": {"build": "make"}, "devDependencies": {"make": "*"}})
 
 
 def plan(root: Path, files: dict[str, str], profile: str = "auto") -> Plan:
@@ -34,16 +35,17 @@ def test_a_plain_tree_is_published_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lock", "command"),
+    ("lock", "install"),
     [
-        ("package-lock.json", "npm ci && npm run build"),
-        ("npm-shrinkwrap.json", "npm ci && npm run build"),
-        (None, "npm install && npm run build"),
+        ("package-lock.json", "npm ci"),
+        ("npm-shrinkwrap.json", "npm ci"),
+        (None, "npm install"),
     ],
 )
-def test_a_package_with_a_build_script(tmp_path: Path, lock: str | None, command: str) -> None:
-    found = plan(tmp_path, {"package.json": VITE, **({lock: "{}"} if lock else {})})
-    assert (found.command, found.outputs, found.lock, found.source) == (command, OUTPUTS, lock, "package.json")
+def test_a_package_with_a_build_script(tmp_path: Path, lock: str | None, install: str) -> None:
+    found = plan(tmp_path, {"package.json": BUILD, **({lock: "{}"} if lock else {})})
+    assert (found.install, found.command) == (install, "npm run build")
+    assert (found.outputs, found.lock, found.source) == (OUTPUTS, lock, "package.json")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,8 @@ def test_the_settings_file_wins(tmp_path: Path) -> None:
 
 def test_settings_and_detection_complete_each_other(tmp_path: Path) -> None:
     found = plan(tmp_path, {"headway.toml": '[build]\noutput = "site"\nroot = "web"', "web/package.json": VITE})
-    assert (found.command, found.outputs, found.source) == ("npm install && npm run build", ("site",), "package.json")
+    assert (found.install, found.command) == ("npm install", "npm run build")
+    assert (found.outputs, found.source) == (("site",), "package.json")
     found = plan(tmp_path, {"headway.toml": '[build]\ncommand = ""\nroot = "web"'})
     assert (found.command, found.outputs) == (None, ("",))
     found = plan(tmp_path, {"headway.toml": '[build]\ncommand = "make"'})

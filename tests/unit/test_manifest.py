@@ -40,6 +40,17 @@ def test_the_digest_depends_on_the_tree_and_not_on_the_order_of_the_scan() -> No
     assert one.digest != make_manifest([file("b"), file("a"), Link("c", "a")]).digest
 
 
+def test_the_digests_of_static_artifacts_are_frozen() -> None:
+    """Artifacts that were signed keep their names: these digests are those of the first release."""
+    plain = make_manifest([File("index.html", "644", 12, "a" * 64)], entrypoint="index.html")
+    assert plain.digest == "8781fe820a49f4284407347cb9ca3b7dae0bf606aa059303a621ac7524e56e1c"
+    rules = StaticRules("404.html", True, (HeaderRule("/a/*", {"X-A": "1"}),), (Redirect("/old/*", "/new", 308),))
+    entries = [File("index.html", "644", 12, "a" * 64), File("bin/x", "755", 0, "b" * 64), Link("l", "index.html")]
+    ruled = make_manifest(entries, static=rules, entrypoint="index.html")
+    assert ruled.digest == "67a9987eba1ab93961b1c84727251456ef5fca98e19c977dc477d8490e52c952"
+    assert (ruled.run, ruled.port, ruled.health_path) == (None, None, None)
+
+
 def test_paths_are_sorted_by_their_bytes() -> None:
     names = ["a-b", "a/b", "a.b", "\N{FULLWIDTH LATIN SMALL LETTER A}", "\N{GRINNING FACE}", "Z"]
     paths = [one.path for one in make_manifest([file(name) for name in names]).entries]
@@ -145,7 +156,8 @@ def test_only_the_canonical_bytes_are_accepted() -> None:
     for bad in (good + b"\n", json.dumps(json.loads(good)).encode(), b"\xff", b"[]", b'{"a":' * 50_000, b"null"):
         assert refused(parse_manifest, bad).code == "roll.verify_failed"
     assert refused(parse_manifest, good, digest=B).code == "roll.verify_failed"
-    assert refused(parse_manifest, document(run="x").replace(b'"x"', b'"\\ud800"')).code == "roll.verify_failed"
+    odd = document(entrypoint="x").replace(b'"entrypoint":"x"', b'"entrypoint":"\\ud800"')
+    assert refused(parse_manifest, odd).code == "roll.verify_failed"
 
 
 def test_one_content_cannot_have_two_sizes() -> None:

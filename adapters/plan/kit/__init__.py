@@ -1,0 +1,1 @@
+"""Programs that builds of Python run on their own tree, inside the sandbox: standard library only."""

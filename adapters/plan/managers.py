@@ -1,0 +1,99 @@
+"""Node's package managers: which one a repository uses, and its words for a clean install and for a small tree."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adapters.artifact.folder import Folder
+from adapters.plan.part import MAX_LOCK, Tools, read_text
+
+NPM_LOCKS: Final = ("npm-shrinkwrap.json", "package-lock.json")
+_PINNED = re.compile(r"(npm|pnpm|yarn)@(\d+(?:\.\d+){0,2})")
+_LOCK_VERSION = re.compile(r"^lockfileVersion:\s*['\"]?(\d+)", re.MULTILINE)
+# Which major version of pnpm writes which lock file.
+_PNPM: Final = {"5": "7", "6": "8", "9": "9"}
+
+
+@dataclass(frozen=True)
+class Manager:
+    """`call` runs it; `install` gets everything, `install_for_run` what runs, `prune` leaves what runs.
+
+    `written` are lock files that an install without a lock leaves behind.
+    """
+
+    name: str
+    call: str
+    install: str
+    install_for_run: str
+    prune: str
+    lock: str | None
+    written: tuple[str, ...] = ()
+
+
+def find_manager(root: Folder, package: dict[str, Any], tools: Tools | None) -> Manager:
+    """By lock file, then by `packageManager`, else npm."""
+    pinned = _PINNED.match(str(package.get("packageManager", "")))
+    lock = next((name for name in NPM_LOCKS if root.has(name)), None)
+    if lock is None and (root.has("pnpm-lock.yaml") or (pinned and pinned[1] == "pnpm")):
+        return _pnpm(root, pinned[2] if pinned and pinned[1] == "pnpm" else None, tools)
+    if lock is None and (root.has("yarn.lock") or (pinned and pinned[1] == "yarn")):
+        return _yarn(root, pinned[2] if pinned and pinned[1] == "yarn" else None, tools)
+    install = "npm ci" if lock else "npm install"
+    return Manager(
+        name="npm",
+        call="npm",
+        install=install,
+        install_for_run=f"{install} --omit=dev",
+        prune="npm prune --omit=dev",
+        lock=lock,
+        written=("package-lock.json",),
+    )
+
+
+def _pnpm(root: Folder, version: str | None, tools: Tools | None) -> Manager:
+    lock = "pnpm-lock.yaml" if root.has("pnpm-lock.yaml") else None
+    match = _LOCK_VERSION.search(read_text(root, lock, MAX_LOCK) or "") if lock else None
+    call = _call("pnpm", "pnpm", version or _PNPM.get(match[1] if match else "", "9"), version, tools)
+    install = f"{call} install --frozen-lockfile" if lock else f"{call} install"
+    return Manager(
+        name="pnpm",
+        call=call,
+        install=install,
+        install_for_run=f"{install} --prod",
+        prune=f"{call} prune --prod --ignore-scripts",
+        lock=lock,
+        written=("pnpm-lock.yaml",),
+    )
+
+
+def _yarn(root: Folder, version: str | None, tools: Tools | None) -> Manager:
+    lock = "yarn.lock" if root.has("yarn.lock") else None
+    text = (read_text(root, lock, MAX_LOCK) or "") if lock else ""
+    if "__metadata:" in text or (version or "1").split(".")[0] != "1":
+        call = _call("yarn", "@yarnpkg/cli-dist", version or "4", version or "4", tools)
+        # Without node_modules the libraries would lie in a cache outside of the tree.
+        call = f"YARN_NODE_LINKER=node-modules {call}"
+        install = f"{call} install --immutable" if lock else f"{call} install"
+        focus = f"{call} workspaces focus --production"
+        return Manager("yarn", call, install, focus, focus, lock, ("yarn.lock",))
+    call = _call("yarn", "yarn", version or "1.22.22", version, tools)
+    install = f"{call} install --non-interactive" + (" --frozen-lockfile" if lock else "")
+    return Manager(
+        name="yarn",
+        call=call,
+        install=install,
+        install_for_run=f"{install} --production",
+        prune=f"{install} --production --ignore-scripts --prefer-offline",
+        lock=lock,
+        written=("yarn.lock",),
+    )
+
+
+def _call(program: str, package: str, version: str, wanted: str | None, tools: Tools | None) -> str:
+    """The builder's own program where it is there and no other version is asked for, else the one from the registry."""
+    own = tools(program) if tools is not None else None
+    if own is not None and (wanted is None or own == wanted or own.startswith(f"{wanted}.")):
+        return program
+    return f"npx --yes {package}@{version}"

@@ -1,0 +1,165 @@
+"""Python: dependencies go into a folder of the tree at build time, by uv (or pip); nothing is installed at start."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adapters.artifact.folder import Folder
+from adapters.plan import generators, python_apps
+from adapters.plan.part import MAX_LOCK, Part, Tools, is_folder, read_text, read_toml, table
+from headway.errors import HeadwayError
+
+LIBRARIES: Final = ".headway/site-packages"
+# Where a sandbox finds the helpers that are kept beside this module.
+KIT: Final = "/headway/kit"
+TIDY: Final = f"python3 {KIT}/tidy.py {LIBRARIES}"
+UV: Final = f"uv pip install --python python3 --target {LIBRARIES}"
+PIP: Final = f"python3 -m pip install --target {LIBRARIES} --no-compile --disable-pip-version-check"
+LEFT_OUT: Final = (
+    *(".venv", "venv", ".tox", ".nox", ".pytest_cache", ".mypy_cache", ".ruff_cache", "__pycache__"),
+    *(".coverage", "htmlcov", f"{LIBRARIES}/.lock"),
+)
+PYPROJECT: Final = "pyproject.toml"
+REQUIREMENTS: Final = "requirements.txt"
+
+INSTALLS: Final = re.compile(r"\b(?:pip3? install|uv sync|uv pip|poetry install|pipenv install)\b")
+_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_INCLUDE = re.compile(r"\s*(?:-r|--requirement)[ =]\s*([\w./-]+)")
+_MOST_INCLUDES: Final = 20
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """`source` is the file that names them; `install` gets them; `names` are normalised, as far as the file tells."""
+
+    source: str
+    install: str | None
+    names: frozenset[str]
+    lock: str | None = None
+
+
+def python_part(root: Folder, tools: Tools | None) -> Part | None:
+    """None where nothing of Python was recognised. Raises build.detect_failed."""
+    found = dependencies(root, tools)
+    app = python_apps.find_app(root, found.names if found else frozenset())
+    site = generators.find_site(root, found.names if found else frozenset())
+    if found is None and app is None and site is None:
+        return None
+    install = found.install if found else None
+    if site is not None:
+        install = _with_generator(root, site, install, tools)
+    folders = (LIBRARIES, "src") if is_folder(root, "src") else (LIBRARIES,)
+    return Part(
+        source=found.source if found else (app.file if app else site.source if site else REQUIREMENTS),
+        needs=("python3",),
+        uses=("uv",),
+        installs=INSTALLS,
+        install=install,
+        install_for_run=found.install if found else None,
+        build=site.build if site else None,
+        tidy=TIDY,
+        lock=found.lock if found else None,
+        path=(f"{LIBRARIES}/bin",),
+        libraries=folders,
+        env={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"},
+        left_out=LEFT_OUT,
+        start=app.start if app else None,
+        static=site is not None,
+        framework=site.name if site else (app.framework if app else None),
+        outputs=site.outputs if site else (),
+        wants=app.wants if app else None,
+    )
+
+
+def dependencies(root: Folder, tools: Tools | None) -> Dependencies | None:
+    """The first of uv.lock, poetry.lock, requirements.txt, pyproject.toml, setup.py."""
+    put = installer(tools)
+    project = read_toml(root, PYPROJECT)
+    names = _project_names(project)
+    if project is not None and root.has("uv.lock"):
+        _needs_uv(tools, "uv.lock")
+        own = "" if _is_package(project) else " --no-emit-project"
+        export = f"uv export --quiet --frozen --no-dev --no-editable --no-header{own}"
+        install = f'{export} --output-file "$TMPDIR/requirements.txt" && {put} -r "$TMPDIR/requirements.txt"'
+        return Dependencies("uv.lock", install, names | _locked(root, "uv.lock"), "uv.lock")
+    if root.has("poetry.lock"):
+        export = f'python3 {KIT}/poetry.py poetry.lock "$TMPDIR/requirements.txt"'
+        install = f'{export} && {put} -r "$TMPDIR/requirements.txt"'
+        return Dependencies("poetry.lock", install, names | _locked(root, "poetry.lock"), "poetry.lock")
+    if root.has(REQUIREMENTS):
+        return Dependencies(REQUIREMENTS, f"{put} -r {REQUIREMENTS}", required_names(root, REQUIREMENTS), REQUIREMENTS)
+    if project is not None and _is_package(project):
+        return Dependencies(PYPROJECT, f"{put} .", names)
+    if project is not None and "project" in project:
+        return Dependencies(PYPROJECT, f"{put} -r {PYPROJECT}" if names else None, names)
+    if root.has("setup.py"):
+        return Dependencies("setup.py", f"{put} .", frozenset())
+    return None
+
+
+def installer(tools: Tools | None) -> str:
+    """uv where builds have it, else pip."""
+    return UV if tools is None or tools("uv") is not None else PIP
+
+
+def required_names(root: Folder, path: str) -> frozenset[str]:
+    """The names in a requirements file and in those that it includes, as far as they lie in the repository."""
+    names: set[str] = set()
+    ahead, seen = [path], set[str]()
+    while ahead and len(seen) < _MOST_INCLUDES:
+        file = ahead.pop()
+        if file in seen or file.startswith("/") or ".." in file.split("/"):
+            continue
+        seen.add(file)
+        for line in (read_text(root, file) or "").splitlines():
+            if include := _INCLUDE.match(line):
+                above = file.rpartition("/")[0]
+                ahead.append(f"{above}/{include[1]}" if above else include[1])
+            elif (name := _NAME.match(line)) and not line.lstrip().startswith("-"):
+                names |= normalised(line[name.start(1) :])
+    return frozenset(names)
+
+
+def normalised(requirement: str) -> set[str]:
+    """`Flask[async]>=3` is `flask` and `flask[async]`."""
+    match = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?", requirement.strip())
+    if match is None:
+        return set()
+    name = re.sub(r"[-_.]+", "-", match[1]).lower()
+    return {name} | {f"{name}[{extra.strip().lower()}]" for extra in (match[2] or "").split(",") if extra.strip()}
+
+
+def _project_names(project: dict[str, Any] | None) -> frozenset[str]:
+    listed = table(project, "project").get("dependencies", [])
+    names = {one for text in listed if isinstance(text, str) for one in normalised(text)} if listed else set()
+    return frozenset(names | {one.lower() for one in table(project, "tool", "poetry", "dependencies")} - {"python"})
+
+
+def _locked(root: Folder, path: str) -> frozenset[str]:
+    packages = (read_toml(root, path, MAX_LOCK) or {}).get("package", [])
+    named = [one.get("name") for one in packages if isinstance(one, dict)] if isinstance(packages, list) else []
+    return frozenset(name.lower() for name in named if isinstance(name, str))
+
+
+def _is_package(project: dict[str, Any]) -> bool:
+    """Whether the project itself can be installed, and is not only a list of dependencies."""
+    asked = table(project, "tool", "uv").get("package")
+    return asked if isinstance(asked, bool) else "build-system" in project and "project" in project
+
+
+def _with_generator(root: Folder, site: generators.Site, install: str | None, tools: Tools | None) -> str | None:
+    put = installer(tools)
+    # What documents itself is itself among what the documentation imports.
+    whole = install is not None and install.endswith(" .")
+    steps = [f"{put} -r {site.requirements}"] if site.requirements else []
+    steps += [install] if install and (whole or not site.requirements) else []
+    names = required_names(root, site.requirements) if site.requirements else frozenset()
+    missing = [name for name in site.packages if name not in names | site.known]
+    return " && ".join([*steps, *([f"{put} {' '.join(missing)}"] if missing else [])]) or None
+
+
+def _needs_uv(tools: Tools | None, lock: str) -> None:
+    if tools is not None and tools("uv") is None:
+        raise HeadwayError("build.detect_failed", f"{lock} needs uv, and builds find none on this machine.")

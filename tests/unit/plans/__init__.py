@@ -1,0 +1,1 @@
+"""Small trees, and the plans that they give."""
