@@ -157,7 +157,7 @@ class Keeper:
 
     def _leave(self) -> None:
         """The app is gone: what it has sent already still goes out, as long as the grace lasts."""
-        if self._relay is not None and self._relay.connections and time.monotonic() < (self._stop_by or 0.0):
+        if self._relay is not None and self._relay.unsent and time.monotonic() < (self._stop_by or 0.0):
             self._loop.after(SETTLE, self._leave)
             return
         if self._relay is not None:

@@ -6,6 +6,7 @@ by one call, so a reader sees it whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -111,14 +112,12 @@ def read(folder: Path, since: int = 0) -> Iterator[tuple[int, str, str, str]]:
 
 def _items(folder: Path) -> Iterator[tuple[int, str, str, str]]:
     # Opened newest first, so that a rotation meanwhile shows a file twice rather than never.
-    files = []
-    for name in [NAME, *(f"{NAME}.{at}" for at in range(1, KEEP))]:
-        try:
-            files.append((folder / name).open("rb"))
-        except FileNotFoundError:
-            continue
-    for file in reversed(files):
-        with file:
+    with contextlib.ExitStack() as stack:
+        files = []
+        for name in [NAME, *(f"{NAME}.{at}" for at in range(1, KEEP))]:
+            with contextlib.suppress(FileNotFoundError):
+                files.append(stack.enter_context((folder / name).open("rb")))
+        for file in reversed(files):
             for line in file:
                 try:
                     number, ts, stream, text = json.loads(line)

@@ -89,8 +89,12 @@ class Recipe:
         raw["data"] = tuple(base64.b64decode(piece) for piece in raw["data"])
         raw["bounds"], raw["pace"] = Bounds(**raw["bounds"]), Pace(**raw["pace"])
         if (out := raw["outside"]) is not None:
-            lists = {key: tuple(tuple(one) if isinstance(one, list) else one for one in out[key]) for key in out}
-            raw["outside"] = Outside(**lists)
+            raw["outside"] = Outside(
+                tuple((host, port) for host, port in out["rules"]),
+                tuple(out["private_ok"]),
+                tuple(out["public"]),
+                tuple((address, host, port) for address, host, port in out["doors"]),
+            )
         if raw["opener"] is not None:
             raw["opener"] = Opener(**raw["opener"] | {"paths": tuple(raw["opener"]["paths"])})
         for name in ("words", "options", "command"):

@@ -48,6 +48,11 @@ class Relay:
     def connections(self) -> int:
         return len(self._open)
 
+    @property
+    def unsent(self) -> int:
+        """How many of them wait for more than the end: of use when the app is gone."""
+        return sum(1 for end in self._open if end.pending or not getattr(end, "peer", end).ended)
+
     def close_door(self) -> None:
         """Take no new connection."""
         if self._door.fileno() >= 0:

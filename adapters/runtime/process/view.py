@@ -108,15 +108,18 @@ def walls(spec: InstanceSpec, machine: Machine, uid: int | None) -> Walls:
 
 
 def _environment(spec: InstanceSpec, machine: Machine, *, proxied: bool) -> Mapping[str, str]:
-    env = environment(
-        spec.env,
-        home=HOME,
-        tmp="/tmp",  # noqa: S108
-        proxy=PROXY_URL if proxied else None,
-        certificates=certificates.INSIDE if machine.certificates is not None else None,
-        search=":".join([*(str(folder / "bin") for folder in machine.toolchains), SEARCH]),
-        base={**DEFAULTS, "NODE_USE_ENV_PROXY": "1"} if proxied else DEFAULTS,
-    )
+    try:
+        env = environment(
+            spec.env,
+            home=HOME,
+            tmp="/tmp",  # noqa: S108
+            proxy=PROXY_URL if proxied else None,
+            certificates=certificates.INSIDE if machine.certificates is not None else None,
+            search=":".join([*(str(folder / "bin") for folder in machine.toolchains), SEARCH]),
+            base={**DEFAULTS, "NODE_USE_ENV_PROXY": "1"} if proxied else DEFAULTS,
+        )
+    except HeadwayError as error:
+        raise HeadwayError("runtime.spec_invalid", error.message, param="env") from None
     port = port_of(spec)
     return env | ({"PORT": str(port)} if port is not None else {})
 
@@ -150,7 +153,10 @@ def _sockets(spec: InstanceSpec, machine: Machine) -> Iterator[Path]:
     for text in spec.egress:
         if not text.startswith(UNIX):
             continue
-        path = Path(target_path(text.removeprefix(UNIX)))
+        try:
+            path = Path(target_path(text.removeprefix(UNIX)))
+        except HeadwayError:
+            raise HeadwayError("runtime.spec_invalid", f"{text!r} names no socket", param="egress") from None
         real = Path(os.path.realpath(path))
         allowed = [Path(os.path.realpath(one)) for one in machine.host_sockets]
         if not any(real == one or one in real.parents for one in allowed):
