@@ -10,8 +10,6 @@ import socket
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -72,13 +70,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with socket.socket(socket.AF_UNIX) as one:
             one.connect(path)
             self.say(b"answered: " + one.recv(100))
-
-    def on_fetch(self, url: str) -> None:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                self.say(b"answered: " + answer.read(4096))
-        except urllib.error.HTTPError as error:
-            self.say(f"HTTP {error.code}: {error.read().decode()}")
 
     def on_die(self, code: str = "3") -> None:
         os._exit(int(code))

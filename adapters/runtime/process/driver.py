@@ -35,7 +35,7 @@ OPENER = "adapters.config.sealed:open_sealed"
 BOOT = "import sys; sys.path[:0] = sys.argv[1:3]; from adapters.runtime.process.keeper import main; main()"
 START_SECONDS = 30.0
 EXTRA_SECONDS = 15.0  # beyond a stop's grace, for the kernel to end and reap everything
-LOOK = 0.01
+LOOK, SHOWS = 0.01, 0.02
 
 
 @dataclass(frozen=True)
@@ -314,8 +314,12 @@ class ProcessDriver:
 
     def _sweep(self, ref: InstanceRef) -> None:
         """End and remove what a killed keeper left. Its app dies with it; this is for what was about to start."""
-        if not identity.kill_marked(MARK, self._places.mark(ref), EXTRA_SECONDS):
-            raise HeadwayError("runtime.unavailable", f"processes of {ref} outlived SIGKILL")
+        # The lock is free, so what a killed keeper forked has been executed; its environment shows a moment later.
+        rounds = 1 if self._record(ref).get("state") in (None, "stopped") else 2
+        for again in range(rounds):
+            time.sleep(again * SHOWS)
+            if not identity.kill_marked(MARK, self._places.mark(ref), EXTRA_SECONDS):
+                raise HeadwayError("runtime.unavailable", f"processes of {ref} outlived SIGKILL")
         if self._cgroups is not None:
             group = self._cgroups.named(self._group(ref))
             if any(folder.exists() for folder in group.folders.values()):
