@@ -24,7 +24,7 @@ check: install ## Lint, types and import rules: everything that needs no server
 
 .PHONY: test
 test: install ## The tests: SQLite, no system package, at most 12 minutes on 2 cores
-	$(PY) -m pytest -m "not postgres and not browser and not slow"
+	$(PY) -m pytest -m "not postgres and not browser and not slow and not containers"
 
 .PHONY: test-all
 test-all: install ## Every test that this machine can run; writes a dated result to docs/results/

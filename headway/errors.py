@@ -127,6 +127,12 @@ CODES: dict[str, Code] = {
     "roll.health_failed": _invalid("The new release did not become healthy: read its log."),
     "roll.timeout": _fault("Check the host worker with `headway doctor`, then retry.", retryable=True),
     "roll.stale": _conflict("A later rollout has already switched this environment."),
+    # runtime
+    "runtime.unavailable": _fault("Check the host with `headway doctor`, then retry.", retryable=True),
+    "runtime.spec_invalid": _invalid("Correct what the message names in [run]."),
+    "runtime.egress_refused": _invalid("Remove the entry from [run] egress, or ask the operator to allow it."),
+    "runtime.isolation_missing": _fault("Fix what `headway doctor` names on the host."),
+    "runtime.path_too_long": _fault("Move the data folder to a shorter path: a socket's has at most 107 bytes."),
     # jobs
     "job.superseded": _conflict("What was accepted later has taken its place."),
     "job.canceled": _conflict("The job was canceled on request."),

@@ -48,7 +48,7 @@ class Rule:
         if not colon or (":" in host and not host.startswith("[")):
             host, port = text.strip(), str(DEFAULT_PORT)
         host = normal(host)
-        if not port.isdigit() or not 0 < int(port) < 65536 or not (NAME.match(host) or _is_address(host)):
+        if not port.isdigit() or not 0 < int(port) < 65536 or not (NAME.match(host) or is_literal(host)):
             raise HeadwayError("request.invalid_parameter", f"{text!r} is not a host, or host:port, to allow")
         return cls(host, int(port))
 
@@ -64,13 +64,15 @@ class Rule:
 class EgressPolicy:
     """`budget` is bytes in both directions for one run; `connections` how many may be open at once.
 
-    `private_ok` are exact names (or addresses) of `rules` that may lead to an address that is not public.
+    `private_ok` are exact names (or addresses) of `rules` that may lead to an address that is not public. `public`
+    are ports that are open on every public address.
     """
 
     rules: tuple[Rule, ...]
     private_ok: frozenset[str] = field(default_factory=frozenset)
     budget: int = 8 << 30
     connections: int = 128
+    public: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -96,6 +98,8 @@ class EgressPolicy:
 
     def refusal(self, host: str, port: int) -> str | None:
         """Why `host:port` is not allowed, or None. `host` must be `normal`."""
+        if port in self.public:
+            return None
         ports = [rule.port for rule in self.rules if rule.covers(host)]
         if not ports:
             return "not on the allowlist"
@@ -106,7 +110,8 @@ class EgressPolicy:
         return [a for a in addresses if host in self.private_ok or is_public(a)]
 
 
-def _is_address(host: str) -> bool:
+def is_literal(host: str) -> bool:
+    """Whether a host is an address and no name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

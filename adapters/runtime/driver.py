@@ -5,12 +5,13 @@ told, each call may be repeated, and what it finds from before a restart of ours
 healthy is asked through its endpoint, never of the driver.
 
 Kubernetes fits as one Deployment of one replica per instance (`ensure` applies, the endpoint is a Service's address),
-Nomad as one job with one allocation: both keep desired state themselves, so `ensure` hands it over and `status` reads it.
+Nomad as one job with one allocation: both keep desired state themselves, so `ensure` hands it over and `status` reads
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -54,16 +55,19 @@ class Volume:
 class InstanceSpec:
     """Everything that a driver needs to start the instance again by itself, with the control plane away.
 
-    `root` is the release tree, read-only inside; `command` goes to `sh -c` there. `port` is what the app listens on
-    (None: this process serves nobody). `env` holds no secrets; `sealed` is a file with the frozen configuration, sealed
-    to this host's key, opened at each start and added to the environment by whoever starts the process.
-    `egress` are rules of `adapters.egress.policy` (`host:port`), or `unix:/path` for a socket of the host.
+    `root` is the release tree, read-only inside; `command` goes to `sh -c` in its folder `cwd`. `port` is what the app
+    listens on and finds in `PORT`; None: the driver picks one for `web`, and any other process serves nobody. `env`
+    holds no secrets; `sealed` is a file with the frozen configuration, sealed to this host's key, opened at each start
+    and added to the environment by whoever starts the process. `egress` are rules of `adapters.egress.policy`
+    (`host:port`), the word `public` (ports 443 and 80 of every public address), or `unix:/path` for a socket of the
+    host that the operator allowed. Nothing: nothing goes out.
     `stop_grace` in seconds between SIGTERM and SIGKILL.
     """
 
     ref: InstanceRef
     root: Path
     command: str
+    cwd: str = ""
     port: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     sealed: Path | None = None
@@ -77,6 +81,7 @@ class InstanceSpec:
 class Status:
     """`endpoint` is `unix:/path` or `tcp:host:port`, None where nobody listens; `pid` is the app's own, on the host.
 
+    `crash_loop`: it ended early several times in a row; it is still started again, at the slowest pace.
     `restarts` counts since `ensure`; `exit_code` is the last one's (128 + signal); `since` is Unix seconds.
     """
 
@@ -100,6 +105,9 @@ class LogLine:
     line: str
 
 
+Lines = list[LogLine]  # `list` is a method further down
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What a driver can hold to on this machine; `headway doctor` shows what is missing."""
@@ -112,7 +120,10 @@ class Capabilities:
 
 
 class RuntimeDriver(Protocol):
-    """Thread-safe. Errors: `runtime.unavailable` (retryable) where the supervisor does not answer."""
+    """Thread-safe. Errors of all: `runtime.unavailable` (retryable) where the supervisor does not answer;
+    `runtime.spec_invalid` for an instance that cannot be one; `runtime.isolation_missing` where the machine lacks what
+    the walls are made of.
+    """
 
     def capabilities(self) -> Capabilities: ...
 
@@ -120,7 +131,7 @@ class RuntimeDriver(Protocol):
         """Start the instance, or adopt the one that runs under this ref. Does not wait for it to listen."""
 
     def stop(self, ref: InstanceRef, grace: float) -> Status:
-        """SIGTERM to the app itself, SIGKILL to all that is left after `grace` seconds; returns when nothing is left."""
+        """SIGTERM to the app itself, SIGKILL to all that is left after `grace` seconds; back when nothing is left."""
 
     def remove(self, ref: InstanceRef) -> None:
         """Forget a stopped instance and its logs. Stops it first where it runs."""
@@ -133,5 +144,15 @@ class RuntimeDriver(Protocol):
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
         """The kept lines with a number above `since`, oldest first. Following is asking again."""
 
-    def run_once(self, spec: InstanceSpec, timeout: float) -> tuple[int, list[LogLine]]:
-        """Run to the end in the same isolation (release commands, one-off commands): exit code and its lines."""
+    def run_once(
+        self, spec: InstanceSpec, timeout: float, *, canceled: Callable[[], bool] = lambda: False
+    ) -> tuple[int, Lines]:
+        """Run to the end in the same isolation (release commands, one-off commands): exit code and its lines.
+
+        The ref is its name: asked again (after a crash of the caller), a run that goes on is joined, and one that has
+        ended answers with its result until `remove(ref)`. So each new run needs a ref of its own. After `timeout`
+        seconds it is killed: 137, and a system line says why. Canceled: killed and forgotten, `job.canceled`.
+        """
+
+    def connections(self, ref: InstanceRef) -> int:
+        """How many connections through the endpoint are open now: 0 is drained. 0 where nothing runs."""

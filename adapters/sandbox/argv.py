@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from adapters.sandbox import seccomp
 from adapters.sandbox.certificates import INSIDE as CA_FILE
@@ -26,12 +27,19 @@ TOP_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 FROM_ETC = ("ld.so.cache", "alternatives", "localtime")
 # Configuration of package clients below /usr may hold tokens; their public part comes by environment.
 HIDDEN = ("/usr/etc/npmrc", "/usr/local/etc/npmrc", "/usr/pip.conf", "/usr/local/pip.conf")
+BUILDS = {"CI": "true", "USER": "build"}
 RESERVED = ("/", "/proc", "/dev", "/usr", "/etc", "/bin", "/lib", "/lib64", "/sbin")
 
-PASSWD = f"root:x:0:0:root:/:/usr/sbin/nologin\nbuild:x:{UID}:{UID}:build:{HOME}:/bin/sh\n"
-GROUP = f"root:x:0:\nbuild:x:{UID}:\n"
+PASSWD = "root:x:0:0:root:/:/usr/sbin/nologin\n{user}:x:{uid}:{uid}:{user}:{home}:/bin/sh\n"  # noqa: S105
+GROUP = "root:x:0:\n{user}:x:{uid}:\n"
 NSSWITCH = "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n"
-HOSTS = "127.0.0.1 localhost build\n::1 localhost\n"
+HOSTS = "127.0.0.1 localhost {user}\n::1 localhost\n"
+
+
+class Holder(Protocol):
+    """Takes contents that bubblewrap reads from a descriptor; what it gives becomes the word in its place."""
+
+    def hold(self, name: str, content: bytes) -> object: ...
 
 
 class Descriptors:
@@ -61,7 +69,10 @@ class Bind:
 
 @dataclass(frozen=True)
 class Inside:
-    """What the sandboxed process finds. `binds` come in order; `names` are added to /etc/hosts as (address, name)."""
+    """What the sandboxed process finds. `binds` come in order; `names` are added to /etc/hosts as (address, name).
+
+    `memory` are folders that live in memory, of so many bytes. `own_network` False: the caller has made one already.
+    """
 
     cwd: str
     env: Mapping[str, str]
@@ -71,22 +82,28 @@ class Inside:
     toolchains: Sequence[Path] = ()
     shut_namespaces: bool = True
     extra: Sequence[str] = field(default_factory=tuple)
+    user: str = "build"
+    home: str = HOME
+    memory: Sequence[tuple[str, int]] = ()
+    own_network: bool = True
 
 
-def options(inside: Inside, files: Descriptors) -> list[str]:
+def options(inside: Inside, files: Holder) -> list[str]:
     """bubblewrap's options; the command is no option and stays on its command line."""
-    words = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"]
-    words += ["--unshare-cgroup-try", "--hostname", "build", "--uid", str(UID), "--gid", str(UID)]
+    words = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    words += ["--unshare-net"] if inside.own_network else []
+    words += ["--unshare-cgroup-try", "--hostname", inside.user, "--uid", str(UID), "--gid", str(UID)]
     words += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     if inside.shut_namespaces:
         words += ["--disable-userns"]
     words += list(_system(files))
     words += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108
     words += ["--remount-ro", "/dev", "--dir", "/run", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
-    hosts = HOSTS + "".join(f"{address} {name}\n" for address, name in inside.names)
+    facts = {"user": inside.user, "uid": UID, "home": inside.home}
+    hosts = HOSTS.format(**facts) + "".join(f"{address} {name}\n" for address, name in inside.names)
     for name, text in (
-        ("passwd", PASSWD),
-        ("group", GROUP),
+        ("passwd", PASSWD.format(**facts)),
+        ("group", GROUP.format(**facts)),
         ("nsswitch.conf", NSSWITCH),
         ("hosts", hosts),
         ("resolv.conf", ""),
@@ -96,6 +113,8 @@ def options(inside: Inside, files: Descriptors) -> list[str]:
         words += ["--ro-bind", str(inside.certificates), CA_FILE]
     for folder in inside.toolchains:
         words += ["--ro-bind", str(folder), str(folder)]
+    for target, size in inside.memory:
+        words += ["--size", str(size), "--tmpfs", target]
     for bind in inside.binds:
         words += ["--bind" if bind.writable else "--ro-bind", str(bind.source), bind.target]
     for key, value in inside.env.items():
@@ -105,7 +124,7 @@ def options(inside: Inside, files: Descriptors) -> list[str]:
     return [*words, "--remount-ro", "/", "--chdir", inside.cwd, *inside.extra]
 
 
-def _system(files: Descriptors) -> Iterator[str]:
+def _system(files: Holder) -> Iterator[str]:
     yield from ("--ro-bind", "/usr", "/usr")
     for name in TOP_LINKS:
         path = Path("/", name)
@@ -122,10 +141,17 @@ def _system(files: Descriptors) -> Iterator[str]:
 
 
 def environment(
-    given: Mapping[str, str], *, home: str, tmp: str, proxy: str | None, certificates: str | None, search: str
+    given: Mapping[str, str],
+    *,
+    home: str,
+    tmp: str,
+    proxy: str | None,
+    certificates: str | None,
+    search: str,
+    base: Mapping[str, str] = BUILDS,
 ) -> dict[str, str]:
-    """What every run has, under what this one is given."""
-    env = {"PATH": search, "HOME": home, "TMPDIR": tmp, "LANG": "C.UTF-8", "CI": "true", "USER": "build"}
+    """What every run has, and `base`, under what this one is given."""
+    env = {"PATH": search, "HOME": home, "TMPDIR": tmp, "LANG": "C.UTF-8", **base}
     if certificates is not None:
         env |= dict.fromkeys(CA_VARIABLES, certificates)
     if proxy is not None:

@@ -7,8 +7,8 @@ import secrets
 import subprocess
 from pathlib import Path
 
+from adapters.cgroup import Cgroup
 from adapters.sandbox.argv import HOME, SEARCH, WORKSPACE, environment, target_path, working_folder
-from adapters.sandbox.cgroup import Cgroup
 from adapters.sandbox.command import Command
 from adapters.sandbox.launch import Prefix, reachable
 from adapters.sandbox.run import Pipes, Plan

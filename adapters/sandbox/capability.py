@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.sandbox import cgroup, launch, seccomp
+from adapters import cgroup
+from adapters.sandbox import launch, seccomp
 
 FIRST_WITH_DISABLE_USERNS = (0, 8)
 PROBE_UID = 1_900_000_000
@@ -126,6 +127,20 @@ def probe(bwrap: Bwrap, *, drop: bool, shut_namespaces: bool) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()[-300:] or "it failed"
+
+
+def usable(given: Path | None, state: Path, *, drop: bool) -> tuple[Bwrap | None, bool, str]:
+    """The bubblewrap to use, whether it can shut user namespaces, and the complaint where there is no sandbox."""
+    found = find_bwrap(given)
+    complaint = "bwrap was not found"
+    if found is not None:
+        found = for_everybody(found, state) if drop else found
+        for shut in (True, False):
+            # An older bubblewrap, or a read-only /proc/sys: the system call filter alone forbids new namespaces.
+            complaint = probe(found, drop=drop, shut_namespaces=shut)
+            if not complaint:
+                return found, shut, ""
+    return None, False, complaint
 
 
 def for_everybody(bwrap: Bwrap, state: Path) -> Bwrap:

@@ -92,7 +92,7 @@ class Staging:
 
 @dataclass(frozen=True)
 class Prefix:
-    """What a machine needs before bubblewrap; `drop` is a slot's uid."""
+    """What a machine needs before bubblewrap; `drop` is a uid of its own. A limit of 0 on disk or pids is not set."""
 
     limits: Limits
     drop: int | None
@@ -100,10 +100,11 @@ class Prefix:
     @property
     def words(self) -> list[str]:
         words = ["prlimit", "--core=0:0", f"--nofile={self._files}:{self._files}"]
-        words += [f"--fsize={self.limits.disk}:{self.limits.disk}"]
+        words += [f"--fsize={self.limits.disk}:{self.limits.disk}"] if self.limits.disk else []
         if self.drop is not None:
             tasks = self.limits.pids + 8  # exact where no cgroup counts; above the cgroup's limit where one does
-            words += [f"--nproc={tasks}:{tasks}", "setpriv", f"--reuid={self.drop}", f"--regid={self.drop}"]
+            words += [f"--nproc={tasks}:{tasks}"] if self.limits.pids else []
+            words += ["setpriv", f"--reuid={self.drop}", f"--regid={self.drop}"]
             words += ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all"]
             words += ["--bounding-set=-all", "--pdeathsig", "KILL"]
         return words

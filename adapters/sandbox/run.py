@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from adapters.cgroup import Cgroup
 from adapters.egress.proxy import EgressProxy
-from adapters.sandbox.cgroup import Cgroup
 from adapters.sandbox.command import Limit, Limits, Outcome
 from adapters.sandbox.tree import Tree
 from adapters.sandbox.watch import INTERVAL, DiskWatch, TreeWatch

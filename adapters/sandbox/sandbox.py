@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import resource
 import subprocess
@@ -11,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from adapters import cgroup
+from adapters.egress.doors import doors_of
 from adapters.egress.listener import PROXY_ADDRESS, PROXY_URL, listen_within
-from adapters.egress.policy import EgressPolicy, Rule
 from adapters.egress.proxy import Door, EgressProxy
-from adapters.sandbox import bare, capability, certificates, cgroup
+from adapters.sandbox import bare, capability, certificates
 from adapters.sandbox.argv import (
     HOME,
     SEARCH,
@@ -35,9 +35,6 @@ from adapters.sandbox.slots import Slot, Slots
 from adapters.sandbox.tree import NamespaceTree, Tree
 from adapters.sandbox.watch import DiskWatch
 from headway.errors import HeadwayError
-
-MOST_DOORS = 120
-FIRST_DOOR = ipaddress.IPv4Address("127.77.0.1")
 
 
 class Sandbox:
@@ -158,7 +155,7 @@ class Sandbox:
             *((staging.reach(m.source), target_path(m.target), m.writable) for m in command.mounts),
         ]
         authority = staging.reach(self._certificates) if self._certificates is not None else None
-        doors = _doors(command.egress)
+        doors = doors_of(command.egress)
         inside = Inside(
             cwd=working_folder(command.cwd),
             env=environment(
@@ -240,15 +237,9 @@ class Sandbox:
             return self._mode
 
     def _try(self) -> _Mode:
-        bwrap = capability.find_bwrap(self._given)
-        complaint = "bwrap was not found"
+        bwrap, shut, complaint = capability.usable(self._given, self._state, drop=self._drop)
         if bwrap is not None:
-            bwrap = capability.for_everybody(bwrap, self._state) if self._drop else bwrap
-            for shut in (True, False):
-                # An older bubblewrap, or a read-only /proc/sys: the system call filter alone forbids new namespaces.
-                complaint = capability.probe(bwrap, drop=self._drop, shut_namespaces=shut)
-                if not complaint:
-                    return _Mode(bwrap, shut)
+            return _Mode(bwrap, shut)
         if self._allow_unsandboxed:
             return _Mode(None, False)
         raise HeadwayError("build.unsandboxed", f"This machine cannot run a sandbox: {complaint}")
@@ -257,23 +248,6 @@ class Sandbox:
 class _Mode:
     def __init__(self, bwrap: capability.Bwrap | None, shut_namespaces: bool) -> None:
         self.bwrap, self.shut_namespaces = bwrap, shut_namespaces
-
-
-def _doors(policy: EgressPolicy | None) -> list[tuple[str, Rule]]:
-    """A loopback address for each allowed host with a name of its own, and the ports behind it."""
-    if policy is None:
-        return []
-    named = [rule for rule in policy.rules if rule.exact and not _literal(rule.host)][:MOST_DOORS]
-    hosts = {host: str(FIRST_DOOR + at) for at, host in enumerate(dict.fromkeys(rule.host for rule in named))}
-    return [(hosts[rule.host], rule) for rule in named if rule.host != "localhost"]
-
-
-def _literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _others() -> int:

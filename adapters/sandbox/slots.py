@@ -94,7 +94,7 @@ class Slots:
         if not self._drop:
             return None
         seed = int(self.tag, 16)
-        if _mapped_uids() > FIRST_UID + UID_BLOCKS * UIDS_PER_STATE:
+        if mapped_uids() > FIRST_UID + UID_BLOCKS * UIDS_PER_STATE:
             return FIRST_UID + seed % UID_BLOCKS * UIDS_PER_STATE + number
         return SMALL_FIRST_UID + seed % SMALL_BLOCKS * UIDS_PER_STATE + number
 
@@ -145,7 +145,8 @@ def _remove(folder: Path) -> None:
             time.sleep(0.05)
 
 
-def _mapped_uids() -> int:
+def mapped_uids() -> int:
+    """How many uids this user namespace has."""
     try:
         lines = Path("/proc/self/uid_map").read_text().splitlines()
         return max(int(first) + int(count) for first, _, count in (line.split() for line in lines))

@@ -12,7 +12,8 @@ import os
 import time
 from pathlib import Path
 
-from adapters.sandbox.command import Limit, Limits
+from adapters.cgroup import Quantities
+from adapters.sandbox.command import Limit
 from adapters.sandbox.removal import Usage, measure
 
 INTERVAL = 0.3
@@ -64,7 +65,7 @@ class DiskWatch:
 class TreeWatch:
     """Memory and tasks of all descendants of one process (a sandbox's first), read from /proc."""
 
-    def __init__(self, first: int, limits: Limits) -> None:
+    def __init__(self, first: int, limits: Quantities) -> None:
         self._first, self._limits = first, limits
         self.peak = 0
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from adapters.sandbox import Command, Limits, Mount, Outcome, Sandbox, capabilities, cgroup
+from adapters import cgroup
+from adapters.sandbox import Command, Limits, Mount, Outcome, Sandbox, capabilities
 from adapters.sandbox.run import KILLED
 from headway.errors import HeadwayError
 

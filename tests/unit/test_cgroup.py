@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.sandbox import cgroup
-from adapters.sandbox.cgroup import Cgroup, Cgroups, Events
+from adapters import cgroup
+from adapters.cgroup import Cgroup, Cgroups, Events
 from adapters.sandbox.command import Limits
 
 LIMITS = Limits(wall=1, memory=1 << 28, pids=64, disk=1, log=1, cpu=1.5)

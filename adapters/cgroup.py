@@ -1,4 +1,4 @@
-"""Limits that the kernel keeps: one cgroup per run, version 2 where its controllers are there, else version 1.
+"""Limits that the kernel keeps: a cgroup per run or instance, of version 2 where that has controllers, else 1.
 
 Cgroups hang below the one this process is in wherever possible, so that a limit set from outside holds for builds.
 Processes are moved in by their parent while they still wait; nothing has to run inside.
@@ -12,14 +12,27 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-from adapters.sandbox.command import Limits
+from typing import Protocol
 
 CONTROLLERS = ("memory", "pids", "cpu")
 FOLDER = "headway"
 PERIOD = 100_000  # microseconds; the kernel's default
-LOW_WEIGHT, LOW_SHARES = 20, 205  # a fifth of the default: serving goes before building
+WEIGHT, SHARES = 100, 1024  # the kernel's defaults
+LOW = 0.2  # of them: serving goes before building
 REMOVE_SECONDS = 3.0
+
+
+class Quantities(Protocol):
+    """`memory` in bytes, `pids` in tasks, `cpu` in cores."""
+
+    @property
+    def memory(self) -> int: ...
+
+    @property
+    def pids(self) -> int: ...
+
+    @property
+    def cpu(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -38,17 +51,18 @@ class Cgroup:
         self.version = version
         self.folders = folders
 
-    def limit(self, limits: Limits) -> None:
+    def limit(self, limits: Quantities, share: float = LOW, *, whole: bool = True) -> None:
+        """`share` of the default weight. `whole` (version 2): who runs out of memory is killed with all beside it."""
         quota = str(max(1000, int(limits.cpu * PERIOD)))
         if self.version == 2:
             values = {
                 "memory.max": str(limits.memory),
                 "memory.swap.max": "0",
-                "memory.oom.group": "1",
+                "memory.oom.group": "1" if whole else "0",
                 "pids.max": str(limits.pids),
                 "cpu.max": f"{quota} {PERIOD}",
-                "cpu.weight": str(LOW_WEIGHT),
-                "io.weight": str(LOW_WEIGHT),
+                "cpu.weight": str(round(WEIGHT * share)),
+                "io.weight": str(round(WEIGHT * share)),
             }
         else:
             values = {
@@ -57,7 +71,7 @@ class Cgroup:
                 "pids.max": str(limits.pids),
                 "cpu.cfs_period_us": str(PERIOD),
                 "cpu.cfs_quota_us": quota,
-                "cpu.shares": str(LOW_SHARES),
+                "cpu.shares": str(round(SHARES * share)),
             }
         for name, value in values.items():
             folder = self.folders.get(name.partition(".")[0]) or (self._any if self.version == 2 else None)
@@ -139,15 +153,19 @@ class Cgroups:
     def controllers(self) -> tuple[str, ...]:
         return tuple(self.bases)
 
-    def make(self, name: str, limits: Limits) -> Cgroup:
+    def named(self, name: str) -> Cgroup:
+        """The cgroup of that name, there or not."""
+        return Cgroup(self.version, {key: base / name for key, base in self.bases.items()})
+
+    def make(self, name: str, limits: Quantities, share: float = LOW, *, whole: bool = True) -> Cgroup:
         """A new cgroup of that name with these limits; one left behind under the name is emptied and removed."""
-        made = Cgroup(self.version, {key: base / name for key, base in self.bases.items()})
+        made = self.named(name)
         if any(folder.exists() for folder in made.folders.values()):
             made.kill()
             made.remove()
         for folder in made._distinct:
             folder.mkdir(exist_ok=True)
-        made.limit(limits)
+        made.limit(limits, share, whole=whole)
         return made
 
 

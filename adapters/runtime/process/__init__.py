@@ -1,0 +1,1 @@
+"""The embedded driver: one small keeper process per instance, and bubblewrap around what it keeps."""

@@ -1,0 +1,126 @@
+"""An instance's log: numbered lines, kept below a size, readable while they are written.
+
+One JSON array a line, `[number, time, stream, text]`, in `log`, older ones in `log.1` and `log.2`. A line is written
+by one call, so a reader sees it whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from adapters.redaction import Redactor
+
+KEEP = 3
+LONGEST = 8192  # bytes of a line; the rest of it is counted, not kept
+NAME = "log"
+CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")  # but for tabs and the escapes of colours
+
+
+class LogWriter:
+    """`feed` takes what was read from a pipe, `say` a line of our own. Continues the numbers of an earlier writer."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._path = folder / NAME
+        self._limit = max(limit, 4 * LONGEST)
+        self._number = max((int(item[0]) for item in _items(folder)), default=0)
+        self._partial = {"stdout": b"", "stderr": b""}
+        self._cut = dict.fromkeys(self._partial, 0)
+        self._open()
+        self.redactor = Redactor()
+        self.last_error = ""
+
+    def feed(self, stream: str, data: bytes) -> None:
+        lines = data.split(b"\n")
+        for line in lines[:-1]:
+            self._part(stream, line)
+            self._end(stream)
+        self._part(stream, lines[-1])
+
+    def flush(self) -> None:
+        """What came without an end of line becomes a line."""
+        for stream, text in self._partial.items():
+            if text:
+                self._end(stream)
+
+    def say(self, text: str) -> None:
+        self._write("system", text)
+
+    def close(self) -> None:
+        self.flush()
+        os.close(self._file)
+
+    def _part(self, stream: str, data: bytes) -> None:
+        # A secret that stands across the cut must be found: look that much further than is kept.
+        room = LONGEST + self.redactor.reach - len(self._partial[stream])
+        self._cut[stream] += max(0, len(data) - room)
+        self._partial[stream] += data[:room]
+
+    def _end(self, stream: str) -> None:
+        line, cut = self.redactor.clean(self._partial[stream].removesuffix(b"\r")), self._cut[stream]
+        self._partial[stream], self._cut[stream] = b"", 0
+        cut += max(0, len(line) - LONGEST)
+        text = line[:LONGEST].decode("utf-8", "backslashreplace")
+        if cut:
+            text += f" … ({cut} bytes cut)"
+        if stream == "stderr" and text.strip():
+            self.last_error = text
+        self._write(stream, text)
+
+    def _write(self, stream: str, text: str) -> None:
+        self._number += 1
+        plain = CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+        now = time.time()
+        ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+        line = json.dumps([self._number, ts, stream, plain], ensure_ascii=False, separators=(",", ":"))
+        data = line.encode("utf-8", "replace") + b"\n"
+        if self._size + len(data) > self._limit:
+            self._rotate()
+        try:
+            os.write(self._file, data)
+        except OSError:
+            return  # a full disk must not end the app
+        self._size += len(data)
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._file).st_size
+        if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
+            os.write(self._file, b"\n")  # a writer was killed in the middle
+
+    def _rotate(self) -> None:
+        os.close(self._file)
+        for number in range(KEEP - 1, 0, -1):
+            older = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
+            if older.exists():
+                older.replace(self._path.with_name(f"{NAME}.{number}"))
+        self._open()
+
+
+def read(folder: Path, since: int = 0) -> Iterator[tuple[int, str, str, str]]:
+    """The kept lines above `since`, oldest first, each once: `(number, time, stream, text)`."""
+    for number, ts, stream, text in _items(folder):
+        if number > since:
+            since = number
+            yield number, ts, stream, text
+
+
+def _items(folder: Path) -> Iterator[tuple[int, str, str, str]]:
+    # Opened newest first, so that a rotation meanwhile shows a file twice rather than never.
+    with contextlib.ExitStack() as stack:
+        files = []
+        for name in [NAME, *(f"{NAME}.{at}" for at in range(1, KEEP))]:
+            with contextlib.suppress(FileNotFoundError):
+                files.append(stack.enter_context((folder / name).open("rb")))
+        for file in reversed(files):
+            for line in file:
+                try:
+                    number, ts, stream, text = json.loads(line)
+                except ValueError:
+                    continue  # it is being written, or its writer was killed
+                yield int(number), str(ts), str(stream), str(text)

@@ -1,0 +1,50 @@
+"""One stage for every driver that this machine can run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.runtime.process.driver import ProcessDriver, Setup
+from adapters.runtime.process.recipe import Pace
+from adapters.sandbox import capabilities
+from tests.runtime.stage import Stage
+
+QUICK = Pace(first=0.02, most=0.2, calm=3600.0, deaths=4)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A short path, as sockets need, that every uid may pass."""
+    folder = Path(tempfile.mkdtemp(prefix="hw-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def process_driver(place: Path) -> ProcessDriver:
+    if not capabilities().ok:
+        pytest.skip("no sandbox here: " + "; ".join(item.what for item in capabilities() if not item.ok))
+    return ProcessDriver(Setup(place / "state", pace=QUICK))
+
+
+@pytest.fixture
+def box(process_driver: ProcessDriver, place: Path) -> Iterator[Stage]:
+    """A stage of the embedded driver."""
+    one = Stage(process_driver, place / "tree")
+    yield one
+    one.close()
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.containers)])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A stage of every driver."""
+    if request.param == "process":
+        yield request.getfixturevalue("box")
+        return
+    yield request.getfixturevalue("docker_box")
