@@ -127,7 +127,7 @@ def set_value(
         if before.secret != secret:
             message = f"{name} is a {noun(before.secret)} here: unset it before it becomes a {noun(secret)}."
             raise HeadwayError("config.kind_taken", message, param="key")
-        before.current = False
+        _end(before, actor)
         session.flush()
     made = ConfigValue(
         id=new_id("cfg"),
@@ -146,7 +146,7 @@ def set_value(
     return made
 
 
-def unset_value(session: Session, owner: Owner, name: str, *, secret: bool) -> ConfigValue:
+def unset_value(session: Session, owner: Owner, name: str, actor: Json, *, secret: bool) -> ConfigValue:
     """The name is gone from the next rollout on; its versions stay for the releases that froze them.
 
     Raises secret.not_found or variable.not_found, also for what is only the site's default.
@@ -154,12 +154,12 @@ def unset_value(session: Session, owner: Owner, name: str, *, secret: bool) -> C
     row = _own(session, owner, name, secret=secret)
     if row is None:
         raise _missing(session, owner, name, secret=secret)
-    row.current = False
+    _end(row, actor)
     session.add(row)
     return row
 
 
-def revoke_value(session: Session, owner: Owner, name: str, value_id: str) -> ConfigValue:
+def revoke_value(session: Session, owner: Owner, name: str, value_id: str, actor: Json) -> ConfigValue:
     """Withdraw one version of a secret for good: its value is destroyed, and nothing goes back to it. Idempotent.
 
     Of the current version it unsets the name too. Raises secret.not_found.
@@ -168,7 +168,8 @@ def revoke_value(session: Session, owner: Owner, name: str, value_id: str) -> Co
     if row is None or (row.owner_id, row.name, row.secret) != (owner.id, name, True):
         raise HeadwayError("secret.not_found", f"There is no version {value_id} of {name} here.", param="version_id")
     if row.revoked_at is None:
-        row.revoked_at, row.current = utcnow(), False
+        _end(row, actor)
+        row.revoked_at = utcnow()
         row.ciphertext = row.wrapped_key = row.key_id = None
         session.add(row)
     return row
@@ -223,6 +224,10 @@ def destroy_values(session: Session, *, owner_id: str) -> None:
     """The owner is gone: so are its values. Names and versions stay for the record."""
     statement = update(ConfigValue).where(col(ConfigValue.owner_id) == owner_id)
     session.execute(statement.values(current=False, ciphertext=None, wrapped_key=None, key_id=None))
+
+
+def _end(row: ConfigValue, actor: Json) -> None:
+    row.current, row.ended_at, row.ended_by = False, utcnow(), actor
 
 
 def _effective(owner: Owner) -> list[ColumnElement[bool]]:

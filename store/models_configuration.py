@@ -11,11 +11,11 @@ from store.models import Json, json_column, utcnow
 
 
 class ConfigValue(SQLModel, table=True):
-    """One version of a variable or a secret. Never changed, but for `current`, `revoked_at` and what hides the value.
+    """One version of a variable or a secret. Never changed, but for its end and for what hides the value.
 
     `owner_id` is the environment whose value it is, or the site whose default. `ciphertext` is under a key of its own,
     and `wrapped_key` is that one under the key `key_id`, which is not in the database. Both are None once the value
-    has been withdrawn. There is no digest of a value anywhere: it could be guessed.
+    has been withdrawn. `ended_by` is who set a newer version, unset the name or withdrew this version. There is no digest of a value anywhere: it could be guessed.
     """
 
     __tablename__ = "config_value"
@@ -42,6 +42,8 @@ class ConfigValue(SQLModel, table=True):
     key_id: str | None = Field(default=None, index=True)
     actor: Json | None = json_column()
     created_at: datetime = Field(default_factory=utcnow)
+    ended_at: datetime | None = None
+    ended_by: Json | None = json_column()
     revoked_at: datetime | None = None
 
 

@@ -104,7 +104,7 @@ async def set_value(call: Call, noun: Noun, site_id: str, env_id: str | None, ke
 async def unset_value(call: Call, noun: Noun, site_id: str, env_id: str | None, key: str) -> Response:
     def work(session: Session) -> Json:
         owner = owner_to_change(call, session, noun, site_id, env_id)
-        row = config_values.unset_value(session, owner, key, secret=noun.secret)
+        row = config_values.unset_value(session, owner, key, call.caller.actor, secret=noun.secret)
         return {"id": row.id, "deleted": True}
 
     return call.one(await call.write(work))
@@ -113,7 +113,8 @@ async def unset_value(call: Call, noun: Noun, site_id: str, env_id: str | None, 
 async def revoke(call: Call, site_id: str, env_id: str | None, key: str, value_id: str) -> Response:
     def work(session: Session) -> Json:
         owner = owner_to_change(call, session, SECRETS, site_id, env_id)
-        return shown(call, session, owner, [config_values.revoke_value(session, owner, key, value_id)])[0]
+        row = config_values.revoke_value(session, owner, key, value_id, call.caller.actor)
+        return shown(call, session, owner, [row])[0]
 
     return call.one(await call.write(work))
 

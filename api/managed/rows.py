@@ -228,6 +228,8 @@ def value_row(row: ConfigValue, *, live: bool, value: str | None) -> Json:
         "live": live,
         "actor": row.actor,
         "updated_at": stamp(row.created_at),
+        "ended_at": stamp(row.ended_at),
+        "ended_by": row.ended_by,
         "revoked_at": stamp(row.revoked_at),
     }
     return shown if row.secret else {**shown, "value": value}

@@ -391,6 +391,8 @@ class SecretRow(Row):
     live: bool
     actor: Json | None
     updated_at: str
+    ended_at: str | None
+    ended_by: Json | None
     revoked_at: str | None
 
 

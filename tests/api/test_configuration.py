@@ -172,6 +172,8 @@ async def test_a_revoked_version_is_replaced_by_the_newest_and_the_job_says_so(p
     job = place.api.one(Rollout, id=back["deployment_id"]).job_id
     assert data(await place.client.get(f"/v1/jobs/{job}"))["result"]["config_replaced"] == replaced
     assert place.api.one(ConfigValue, id=old["version_id"]).ciphertext is None, "the value is destroyed"
+    versions = data(await place.client.get(f"{place.of_env}/secrets/TOKEN/versions"))
+    assert [row["ended_by"] for row in versions] == [None, new["actor"]]
     assert error(await place.client.get(f"{place.of_env}/secrets/GONE"), 404)["code"] == "secret.not_found"
     # What ran before says what it ran with: history is not rewritten.
     shown = data(await place.client.get(f"{place.of_env}/releases/{first['id']}"))

@@ -176,7 +176,7 @@ class Near:
     def get_config(self, rollout_id: str, host_id: str) -> SealedConfig:
         return self._inner.sealed(rollout_id, host_id)
 
-    def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:
+    def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:  # noqa: ARG002
         return self._inner.hello(host_id, hello)
 
 
