@@ -10,6 +10,7 @@ from temporalio import activity
 
 from activities.labels import labels_of
 from headway.errors import HeadwayError
+from store.config_values import destroy_values
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, end_job, end_rollout, retire_environment
 from store.queue import cancel_queued_builds, claim_job, job_by_id
@@ -97,6 +98,7 @@ class EnvironmentRecords:
             site = session.get(Site, order.site_id)
             if order.whole_site and site is not None and site.deleted_at is None:
                 site.status, site.deleted_at = "gone", utcnow()
+                destroy_values(session, owner_id=site.id)
                 cancel_queued_builds(session, site.id)
             job = session.get_one(Job, order.job_id)
             return Ended(job.id, end_job(session, job, "succeeded", result={"deleted": True}).status)

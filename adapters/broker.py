@@ -17,10 +17,13 @@ from headway.broker import (
     Contents,
     Events,
     Heard,
+    HostHello,
     Hostnames,
+    Known,
     Missing,
     Output,
     RollSpec,
+    SealedConfig,
     Upload,
     UploadRequest,
     Wire,
@@ -81,6 +84,14 @@ class BrokerClient:
     def commit(self, rollout_id: str) -> Committed:
         """Pass the point of no return. Raises job.canceled where a cancel came first."""
         return self._ask(Committed, "POST", f"/rollouts/{rollout_id}/commit")
+
+    def get_config(self, rollout_id: str, host_id: str) -> SealedConfig:
+        """A rollout's configuration, sealed to that host's key."""
+        return self._ask(SealedConfig, "GET", f"/rollouts/{rollout_id}/config?host_id={host_id}")
+
+    def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:
+        """Say which key a host has. Raises host.key_changed where another one is pinned."""
+        return self._ask(Known, "PUT", f"/hosts/{host_id}", hello, patience=patience)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")

@@ -17,6 +17,7 @@ import uvicorn
 import uvloop
 from temporalio.client import Client
 
+from adapters.config.vault import Vault, make_key_file
 from adapters.objects import ObjectStore
 from api.app import create_app
 from api.auth import Authenticator
@@ -90,6 +91,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     migrations.upgrade(settings.database)
     store = Store.open(settings.database)
     bootstrap(store, settings.data_dir)
+    make_key_file(settings.config_keys)
     budgets = Budgets(
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )
@@ -103,6 +105,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         objects=_objects(settings),
         addresses=Addresses(settings.sites_domain, settings.site_url),
         repositories=RepositoryPolicy(tuple(settings.local_repos), tuple(settings.egress_private_ok)),
+        vault=Vault(settings.config_keys),
         signing_key=settings.path("keys", "signing.pub"),
         docs_url=settings.docs_url,
         job_retention=timedelta(days=settings.job_retention_days),

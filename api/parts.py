@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+from adapters.config.vault import Vault
 from api.auth import Authenticator
 from api.events import EventLog
 from api.limits import RateLimiter
@@ -53,6 +54,7 @@ class Parts:
     objects: Objects
     addresses: Addresses
     repositories: RepositoryPolicy
+    vault: Vault
     signing_key: Path
     docs_url: str
     job_retention: timedelta = timedelta(days=30)

@@ -12,6 +12,8 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /jobs/{job_id}/events | any | Events → Heard |
 | GET  /rollouts/{rollout_id} | host | → RollSpec |
 | POST /rollouts/{rollout_id}/commit | host | → Committed |
+| GET  /rollouts/{rollout_id}/config?host_id= | host | → SealedConfig |
+| PUT  /hosts/{host_id} | host | HostHello → Known |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
 | GET  /health | any | → {} |
 
@@ -140,7 +142,10 @@ class Heard(Wire):
 
 
 class RollSpec(Wire):
-    """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address."""
+    """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address.
+
+    `config_version` is 0 where there is no configuration to ask for.
+    """
 
     rollout_id: str
     job_id: str
@@ -156,6 +161,27 @@ class RollSpec(Wire):
     apply_seq: int
     undo_seq: int
     hostnames: list[str]
+    config_version: int = 0
+
+
+class SealedConfig(Wire):
+    """A rollout's configuration, sealed to one host's key: base64 of what `adapters/config/sealed.py` opens."""
+
+    rollout_id: str
+    config_version: int
+    sealed: str
+
+
+class HostHello(Wire):
+    """A host that starts: its X25519 public key as base64."""
+
+    public_key: str = Field(max_length=100)
+    labels: list[str] = Field(default=[], max_length=50)
+
+
+class Known(Wire):
+    host_id: str
+    labels: list[str]
 
 
 class Committed(Wire):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 from headway.errors import HeadwayError
 from headway.following import Follower, JobEvent, WaitTimeout
@@ -21,6 +22,7 @@ from headway.resources import (
     Build,
     Deployment,
     Environment,
+    Host,
     Identity,
     Job,
     Key,
@@ -30,6 +32,7 @@ from headway.resources import (
     Resource,
     Site,
     Team,
+    Value,
 )
 from headway.transport import Answer, ApiError, Transport
 
@@ -60,6 +63,9 @@ class Client:
         self.releases = Releases(self.transport)
         self.jobs = Jobs(self.transport)
         self.keys = Keys(self.transport)
+        self.variables = Values(self.transport, "variables")
+        self.secrets = Values(self.transport, "secrets")
+        self.hosts = Hosts(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)
@@ -260,11 +266,13 @@ class Deployments(Noun):
         deployment_id: str,
         *,
         release_id: str | None = None,
+        keep_config: bool = False,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Back to the release before that deployment, or to `release_id`."""
+        """Back to the release before that deployment, or to `release_id`; `keep_config`: to its code alone."""
         path = f"{_env(site_id, env_id)}/deployments/{deployment_id}/rollback"
-        return self._job(self._t.post(path, _given(release_id=release_id), idempotency_key=idempotency_key))
+        body = _given(release_id=release_id) | ({"keep_config": True} if keep_config else {})
+        return self._job(self._t.post(path, body, idempotency_key=idempotency_key))
 
     def promote(self, site_id: str, env_id: str, *, to_env: str, idempotency_key: str | None = None) -> Job:
         """What runs on the environment goes onto `to_env` (an id, slug or kind) without a rebuild."""
@@ -334,6 +342,60 @@ class Keys(Noun):
 
     def revoke(self, key_id: str) -> Json:
         return dict(self._t.delete(f"/v1/api-keys/{key_id}").data)
+
+
+class Values(Noun):
+    """Variables or secrets of an environment, or without `env_id` the site's defaults. A secret comes without value."""
+
+    def __init__(self, transport: Transport, noun: str) -> None:
+        super().__init__(transport)
+        self._noun = noun
+
+    def list(self, site_id: str, env_id: str | None = None, *, limit: int | None = None) -> Iterator[Value]:
+        """What the next rollout takes: of an environment with the site's defaults that it does not replace."""
+        return self._list(Value, self._path(site_id, env_id), limit)
+
+    def versions(self, site_id: str, env_id: str | None, key: str, *, limit: int | None = None) -> Iterator[Value]:
+        return self._list(Value, f"{self._path(site_id, env_id, key)}/versions", limit)
+
+    def get(self, site_id: str, env_id: str | None, key: str) -> Value:
+        return Value.model_validate(self._t.get(self._path(site_id, env_id, key)).data)
+
+    def set(self, site_id: str, env_id: str | None, key: str, value: str) -> Value:
+        """A new version, for the next rollout."""
+        return Value.model_validate(self._t.put(self._path(site_id, env_id, key), {"value": value}).data)
+
+    def unset(self, site_id: str, env_id: str | None, key: str) -> Json:
+        return dict(self._t.delete(self._path(site_id, env_id, key)).data)
+
+    def revoke(
+        self, site_id: str, env_id: str | None, key: str, version_id: str, *, idempotency_key: str | None = None
+    ) -> Value:
+        """Destroy one version of a secret: no rollback goes back to it."""
+        path = f"{self._path(site_id, env_id, key)}/revoke"
+        answer = self._t.post(path, {"version_id": version_id}, idempotency_key=idempotency_key)
+        return Value.model_validate(answer.data)
+
+    def _path(self, site_id: str, env_id: str | None, key: str | None = None) -> str:
+        base = f"/v1/sites/{site_id}" if env_id is None else _env(site_id, env_id)
+        return f"{base}/{self._noun}" if key is None else f"{base}/{self._noun}/{quote(key, safe='')}"
+
+
+class Hosts(Noun):
+    """For the operator: serving machines and their keys."""
+
+    def list(self, *, limit: int | None = None) -> Iterator[Host]:
+        return self._list(Host, "/v1/hosts", limit)
+
+    def get(self, host_id: str) -> Host:
+        return Host.model_validate(self._t.get(f"/v1/hosts/{quote(host_id, safe='')}").data)
+
+    def accept(self, host_id: str, public_key: str, *, idempotency_key: str | None = None) -> Host:
+        path = f"/v1/hosts/{quote(host_id, safe='')}/accept"
+        return Host.model_validate(self._t.post(path, {"public_key": public_key}, idempotency_key=idempotency_key).data)
+
+    def forget(self, host_id: str) -> Json:
+        return dict(self._t.delete(f"/v1/hosts/{quote(host_id, safe='')}").data)
 
 
 class Teams(Noun):

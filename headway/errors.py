@@ -74,6 +74,9 @@ CODES: dict[str, Code] = {
     "release.not_found": _missing("release"),
     "job.not_found": _missing("job"),
     "api_key.not_found": _missing("API key"),
+    "secret.not_found": _missing("secret"),
+    "variable.not_found": _missing("variable"),
+    "host.not_found": _missing("host"),
     "site.slug_taken": _conflict("Choose another name: this team has a site of that slug."),
     "project.slug_taken": _conflict("Choose another name: this team has a project of that slug."),
     "team.slug_taken": _conflict("Choose another name: a team of that slug exists."),
@@ -94,6 +97,11 @@ CODES: dict[str, Code] = {
     "release.already_current": _conflict("That release is the current one."),
     "deployment.in_progress": _conflict("Wait for the running deployment, or cancel it."),
     "job.not_cancelable": _conflict("The job is past the point where it can be canceled, or has ended."),
+    # configuration
+    "config.kind_taken": _conflict("A name is a variable or a secret: unset the one before setting the other."),
+    "config.unreadable": _fault("Put the configuration key that the message names back, or set the value again."),
+    "host.key_changed": _conflict("Compare the host's key, then accept it with `headway hosts accept`."),
+    "host.key_mismatch": _conflict("List the hosts, and accept the key that is offered there."),
     # source
     "ref.not_found": _invalid("Push the ref, or name one that exists."),
     "ref.invalid": _invalid("Name a branch, a tag or a commit."),

@@ -128,6 +128,7 @@ class Release(Resource):
     ref: str | None = None
     deployed_at: str | None = None
     actor: Json | None = None
+    config: Json = {}
 
 
 class Key(Resource):
@@ -143,6 +144,31 @@ class Key(Resource):
     last_used_at: str | None = None
     revoked_at: str | None = None
     secret: str | None = None
+
+
+class Value(Resource):
+    """One version of a variable or a secret; of a secret there is no `value`."""
+
+    key: str
+    version: int
+    version_id: str
+    value: str | None = None
+    source: str | None = None
+    current: bool = True
+    live: bool = False
+    actor: Json | None = None
+    updated_at: str | None = None
+    revoked_at: str | None = None
+
+
+class Host(Resource):
+    """`offered_key`: another key than the pinned one, which waits to be accepted."""
+
+    id: str
+    public_key: str
+    offered_key: str | None = None
+    labels: list[str] = []
+    last_seen_at: str | None = None
 
 
 class Team(Resource):

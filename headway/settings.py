@@ -49,7 +49,11 @@ class Settings(BaseSettings):
 
     broker_socket: Path | None = Field(default=None, description="DATA/run/broker.sock if empty.")
     broker_token_file: Path | None = Field(default=None, description="This role's credential for the broker.")
+    config_key_file: Path | None = Field(
+        default=None, description="What hides variables and secrets; DATA/secrets/config.key if empty. API only."
+    )
     host_id: str = Field(default="local", description="The id of this serving machine.")
+    host_labels: list[str] = Field(default_factory=list, description="Labels of this serving machine.")
 
     temporal_bin: str = Field(default="", description="The `temporal` binary; else PATH's, else the installed one.")
     weed_bin: str = Field(default="", description="The `weed` binary; else PATH's, else the installed one.")
@@ -90,6 +94,10 @@ class Settings(BaseSettings):
     @property
     def broker_path(self) -> Path:
         return self.broker_socket or self.path("run", "broker.sock")
+
+    @property
+    def config_keys(self) -> Path:
+        return self.config_key_file or self.path("secrets", "config.key")
 
     @property
     def api_url(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
 
 Json = dict[str, Any]
@@ -303,7 +303,9 @@ class Rollout(SQLModel, table=True):
 
     `status`: waiting (for its build) | queued | running | succeeded | failed | canceled | superseded.
     `accept_seq` is its place in the order of acceptance; `branch` is set where a newer rollout of the same branch
-    supersedes it (build-then-deploy). `apply_seq` and `undo_seq` are given when it is claimed.
+    supersedes it (build-then-deploy). `apply_seq` and `undo_seq` are given when it is claimed, and so is
+    `config_version`, the configuration that it brings. `config_replaced` lists what was revoked in the one that a
+    rollback goes back to: `{name, revoked, version_id}`, the last one the value taken instead, or None.
     """
 
     __table_args__ = (
@@ -330,6 +332,9 @@ class Rollout(SQLModel, table=True):
     accept_seq: int
     apply_seq: int | None = None
     undo_seq: int | None = None
+    keep_config: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    config_version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    config_replaced: list[Json] | None = json_column()
     status: str = "queued"
     stage: str | None = None
     release_id: str | None = None
@@ -342,7 +347,10 @@ class Rollout(SQLModel, table=True):
 
 
 class Release(SQLModel, table=True):
-    """What ran on an environment, and when: appended, never rewritten but for `current`."""
+    """What ran on an environment, and when: appended, never rewritten but for `current`.
+
+    `config_version` numbers the environment's configurations (store/models_configuration.py); 0 is the empty one.
+    """
 
     __table_args__ = (
         Index("release_env", "env_id", "deployed_at", "id"),

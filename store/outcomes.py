@@ -7,6 +7,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
+from store.config_values import destroy_values
 from store.models import Artifact, Build, Environment, Hostname, Job, Release, Rollout, Site, utcnow
 
 Json = dict[str, Any]
@@ -106,6 +107,7 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
         artifact_id=rollout.artifact_id,
         seq=rollout.apply_seq,
         ref=rollout.ref,
+        config_version=rollout.config_version,
         actor=rollout.actor,
     )
     session.add(release)
@@ -115,7 +117,7 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
     rollout.status, rollout.release_id, rollout.finished_at = "succeeded", release.id, utcnow()
     job = session.get(Job, rollout.job_id, with_for_update=True)
     if job is not None and job.resource_type == "deployment":
-        result = {
+        result: Json = {
             "deployment_id": rollout.id,
             "release_id": release.id,
             "env_id": rollout.env_id,
@@ -124,6 +126,8 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
         }
         if job.type == "deployment.push":
             result["build_id"] = rollout.build_id
+        if rollout.config_replaced:
+            result["config_replaced"] = rollout.config_replaced
         end_job(session, job, "succeeded", result=result)
     return release
 
@@ -153,5 +157,6 @@ def retire_environment(session: Session, env_id: str) -> None:
     if environment is None or environment.status == "gone":
         return
     environment.status, environment.deleted_at = "gone", utcnow()
+    destroy_values(session, owner_id=env_id)
     for hostname in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
         session.delete(hostname)

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
+from store.config_sets import freeze
 from store.models import Build, Environment, Job, Rollout, Site, utcnow
 from store.outcomes import end_build, end_job, end_rollout
 
@@ -154,6 +155,7 @@ def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollo
     rollout.apply_seq, rollout.undo_seq = environment.fence_seq - 1, environment.fence_seq
     rollout.status, rollout.stage, rollout.started_at = "running", "verify", utcnow()
     rollout.previous_release_id = environment.active_release_id
+    freeze(session, rollout)
     job = job_by_id(session, rollout.job_id)
     if job.type in ROLL_JOBS:
         job.status, job.started_at = "running", utcnow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -21,6 +22,13 @@ def release_of(session: Session, env_id: str, release_id: str) -> Release:
     if found is None or found.env_id != env_id:
         raise HeadwayError("release.not_found", f"There is no release {release_id}.", param="release_id")
     return found
+
+
+def replaced_in(session: Session, releases: Sequence[Release]) -> dict[str, list[dict[str, Any]] | None]:
+    """What was replaced in the configurations of these releases, by rollout (see `Rollout.config_replaced`)."""
+    wanted = [release.rollout_id for release in releases]
+    query = select(Rollout.id, Rollout.config_replaced).where(col(Rollout.id).in_(wanted))
+    return dict.fromkeys(wanted) | dict(session.exec(query).all())
 
 
 def current_release(session: Session, env_id: str) -> Release | None:

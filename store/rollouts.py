@@ -50,6 +50,7 @@ def accept_rollout(
     source_release_id: str | None = None,
     ref: str | None = None,
     build_id: str | None = None,
+    keep_config: bool = False,
 ) -> Job:
     """A queued rollout of an artifact that exists, and its job. `kind`: deploy | promote | rollback."""
     rollout = Rollout(
@@ -63,6 +64,7 @@ def accept_rollout(
         source_env_id=source_env_id,
         source_release_id=source_release_id,
         ref=ref or artifact.ref,
+        keep_config=keep_config,
         accept_seq=next_acceptance(session, environment),
         actor=actor,
     )
@@ -122,8 +124,13 @@ def accept_promotion(session: Session, site: Site, source: Environment, to: Envi
     )
 
 
-def accept_rollback(session: Session, site: Site, environment: Environment, to: Release, actor: Json) -> Job:
-    """Raises release.already_current and artifact.collected."""
+def accept_rollback(
+    session: Session, site: Site, environment: Environment, to: Release, actor: Json, *, keep_config: bool = False
+) -> Job:
+    """Back to that release's code and configuration; with `keep_config` to its code alone, under today's configuration.
+
+    Raises release.already_current and artifact.collected.
+    """
     if to.current:
         raise HeadwayError("release.already_current", f"The release {to.id} is the current one.")
     return accept_rollout(
@@ -135,6 +142,7 @@ def accept_rollback(session: Session, site: Site, environment: Environment, to: 
         kind="rollback",
         source_release_id=to.id,
         ref=to.ref,
+        keep_config=keep_config,
     )
 
 

@@ -133,6 +133,7 @@ def signing(settings: Settings, _client: Client) -> Role:
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
+    from adapters.hosting.configuration import Configuration
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
@@ -142,8 +143,15 @@ def host(settings: Settings, _client: Client) -> Role:
     trust = Trust(folders.trust, settings.path("keys"))
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
     serving = Host(folders, trust.verify, HttpDownloads(), limits)
-    activities = HostActivities(settings.host_id, serving, _broker(settings, "host"))
-    return Role(queue=names.host_queue(settings.host_id), activities=offered(activities), threads=8)
+    broker = _broker(settings, "host")
+    configuration = Configuration(settings.host_id, folders.identity, broker, settings.host_labels)
+    activities = HostActivities(settings.host_id, serving, broker)
+    return Role(
+        queue=names.host_queue(settings.host_id),
+        activities=offered(activities),
+        threads=8,
+        beside=[configuration.stay_registered],
+    )
 
 
 def _broker(settings: Settings, role: str) -> BrokerClient:

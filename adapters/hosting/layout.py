@@ -5,9 +5,10 @@ store/<aa>/<sha256>-<644|755>          one sealed content
 trees/<digest>/root/…                  a release tree of hard links; manifest.json beside it
 env/<env_id>/r/<seq>/                  one placed release: root → the tree, and marker files
 env/<env_id>/current → r/<seq>         what is live
+env/<env_id>/r/<seq>/config.sealed     its configuration, for this host's key alone
 env/<env_id>/fence, lock               the last applied sequence number; held while it is compared
 routes/<host name> → ../env/<env_id>
-trust/*.pub, tmp/
+trust/*.pub, identity.key, tmp/
 ```
 """
 
@@ -43,6 +44,11 @@ class HostFolders:
     @property
     def trust(self) -> Path:
         return self.root / "trust"
+
+    @property
+    def identity(self) -> Path:
+        """The key that this host's configuration is sealed to."""
+        return self.root / "identity.key"
 
     @property
     def tmp(self) -> Path:

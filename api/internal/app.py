@@ -5,14 +5,17 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated
 
 import anyio
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import StringConstraints
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.internal.builds import Builds
+from api.internal.configuration import Configuration
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling
@@ -26,16 +29,20 @@ from headway.broker import (
     Contents,
     Events,
     Heard,
+    HostHello,
     Hostnames,
+    Known,
     Missing,
     Output,
     RollSpec,
+    SealedConfig,
     Upload,
     UploadRequest,
     Wire,
 )
 from headway.errors import HeadwayError
 
+HostId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 log = logging.getLogger("headway.broker")
 
 
@@ -69,6 +76,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     )
     doorkeeper = Doorkeeper(tokens)
     builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
+    configuration = Configuration(parts.store, parts.vault)
     outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
 
     def only(*roles: str) -> Callable[[Request], Awaitable[str]]:
@@ -122,6 +130,16 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
         job_id = await anyio.to_thread.run_sync(rollouts.commit, rollout_id)
         parts.watch.poke(job_id)
         return answer(Committed(rollout_id=rollout_id))
+
+    @app.get("/rollouts/{rollout_id}/config", dependencies=[host])
+    async def config(rollout_id: str, host_id: HostId) -> Response:
+        sealed: SealedConfig = await anyio.to_thread.run_sync(configuration.sealed, rollout_id, host_id)
+        return answer(sealed)
+
+    @app.put("/hosts/{host_id}", dependencies=[host])
+    async def hello(host_id: HostId, body: HostHello) -> Response:
+        known: Known = await anyio.to_thread.run_sync(configuration.hello, host_id, body)
+        return answer(known)
 
     @app.get("/environments/{env_id}/hostnames", dependencies=[host])
     async def hostnames(env_id: str) -> Response:

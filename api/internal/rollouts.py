@@ -44,6 +44,7 @@ class Rollouts:
             apply_seq=rollout.apply_seq or 0,
             undo_seq=rollout.undo_seq or 0,
             hostnames=found.hostnames,
+            config_version=rollout.config_version,
         )
 
     def commit(self, rollout_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter
 from sqlmodel import Session
@@ -12,7 +13,7 @@ from api.idempotency import Once
 from api.managed.call import CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
-from api.managed.rows import deployment_row, release_row
+from api.managed.rows import config_row, deployment_row, release_row
 from api.managed.schemas import (
     DeploymentCreate,
     DeploymentRow,
@@ -24,11 +25,23 @@ from api.managed.schemas import (
 )
 from headway.errors import HeadwayError
 from store import artifacts, builds, environments, releases, rollouts, sites
+from store.config_sets import configurations
 from store.models import Job, Release, Rollout
 from store.paging import Page
 
 router = APIRouter(tags=["deployments"])
+Json = dict[str, Any]
 READ, WRITE = "deployments:read", "deployments:write"
+
+
+def shown(session: Session, rows: Sequence[Release]) -> list[Json]:
+    """Releases, each with the names and versions of its configuration."""
+    replaced = releases.replaced_in(session, rows)
+    found = configurations(session, [(row.env_id, row.config_version) for row in rows])
+    configs = [
+        config_row(row.config_version, found[row.env_id, row.config_version], replaced[row.rollout_id]) for row in rows
+    ]
+    return [release_row(row, config) for row, config in zip(rows, configs, strict=True)]
 
 
 @router.post(E + "/deployments", **starts_job("Roll an artifact onto an environment"))
@@ -113,7 +126,8 @@ async def roll_back(
         else:
             to = releases.release_before(session, rollout)
         environments.require_ready(environment)
-        return rollouts.accept_rollback(session, site, environment, to, call.caller.actor)
+        keep = body is not None and body.keep_config
+        return rollouts.accept_rollback(session, site, environment, to, call.caller.actor, keep_config=keep)
 
     return await call.start(body, work)
 
@@ -136,17 +150,18 @@ async def promote(call: KeyedDep, site_id: str, env_id: str, body: Promote) -> R
 
 @router.get(E + "/releases", **lists(ReleaseRow, "What ran on an environment, and when"))
 async def list_releases(call: CallDep, paging: PagingDep, site_id: str, env_id: str) -> Response:
-    def fetch(session: Session, page: Page) -> tuple[Sequence[Release], bool]:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[tuple[Release, Json]], bool]:
         _, environment = env_to_read(call, session, site_id, env_id, READ)
-        return releases.list_releases(session, environment.id, page)
+        rows, more = releases.list_releases(session, environment.id, page)
+        return list(zip(rows, shown(session, rows), strict=True)), more
 
-    return await call.page(paging, fetch, release_row, lambda row: (row.deployed_at, row.id))
+    return await call.page(paging, fetch, lambda row: row[1], lambda row: (row[0].deployed_at, row[0].id))
 
 
 @router.get(E + "/releases/{release_id}", **gives(ReleaseRow, "Get a release"))
 async def get_release(call: CallDep, site_id: str, env_id: str, release_id: str) -> Response:
-    def work(session: Session) -> Release:
+    def work(session: Session) -> Json:
         _, environment = env_to_read(call, session, site_id, env_id, READ)
-        return releases.release_of(session, environment.id, release_id)
+        return shown(session, [releases.release_of(session, environment.id, release_id)])[0]
 
-    return call.one(release_row(await call.read(work)))
+    return call.one(await call.read(work))

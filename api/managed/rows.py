@@ -25,6 +25,7 @@ from store.models import (
     Site,
     Team,
 )
+from store.models_configuration import ConfigValue, Host
 
 Json = dict[str, Any]
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -210,7 +211,44 @@ def deployment_row(rollout: Rollout, docs_url: str) -> Json:
     }
 
 
-def release_row(release: Release) -> Json:
+def config_row(version: int, values: Sequence[ConfigValue], replaced: list[Json] | None) -> Json:
+    def named(secret: bool) -> list[Json]:
+        rows = [value for value in values if value.secret is secret]
+        return [{"name": row.name, "version": row.version, "version_id": row.id} for row in rows]
+
+    return {"version": version, "variables": named(False), "secrets": named(True), "replaced": replaced or []}
+
+
+def value_row(row: ConfigValue, *, live: bool, value: str | None) -> Json:
+    """A variable with its value, a secret without."""
+    shown = {
+        "key": row.name,
+        "version": row.version,
+        "version_id": row.id,
+        "source": "site" if row.owner_id == row.site_id else "environment",
+        "current": row.current,
+        "live": live,
+        "actor": row.actor,
+        "updated_at": stamp(row.created_at),
+        "ended_at": stamp(row.ended_at),
+        "ended_by": row.ended_by,
+        "revoked_at": stamp(row.revoked_at),
+    }
+    return shown if row.secret else {**shown, "value": value}
+
+
+def host_row(host: Host) -> Json:
+    return {
+        "id": host.id,
+        "labels": host.labels,
+        "public_key": host.public_key,
+        "offered_key": host.offered_key,
+        "created_at": stamp(host.created_at),
+        "last_seen_at": stamp(host.last_seen_at),
+    }
+
+
+def release_row(release: Release, config: Json) -> Json:
     return {
         "id": release.id,
         "env_id": release.env_id,
@@ -220,6 +258,7 @@ def release_row(release: Release) -> Json:
         "deployed_at": stamp(release.deployed_at),
         "actor": release.actor,
         "current": release.current,
+        "config": config,
     }
 
 

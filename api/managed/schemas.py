@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 Json = dict[str, Any]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
@@ -91,10 +91,27 @@ class SiteDeploymentCreate(Body):
 
 class Rollback(Body):
     release_id: Id | None = Field(default=None, description="The one before the deployment if left out.")
+    keep_config: bool = Field(default=False, description="Go back to the code alone, under today's configuration.")
 
 
 class Promote(Body):
     to_env: str = Field(min_length=1, max_length=250, description="An environment's id, slug or kind.")
+
+
+class VariableSet(Body):
+    value: str = Field(description="Text of at most 64 KiB.")
+
+
+class SecretSet(Body):
+    value: SecretStr = Field(description="Text of at most 64 KiB; never shown again.")
+
+
+class SecretRevoke(Body):
+    version_id: Id
+
+
+class HostAccept(Body):
+    public_key: str = Field(max_length=100, description="The key that the host offers, as it prints it itself.")
 
 
 class Pin(Body):
@@ -346,6 +363,56 @@ class DeploymentRow(Row):
     links: dict[str, str]
 
 
+class ConfigValueRow(Row):
+    name: str
+    version: int
+    version_id: str
+
+
+class ConfigReplacedRow(Row):
+    name: str
+    revoked: str
+    version_id: str | None
+
+
+class ConfigRow(Row):
+    """A configuration by names and versions. `replaced`: what had been revoked, and what was taken instead."""
+
+    version: int
+    variables: list[ConfigValueRow]
+    secrets: list[ConfigValueRow]
+    replaced: list[ConfigReplacedRow]
+
+
+class SecretRow(Row):
+    """`live`: what runs has this version. `source`: the environment's own value, or the site's default."""
+
+    key: str
+    version: int
+    version_id: str
+    source: Literal["environment", "site"]
+    current: bool
+    live: bool
+    actor: Json | None
+    updated_at: str
+    ended_at: str | None
+    ended_by: Json | None
+    revoked_at: str | None
+
+
+class VariableRow(SecretRow):
+    value: str | None
+
+
+class HostRow(Row):
+    id: str
+    labels: list[str]
+    public_key: str
+    offered_key: str | None
+    created_at: str
+    last_seen_at: str
+
+
 class ReleaseRow(Row):
     id: str
     env_id: str
@@ -355,6 +422,7 @@ class ReleaseRow(Row):
     deployed_at: str
     actor: Json | None
     current: bool
+    config: ConfigRow
 
 
 class KeyRow(Row):

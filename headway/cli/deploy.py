@@ -66,15 +66,25 @@ def promote(session: Session, site: str, source: str, target: str, wait: bool, t
 @site_option
 @env_option
 @click.option("--to", "release_id", metavar="RELEASE", help="This release; the one before the current if left out.")
+@click.option("--keep-config", is_flag=True, help="Its code alone, under today's configuration.")
 @connected(starts=True)
-def rollback(session: Session, site: str, env: str, release_id: str | None, wait: bool, timeout: float | None) -> int:
-    """Put an earlier release back."""
+def rollback(
+    session: Session,
+    site: str,
+    env: str,
+    release_id: str | None,
+    keep_config: bool,
+    wait: bool,
+    timeout: float | None,
+) -> int:
+    """Put an earlier release back, with the configuration that it had."""
     where, found = session.place(site, env)
     job = session.client.deployments.rollback(
         where.id,
         found.id,
         _current_deployment(session, found).id,
         release_id=release_id,
+        keep_config=keep_config,
         idempotency_key=session.key,
     )
     return session.started(job, wait=wait, timeout=timeout)

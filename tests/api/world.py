@@ -16,6 +16,7 @@ import httpx
 from fastapi import FastAPI
 from sqlmodel import Session, col, select
 
+from adapters.config.vault import Vault, make_key_file
 from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap
@@ -167,6 +168,7 @@ def error(answer: httpx.Response, status: int) -> Json:
 
 
 def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, ...] = ()) -> Parts:
+    make_key_file(folder / "config.key")
     return Parts(
         store=store,
         starts=RecordingStarts(),
@@ -177,6 +179,7 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         objects=MemoryObjects(),
         addresses=Addresses("sites.test", lambda name: f"http://{name}:7071"),
         repositories=RepositoryPolicy(local=local),
+        vault=Vault(folder / "config.key"),
         signing_key=folder / "keys" / "signing.pub",
         docs_url="https://docs.test",
     )

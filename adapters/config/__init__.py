@@ -1,0 +1,1 @@
+"""Configuration at rest (vault), on its way to a host (sealed), and kept out of logs (redaction)."""

@@ -1,0 +1,91 @@
+"""A host's own key, and the sealed configuration that it keeps beside each release.
+
+What lies there is opened only by whoever starts the app (adapters/config/sealed.py), so that an app restarts with the
+control plane down. It goes with the release's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+from adapters.config.sealed import FILE_NAME, SealedError, make_host_key, public_of, seat_of
+from adapters.hosting.durable import write_file
+from headway.broker import HostHello, Known, RollSpec, SealedConfig
+from headway.errors import HeadwayError
+
+AGAIN_SECONDS: Final = 5.0
+log = logging.getLogger("headway.host")
+
+
+class Broker(Protocol):
+    def get_config(self, rollout_id: str, host_id: str) -> SealedConfig: ...
+
+    def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known: ...
+
+
+class Configuration:
+    """Registers this host's key, asks for what is sealed to it, and keeps that. Thread-safe."""
+
+    def __init__(self, host_id: str, key_file: Path, broker: Broker, labels: Iterable[str] = ()) -> None:
+        make_host_key(key_file)
+        self.host_id = host_id
+        self.key_file = key_file
+        self._broker = broker
+        self._labels = sorted(set(labels))
+
+    def register(self) -> None:
+        """Raises host.key_changed where another key is pinned, and service.unavailable."""
+        self._broker.hello(
+            self.host_id, HostHello(public_key=public_of(self.key_file), labels=self._labels), patience=1.0
+        )
+
+    async def stay_registered(self) -> None:
+        """Until it is known. A refused key is said once, and offered again: an operator may accept it any time."""
+        said = ""
+        while True:
+            try:
+                return await asyncio.to_thread(self.register)
+            except HeadwayError as error:
+                if error.code != said:
+                    log.warning("this host is not registered: %s", error.message)
+                said = error.code
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    def fetch(self, rollout_id: str) -> bytes:
+        """What is sealed to this host for a rollout. Registers first where the broker does not know it.
+
+        Raises roll.place_failed (retryable) for what is not that rollout's, and what the broker refuses.
+        """
+        try:
+            answer = self._broker.get_config(rollout_id, self.host_id)
+        except HeadwayError as error:
+            if error.code != "host.not_found":
+                raise
+            self.register()
+            answer = self._broker.get_config(rollout_id, self.host_id)
+        try:
+            sealed = base64.b64decode(answer.sealed, validate=True)
+            seat = seat_of(sealed)
+        except (binascii.Error, SealedError) as error:
+            raise HeadwayError("roll.place_failed", "The configuration of the rollout came damaged.") from error
+        if (seat.rollout_id, seat.host_id) != (rollout_id, self.host_id):
+            raise HeadwayError("roll.place_failed", "The configuration that came is another rollout's.")
+        return sealed
+
+    def place(self, spec: RollSpec, release_folder: Path) -> None:
+        """Fetch and keep a rollout's configuration beside its placed release. Idempotent.
+
+        An empty one is kept too: its absence says that something was lost.
+        """
+        keep_config(release_folder, self.fetch(spec.rollout_id))
+
+
+def keep_config(release_folder: Path, sealed: bytes) -> None:
+    """Write `config.sealed` beside the release's markers: whole or not at all, durable, mode 0600."""
+    write_file(release_folder / FILE_NAME, sealed, 0o600)

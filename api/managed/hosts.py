@@ -1,0 +1,60 @@
+"""Serving machines and their keys: the operator's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from sqlmodel import Session
+from starlette.responses import Response
+
+from api.managed.call import Call, CallDep, KeyedDep, PagingDep
+from api.managed.documents import gives, lists
+from api.managed.rows import host_row
+from api.managed.schemas import DeletedRow, HostAccept, HostRow
+from headway.errors import HeadwayError
+from store import hosts
+from store.models_configuration import Host
+from store.paging import Page
+
+router = APIRouter(prefix="/hosts", tags=["hosts"])
+Json = dict[str, Any]
+HostId = Annotated[str, Path(max_length=100)]
+
+
+def operator_only(call: Call, host_id: str = "") -> None:
+    """A machine is nobody else's to see: 404 before 403."""
+    if not call.caller.operator:
+        if host_id:
+            raise HeadwayError("host.not_found", f"There is no host {host_id}.", param="host_id")
+        raise HeadwayError("role.insufficient", "Only the operator may do that.", param="scope")
+
+
+@router.get("", **lists(HostRow, "List hosts (operator)"))
+async def list_hosts(call: CallDep, paging: PagingDep) -> Response:
+    operator_only(call)
+
+    def fetch(session: Session, page: Page) -> tuple[Sequence[Host], bool]:
+        return hosts.list_hosts(session, page)
+
+    return await call.page(paging, fetch, host_row)
+
+
+@router.get("/{host_id}", **gives(HostRow, "Get a host (operator)"))
+async def get_host(call: CallDep, host_id: HostId) -> Response:
+    operator_only(call, host_id)
+    return call.one(host_row(await call.read(lambda session: hosts.host(session, host_id))))
+
+
+@router.post("/{host_id}/accept", **gives(HostRow, "Pin the key that a host offers now (operator)"))
+async def accept_host_key(call: KeyedDep, host_id: HostId, body: HostAccept) -> Response:
+    operator_only(call, host_id)
+    return call.one(host_row(await call.write(lambda session: hosts.accept_key(session, host_id, body.public_key))))
+
+
+@router.delete("/{host_id}", **gives(DeletedRow, "Forget a host's key: it gets no configuration any more (operator)"))
+async def forget_host(call: CallDep, host_id: HostId) -> Response:
+    operator_only(call, host_id)
+    gone = await call.write(lambda session: hosts.forget_host(session, host_id).id)
+    return call.one({"id": gone, "deleted": True})

@@ -1,0 +1,144 @@
+"""A new configuration key, while values are being set; and what a configuration's number is worth."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from sqlmodel import select
+
+from adapters.config.vault import Vault, add_key, forget_keys, make_key_file
+from headway.errors import HeadwayError
+from store.config_keys import rewrap_all
+from store.config_sets import values_of
+from store.config_values import KEPT_VERSIONS, Owner, open_value, revoke_value, set_value, unset_value
+from store.models_configuration import ConfigValue
+from store.outcomes import append_release
+from store.queue import claim_next
+from store.session import Store
+from tests.workflows.rows import World
+
+
+@pytest.fixture
+def world(store: Store) -> World:
+    return World.make(store)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    make_key_file(tmp_path / "config.key")
+    return tmp_path / "config.key"
+
+
+def put(world: World, vault: Vault, name: str, value: str, *, secret: bool = True) -> ConfigValue:
+    owner = Owner(world.site_id, world.env_id)
+    return world.store.in_write(lambda session: set_value(session, vault, owner, name, value, {}, secret=secret))
+
+
+def rows(store: Store) -> list[ConfigValue]:
+    with store.read() as session:
+        return list(session.exec(select(ConfigValue)).all())
+
+
+def test_every_value_is_under_the_new_key_and_opens(world: World, keys: Path) -> None:
+    vault = Vault(keys)
+    for number in range(120):
+        put(world, vault, f"NAME_{number}", f"value {number}")
+    revoked = put(world, vault, "GONE", "withdrawn")
+    with world.store.write() as session:
+        revoke_value(session, Owner(world.site_id, world.env_id), "GONE", revoked.id, {})
+    old = vault.key_ids()
+    before = {row.id: row.ciphertext for row in rows(world.store)}
+    fresh = add_key(keys)
+    assert rewrap_all(world.store, vault) == 120
+    assert rewrap_all(world.store, vault) == 0
+    forget_keys(keys, set(old))
+    for row in rows(world.store):
+        assert row.ciphertext == before[row.id], "the value itself is not touched"
+        if row.id != revoked.id:
+            assert row.key_id == fresh
+            assert open_value(vault, row) == f"value {row.name.removeprefix('NAME_')}"
+
+
+def test_values_set_during_a_rotation_are_not_lost_with_the_old_key(world: World, keys: Path) -> None:
+    ended = threading.Event()
+    made: list[ConfigValue] = []
+
+    def write() -> None:
+        vault = Vault(keys)
+        while not ended.is_set() or len(made) < 20:
+            made.append(put(world, vault, f"NAME_{len(made) % 50}", str(len(made))))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(4):
+            vault = Vault(keys)
+            old = vault.key_ids()
+            add_key(keys)
+            rewrap_all(world.store, vault)
+            forget_keys(keys, set(old))
+    finally:
+        ended.set()
+        writer.join()
+    opened = {row.id: open_value(Vault(keys), row) for row in rows(world.store)}
+    assert opened == {row.id: str(number) for number, row in enumerate(made)}
+
+
+def test_a_row_that_was_given_anothers_value_does_not_open(world: World, keys: Path) -> None:
+    vault = Vault(keys)
+    mine, other = put(world, vault, "MINE", "mine"), put(world, vault, "OTHER", "theirs")
+    with world.store.write() as session:
+        row = session.get_one(ConfigValue, mine.id)
+        row.ciphertext, row.wrapped_key, row.key_id = other.ciphertext, other.wrapped_key, other.key_id
+    with world.store.read() as session, pytest.raises(HeadwayError) as refused:
+        open_value(vault, session.get_one(ConfigValue, mine.id))
+    assert refused.value.code == "config.unreadable"
+
+
+def test_old_versions_are_forgotten_but_for_those_that_a_rollout_froze(world: World, keys: Path) -> None:
+    vault = Vault(keys)
+    frozen = put(world, vault, "NAME", "0")
+    job = world.accept_roll(world.artifact("a" * 64))
+    world.store.in_write(lambda session: claim_next(session, world.env_id))
+    for number in range(KEPT_VERSIONS + 10):
+        last = put(world, vault, "NAME", str(number + 1))
+    kept = sorted(row.version for row in rows(world.store))
+    assert kept == [1, *range(last.version - KEPT_VERSIONS + 1, last.version + 1)]
+    release = world.store.in_write(lambda session: append_release(session, job.resource_id, None))
+    with world.store.read() as session:
+        assert [row.id for row in values_of(session, world.env_id, release.config_version)] == [frozen.id]
+
+
+def test_a_claim_that_is_repeated_freezes_once(world: World, keys: Path) -> None:
+    vault = Vault(keys)
+    put(world, vault, "NAME", "one", secret=False)
+    world.accept_roll(world.artifact("a" * 64))
+    first = world.store.in_write(lambda session: claim_next(session, world.env_id))
+    put(world, vault, "NAME", "two", secret=False)
+    again = world.store.in_write(lambda session: claim_next(session, world.env_id))
+    assert first is not None
+    assert again is not None
+    assert (again.id, again.config_version) == (first.id, first.config_version) == (first.id, 1)
+
+
+def test_an_environment_without_configuration_has_number_zero(world: World, keys: Path) -> None:
+    owner = Owner(world.site_id, world.env_id)
+    world.accept_roll(world.artifact("a" * 64))
+    first = world.store.in_write(lambda session: claim_next(session, world.env_id))
+    assert first is not None
+    assert first.config_version == 0
+    put(world, Vault(keys), "NAME", "one")
+    world.store.in_write(lambda session: unset_value(session, owner, "NAME", {}, secret=True))
+    assert world.store.in_write(lambda session: append_release(session, first.id, None)).config_version == 0
+
+
+def test_many_set_one_name_at_once(world: World, keys: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    vault = Vault(keys)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: put(world, vault, "NAME", str(number)).version, range(24)))
+    assert sorted(made) == list(range(1, 25))
+    assert [row.version for row in rows(world.store) if row.current] == [24]

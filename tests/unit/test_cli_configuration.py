@@ -1,0 +1,107 @@
+"""`headway secrets`, `variables` and `hosts`: a secret is never an argument, and never printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapters.config.vault import Vault, make_key_file, read_keys
+from headway.resources import Json
+from store import migrations
+from store.config_values import Owner, open_value, set_value
+from store.models_configuration import ConfigValue
+from store.session import Store
+from tests.unit.api_double import ApiDouble
+from tests.unit.test_cli import ENV, SITE, E, double, home, run
+from tests.workflows.rows import World
+
+__all__ = ["double", "home"]
+WHERE = "--site acme-store --env feature-checkout"
+
+
+def row(**fields: object) -> Json:
+    return {"key": "TOKEN", "version": 3, "version_id": "cfg_0003", "source": "environment", "live": False, **fields}
+
+
+def test_a_secret_is_read_from_stdin_and_not_shown(double: ApiDouble) -> None:
+    double.data("PUT", f"{E}/secrets/TOKEN", row())
+    done = run(f"secrets set TOKEN {WHERE}", input="-----BEGIN KEY-----\nhush-hush\n-----END KEY-----\n\n")
+    assert done.exit_code == 0, done.output
+    asked = double.calls("PUT", f"{E}/secrets/TOKEN")[0]
+    assert asked.body == {"value": "-----BEGIN KEY-----\nhush-hush\n-----END KEY-----\n"}
+    assert "hush" not in done.output
+    assert "version 3" in done.output
+
+
+def test_a_secret_is_no_argument(double: ApiDouble) -> None:
+    done = run(f"secrets set TOKEN hush-hush {WHERE}")
+    assert done.exit_code == 2
+    assert double.calls("PUT", f"{E}/secrets/TOKEN") == []
+
+
+def test_without_an_environment_it_is_the_sites_default(double: ApiDouble) -> None:
+    double.data("PUT", f"/v1/sites/{SITE}/variables/COLOR", row(key="COLOR", value="red"))
+    assert run("variables set COLOR red --site acme-store").exit_code == 0
+    assert double.calls("PUT", f"/v1/sites/{SITE}/variables/COLOR")[0].body == {"value": "red"}
+
+
+def test_a_name_that_would_be_a_path_stays_one_part_of_it(double: ApiDouble) -> None:
+    assert run("secrets unset ../../x --site acme-store --env feature-checkout").exit_code == 4
+    assert all("/../" not in asked.path for asked in double.asked)
+
+
+def test_a_version_is_revoked_by_its_number(double: ApiDouble) -> None:
+    double.data("GET", f"{E}/secrets/TOKEN/versions", [row(), row(version=2, version_id="cfg_0002")])
+    double.data("POST", f"{E}/secrets/TOKEN/revoke", row(version=2, version_id="cfg_0002", live=True))
+    done = run(f"secrets revoke TOKEN --version 2 --yes {WHERE}")
+    assert done.exit_code == 0, done.output
+    assert double.calls("POST", f"{E}/secrets/TOKEN/revoke")[0].body == {"version_id": "cfg_0002"}
+    assert "What runs still has it" in done.output
+    assert run(f"secrets revoke TOKEN --version 9 --yes {WHERE}").exit_code == 4
+
+
+def test_a_rollback_may_keep_the_configuration(double: ApiDouble) -> None:
+    release = {"id": "rel_0001", "artifact_id": "art_0001", "current": True, "deployment_id": "dep_0001"}
+    double.data("GET", f"{E}/releases", [release])
+    deployment = {"id": "dep_0001", "site_id": SITE, "env_id": ENV, "kind": "deploy", "status": "succeeded"}
+    double.data("GET", f"{E}/deployments/dep_0001", deployment)
+    job = {"id": "job_0001", "type": "deployment.rollback", "status": "queued"}
+    double.data("POST", f"{E}/deployments/dep_0001/rollback", job, status=202)
+    assert run(f"rollback {WHERE} --keep-config").exit_code == 0
+    assert double.calls("POST", f"{E}/deployments/dep_0001/rollback")[0].body == {"keep_config": True}
+
+
+def test_a_hosts_offered_key_is_accepted(double: ApiDouble) -> None:
+    host = {"id": "local", "public_key": "old=", "offered_key": "new=", "labels": []}
+    double.data("GET", "/v1/hosts/local", host)
+    double.data("POST", "/v1/hosts/local/accept", {**host, "public_key": "new=", "offered_key": None})
+    assert run("hosts accept local", input="n\n").exit_code != 0
+    assert double.calls("POST", "/v1/hosts/local/accept") == []
+    assert run("hosts accept local --yes").exit_code == 0
+    assert double.calls("POST", "/v1/hosts/local/accept")[0].body == {"public_key": "new="}
+
+
+def test_rekey_changes_the_key_and_keeps_the_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    data = tmp_path / "data"
+    (data / "db").mkdir(parents=True)
+    nothing = run(f"secrets rekey --data-dir {data}")
+    assert nothing.exit_code == 1
+    make_key_file(data / "secrets" / "config.key")
+    assert run(f"secrets rekey --data-dir {data}").exit_code == 1
+    assert not (data / "db" / "headway.db").exists()
+    url = f"sqlite:///{data / 'db' / 'headway.db'}"
+    migrations.upgrade(url)
+    store = Store.open(url)
+    world, vault = World.make(store), Vault(data / "secrets" / "config.key")
+    owner = Owner(world.site_id, world.env_id)
+    made = store.in_write(lambda session: set_value(session, vault, owner, "TOKEN", "hush-hush", {}, secret=True))
+    done = run(f"secrets rekey --data-dir {data}")
+    assert (done.exit_code, "1 values are under the new key" in done.output) == (0, True)
+    assert len(read_keys(data / "secrets" / "config.key")) == 2
+    assert run(f"secrets rekey --forget-old --data-dir {data}").exit_code == 0
+    assert len(read_keys(data / "secrets" / "config.key")) == 1
+    with store.read() as session:
+        assert open_value(vault, session.get_one(ConfigValue, made.id)) == "hush-hush"
+    store.close()

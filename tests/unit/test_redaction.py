@@ -1,0 +1,98 @@
+"""Secrets are taken out of output by value: in every usual form, at every cut of the stream, and nothing else is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.config.redaction import MIN_LENGTH, Redactor, forms_of
+
+SECRET = "p@ss wörd/1+2=3&x"
+REDACTOR = Redactor({"TOKEN": SECRET})
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        SECRET,
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        quote(SECRET, safe="").lower(),
+        quote_plus(SECRET),
+        json.dumps(SECRET),
+        json.dumps(SECRET, ensure_ascii=False),
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+    ],
+)
+def test_every_usual_form_is_found(printed: str) -> None:
+    shown = REDACTOR.hide_text(f"before {printed} after {printed}.")
+    assert shown.count("[TOKEN redacted]") == 2
+    assert shown.startswith("before ")
+    assert "after" in shown
+    assert printed.strip('"') not in shown
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20))
+def test_base64_of_a_longer_text_shows_nothing_of_the_value(before: bytes, after: bytes) -> None:
+    """`Authorization: Basic` holds the password in the middle of what is encoded."""
+    printed = base64.b64encode(before + SECRET.encode() + after)
+    shown = REDACTOR.hide(b"Authorization: Basic " + printed)
+    assert b"[TOKEN redacted]" in shown
+    assert len(shown) < len(printed) + 40 - 16
+
+
+@given(st.lists(st.sampled_from(["p@", "ss wörd", "/1+2", "=3&x", SECRET, "x", "\n", SECRET[:-1]])), st.data())
+def test_the_cut_of_a_stream_makes_no_difference(parts: list[str], data: st.DataObject) -> None:
+    raw = "".join(parts).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=12)))
+    stream, shown = REDACTOR.stream(), b""
+    for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
+        shown += stream.feed(raw[start:end])
+        assert SECRET.encode() not in shown
+    assert shown + stream.flush() == REDACTOR.hide(raw)
+
+
+def test_a_stream_shows_at_once_what_can_be_no_secret() -> None:
+    stream = REDACTOR.stream()
+    assert stream.feed(b"listening on 8080\n") == b"listening on 8080\n"
+    assert stream.feed(b"token: p@ss w") == b"token: "
+    assert stream.feed(b"ide open\n") == b"p@ss wide open\n"
+    assert stream.flush() == b""
+
+
+def test_values_within_values_and_overlaps() -> None:
+    redactor = Redactor({"SHORT": "abcdef", "LONG": "xxabcdefyy", "NEXT": "defghijk"})
+    assert redactor.hide_text("1 xxabcdefyy 2 abcdef 3") == "1 [LONG redacted] 2 [SHORT redacted] 3"
+    shown = redactor.hide_text("abcdefghijk")
+    assert shown == "[SHORT redacted]"
+    stream = redactor.stream()
+    assert stream.feed(b"abcdef") + stream.feed(b"ghijk!") == b"[SHORT redacted]!"
+
+
+def test_a_key_of_many_lines_is_found_line_by_line() -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\nAgEGCCqGSM49AwEHBG0w\n-----END PRIVATE KEY-----\n"
+    redactor = Redactor({"KEY": pem})
+    for line in ("MIGHAgEAMBMGByqGSM49", "AgEGCCqGSM49AwEHBG0w"):
+        assert redactor.hide_text(f"12:00 | {line}") == "12:00 | [KEY redacted]"
+    assert redactor.hide_text("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
+    assert redactor.hide_text(pem) == "[KEY redacted]"
+    assert redactor.hide_text(pem.replace("\n", "\r\n")) == "[KEY redacted]"
+
+
+def test_what_is_too_short_stays() -> None:
+    redactor = Redactor({"DEBUG": "1", "MODE": "x" * (MIN_LENGTH - 1)})
+    assert redactor.hide_text("1 of 1 done, mode xxxxx") == "1 of 1 done, mode xxxxx"
+    assert forms_of("12345") == set()
+
+
+def test_much_output_and_many_secrets_take_little_time() -> None:
+    redactor = Redactor({f"S{n}": f"secret-value-{n:04}" for n in range(100)})
+    chunk = b"GET /index.html 200 12 ms\n" * 2500
+    stream = redactor.stream()
+    assert b"".join(stream.feed(chunk) for _ in range(8)) == chunk * 8
