@@ -13,10 +13,15 @@ from typing import Protocol
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
+from activities.telling import Teller
+from adapters.artifact.manifest import Manifest
 from adapters.events import timestamp
+from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
+from adapters.hosting.services import Services, Story
 from adapters.hosting.switch import Position
+from adapters.hosting.upkeep import Upkeep
 from headway.broker import Committed, Event, Events, Heard, Hostnames, RollSpec
 from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
@@ -42,13 +47,25 @@ class Broker(Protocol):
 class HostActivities:
     """Synchronous activities for a thread pool. `close` waits for the tidying that goes on behind them."""
 
-    def __init__(self, host_id: str, host: Host, broker: Broker) -> None:
+    def __init__(
+        self,
+        host_id: str,
+        host: Host,
+        broker: Broker,
+        services: Services,
+        configuration: Configuration,
+        upkeep: Upkeep,
+    ) -> None:
         self.host_id = host_id
         self._host = host
         self._broker = broker
+        self._services = services
+        self._configuration = configuration
+        self._upkeep = upkeep
         self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
 
     def close(self) -> None:
+        self._upkeep.close()
         self._tidying.shutdown(wait=True)
 
     @activity.defn(name="host.prepare", no_thread_cancel_exception=True)
@@ -76,11 +93,36 @@ class HostActivities:
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
             manifest = self._host.place(spec, order.apply_seq, check)
+        if manifest.kind == "dynamic":
+            self._start(order, spec, manifest, check)
         return Placed(self.host_id, order.apply_seq, manifest.digest)
+
+    def _start(self, order: RollOrder, spec: RollSpec, manifest: Manifest, check: Callable[[], None]) -> None:
+        env_id, seq = order.env_id, order.apply_seq
+        attempt = activity.info().attempt
+        teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{attempt}")
+
+        def look() -> None:
+            teller.flush()
+            check()
+
+        def configure() -> None:
+            self._configuration.place(spec, self._host.environment(env_id).release(seq))
+            # What a release needs done to the data goes with what is new; what was released before had it done then.
+            if order.kind != "rollback" and order.hosts[0] == self.host_id:
+                self._services.run_release_command(env_id, seq, manifest, story)
+
+        story = Story(look, teller.line, teller.stage)
+        hostname = spec.hostnames[0] if spec.hostnames else "localhost"
+        try:
+            self._services.prepare(env_id, seq, manifest, spec.config_version, hostname, story, configure)
+        finally:
+            teller.flush(now=True)
 
     def _switch(self, order: Switch) -> Live:
         position = self._host.environment(order.env_id).switch(order.seq, order.rollout_id)
         self._tidy(self._host.tidy, order.env_id)
+        self._upkeep.poke()
         return self._live(order.env_id, position)
 
     @activity.defn(name="host.undo", no_thread_cancel_exception=True)
@@ -110,6 +152,7 @@ class HostActivities:
     @mapped
     def retire(self, ref: EnvironmentRef) -> Live:
         self._host.retire(ref.env_id)
+        self._upkeep.poke()
         self._tidy(self._host.collect)
         return Live(self.host_id, ref.env_id, 0)
 

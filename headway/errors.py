@@ -133,6 +133,8 @@ CODES: dict[str, Code] = {
     "roll.place_failed": _fault("Check the host's disk and the object store, then retry.", retryable=True),
     "roll.disk_floor": _fault("Free disk space on the host, then retry.", retryable=True),
     "roll.health_failed": _invalid("The new release did not become healthy: read its log."),
+    "roll.start_failed": _invalid("The app ended while it was started: read its last lines, correct it, deploy again."),
+    "roll.release_command_failed": _invalid("Read the release command's lines in the job's log, then deploy again."),
     "roll.timeout": _fault("Check the host worker with `headway doctor`, then retry.", retryable=True),
     "roll.stale": _conflict("A later rollout has already switched this environment."),
     # runtime

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     keep_trees: int = Field(default=5, description="Release trees kept per environment on a host.")
     disk_floor: int = Field(default=512 << 20, description="Bytes that must stay free on a host.")
 
+    warm_seconds: float = Field(default=600, description="Seconds that a replaced service stays ready to come back.")
+    drain_seconds: float = Field(default=60, description="Seconds that its visitors may take to leave after that.")
+    host_sockets: list[Path] = Field(
+        default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
+    )
+
     rate_read: int = Field(default=1000, description="GETs a minute per key.")
     rate_write: int = Field(default=100, description="Writes a minute per key.")
     rate_create: int = Field(default=5, description="Sites and environments made a minute per key.")

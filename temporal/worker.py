@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -137,7 +138,13 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
+    from adapters.hosting.services import Services
     from adapters.hosting.trust import Trust
+    from adapters.hosting.upkeep import Drift, Pace, Upkeep
+    from adapters.runtime.process.driver import ProcessDriver, Setup
+
+    def told(drift: Drift) -> None:
+        log.warning("repaired %s: %s", drift.env_id, drift.what)
 
     folders = HostFolders(settings.path("host"))
     trust = Trust(folders.trust, settings.path("keys"))
@@ -145,7 +152,16 @@ def host(settings: Settings, _client: Client) -> Role:
     serving = Host(folders, trust.verify, HttpDownloads(), limits)
     broker = _broker(settings, "host")
     configuration = Configuration(settings.host_id, folders.identity, broker, settings.host_labels)
-    activities = HostActivities(settings.host_id, serving, broker)
+    setup = Setup(
+        state=settings.path("host", "run"),
+        key_file=folders.identity,
+        private_ok=frozenset(settings.egress_private_ok),
+        host_sockets=tuple(settings.host_sockets),
+    )
+    services = Services(folders, ProcessDriver(setup))
+    upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), told)
+    threading.Thread(target=upkeep.run, name="upkeep", daemon=True).start()
+    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
     return Role(
         queue=names.host_queue(settings.host_id),
         activities=offered(activities),

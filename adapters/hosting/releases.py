@@ -3,7 +3,7 @@
 | marker | meaning |
 |---|---|
 | `@<seq>`, `@<seq>+` | its own number, by which Caddy pins it for a request; `+`: one of the next three is there |
-| `service` | dial `sock` beside it |
+| `@<seq>+<env_id>`, `service` | dial `sock.0` … `sock.7` beside it, found by the environment's id: a path of any length |
 | `rules` | ask the rules socket; the file is the rules |
 | `spa` | unknown paths get index.html |
 | `not_found.html` | link to the page for 404 |
@@ -45,7 +45,7 @@ def place_release(folders: HostFolders, env_id: str, seq: int, manifest: Manifes
     release.parent.mkdir(parents=True, exist_ok=True)
     temporary = folders.tmp / f"release-{secrets.token_hex(8)}"
     try:
-        _build(temporary, seq, manifest)
+        _build(temporary, env_id, seq, manifest)
         with switch.spared(seq):
             if release.exists():
                 os.rename(release, folders.tmp / f"trash-{secrets.token_hex(8)}")
@@ -110,7 +110,7 @@ def empty_tmp(folders: HostFolders, older: float) -> None:
                 path.unlink()
 
 
-def _build(folder: Path, seq: int, manifest: Manifest) -> None:
+def _build(folder: Path, env_id: str, seq: int, manifest: Manifest) -> None:
     folder.mkdir()
     (folder / "root").symlink_to(f"{_TREES}/{manifest.digest}/root")
     markers = {"service": b""} if manifest.kind == "dynamic" else _static_markers(manifest)
@@ -119,7 +119,8 @@ def _build(folder: Path, seq: int, manifest: Manifest) -> None:
     page = manifest.static.not_found or "404.html"
     if manifest.kind == "static" and any(entry.path == page for entry in manifest.entries):
         (folder / "not_found.html").symlink_to(f"root/{page}")
-    (folder / f"@{seq}{'+' if markers else ''}").touch()
+    serves = manifest.kind == "dynamic"
+    (folder / f"@{seq}{'+' if markers else ''}{env_id if serves else ''}").touch()
     sync_folder(folder)
 
 
@@ -131,6 +132,17 @@ def _static_markers(manifest: Manifest) -> dict[str, bytes]:
     if rules is not None:
         markers["rules"] = json.dumps(rules).encode()
     return markers
+
+
+def _origins(env: Path) -> set[int]:
+    """Releases whose instances serve others, too: their configuration lies in their folders."""
+    found = set()
+    for plan in env.glob("r/*/instances.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            origin = int(json.loads(plan.read_bytes())["origin"])
+            if str(origin) != plan.parent.name:
+                found.add(origin)
+    return found
 
 
 def _superfluous(switch: ReleaseSwitch, keep: int) -> list[int]:
@@ -148,7 +160,8 @@ def _superfluous(switch: ReleaseSwitch, keep: int) -> list[int]:
             superfluous.append(seq)
         else:
             kept.add(digest)
-    return superfluous
+    used = _origins(switch.env) if superfluous else set()
+    return [seq for seq in superfluous if seq not in used]
 
 
 def _sweep_debris(env: Path) -> None:

@@ -23,6 +23,8 @@ from headway.errors import HeadwayError
 
 # Tried on 2.11.7. Old ones (2.6.2) answer 502 where a placeholder names what to dial.
 OLDEST: Final = (2, 11, 0)
+# How many sockets a service has at most; fewer instances share them.
+SOCKETS: Final = 8
 # sun_path of a unix socket.
 MAX_SOCKET: Final = 107
 # `current` may move between the glob and Caddy's look at what it found. At one switch a millisecond three tries lost
@@ -33,6 +35,7 @@ Json = dict[str, Any]
 
 _HOST: Final = "{http.request.host}"
 _PINNED: Final = "{http.regexp.pin.1}"
+_SERVICE: Final = "{http.regexp.pin.2}"
 _EXPANDED: Final = re.compile(r"[*?\[\]{}\\]")
 _REVALIDATE: Final = "public, max-age=0, must-revalidate"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
@@ -130,7 +133,6 @@ class Site:
         """The release is known now: one with markers (a service, rules, a single page), or plain files."""
         to_files = [_route({"not": [{"method": ["GET", "HEAD"]}]}, *_refuse_method()), _handle(_ENCODE)]
         marked = [
-            _route(self._marker("service"), self._service()),
             *to_files,
             {"match": self._with_body(), "handle": [{"handler": "error", "status_code": 400}], "terminal": True},
             _route(self._marker("rules"), self._ruled()),
@@ -138,6 +140,7 @@ class Site:
         ]
         plain = [*to_files, _handle(self._files(marked=False))]
         return [
+            _route(_pin(r"/@([0-9]+)\+(env_[0-9A-Za-z]+)$"), self._service()),
             _route(_pin(r"/@([0-9]+)\+$"), {"handler": "subroute", "routes": marked}),
             _route(_pin(r"/@([0-9]+)$"), {"handler": "subroute", "routes": plain}),
         ]
@@ -151,11 +154,17 @@ class Site:
         ]
 
     def _service(self) -> Json:
-        """Keep-alive is off: a pooled connection would still lead to the instance before the switch."""
+        """Keep-alive is off: a pooled connection would still lead to the instance before the switch.
+
+        The sockets are found by the environment's id, from Caddy's own folder: whatever the host name's length, the
+        path fits into a socket's address. A dial that fails, as in the moment of a crash, is tried on another one.
+        """
+        sockets = [f"unix/env/{_SERVICE}/r/{_PINNED}/sock.{number}" for number in range(SOCKETS)]
         return {
             "handler": "reverse_proxy",
-            "transport": {"protocol": "http", "keep_alive": {"enabled": False}},
-            "upstreams": [{"dial": f"unix/{self._release}/sock"}],
+            "transport": {"protocol": "http", "dial_timeout": "5s", "keep_alive": {"enabled": False}},
+            "upstreams": [{"dial": socket} for socket in sockets],
+            "load_balancing": {"selection_policy": {"policy": "random"}, "retries": 3, "try_interval": "50ms"},
         }
 
     def _ruled(self) -> Json:

@@ -200,7 +200,8 @@ def caddy(options: Options) -> Component:
         env={"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home},
         ready=(f"{options.block.origin('sites')}/",),
         tier=1,
-        cwd=home,
+        # Services are dialled by a path that is relative to here.
+        cwd=str(folder.path("host")),
         umask=0o077,
         ports={"sites": options.block["sites"]},
     )

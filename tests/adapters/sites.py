@@ -234,7 +234,8 @@ def running_server(folders: HostFolders, run: Path) -> Iterator[Server]:
         with open(log, "ab") as out:
             command = [program("caddy"), "run", "--config", str(config)]
             # A home of its own: Caddy writes to it.
-            caddy.append(subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "HOME": str(run)}))
+            env = {**os.environ, "HOME": str(run)}
+            caddy.append(subprocess.Popen(command, cwd=folders.root, stdout=out, stderr=out, env=env))
         _wait(lambda: _listens(port))
 
     def kill_and_restart() -> None:

@@ -20,7 +20,7 @@ import zstandard
 
 from adapters.artifact.rules import HeaderRule, Redirect, StaticRules
 from adapters.hosting.releases import digest_of
-from adapters.router.caddy import check_version, render
+from adapters.router.caddy import SOCKETS, check_version, render
 from adapters.router.routes import add_route, remove_route
 from headway.errors import HeadwayError
 from tests.adapters.sites import Machine, Server, program, running_server
@@ -582,10 +582,11 @@ def test_a_service_is_dialled_through_its_release(
     host, env_id = machine.site({"index.html": PAGE})
     release = machine.host.environment(env_id).release(9_000)
     release.mkdir()
-    for marker in ("@9000+", "service"):
+    for marker in (f"@9000+{env_id}", "service"):
         (release / marker).touch()
     path = tmp_path_factory.mktemp("s") / "sock"
-    (release / "sock").symlink_to(path)
+    for number in range(SOCKETS):
+        (release / f"sock.{number}").symlink_to(path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()

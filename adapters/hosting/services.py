@@ -1,0 +1,321 @@
+"""Services on a host: which instances a release has, starting and judging them before a switch, leading Caddy to them.
+
+Beside the markers of `env/<env_id>/r/<seq>/` lie `instances.json` (which instances serve this release: its own, or
+those of an earlier release of the same artifact and configuration that are warm still), `sock.0` … `sock.7` (links to
+the endpoints of the web process, over which Caddy spreads requests) and `config.sealed`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from adapters.artifact.manifest import Manifest, parse_manifest
+from adapters.artifact.run import RunSettings
+from adapters.hosting.durable import point, sync_folder, write_file
+from adapters.hosting.layout import HostFolders
+from adapters.hosting.probing import Probe, look, wait_until_healthy
+from adapters.hosting.releases import digest_of
+from adapters.hosting.switch import ReleaseSwitch
+from adapters.router.caddy import SOCKETS
+from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, RuntimeDriver, Status, Volume
+from headway.errors import HeadwayError
+
+FILE: Final = "instances.json"
+SEALED: Final = "config.sealed"
+# An app that has died so often while it was looked at will not become healthy.
+DEATHS: Final = 3
+RELEASE: Final = "release"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `instances.json` holds: `origin` is the release whose instances serve, `web` how many there are."""
+
+    origin: int
+    digest: str
+    config_version: int
+    web: int
+    stopping: bool = False
+
+
+@dataclass
+class Story:
+    """Where a rollout's progress goes: a line for the job's log, a stage, and the look for a cancel."""
+
+    check: Callable[[], None]
+    line: Callable[[str], None] = field(default=lambda _text: None)
+    stage: Callable[[str], None] = field(default=lambda _name: None)
+
+
+class Services:
+    """Thread-safe, idempotent. `hostname` in calls is what health checks send as `Host`."""
+
+    def __init__(self, folders: HostFolders, driver: RuntimeDriver) -> None:
+        self.folders = folders
+        self.driver = driver
+
+    def prepare(
+        self,
+        env_id: str,
+        seq: int,
+        manifest: Manifest,
+        config_version: int,
+        hostname: str,
+        story: Story,
+        configure: Callable[[], None],
+        *,
+        web: int = 0,
+    ) -> None:
+        """Start the placed release's instances, or take over warm ones, and wait until they are healthy.
+
+        `configure` brings the release's configuration, and is only called where something has to be started. `web`
+        (0: the manifest's) is how many instances of the web process there are. Raises roll.start_failed,
+        roll.health_failed, runtime.*; what was started for it is stopped then.
+        """
+        run = _run(manifest)
+        plan = self._plan(env_id, seq, manifest, config_version, web or run.instances)
+        if plan.origin != seq:
+            if self._still_healthy(env_id, plan, run, hostname):
+                story.line(f"taking over the warm instances of release {plan.origin}: nothing is started")
+                return self._link(env_id, seq, plan)
+            plan = Plan(seq, plan.digest, plan.config_version, plan.web)
+            self._write(env_id, seq, plan)
+        configure()
+        try:
+            self._start(env_id, plan, run, hostname, story)
+        except BaseException:
+            self.stop(env_id, seq)
+            raise
+        self._link(env_id, seq, plan)
+
+    def run_release_command(self, env_id: str, seq: int, manifest: Manifest, story: Story) -> None:
+        """Once per rollout, before anything of it is started. Raises roll.release_command_failed."""
+        run = _run(manifest)
+        if run.release_command is None:
+            return
+        story.stage("start")
+        story.line(f"release command: {run.release_command}")
+        spec = self._spec(InstanceRef(env_id, seq, RELEASE), self._release(env_id, seq), run, run.release_command)
+        code, lines = self.driver.run_once(spec, run.release_timeout)
+        for line in lines:
+            story.line(line.line)
+        self.driver.remove(spec.ref)
+        if code != 0:
+            raise HeadwayError(
+                "roll.release_command_failed", f"The release command ended with {code}: the switch was not made."
+            )
+
+    def ensure(self, env_id: str, seq: int) -> list[Status]:
+        """Let everything run that a placed release needs; what runs is left alone."""
+        plan, run = self.plan_of(env_id, seq), self._run_of(env_id, seq)
+        if plan is None or run is None:
+            return []
+        statuses = [self.driver.ensure(spec) for spec in self._specs(env_id, plan, run)]
+        self._link(env_id, seq, plan)
+        return statuses
+
+    def stop(self, env_id: str, origin: int) -> None:
+        """Stop and forget the instances that were started for a release."""
+        for status in self.driver.list(env_id):
+            if status.ref.seq == origin:
+                self.driver.remove(status.ref)
+
+    def plan_of(self, env_id: str, seq: int) -> Plan | None:
+        """None where the release is no service, or its instances have not been planned."""
+        try:
+            return Plan(**json.loads((self._release(env_id, seq) / FILE).read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError):
+            raise HeadwayError("internal.error", f"{FILE} of release {seq} cannot be read.") from None
+
+    def origins(self, env_id: str) -> dict[int, Plan]:
+        """Every placed service of an environment, by its number."""
+        found = {}
+        for seq in placed(self.folders.environment(env_id)):
+            with contextlib.suppress(HeadwayError):
+                if (plan := self.plan_of(env_id, seq)) is not None:
+                    found[seq] = plan
+        return found
+
+    def retire(self, env_id: str, origin: int) -> bool:
+        """Mark the instances of a release as on their way out, so that no rollout takes them over. False if one has."""
+        switch = ReleaseSwitch(self.folders.environment(env_id))
+        with switch.spared(-1):
+            last, plans = switch.last_step(), self.origins(env_id)
+            if any(plan.origin == origin and (seq > last.seq or seq == last.live) for seq, plan in plans.items()):
+                return False
+            for seq, plan in plans.items():
+                if plan.origin == origin and not plan.stopping:
+                    self._write(env_id, seq, Plan(**{**asdict(plan), "stopping": True}))
+        return True
+
+    # what a release needs
+
+    def _plan(self, env_id: str, seq: int, manifest: Manifest, config_version: int, web: int) -> Plan:
+        """Decided under the environment's lock, once: instances that are on their way out are not taken over."""
+        known = self.plan_of(env_id, seq)
+        if known is not None and not known.stopping:
+            return known
+        with ReleaseSwitch(self.folders.environment(env_id)).spared(-1):
+            origin = seq
+            for other, plan in sorted(self.origins(env_id).items(), reverse=True):
+                same = (plan.digest, plan.config_version, plan.web) == (manifest.digest, config_version, web)
+                if other != seq and same and not plan.stopping:
+                    origin = plan.origin
+                    break
+            made = Plan(origin, manifest.digest, config_version, web)
+            self._write(env_id, seq, made)
+        return made
+
+    def _write(self, env_id: str, seq: int, plan: Plan) -> None:
+        write_file(self._release(env_id, seq) / FILE, json.dumps(asdict(plan)).encode())
+
+    def _release(self, env_id: str, seq: int) -> Path:
+        return ReleaseSwitch(self.folders.environment(env_id)).release(seq)
+
+    def _run_of(self, env_id: str, seq: int) -> RunSettings | None:
+        digest = digest_of(self._release(env_id, seq))
+        if digest is None:
+            return None
+        manifest = parse_manifest((self.folders.trees / digest / "manifest.json").read_bytes(), digest=digest)
+        return manifest.run
+
+    def _specs(self, env_id: str, plan: Plan, run: RunSettings) -> Iterator[InstanceSpec]:
+        release = self._release(env_id, plan.origin)
+        for index in range(plan.web):
+            yield self._spec(InstanceRef(env_id, plan.origin, "web", index), release, run, run.command, serves=True)
+        for name, command in sorted(run.processes.items()):
+            yield self._spec(InstanceRef(env_id, plan.origin, name), release, run, command)
+
+    def _spec(
+        self, ref: InstanceRef, release: Path, run: RunSettings, command: str, *, serves: bool = False
+    ) -> InstanceSpec:
+        sealed = release / SEALED
+        volumes = self.folders.root / "volumes" / ref.env_id
+        return InstanceSpec(
+            ref=ref,
+            # The tree itself: the link to it goes with the release's folder.
+            root=Path(os.path.realpath(release / "root")),
+            command=f"cd {shlex.quote(run.folder)} && {command}" if run.folder else command,
+            port=(run.port or DEFAULT_PORT) if serves else None,
+            env=dict(run.env),
+            sealed=sealed if sealed.exists() else None,
+            egress=run.egress,
+            volumes=tuple(Volume(volumes / name, name) for name in run.volumes),
+            bounds=Bounds(memory=run.memory, cpu=run.cpu_millis / 1000),
+            stop_grace=float(run.stop_grace),
+        )
+
+    # starting and judging
+
+    def _start(self, env_id: str, plan: Plan, run: RunSettings, hostname: str, story: Story) -> None:
+        story.stage("start")
+        specs = list(self._specs(env_id, plan, run))
+        for spec in specs:
+            story.check()
+            self.driver.ensure(spec)
+        story.line(f"started {', '.join(f'{s.ref.process}.{s.ref.index}' for s in specs)}")
+        story.stage("health")
+        for spec in specs:
+            if spec.ref.process == "web":
+                self._judge(spec, run, hostname, story)
+        for spec in specs:
+            self._alive(spec.ref)
+
+    def _judge(self, spec: InstanceSpec, run: RunSettings, hostname: str, story: Story) -> None:
+        name = f"{spec.ref.process}.{spec.ref.index}"
+        seen: list[Probe] = []
+
+        def tell(probe: Probe) -> None:
+            if not seen or (seen[-1].status, seen[-1].why) != (probe.status, probe.why):
+                story.line(f"health of {name}: {run.health.path} {probe}, {probe.at:.2f} s after the start")
+            seen.append(probe)
+
+        def check() -> None:
+            story.check()
+            self._alive(spec.ref)
+
+        endpoint = self._endpoint(spec, story)
+        try:
+            wait_until_healthy(endpoint, run.health, hostname, tell, check)
+        except HeadwayError as error:
+            for line in self._last_lines(spec.ref):
+                story.line(f"{name}: {line}")
+            raise HeadwayError(error.code, error.message, looks=len(seen), instance=name) from error
+        story.line(f"{name} is healthy after {len(seen)} looks")
+
+    def _endpoint(self, spec: InstanceSpec, story: Story) -> str:
+        status = self.driver.status(spec.ref)
+        while status.endpoint is None:
+            story.check()
+            self._alive(spec.ref)
+            status = self.driver.ensure(spec)
+        return status.endpoint
+
+    def _alive(self, ref: InstanceRef) -> None:
+        status = self.driver.status(ref)
+        if status.state == "crash_loop" or status.restarts >= DEATHS:
+            said = " · ".join(self._last_lines(ref, 5))
+            raise HeadwayError(
+                "roll.start_failed",
+                f"{ref.process}.{ref.index} ended {status.restarts} times, last with {status.exit_code}"
+                f"{f' ({status.reason})' if status.reason else ''}. Its last lines: {said[-800:] or 'none'}",
+            )
+
+    def _last_lines(self, ref: InstanceRef, number: int = 20) -> list[str]:
+        with contextlib.suppress(HeadwayError, OSError):
+            return [line.line for line in self.driver.logs(ref, limit=1_000_000)][-number:]
+        return []
+
+    def _still_healthy(self, env_id: str, plan: Plan, run: RunSettings, hostname: str) -> bool:
+        refs = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)]
+        statuses = [self.driver.status(ref) for ref in refs]
+        if any(status.state != "running" or status.endpoint is None for status in statuses):
+            return False
+        probes = [look(status.endpoint or "", run.health.path, hostname, 0.0) for status in statuses]
+        return all(one.status is not None and run.health.low <= one.status <= run.health.high for one in probes)
+
+    def _link(self, env_id: str, seq: int, plan: Plan) -> None:
+        """Lead the release's sockets to the endpoints; they are the same for as long as an instance has its name."""
+        release = self._release(env_id, seq)
+        changed = False
+        for number in range(SOCKETS):
+            ref = InstanceRef(env_id, plan.origin, "web", number % plan.web)
+            endpoint = self.driver.status(ref).endpoint if number < plan.web else None
+            target = (endpoint or "").removeprefix("unix:") if number < plan.web else f"sock.{number % plan.web}"
+            link = release / f"sock.{number}"
+            if target and (not link.is_symlink() or os.readlink(link) != target):
+                point(link, target)
+                changed = True
+        if changed:
+            sync_folder(release)
+
+
+DEFAULT_PORT: Final = 8080
+
+
+def placed(env: Path) -> list[int]:
+    """The numbers of an environment's placed releases, newest first."""
+    try:
+        return sorted((int(one.name) for one in (env / "r").iterdir() if one.name.isdecimal()), reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def origins_in_use(plans: Iterable[Plan]) -> set[int]:
+    """Releases whose folders instances still refer to."""
+    return {plan.origin for plan in plans}
+
+
+def _run(manifest: Manifest) -> RunSettings:
+    if manifest.run is None:
+        raise HeadwayError("roll.verify_failed", "The artifact is a service, and does not say how it runs.")
+    return manifest.run

@@ -1,0 +1,141 @@
+"""What a host does by itself: it compares what should run and lie there with what does, and puts it right.
+
+What should is what the fenced switch wrote. Nothing here begins a rollout or goes against one: releases with a number
+above the last step are being prepared by somebody else, and a step that is taken meanwhile wins under the same lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from adapters.hosting.layout import HostFolders
+from adapters.hosting.services import RELEASE, Plan, Services
+from adapters.hosting.switch import ReleaseSwitch
+from adapters.runtime.driver import InstanceRef, Status
+from headway.errors import HeadwayError
+
+EVERY = 2.0
+log = logging.getLogger("headway.upkeep")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """In seconds: how long a replaced release stays warm, and how long its visitors may take to leave after that."""
+
+    warm: float = 600.0
+    drain: float = 60.0
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Something that was not as it should be, and was put right."""
+
+    env_id: str
+    what: str
+
+
+class Upkeep:
+    """`tell` hears of each drift. `look` may be called from anywhere; `run` is the loop for a thread."""
+
+    def __init__(
+        self, folders: HostFolders, services: Services, pace: Pace, tell: Callable[[Drift], None] = lambda _: None
+    ) -> None:
+        self._folders = folders
+        self._services = services
+        self._pace = pace
+        self._tell = tell
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        # One environment whose app is slow to stop keeps no other waiting.
+        self._pool = ThreadPoolExecutor(8, thread_name_prefix="upkeep")
+        self._busy: dict[str, Future[None]] = {}
+
+    def run(self) -> None:
+        """Until `close`."""
+        while not self._closed.is_set():
+            for env in self._environments():
+                if env not in self._busy or self._busy[env].done():
+                    self._busy[env] = self._pool.submit(self._safely, env)
+            self._wake.wait(EVERY)
+            self._wake.clear()
+
+    def poke(self) -> None:
+        """Look now: something has changed."""
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._wake.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def look(self, env_id: str) -> None:
+        """Put one environment right."""
+        last = ReleaseSwitch(self._folders.environment(env_id)).last_step()
+        plans = self._services.origins(env_id)
+        statuses = []
+        for status in self._services.driver.list(env_id):
+            if status.ref.process != RELEASE:
+                statuses.append(status)
+            elif status.ref.seq <= last.seq:
+                self._services.driver.remove(status.ref)  # its rollout is over
+        if last.live in plans and self._should_run(env_id, last.live):
+            self._keep_running(env_id, last.live, plans[last.live], statuses)
+        for origin in sorted({status.ref.seq for status in statuses}):
+            if not self._wanted(env_id, origin, plans, last.seq, last.live, last.previous):
+                self._let_go(env_id, origin, [one for one in statuses if one.ref.seq == origin])
+
+    def _environments(self) -> list[str]:
+        on_disk = {path.name for path in self._folders.environments.iterdir() if not path.name.startswith(".")}
+        return sorted(on_disk | {status.ref.env_id for status in self._services.driver.list()})
+
+    def _safely(self, env_id: str) -> None:
+        try:
+            self.look(env_id)
+        except HeadwayError as error:
+            log.warning("%s: %s", env_id, error.message)
+        except Exception:
+            log.exception("upkeep of %s failed", env_id)
+
+    def _should_run(self, env_id: str, seq: int) -> bool:
+        return ReleaseSwitch(self._folders.environment(env_id)).live().seq == seq
+
+    def _keep_running(self, env_id: str, seq: int, plan: Plan, statuses: list[Status]) -> None:
+        known = {status.ref: status for status in statuses}
+        wanted = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)]
+        stopped = [ref for ref in wanted if ref not in known or known[ref].state in ("stopped", "absent")]
+        stopped += [one.ref for one in statuses if one.ref.seq == plan.origin and one.state == "stopped"]
+        if not stopped:
+            return
+        self._services.ensure(env_id, seq)
+        for ref in sorted(set(stopped)):
+            why = known[ref].reason if ref in known else "it was gone"
+            self._tell(Drift(env_id, f"{ref.process}.{ref.index} of release {seq} did not run ({why}): started again"))
+
+    def _wanted(self, env_id: str, origin: int, plans: dict[int, Plan], last: int, live: int, previous: int) -> bool:
+        """Live, being prepared, or warm still."""
+        for seq, plan in plans.items():
+            if plan.origin == origin and (seq > last or seq == live):
+                return True
+        warm = previous in plans and plans[previous].origin == origin and not plans[previous].stopping
+        return warm and self._since_switch(env_id) < self._pace.warm
+
+    def _since_switch(self, env_id: str) -> float:
+        try:
+            return time.time() - (self._folders.environment(env_id) / "fence").stat().st_mtime
+        except FileNotFoundError:
+            return float("inf")
+
+    def _let_go(self, env_id: str, origin: int, statuses: list[Status]) -> None:
+        """Stop what no visitor is connected to any more, or what has had its time."""
+        if not self._services.retire(env_id, origin):
+            return
+        driver = self._services.driver
+        over = self._since_switch(env_id) > self._pace.warm + self._pace.drain
+        for status in statuses:
+            if status.state in ("stopped", "absent") or over or driver.connections(status.ref) == 0:
+                driver.remove(status.ref)
