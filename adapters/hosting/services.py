@@ -292,9 +292,13 @@ class Services:
             endpoint = self.driver.status(ref).endpoint if number < plan.web else None
             target = (endpoint or "").removeprefix("unix:") if number < plan.web else f"sock.{number % plan.web}"
             link = release / f"sock.{number}"
-            if target and (not link.is_symlink() or os.readlink(link) != target):
+            if not target or (link.is_symlink() and os.readlink(link) == target):
+                continue
+            if link.is_symlink():
                 point(link, target)
-                changed = True
+            else:
+                link.symlink_to(target)
+            changed = True
         if changed:
             sync_folder(release)
 

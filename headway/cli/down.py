@@ -11,6 +11,7 @@ import click
 from headway.cli.up import DEFAULT_FOLDER
 from headway.errors import HeadwayError
 from headway.supervisor import identity, locks, processes, tenure
+from headway.supervisor.apps import stop_apps
 from headway.supervisor.folder import Folder
 from headway.supervisor.plan import Plan
 from headway.supervisor.supervise import stop_in_order
@@ -63,5 +64,6 @@ def _stop_leftovers(folder: Folder) -> bool:
         if name != tenure.SUPERVISOR and (process := processes.adopt(name, folder)) is not None:
             running.append((process, *known.get(name, (0, 10.0))))
     stop_in_order(running, click.echo, lambda: False)
+    stop_apps(folder, click.echo)
     folder.endpoints.unlink(missing_ok=True)
     return bool(running)

@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "api": ("headway.cli.roles:api", "Run the API and the broker."),
     "worker": ("headway.cli.roles:worker", "Run one worker: control, builder, signing or host."),
     "rules": ("headway.cli.roles:rules", "Run the server of sites with headers, redirects and the like."),
+    "apps": ("headway.cli.apps:apps", "The running services of this machine: list, stop."),
     "migrate": ("headway.cli.roles:migrate", "Bring the database to this version's schema."),
     "demo": ("headway.cli.demo:demo", "The whole way of a site on this machine, then all stopped."),
     "login": ("headway.cli.login:login", "Keep a server and a key in the profile."),

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from headway.errors import HeadwayError
 from headway.supervisor import identity, processes
+from headway.supervisor.apps import stop_apps
 from headway.supervisor.folder import Folder, write_json
 from headway.supervisor.logs import last_line, rotate
 from headway.supervisor.plan import Plan
@@ -259,6 +260,7 @@ class Supervisor:
             self.progress.say,
             lambda: len(self._signals) > asked,
         )
+        stop_apps(self.folder, self.progress.say)
         self._reap_orphans()
         with suppress(OSError):
             self.folder.endpoints.unlink()

@@ -1,0 +1,36 @@
+"""Apps outlive every process of ours but the end of the stack: `down` stops them, too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from headway.supervisor.folder import Folder
+from headway.supervisor.twin import python_path
+
+PATIENCE = 120.0
+
+
+def stop_apps(folder: Folder, say: Callable[[str], None]) -> None:
+    """Stop every instance of this host. They start again with the next `up`. By a process of its own: this is a light
+    one, which knows nothing of instances."""
+    if not any(folder.path("host", "run", "instances").glob("*/*")):
+        return
+    env = {"HEADWAY_DATA_DIR": str(folder.root), "PYTHONPATH": python_path(), "PATH": os.environ.get("PATH", "")}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "headway", "apps", "stop"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        say(f"  apps       may still run: {type(error).__name__}")
+        return
+    if done.returncode != 0:
+        say(f"  apps       may still run: {(done.stderr or done.stdout).strip()[-200:]}")
