@@ -117,7 +117,7 @@ def test_a_roll_that_is_terminated_before_its_switch_is_lost_and_the_next_one_wo
     assert visitor.failures == []
 
 
-def test_the_executor_of_an_environment_may_be_terminated_at_any_moment(
+def test_a_roll_that_is_terminated_while_it_waits_rolls_in_its_turn(
     stack: Stack, place: Place, repository: Repository, visitor: Visitor, until: Until
 ) -> None:
     artifacts = []
@@ -127,7 +127,7 @@ def test_the_executor_of_an_environment_may_be_terminated_at_any_moment(
     with frozen(pid_of(stack, "host")):
         jobs = [place.start_roll(one, place.site.production) for one in artifacts]
         until(lambda: bool(in_hand(stack, jobs[0]["id"], "host.roll")), "the first one is at its host")
-        terminate(stack, f"environment/{place.site.production}")
+        terminate(stack, jobs[1]["id"])
     for job in jobs:
         assert patiently(place.caller, job)["status"] == "succeeded"
     history = place.releases(place.site.production)
