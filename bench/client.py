@@ -65,10 +65,10 @@ class Caller:
             raise JobFailed(f"{job['id']} {job['type']}: {job['status']}: {job['error']}")
         return job
 
-    def new_site(self, name: str, repository: str) -> Site:
+    def new_site(self, name: str, repository: str, runtime: str = "static") -> Site:
         """A site with its production environment and a staging one."""
         made = self.finish(
-            self.post("/v1/sites", {"name": name, "runtime": "static", "profile": "auto", "repository": repository})
+            self.post("/v1/sites", {"name": name, "runtime": runtime, "profile": "auto", "repository": repository})
         )
         site_id = made["resource"]["id"]
         self.finish(self.post(f"/v1/sites/{site_id}/environments", {"kind": "staging", "branch": "staging"}))
