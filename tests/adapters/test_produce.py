@@ -239,6 +239,42 @@ def test_a_package_with_a_build_script(platform: Platform) -> None:
     assert [(platform.row.plan or {})[name] for name in ("install", "build")] == [None, "npm run build"]
 
 
+APP = """[build]
+command = "echo made > made.txt; mkdir -p node_modules/.bin node_modules/.cache; ln -s ../x.js node_modules/.bin/x"
+[run]
+command = "./serve"
+port = 8080
+health_check_path = "/up"
+"""
+
+
+def test_an_app_is_its_tree_and_how_it_runs(platform: Platform) -> None:
+    files = {"headway.toml": APP, "serve": "#!/bin/sh\n", "package.json": '{"name": "x"}', "venv/x": "x"}
+    commit = platform.repo.commit(files)
+    built = platform.build()
+    manifest = platform.manifest(built.manifest_sha256)
+    assert manifest.run is not None
+    assert (manifest.kind, manifest.run.command, manifest.port) == ("dynamic", "exec ./serve", 8080)
+    assert manifest.health_path == "/up"
+    assert [one.path for one in manifest.links] == ["node_modules/.bin/x"]
+    # What is a cache of the tools that were seen stays out; a folder of another tool's is no cache.
+    assert {one.path for one in manifest.files} == {"made.txt", "package.json", "serve", "venv/x"}
+    assert platform.row.plan is not None
+    assert platform.row.plan["run"] == manifest.run.as_dict()
+    said = platform.log("system")
+    assert said.index("plan: start: exec ./serve") < said.index("$ " + platform.row.plan["build"])
+    assert platform.build(commit, clean=True).manifest_sha256 == built.manifest_sha256
+
+
+def test_the_profile_is_an_assertion(platform: Platform) -> None:
+    with platform.store.write() as session:
+        session.get_one(Site, platform.world.site_id).profile = "static"
+    assert platform.failure({"headway.toml": APP}).type == "build.config_invalid"
+    with platform.store.write() as session:
+        session.get_one(Site, platform.world.site_id).profile = "dynamic"
+    assert platform.failure({"headway.toml": "", "index.html": "x"}).type == "build.detect_failed"
+
+
 def command(text: str, extra: str = "") -> dict[str, str]:
     return {"headway.toml": f"[build]\ncommand = '''{text}'''\n{extra}"}
 
