@@ -15,10 +15,12 @@ from headway.broker import (
     BuildSpec,
     Committed,
     Contents,
+    Earlier,
     Events,
     Heard,
     HostHello,
     Hostnames,
+    Inputs,
     Known,
     Missing,
     Output,
@@ -61,6 +63,10 @@ class BrokerClient:
     def begin(self, build_id: str, begin: Begin) -> BuildSpec:
         """Take the build. The answer's `attempt` is the number to use from then on."""
         return self._ask(BuildSpec, "POST", f"/builds/{build_id}/begin", begin)
+
+    def earlier(self, build_id: str, inputs: Inputs) -> Earlier:
+        """The artifact that an earlier build has made of the same."""
+        return self._ask(Earlier, "POST", f"/builds/{build_id}/earlier", inputs)
 
     def missing(self, build_id: str, contents: Contents) -> Missing:
         """Which contents to upload."""

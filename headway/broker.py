@@ -6,6 +6,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | method, path | role | body → answer |
 |---|---|---|
 | POST /builds/{build_id}/begin | builder | Begin → BuildSpec |
+| POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
 | POST /builds/{build_id}/contents | builder | Contents → Missing |
 | POST /builds/{build_id}/uploads | builder | UploadRequest → Upload |
 | POST /builds/{build_id}/output | builder | Output → Accepted |
@@ -54,6 +55,21 @@ class BuildSpec(Wire):
     profile: str
     clean: bool
     allow_hosts: list[str]
+
+
+class Inputs(Wire):
+    """All that a build takes in, as one sha256: source or watched files, plan with toolchain and variables."""
+
+    attempt: int
+    inputs: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Earlier(Wire):
+    """The newest build of the same environment that took in the same, and its artifact; None where there is none."""
+
+    build_id: str | None = None
+    manifest_sha256: str | None = None
+    kind: Literal["static", "dynamic"] = "static"
 
 
 class Contents(Wire):

@@ -29,6 +29,8 @@ from store.models import (
 
 T = TypeVar("T")
 BATCH: Final = 500
+# Builds of an environment that are looked at for one that took in the same.
+RECENT: Final = 50
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,29 @@ def held_contents(session: Session, site_id: str, wanted: Iterable[str]) -> dict
         )
         found |= {sha256: Held(pack, offset, size) for sha256, pack, offset, size in rows}
     return found
+
+
+def earlier_artifact(session: Session, build: Build, inputs: str) -> Artifact | None:
+    """The artifact of the newest finished build of this environment that took in the same.
+
+    Of this environment only: who may build a preview must not choose what production gets.
+    """
+    recent = (
+        select(Build)
+        .where(Build.env_id == build.env_id, Build.status == "succeeded", col(Build.artifact_id).is_not(None))
+        .order_by(col(Build.created_at).desc(), col(Build.id).desc())
+        .limit(RECENT)
+    )
+    same = next((one for one in session.exec(recent) if (one.cache or {}).get("inputs") == inputs), None)
+    artifact = session.get(Artifact, same.artifact_id) if same is not None else None
+    return artifact if artifact is not None and artifact.collected_at is None else None
+
+
+def packs_of(session: Session, artifact: Artifact) -> list[str]:
+    query = select(ArtifactPack.pack_sha256)
+    return list(
+        session.exec(query.where(ArtifactPack.site_id == artifact.site_id, ArtifactPack.digest == artifact.digest))
+    )
 
 
 def lease_packs(session: Session, build: Build, packs: Iterable[str], until: datetime) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httpx
 
@@ -15,15 +15,16 @@ from activities.producing.upload import Broker as UploadBroker
 from activities.producing.upload import Uploader
 from activities.producing.watch import Watch
 from adapters.artifact.folder import Folder
-from adapters.artifact.manifest import Manifest
+from adapters.artifact.manifest import Kind
 from adapters.artifact.tree import Bounds
 from adapters.events import EventBatcher, Stream
 from adapters.plan.detect import detect
+from adapters.plan.inputs import inputs_digest
 from adapters.plan.part import Tools
 from adapters.plan.plan import Plan
 from adapters.source.address import parse_address
 from adapters.source.git import Checkout, FetchSpec, GitSource
-from headway.broker import BuildSpec, NewPack, Output
+from headway.broker import BuildSpec, Earlier, Inputs, NewPack, Output
 from headway.errors import HeadwayError
 
 
@@ -48,13 +49,16 @@ class Workbench:
     tools: Tools | None = None
 
 
+class Broker(UploadBroker, Protocol):
+    def earlier(self, build_id: str, inputs: Inputs) -> Earlier: ...
+
+
 class Production:
     """One attempt at one build; `run` once."""
 
-    def __init__(
-        self, bench: Workbench, broker: UploadBroker, spec: BuildSpec, events: EventBatcher, watch: Watch
-    ) -> None:
+    def __init__(self, bench: Workbench, broker: Broker, spec: BuildSpec, events: EventBatcher, watch: Watch) -> None:
         self._bench = bench
+        self._broker = broker
         self._spec = spec
         self._events = events
         self._watch = watch
@@ -80,8 +84,13 @@ class Production:
             for line in plan.summary():
                 self._say(line)
             before = present_outputs(folder, plan)
+            inputs = inputs_digest(folder, plan, checkout.source_sha256)
+        earlier = self._earlier(plan, inputs)
+        if earlier.manifest_sha256 is not None:
+            cache = {"hit": True, "key": None, "inputs": inputs, "build_id": earlier.build_id}
+            return self._output(checkout, plan, cache, earlier.kind, earlier.manifest_sha256, None)
         self._stage("build")
-        cache = self._build(plan, workspace, checkout)
+        cache = {**self._build(plan, workspace, checkout), "inputs": inputs}
         with Folder(workspace) as folder, open_output(folder, plan, before) as output:
             self._stage("pack")
             tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped)
@@ -89,7 +98,17 @@ class Production:
             pack = self._uploader.send_contents(output, tree, manifest)
         self._uploader.send_manifest(manifest)
         self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
-        return self._output(checkout, plan, cache, manifest, pack)
+        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack)
+
+    def _earlier(self, plan: Plan, inputs: str | None) -> Earlier:
+        """What needs no build because an earlier one took in the same. A plan that runs nothing is as quickly done."""
+        if self._spec.clean or inputs is None or not plan.steps:
+            return Earlier()
+        found = self._broker.earlier(self._spec.build_id, Inputs(attempt=self._spec.attempt, inputs=inputs))
+        if found.manifest_sha256 is not None:
+            what = "nothing that is watched has changed" if plan.watch else "nothing has changed"
+            self._say(f"{what} since {found.build_id}: its artifact is taken, sha256:{found.manifest_sha256}")
+        return found
 
     def _fetch(self, workspace: Path) -> Checkout:
         places = self._bench.places
@@ -124,17 +143,23 @@ class Production:
             lines.flush()
 
     def _output(
-        self, checkout: Checkout, plan: Plan, cache: dict[str, Any], manifest: Manifest, pack: NewPack | None
+        self,
+        checkout: Checkout,
+        plan: Plan,
+        cache: dict[str, Any],
+        kind: Kind,
+        digest: str,
+        pack: NewPack | None,
     ) -> Output:
         return Output(
             attempt=self._spec.attempt,
             commit_sha=checkout.commit_sha,
             source_sha256=checkout.source_sha256,
             profile=plan.profile,
-            kind=manifest.kind,
+            kind=kind,
             plan=plan.as_dict(),
             cache=cache,
-            manifest_sha256=manifest.digest,
+            manifest_sha256=digest,
             pack=pack,
             uploaded_bytes=self._uploader.uploaded_bytes,
         )

@@ -121,6 +121,9 @@ def _pip(ask: Ask) -> _Part:
     ):
         if values := found.get(option, "").split():
             part.env |= {variable: " ".join(values), uv: (" " if uv == "UV_INDEX" else ",").join(values)}
+            if uv == "UV_INDEX":
+                # For pip all indexes are equal, and pip is who was asked.
+                part.env["UV_INDEX_STRATEGY"] = "unsafe-best-match"
             part.urls.extend(values)
             part.indexes.extend(("pip", value) for value in values if option == "extra-index-url")
     for option in ("timeout", "default-timeout", "retries", "trusted-host"):

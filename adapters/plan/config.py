@@ -1,6 +1,6 @@
 """`headway.toml`: read strictly, so that a slip of the pen is an error that names its key and not a silent default.
 
-[build]      command, install, output, root, env, timeout
+[build]      command, install, output, root, env, timeout, watch
 [static]     not_found, spa, headers, redirects
 [run]        how an app runs (`adapters.plan.run_table`), with [processes] and [[mounts]]
 """
@@ -20,9 +20,10 @@ from headway.errors import HeadwayError
 
 FILE: Final = "headway.toml"
 MAX_BYTES: Final = 256 << 10
+MAX_WATCH: Final = 100
 MAX_TIMEOUT: Final = 24 * 3600
 
-BUILD_KEYS: Final = frozenset(("command", "install", "output", "root", "env", "timeout"))
+BUILD_KEYS: Final = frozenset(("command", "install", "output", "root", "env", "timeout", "watch"))
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Config:
     """What the repository says. None where it says nothing; `command` and `install` may be empty: nothing to run.
 
     `output` and `root` are relative paths without `.` or `..`; `""` is the folder itself. `timeout` is in seconds.
+    `watch` are paths of the repository: a commit that changes nothing below them needs no build.
     """
 
     command: str | None = None
@@ -38,6 +40,7 @@ class Config:
     root: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: int | None = None
+    watch: tuple[str, ...] = ()
     static: StaticRules = field(default_factory=StaticRules)
     run: RunTable = field(default_factory=RunTable)
 
@@ -64,6 +67,7 @@ def parse_config(raw: bytes) -> Config:
         root=_path(build, "root") if "root" in build else "",
         env=_env(build),
         timeout=_timeout(build),
+        watch=_watch(build),
         static=parse_rules(document.get("static", {}), _fail),
         run=parse_run_table(document, _fail),
     )
@@ -87,6 +91,13 @@ def _path(build: Mapping[str, Any], key: str) -> str:
     if ".." in parts or (path and path_fault(path)):
         raise _fail(f"build.{key}", "must be a plain path that stays inside the repository")
     return path
+
+
+def _watch(build: Mapping[str, Any]) -> tuple[str, ...]:
+    watch = build.get("watch", [])
+    if not isinstance(watch, list) or len(watch) > MAX_WATCH:
+        raise _fail("build.watch", f"must be a list of at most {MAX_WATCH} paths")
+    return tuple(_path({f"watch[{number}]": one}, f"watch[{number}]") for number, one in enumerate(watch))
 
 
 def _env(build: Mapping[str, Any]) -> dict[str, str]:

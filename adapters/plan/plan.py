@@ -22,7 +22,8 @@ class Plan:
     The first of `outputs` (below `root`) that is there afterwards is published; `""` is the root itself, without what
     `left_out` names. `source` says what decided: a file's name, or `tree`; `framework` what was recognised.
     `toolchain` is version by program, as far as it is known. `lock` is the lock file that keys the cache, `timeout` is
-    in seconds (None: the operator's limit). `run` is there for `dynamic` plans only.
+    in seconds (None: the operator's limit). `run` is there for `dynamic` plans only. A commit that changes nothing
+    below `watch` (paths of the repository; none: all of it) needs no build.
     """
 
     profile: Literal["static", "dynamic"]
@@ -40,6 +41,7 @@ class Plan:
     framework: str | None = None
     toolchain: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[tuple[StepName, str]]:
@@ -68,6 +70,7 @@ class Plan:
             "start": self.run.command if self.run else None,
             "env": dict(sorted(self.env.items())),
             "timeout": self.timeout,
+            "watch": list(self.watch),
             "lock": self.lock,
             "static": self.static.as_dict() if self.static else None,
             "run": self.run.as_dict() if self.run else None,

@@ -27,10 +27,12 @@ from headway.broker import (
     BuildSpec,
     Committed,
     Contents,
+    Earlier,
     Events,
     Heard,
     HostHello,
     Hostnames,
+    Inputs,
     Known,
     Missing,
     Output,
@@ -98,6 +100,11 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def begin(build_id: str, body: Begin) -> Response:
         spec: BuildSpec = await anyio.to_thread.run_sync(builds.begin, build_id, body)
         return answer(spec)
+
+    @app.post("/builds/{build_id}/earlier", dependencies=[builder])
+    async def earlier(build_id: str, body: Inputs) -> Response:
+        found: Earlier = await anyio.to_thread.run_sync(builds.earlier, build_id, body)
+        return answer(found)
 
     @app.post("/builds/{build_id}/contents", dependencies=[builder])
     async def contents(build_id: str, body: Contents) -> Response:

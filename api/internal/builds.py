@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 from sqlmodel import Session
 
 from adapters.artifact.layout import Location, plan_reuse
 from api.parts import Objects
-from headway.broker import Begin, BuildSpec, Contents, Missing, Upload, UploadRequest
+from headway.broker import Begin, BuildSpec, Contents, Earlier, Inputs, Missing, Upload, UploadRequest
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
-from store.broker import begin_attempt, held_contents, lease_packs, require_attempt
-from store.models import utcnow
+from store.broker import begin_attempt, earlier_artifact, held_contents, lease_packs, packs_of, require_attempt
+from store.models import Artifact, utcnow
 from store.session import Store
 
 MAX_CONTENTS: Final = 100_000
@@ -44,6 +44,23 @@ class Builds:
             clean=build.clean,
             allow_hosts=sorted(site.allow_hosts),
         )
+
+    def earlier(self, build_id: str, body: Inputs) -> Earlier:
+        """What an earlier build has made of the same; its packs are leased to this one."""
+
+        def find(session: Session) -> Artifact | None:
+            build = require_attempt(session, build_id, body.attempt)
+            artifact = earlier_artifact(session, build, body.inputs)
+            if artifact is None:
+                return None
+            packs = packs_of(session, artifact)
+            return artifact if lease_packs(session, build, packs, utcnow() + LEASE) == set(packs) else None
+
+        found = self.store.in_write(find)
+        if found is None:
+            return Earlier()
+        kind: Literal["static", "dynamic"] = "dynamic" if found.kind == "dynamic" else "static"
+        return Earlier(build_id=found.build_id, manifest_sha256=found.digest, kind=kind)
 
     def contents(self, build_id: str, body: Contents) -> Missing:
         """What the build has to upload. The packs that hold the rest are leased to it."""

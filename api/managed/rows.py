@@ -133,7 +133,8 @@ def build_row(build: Build, docs_url: str) -> Json:
         "profile": build.profile,
         "status": build.status,
         "stage": build.stage,
-        "cache": {"hit": bool(cache.get("hit", False)), "key": cache.get("key")},
+        # `build_id`: the earlier build that took in the same, whose artifact this is.
+        "cache": {"hit": bool(cache.get("hit", False)), "key": cache.get("key"), "build_id": cache.get("build_id")},
         "uploaded_bytes": build.uploaded_bytes,
         "artifact_id": build.artifact_id,
         "job_id": build.job_id,

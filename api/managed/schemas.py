@@ -281,6 +281,7 @@ class EnvironmentRow(Row):
 class CacheRow(Row):
     hit: bool
     key: str | None
+    build_id: str | None
 
 
 class BuildRow(Row):

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 import uvicorn
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -28,7 +28,7 @@ from adapters.sandbox import Limits
 from api.events import EventLog
 from api.internal.app import create_broker
 from api.parts import Parts
-from store.models import Build, Job, Site, utcnow
+from store.models import Artifact, Build, Environment, Job, Site, utcnow
 from store.outcomes import end_build
 from store.session import Store
 from temporal.messages import BuildOrder, BuildOutput
@@ -74,6 +74,28 @@ class Platform:
         with pytest.raises(ApplicationError) as caught:
             self.build(ref)
         return caught.value
+
+    def succeed(self, digest: str) -> str:
+        """What signing and the end of the workflow do to the rows; returns the artifact's id."""
+        with self.store.write() as session:
+            build = session.get_one(Build, self.order.build_id)
+            build.status = "succeeded"
+            found = session.exec(select(Artifact).where(Artifact.digest == digest)).first()
+            if found is None:
+                facts: dict[str, Any] = {"profile": "x", "size_bytes": 1, "files": 1, "commit_sha": "", "ref": "main"}
+                found = Artifact(
+                    id=f"art_{digest[:26]}",
+                    site_id=build.site_id,
+                    digest=digest,
+                    kind="static",
+                    build_id=build.id,
+                    key_hint="",
+                    signed_at=utcnow(),
+                    **facts,
+                )
+                session.add(found)
+            build.artifact_id = found.id
+            return found.id
 
     @property
     def row(self) -> Build:
@@ -211,7 +233,8 @@ def test_a_command_runs_with_its_variables_and_its_cache(platform: Platform) -> 
     assert platform.content(first.manifest_sha256, "index.html").decode().strip() == year
     assert platform.row.plan is not None
     assert platform.row.plan["build"] == command
-    assert platform.row.cache == {"hit": False, "key": platform.row.cache["key"]}
+    assert platform.row.cache is not None
+    assert (platform.row.cache["hit"], len(platform.row.cache["key"])) == (False, 32)
 
     assert platform.build(commit).manifest_sha256 == first.manifest_sha256
     assert platform.log() == ["hello world", "kept"]
@@ -219,7 +242,7 @@ def test_a_command_runs_with_its_variables_and_its_cache(platform: Platform) -> 
 
     assert platform.build(commit, clean=True).manifest_sha256 == first.manifest_sha256
     assert platform.log() == ["hello world"]
-    assert platform.row.cache == {"hit": False, "key": None}
+    assert (platform.row.cache["hit"], platform.row.cache["key"]) == (False, None)
 
 
 def test_the_output_that_the_build_made_is_preferred(platform: Platform) -> None:
@@ -237,6 +260,100 @@ def test_a_package_with_a_build_script(platform: Platform) -> None:
     assert platform.content(built.manifest_sha256, "index.html") == b"built\n"
     # There is nothing to install.
     assert [(platform.row.plan or {})[name] for name in ("install", "build")] == [None, "npm run build"]
+
+
+APP = """[build]
+command = "echo made > made.txt; mkdir -p node_modules/.bin node_modules/.cache; ln -s ../x.js node_modules/.bin/x"
+[run]
+command = "./serve"
+port = 8080
+health_check_path = "/up"
+"""
+
+
+def test_an_app_is_its_tree_and_how_it_runs(platform: Platform) -> None:
+    files = {"headway.toml": APP, "serve": "#!/bin/sh\n", "package.json": '{"name": "x"}', "venv/x": "x"}
+    commit = platform.repo.commit(files)
+    built = platform.build()
+    manifest = platform.manifest(built.manifest_sha256)
+    assert manifest.run is not None
+    assert (manifest.kind, manifest.run.command, manifest.port) == ("dynamic", "exec ./serve", 8080)
+    assert manifest.health_path == "/up"
+    assert [one.path for one in manifest.links] == ["node_modules/.bin/x"]
+    # What is a cache of the tools that were seen stays out; a folder of another tool's is no cache.
+    assert {one.path for one in manifest.files} == {"made.txt", "package.json", "serve", "venv/x"}
+    assert platform.row.plan is not None
+    assert platform.row.plan["run"] == manifest.run.as_dict()
+    said = platform.log("system")
+    assert said.index("plan: start: exec ./serve") < said.index("$ " + platform.row.plan["build"])
+    assert platform.build(commit, clean=True).manifest_sha256 == built.manifest_sha256
+
+
+WATCHING = """[build]
+command = "mkdir -p dist; cp web/page dist/index.html; date +%s%N > dist/when; echo built"
+watch = ["web", "shared.txt"]
+"""
+
+
+def test_what_took_in_the_same_is_not_built_again(platform: Platform) -> None:
+    def commit(name: str, text: str) -> str:
+        return platform.repo.commit({name: text})
+
+    def build(ref: str = "main", *, clean: bool = False) -> tuple[str, bool]:
+        made = platform.build(ref, clean=clean).manifest_sha256
+        built = platform.log() == ["built"]
+        platform.succeed(made)
+        return made, built
+
+    platform.repo.commit({"headway.toml": WATCHING, "web/page": "one", "shared.txt": "x"})
+    first = build()
+    assert first[1]
+    assert build() == (first[0], False)
+    assert platform.row.cache is not None
+    assert (platform.row.cache["hit"], platform.row.uploaded_bytes) == (True, 0)
+    assert any("nothing that is watched has changed" in line for line in platform.log("system"))
+    commit("other/readme", "y")
+    assert build() == (first[0], False)
+    for name, text in (("shared.txt", "y"), ("web/page", "two"), ("headway.toml", WATCHING + "timeout = 9")):
+        commit(name, text)
+        again = build()
+        assert again[1], name
+        assert again[0] != first[0]
+    last = again
+    assert build(clean=True)[1]
+    assert build()[1] is False
+    assert last[0] != first[0]
+
+
+def test_another_environment_builds_for_itself(platform: Platform) -> None:
+    commit = platform.repo.commit(command("mkdir dist; date +%s%N > dist/index.html"))
+    first = platform.build().manifest_sha256
+    artifact = platform.succeed(first)
+    with platform.store.write() as session:
+        elsewhere = session.exec(select(Build).where(Build.artifact_id == artifact)).one()
+        other = Environment(id="env_other", site_id=elsewhere.site_id, kind="preview", slug="p", branch="p")
+        session.add(other)
+        session.flush()
+        elsewhere.env_id = other.id
+    assert platform.build(commit).manifest_sha256 != first
+
+
+def test_a_collected_artifact_is_built_again(platform: Platform) -> None:
+    platform.repo.commit(command("mkdir dist; date +%s%N > dist/index.html"))
+    first = platform.build().manifest_sha256
+    artifact = platform.succeed(first)
+    with platform.store.write() as session:
+        session.get_one(Artifact, artifact).collected_at = utcnow()
+    assert platform.build().manifest_sha256 != first
+
+
+def test_the_profile_is_an_assertion(platform: Platform) -> None:
+    with platform.store.write() as session:
+        session.get_one(Site, platform.world.site_id).profile = "static"
+    assert platform.failure({"headway.toml": APP}).type == "build.config_invalid"
+    with platform.store.write() as session:
+        session.get_one(Site, platform.world.site_id).profile = "dynamic"
+    assert platform.failure({"headway.toml": "", "index.html": "x"}).type == "build.detect_failed"
 
 
 def command(text: str, extra: str = "") -> dict[str, str]:

@@ -95,6 +95,34 @@ def test_the_command_and_its_surroundings(bench: Bench) -> None:
     assert len(cache["key"]) == 32
 
 
+def test_steps_run_in_order_and_share_the_time(bench: Bench) -> None:
+    bench.run(plan("make", install="npm ci", tidy="npm prune", timeout=50), spec())
+    assert [command.argv[-1] for command in bench.runner.commands] == ["npm ci", "make", "npm prune"]
+    assert [command.limits.wall for command in bench.runner.commands] == [50, 49, 48]
+    kit = {mount.target: mount for mount in bench.runner.commands[0].mounts}["/headway/kit"]
+    assert (kit.source / "tidy.py").is_file()
+    assert not kit.writable
+
+
+def test_after_a_step_that_failed_nothing_runs(bench: Bench) -> None:
+    bench.runner.outcome = Outcome(1, 1.0)
+    with pytest.raises(HeadwayError) as caught:
+        bench.run(plan("make", install="npm ci"), spec())
+    assert "install" in caught.value.message
+    assert len(bench.runner.commands) == 1
+
+
+def test_dependencies_alone_are_a_build_too(bench: Bench) -> None:
+    bench.run(plan(None, install="npm ci --omit=dev"), spec())
+    assert [command.argv[-1] for command in bench.runner.commands] == ["npm ci --omit=dev"]
+
+
+def test_what_is_the_same_every_time(bench: Bench) -> None:
+    bench.run(plan(), spec())
+    env = bench.runner.commands[0].env
+    assert (env["PYTHONHASHSEED"], env["TZ"], env["UV_LINK_MODE"]) == ("0", "UTC", "copy")
+
+
 def test_a_repository_cannot_give_itself_more_time(bench: Bench) -> None:
     bench.run(plan(timeout=10_000), spec())
     assert bench.runner.commands[0].limits.wall == LIMITS.wall

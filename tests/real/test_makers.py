@@ -1,0 +1,101 @@
+"""Makers of static sites, and package managers, as they come from the indexes: by detection alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uv import find_uv_bin
+
+from bench.client import Caller
+from tests.real.apps import ask_json, build, started
+from tests.real.conftest import Commit
+from tests.real.test_python_apps import FASTAPI
+
+pytestmark = pytest.mark.slow
+
+PAGE = '<!doctype html><title>Weir</title><div id="app"></div><script type="module" src="/main.js"></script>\n'
+
+
+def package(build: str, *needs: str, **more: Any) -> str:
+    named = {"name": "site", "version": "1.0.0", "private": True, "type": "module", "scripts": {"build": build}}
+    return json.dumps({**named, "devDependencies": dict.fromkeys(needs, "*"), **more}, indent=2)
+
+
+def locked(files: dict[str, str], words: list[str], lock: str) -> dict[str, str]:
+    """The same files with the lock that a package manager makes of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, name).write_text(text)
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {**files, lock: Path(folder, lock).read_text()}
+
+
+NPM = ["npm", "install", "--package-lock-only", "--no-audit", "--no-fund"]
+NODE: dict[str, tuple[dict[str, str], str, str]] = {
+    "eleventy": (
+        {"package.json": package("eleventy", "@11ty/eleventy"), "index.md": "# Herons\n"},
+        "index.html",
+        "<h1>Herons</h1>",
+    ),
+    "vitepress": (
+        {"package.json": package("vitepress build docs", "vitepress"), "docs/index.md": "# Herons\n"},
+        "index.html",
+        "Herons",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NODE)
+def test_made_by_node(caller: Caller, commit: Commit, npm: str, tmp_path: Path, name: str) -> None:
+    files, page, wanted = NODE[name]
+    site = caller.new_site(f"made-{name}", commit(f"made-{name}", locked(files, [npm, *NPM[1:]], "package-lock.json")))
+    built = build(caller, site, tmp_path)
+    assert built.manifest["kind"] == "static"
+    assert wanted in (tmp_path / page).read_text()
+
+
+def test_vite_by_pnpm(caller: Caller, commit: Commit, npm: str, tmp_path: Path) -> None:
+    assert shutil.which("npx"), f"{npm} comes with npx"
+    sources = {"package.json": package("vite build", "vite"), "index.html": PAGE, "main.js": "console.log('heron')\n"}
+    files = locked(sources, ["npx", "--yes", "pnpm@9", "install", "--lockfile-only"], "pnpm-lock.yaml")
+    site = caller.new_site("by-pnpm", commit("by-pnpm", files))
+    built = build(caller, site, tmp_path / "a")
+    assert any(path.startswith("assets/index-") for path in built.paths())
+    assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
+
+
+MKDOCS = {"mkdocs.yml": "site_name: Weir\n", "docs/index.md": "# Herons\n", "requirements.txt": "mkdocs\n"}
+SPHINX = {
+    "docs/conf.py": 'project = "weir"\nextensions = ["sphinx.ext.autodoc"]\nhtml_theme = "alabaster"\n',
+    "docs/index.rst": "Herons\n======\n\n.. automodule:: weir\n   :members:\n",
+    "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    '[project]\nname = "weir"\nversion = "1"\n',
+    "weir.py": 'def level():\n    """How high the water stands."""\n',
+}
+
+
+@pytest.mark.parametrize(("name", "files"), [("mkdocs", MKDOCS), ("sphinx", SPHINX)])
+def test_documentation(caller: Caller, commit: Commit, tmp_path: Path, name: str, files: dict[str, str]) -> None:
+    site = caller.new_site(f"made-{name}", commit(f"made-{name}", files))
+    built = build(caller, site, tmp_path / "a")
+    page = (tmp_path / "a" / "index.html").read_text()
+    assert "Herons" in page
+    assert name == "mkdocs" or "How high the water stands." in page
+    assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
+
+
+def test_an_app_by_the_lock_of_uv(caller: Caller, commit: Commit, tmp_path: Path) -> None:
+    files = locked(FASTAPI, [find_uv_bin(), "lock", "--quiet", "--python", "python3"], "uv.lock")
+    site = caller.new_site("by-uv", commit("by-uv", files))
+    built = build(caller, site, tmp_path / "a")
+    with started(built) as port:
+        assert ask_json(port, "/") == {"metres": 1.25}
+    assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
