@@ -179,7 +179,7 @@ class DockerDriver:
         if found is None or not found["State"]["Running"]:
             return 0
         port = int(json.loads(found["Config"]["Labels"][LABEL])["port"] or 0)
-        return _established(int(found["State"]["Pid"]), port)
+        return established(int(found["State"]["Pid"]), port)
 
     def _run(self, spec: InstanceSpec, *, restart: bool) -> None:
         """Created and started, whoever of several callers does which."""
@@ -409,7 +409,7 @@ def _frames(content: bytes) -> Iterator[tuple[str, bytes]]:
         yield ("stderr" if kind == 2 else "stdout"), piece.removesuffix(b"\n")
 
 
-def _established(pid: int, port: int) -> int:
+def established(pid: int, port: int) -> int:
     """Connections to `port` in the network of process `pid`."""
     count = 0
     for name in ("tcp", "tcp6"):
