@@ -52,6 +52,7 @@ def examinations(folder: Folder) -> Examinations:
         ("data folder", lambda: examine_machine.data_folder(folder)),
         ("programs", examine_machine.programs),
         ("sandbox", examine_machine.sandbox),
+        ("services", lambda: examine_machine.services(folder)),
         ("isolation", examine_machine.isolation),
         ("disk", lambda: examine_machine.disk(folder, floor)),
         ("clock", lambda: examine_machine.clock(folder)),

@@ -64,6 +64,34 @@ def sandbox() -> Iterator[Finding]:
             yield warning(item.name, item.what, item.fix)
 
 
+def services(folder: Folder) -> Iterator[Finding]:
+    """What long-running apps are put into, beyond what builds are: a network each, a socket each."""
+    from adapters import cgroup
+    from adapters.runtime.driver import InstanceRef
+    from adapters.runtime.process.driver import network_complaint
+    from adapters.runtime.process.places import LONGEST_SOCKET, Places
+
+    if complaint := network_complaint():
+        fix = (
+            "Run the host worker as root, or allow unprivileged user namespaces to this Python too, not to bwrap alone."
+        )
+        yield failure("services", complaint, fix)
+    try:
+        Places(folder.path("host") / "apps").socket(InstanceRef("env", 0))
+    except HeadwayError as error:
+        yield failure(
+            "services", error.message, f"Choose a shorter --data-dir: a socket's path has {LONGEST_SOCKET} bytes."
+        )
+        return
+    found = cgroup.find()
+    missing = [name for name in cgroup.CONTROLLERS if found is None or name not in found.controllers]
+    if missing:
+        what = f"no cgroup limits {', '.join(missing)} of apps: rlimits and a watch do, less exactly"
+        yield warning("services", what, "Run the host worker as root or in a delegated cgroup.")
+    elif not complaint:
+        yield ok("services", "each instance gets a network, a uid and limits of its own")
+
+
 def isolation() -> Iterator[Finding]:
     """Which wall stands between the roles."""
     reason = shared_uid()

@@ -569,6 +569,7 @@ def test_limits_hold_without_root_and_without_cgroups(tmp_path: Path) -> None:
         folder.chmod(0o755)
         for package in ("adapters/egress", "adapters/sandbox"):
             shutil.copytree(top / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(top / "adapters" / "cgroup.py", folder / "adapters")
         (folder / "headway").mkdir()
         shutil.copy(top / "headway" / "errors.py", folder / "headway")
         bwrap = found.path

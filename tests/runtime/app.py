@@ -141,7 +141,7 @@ def main() -> None:
         time.sleep(0.5)
     if mode == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    server = Server(("127.0.0.1", int(os.environ["PORT"]) + (1 if mode == "elsewhere" else 0)), Handler)
+    server = Server(("", int(os.environ["PORT"]) + (1 if mode == "elsewhere" else 0)), Handler)
     if mode != "deaf":
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     print("serving", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from adapters.runtime.docker import DockerDriver
+from adapters.runtime.docker import Setup as DockerSetup
 from adapters.runtime.process.driver import ProcessDriver, Setup
 from adapters.runtime.process.recipe import Pace
 from adapters.sandbox import capabilities
+from tests.runtime import image
 from tests.runtime.stage import Stage
 
 QUICK = Pace(first=0.02, most=0.2, calm=3600.0, deaths=4)
@@ -48,3 +52,17 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield request.getfixturevalue("box")
         return
     yield request.getfixturevalue("docker_box")
+
+
+@pytest.fixture
+def docker_box(place: Path) -> Iterator[Stage]:
+    """A stage of the engine that DOCKER_HOST names; `tests/runtime/engine.sh` starts one."""
+    address = os.environ.get("DOCKER_HOST", "")
+    if not address.startswith("unix://"):
+        pytest.skip("no engine: DOCKER_HOST names no unix socket (see tests/runtime/engine.sh)")
+    engine = Path(address.removeprefix("unix://"))
+    driver = DockerDriver(DockerSetup(engine, image.make(engine), place / "state"))
+    one = Stage(driver, place / "tree")
+    yield one
+    one.close()
+    driver.close()

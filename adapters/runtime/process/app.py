@@ -100,7 +100,7 @@ class App:
         """SIGTERM to the app itself; a shell in front of it that would not pass it on is passed by."""
         if self._app is None or self._app_pid is None:
             return self.kill("")
-        for pid in _targets(self._app_pid):
+        for pid in term_targets(self._app_pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGTERM)
 
@@ -161,10 +161,9 @@ class App:
         """The app is the first child of the namespace's first process; it appears a moment after the gate opens."""
         if self._first is None or self._outer.returncode is not None:
             return
-        children = _children(self._first_pid)
-        if children:
+        if found := children(self._first_pid):
             with contextlib.suppress(OSError):
-                self._app, self._app_pid = os.pidfd_open(children[0]), children[0]
+                self._app, self._app_pid = os.pidfd_open(found[0]), found[0]
         elif tries:
             self._loop.after(TRY_SECONDS, lambda: self._find(tries - 1))
             return
@@ -222,7 +221,8 @@ class App:
         return None
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Of the main thread of `pid`, oldest first; none where it is not to be seen."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(word) for word in file.read().split()]
@@ -230,7 +230,7 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _targets(pid: int) -> list[int]:
+def term_targets(pid: int) -> list[int]:
     """`pid`, or its children where it is a shell that waits for them and would die of SIGTERM without passing it on."""
     try:
         with open(f"/proc/{pid}/status") as file:
@@ -238,6 +238,6 @@ def _targets(pid: int) -> list[int]:
     except OSError:
         return [pid]
     catches = int(facts.get("SigCgt", "0"), 16) & 1 << (signal.SIGTERM - 1)
-    if facts.get("Name") in SHELLS and not catches and (children := _children(pid)):
-        return children
+    if facts.get("Name") in SHELLS and not catches and (found := children(pid)):
+        return found
     return [pid]

@@ -32,7 +32,9 @@ from headway import _launch
 from headway.errors import HeadwayError
 
 OPENER = "adapters.config.sealed:open_sealed"
+ROOTS = (str(_launch.app_root()), str(Path(_launch.__file__).resolve().parent.parent))
 BOOT = "import sys; sys.path[:0] = sys.argv[1:3]; from adapters.runtime.process.keeper import main; main()"
+TRY = "import sys; sys.path[:0] = sys.argv[1:3]; from adapters.runtime.process.network import enter; enter()"
 START_SECONDS = 30.0
 EXTRA_SECONDS = 15.0  # beyond a stop's grace, for the kernel to end and reap everything
 LOOK, SHOWS = 0.01, 0.02
@@ -186,12 +188,11 @@ class ProcessDriver:
         (folder / "state.json").unlink(missing_ok=True)
         kept = {"command": spec.command, "stop_grace": spec.stop_grace, "once": once is not None}
         (folder / "spec.json").write_text(json.dumps(kept))
-        roots = [str(_launch.app_root()), str(Path(_launch.__file__).resolve().parent.parent)]
         with os.fdopen(os.memfd_create("recipe"), "w+b") as told, (folder / "keeper.log").open("ab") as complaints:
             told.write(recipe.dump())
             told.seek(0)
             launcher = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", BOOT, *roots, str(folder)],
+                [sys.executable, "-I", "-S", "-c", BOOT, *ROOTS, str(folder)],
                 stdin=told,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -249,7 +250,8 @@ class ProcessDriver:
             if self._machine is None:
                 state, setup = self._places.state, self._setup
                 found, shut, complaint = capability.usable(setup.bwrap, state, drop=self._drop)
-                if found is None:
+                complaint = complaint or network_complaint()
+                if found is None or complaint:
                     raise HeadwayError("runtime.isolation_missing", f"This host cannot isolate apps: {complaint}")
                 limits = self._cgroups.controllers if self._cgroups is not None else ()
                 self._machine = view.Machine(
@@ -355,3 +357,14 @@ class ProcessDriver:
         except (OSError, ValueError):
             return {}
         return found
+
+
+def network_complaint() -> str:
+    """Why a keeper could not make a network of its own here; empty where it can. Starts a process for it."""
+    words = [sys.executable, "-I", "-S", "-c", TRY, *ROOTS]
+    try:
+        done = subprocess.run(words, env={}, cwd="/", capture_output=True, timeout=START_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return "" if done.returncode == 0 else f"no network namespace: {lines[-1] if lines else done.returncode}"

@@ -16,6 +16,13 @@ CAP_SYS_ADMIN = 21
 SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
 
 
+def enter() -> None:
+    """What a keeper does, as a whole, where nothing has to stay outside. Errors: OSError."""
+    if not may_make_one():
+        own_user_namespace()
+    own_network()
+
+
 def may_make_one() -> bool:
     """Whether this process may make a network namespace as it is: root, and not one whose rights were cut."""
     with open("/proc/self/status") as file:

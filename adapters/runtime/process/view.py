@@ -70,15 +70,15 @@ def walls(spec: InstanceSpec, machine: Machine, uid: int | None) -> Walls:
     policy = _policy(spec, machine)
     doors = doors_of(policy)
     authority = staging.reach(machine.certificates) if machine.certificates is not None else None
-    sockets = [(staging.reach(path), str(path)) for path in _sockets(spec, machine)]
-    volumes = [(staging.reach(one.source.absolute()), _inside(one.target, "a volume")) for one in spec.volumes]
+    sockets = [(staging.reach(path), str(path)) for path in allowed_sockets(spec, machine.host_sockets)]
+    volumes = [(staging.reach(one.source.absolute()), inside(one.target, "a volume")) for one in spec.volumes]
     release = list(_release(root, staging.at(at_root), [target for _, target in volumes]))
     binds = [one for one in release if isinstance(one, Bind)]
     binds += [Bind(staging.at(source), target, writable=True) for source, target in volumes]
     binds += [Bind(staging.at(source), target, writable=False) for source, target in sockets]
     pieces = Pieces()
-    inside = Inside(
-        cwd=_inside(spec.cwd, "cwd") if spec.cwd else WORKSPACE,
+    seen = Inside(
+        cwd=inside(spec.cwd, "cwd") if spec.cwd else WORKSPACE,
         env=_environment(spec, machine, proxied=policy is not None),
         binds=binds,
         certificates=staging.at(authority) if authority is not None else None,
@@ -90,7 +90,7 @@ def walls(spec: InstanceSpec, machine: Machine, uid: int | None) -> Walls:
         memory=(("/tmp", TMP_BYTES), (HOME, HOME_BYTES)),  # noqa: S108
         own_network=False,
     )
-    words = options(inside, pieces)
+    words = options(seen, pieces)
     frame = [word for one in release if not isinstance(one, Bind) for word in one]
     at = words.index("--clearenv") + 1
     words[at:at] = frame
@@ -149,7 +149,8 @@ def _outside(policy: EgressPolicy | None) -> Outside | None:
     )
 
 
-def _sockets(spec: InstanceSpec, machine: Machine) -> Iterator[Path]:
+def allowed_sockets(spec: InstanceSpec, host_sockets: Sequence[Path]) -> Iterator[Path]:
+    """The host's sockets that `egress` names. Errors: `runtime.spec_invalid`, `runtime.egress_refused`."""
     for text in spec.egress:
         if not text.startswith(UNIX):
             continue
@@ -158,7 +159,7 @@ def _sockets(spec: InstanceSpec, machine: Machine) -> Iterator[Path]:
         except HeadwayError:
             raise HeadwayError("runtime.spec_invalid", f"{text!r} names no socket", param="egress") from None
         real = Path(os.path.realpath(path))
-        allowed = [Path(os.path.realpath(one)) for one in machine.host_sockets]
+        allowed = [Path(os.path.realpath(one)) for one in host_sockets]
         if not any(real == one or one in real.parents for one in allowed):
             raise HeadwayError("runtime.egress_refused", f"The operator did not allow {text}.", param="egress")
         if not (real.exists() and stat.S_ISSOCK(real.stat().st_mode)):
@@ -166,7 +167,8 @@ def _sockets(spec: InstanceSpec, machine: Machine) -> Iterator[Path]:
         yield path
 
 
-def _inside(relative: str, what: str) -> str:
+def inside(relative: str, what: str) -> str:
+    """A path of the tree, as the app sees it. Errors: `runtime.spec_invalid` for one that leaves it."""
     plain = posixpath.normpath(posixpath.join(WORKSPACE, relative))
     if "\0" in relative or not plain.startswith(WORKSPACE + "/"):
         raise HeadwayError("runtime.spec_invalid", f"{relative!r} is no place for {what} in the release")

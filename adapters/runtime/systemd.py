@@ -1,0 +1,306 @@
+"""Instances as units of systemd: one writes them, `systemctl` drives them, PID 1 supervises.
+
+Per instance up to three units in `/run`: the app with a network of its own (`PrivateNetwork`), a socket unit at the
+endpoint's path, and `systemd-socket-proxyd` between both, which joins the app's network (`JoinsNamespaceOf`). A
+reboot empties `/run`: the next `ensure` writes them again. The app's view of the host is an empty root onto which its
+tree and the toolchain are bound; processes of others are hidden by uid, not by a pid namespace.
+
+Nothing goes out of that network, so `egress` has to be empty, but for `unix:`. Sealed configurations are opened here
+into a file below `/run`, which PID 1 reads at each start. The journal holds lines as they were printed; what is read
+from it through `logs` is redacted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from adapters.redaction import Redactor
+from adapters.runtime.docker import established
+from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.process.opening import CannotOpen, open_configuration
+from adapters.runtime.process.places import Places
+from adapters.runtime.process.recipe import Opener
+from adapters.runtime.process.uids import uid_of
+from adapters.runtime.process.view import allowed_sockets, inside, port_of
+from adapters.runtime.units import Facts, app_unit, door_unit, environment_file, socket_unit
+from headway.errors import HeadwayError
+
+PROXY = ("/usr/lib/systemd/systemd-socket-proxyd", "/lib/systemd/systemd-socket-proxyd")
+SHOWN = "ActiveState,SubState,Result,MainPID,NRestarts,ExecMainCode,ExecMainStatus,StateChangeTimestampMonotonic"
+CRASHES = 5
+KILLED_BY_SIGNAL, DUMPED = "2", "3"  # CLD_KILLED and CLD_DUMPED of waitid(2)
+LOOK = 0.05
+SECONDS = 60.0
+EXTRA_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """`units` is a folder that PID 1 reads, `secrets` one on a tmpfs. The rest is as for the embedded driver."""
+
+    state: Path
+    units: Path = Path("/run/systemd/system")
+    secrets: Path = Path("/run/headway")
+    key_file: Path | None = None
+    toolchains: Sequence[Path] = ()
+    host_sockets: Sequence[Path] = ()
+    socket_mode: int = 0o666
+    opener: str = "adapters.config.sealed:open_sealed"
+    systemctl: str = "systemctl"
+    journalctl: str = "journalctl"
+
+
+class SystemdDriver:
+    """`RuntimeDriver` of PID 1. Needs root."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._places = Places(setup.state.absolute())
+        self._places.make()
+
+    def capabilities(self) -> Capabilities:
+        missing = ["egress by name", "a pid namespace for each instance"]
+        if not any(Path(path).exists() for path in PROXY):
+            missing.append("systemd-socket-proxyd")
+        return Capabilities("systemd", True, True, ("memory", "pids", "cpu"), tuple(missing))
+
+    def ensure(self, spec: InstanceSpec) -> Status:
+        if self.status(spec.ref).state in ("absent", "stopped"):
+            self._write(spec, once=None)
+            self._ctl("daemon-reload")
+            name = self._name(spec.ref)
+            if port_of(spec) is not None:
+                self._ctl("start", f"{name}.socket")
+            self._ctl("start", "--no-block", f"{name}.service")
+        return self.status(spec.ref)
+
+    def stop(self, ref: InstanceRef, grace: float) -> Status:
+        name = self._name(ref)
+        if not self._unit(ref).exists():
+            return Status(ref, "absent")
+        self._ctl("stop", f"{name}.socket", fine=(5,))
+        # The unit's own time for stopping is the spec's; this call's may be another.
+        if self.status(ref).state != "stopped":
+            self._ctl("stop", "--no-block", f"{name}.service")
+            if not self._until_stopped(ref, grace):
+                self._ctl("kill", "--signal=SIGKILL", f"{name}.service", fine=(1, 5))
+                if not self._until_stopped(ref, EXTRA_SECONDS):
+                    raise HeadwayError("runtime.unavailable", f"{name}.service outlived SIGKILL")
+        self._ctl("stop", f"{name}-door.service", fine=(5,))
+        return self.status(ref)
+
+    def remove(self, ref: InstanceRef) -> None:
+        if not self._unit(ref).exists():
+            return
+        facts = self._facts(ref)
+        self.stop(ref, float(facts.get("stop_grace", 0.0)))
+        name = self._name(ref)
+        for suffix in (".socket", "-door.service", ".service"):
+            (self._setup.units / f"{name}{suffix}").unlink(missing_ok=True)
+        for path in (self._setup.secrets / name, self._setup.secrets / f"{name}.values"):
+            path.unlink(missing_ok=True)
+        self._places.socket(ref).unlink(missing_ok=True)
+        shutil.rmtree(self._places.folder(ref), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._places.folder(ref).parent.rmdir()
+        self._ctl("daemon-reload")
+        self._ctl("reset-failed", f"{name}.service", fine=(1,))
+
+    def status(self, ref: InstanceRef) -> Status:
+        if not self._unit(ref).exists():
+            return Status(ref, "absent")
+        said = self._ctl("show", f"--property={SHOWN}", f"{self._name(ref)}.service")
+        shown = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        endpoint = f"unix:{self._places.socket(ref)}" if self._facts(ref).get("port") is not None else None
+        return read_status(ref, shown, endpoint)
+
+    def list(self, env_id: str | None = None) -> list[Status]:
+        return [one for ref in self._places.known(env_id) if (one := self.status(ref)).state != "absent"]
+
+    def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
+        """Numbers are the journal's time stamps, in nanoseconds."""
+        command = [self._setup.journalctl, "--no-pager", "--output=json", f"--unit={self._name(ref)}.service"]
+        command += [f"--since=@{since // 10**9}"] if since else []
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise HeadwayError("runtime.unavailable", f"the journal does not answer: {error}") from error
+        redactor = Redactor(self._opened(ref))
+        last = given = 0
+        for line in done.stdout.splitlines():
+            entry = json.loads(line)
+            number = max(int(entry["__REALTIME_TIMESTAMP"]) * 1000, last + 1)
+            last = number
+            if number > since and given < limit:
+                given += 1
+                yield _line(number, entry, redactor)
+
+    def run_once(
+        self, spec: InstanceSpec, timeout: float, *, canceled: Callable[[], bool] = lambda: False
+    ) -> tuple[int, Lines]:
+        name = self._name(spec.ref)
+        if not self._unit(spec.ref).exists():
+            self._write(spec, once=timeout)
+            self._ctl("daemon-reload")
+            self._ctl("start", "--no-block", f"{name}.service")
+        while not self._until_stopped(spec.ref, LOOK):
+            if canceled():
+                self.stop(spec.ref, 0.0)
+                self.remove(spec.ref)
+                raise HeadwayError("job.canceled", "The command was canceled while it ran.")
+        return self.status(spec.ref).exit_code or 0, [*self.logs(spec.ref, limit=1 << 62)]
+
+    def connections(self, ref: InstanceRef) -> int:
+        status, port = self.status(ref), self._facts(ref).get("port")
+        return established(status.pid, int(port)) if status.pid and port else 0
+
+    def _write(self, spec: InstanceSpec, once: float | None) -> None:
+        """The unit of the app last: it says that the others are there."""
+        name, setup = self._name(spec.ref), self._setup
+        root = Path(os.path.realpath(spec.root))
+        if not root.is_dir():
+            raise HeadwayError("runtime.spec_invalid", f"{spec.root} is no folder")
+        if any(not text.startswith("unix:") for text in spec.egress):
+            raise HeadwayError("runtime.egress_refused", "Units of this host have no way out.", param="egress")
+        uid = uid_of(self._places.state, spec.ref.env_id)
+        port = port_of(spec) if once is None else None
+        facts = Facts(
+            name=name,
+            uid=uid,
+            root=root,
+            cwd=inside(spec.cwd, "cwd") if spec.cwd else "/workspace",
+            volumes=tuple((one.source.absolute(), inside(one.target, "a volume")) for one in spec.volumes),
+            sockets=tuple(allowed_sockets(spec, setup.host_sockets)),
+            toolchains=tuple(setup.toolchains),
+            secrets=self._open(spec),
+            port=port_of(spec),
+            once=once,
+        )
+        for source, _ in facts.volumes:
+            source.mkdir(parents=True, exist_ok=True)
+            os.chown(source, uid, uid)
+        texts = {f"{name}.service": app_unit(spec, facts)}
+        if port is not None:
+            proxy = next((path for path in PROXY if Path(path).exists()), PROXY[0])
+            texts = {
+                f"{name}.socket": socket_unit(name, self._places.socket(spec.ref), setup.socket_mode),
+                f"{name}-door.service": door_unit(name, port, proxy),
+                **texts,
+            }
+        folder = self._places.folder(spec.ref)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spec.json").write_text(json.dumps({"stop_grace": spec.stop_grace, "port": port}))
+        setup.units.mkdir(parents=True, exist_ok=True)
+        for file, text in texts.items():
+            fresh = setup.units / f".{file}.new"
+            fresh.write_text(text)
+            fresh.replace(setup.units / file)
+
+    def _open(self, spec: InstanceSpec) -> Path | None:
+        if spec.sealed is None:
+            return None
+        if self._setup.key_file is None:
+            raise HeadwayError("runtime.unavailable", "this host has no key for sealed configurations")
+        opener = Opener(str(spec.sealed), str(self._setup.key_file), self._setup.opener, tuple(sys.path))
+        try:
+            values = open_configuration(opener)
+        except CannotOpen as error:
+            raise HeadwayError("runtime.unavailable", str(error)) from None
+        self._setup.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._setup.secrets / self._name(spec.ref)
+        for place, text in (
+            (path, environment_file(values)),
+            (path.with_suffix(".values"), json.dumps([*values.values()])),
+        ):
+            place.unlink(missing_ok=True)
+            with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+                file.write(text)
+        return path
+
+    def _opened(self, ref: InstanceRef) -> tuple[str, ...]:
+        """The values of its configuration, for redaction."""
+        try:
+            return tuple(json.loads((self._setup.secrets / f"{self._name(ref)}.values").read_text()))
+        except (OSError, ValueError):
+            return ()
+
+    def _until_stopped(self, ref: InstanceRef, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.status(ref).state not in ("stopped", "absent"):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK)
+        return True
+
+    def _ctl(self, *words: str, fine: tuple[int, ...] = ()) -> str:
+        try:
+            done = subprocess.run(
+                [self._setup.systemctl, "--no-ask-password", *words],
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise HeadwayError("runtime.unavailable", f"systemd does not answer: {error}") from error
+        if done.returncode and done.returncode not in fine:
+            raise HeadwayError("runtime.unavailable", f"systemctl {words[0]} failed: {done.stderr.strip()[-300:]}")
+        return done.stdout
+
+    def _name(self, ref: InstanceRef) -> str:
+        return f"headway-{self._places.mark(ref)}"
+
+    def _unit(self, ref: InstanceRef) -> Path:
+        return self._setup.units / f"{self._name(ref)}.service"
+
+    def _facts(self, ref: InstanceRef) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self._places.folder(ref) / "spec.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+
+def read_status(ref: InstanceRef, shown: dict[str, str], endpoint: str | None) -> Status:
+    """What `systemctl show` says of the app's unit, in our words."""
+    active, sub, restarts = shown.get("ActiveState", ""), shown.get("SubState", ""), int(shown.get("NRestarts") or 0)
+    if sub == "auto-restart":
+        state = "crash_loop" if restarts >= CRASHES else "backoff"
+    else:
+        words = {"active": "running", "activating": "starting", "deactivating": "stopping", "reloading": "running"}
+        state = words.get(active, "stopped")
+    code, status = shown.get("ExecMainCode", "0"), int(shown.get("ExecMainStatus") or 0)
+    ended = code != "0" and (state != "running" or restarts > 0)
+    result = shown.get("Result", "success")
+    reasons = {"oom-kill": "out of memory", "timeout": "it outlived its grace and was killed", "success": ""}
+    since = float(shown.get("StateChangeTimestampMonotonic") or 0) / 1e6
+    return Status(
+        ref,
+        cast("Any", state),
+        endpoint=endpoint if state not in ("stopped", "stopping") else None,
+        pid=int(shown.get("MainPID") or 0) or None,
+        restarts=restarts,
+        exit_code=(128 + status if code in (KILLED_BY_SIGNAL, DUMPED) else status) if ended else None,
+        reason=reasons.get(result, result if result != "exit-code" else f"exit code {status}"),
+        since=time.time() - time.monotonic() + since if since else 0.0,
+    )
+
+
+def _line(number: int, entry: dict[str, Any], redactor: Redactor) -> LogLine:
+    said = entry.get("MESSAGE")
+    # The journal gives what is not text as a list of bytes.
+    data = bytes(said) if isinstance(said, list) else str(said or "").encode()
+    seconds, rest = divmod(number // 1_000_000, 1000)
+    ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:03d}Z"
+    ours = entry.get("_PID") == "1" or entry.get("SYSLOG_IDENTIFIER") == "systemd"
+    return LogLine(number, ts, "system" if ours else "stdout", redactor.clean(data).decode("utf-8", "backslashreplace"))
