@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,17 @@ def test_a_secret_reaches_its_host_and_lies_nowhere_in_the_open(
     forms = [CANARY.encode(), base64.b64encode(CANARY.encode())]
     searched = {where: raw for where, raw in everything(stack.data) if any(form in raw for form in forms)}
     assert sorted(searched) == []
+    put = caller.http.put(f"/v1/sites/{place.site.id}/secrets/DEFAULT", json={"value": CANARY})
+    assert put.status_code == 200, put.text
+    deleted = caller.http.delete(f"/v1/sites/{place.site.id}")
+    assert place.ended(deleted.json()["data"])["status"] == "succeeded"
+    assert hidden_values(stack.data, place.site.id) == {"CANARY": None, "DEFAULT": None}
+
+
+def hidden_values(data: Path, site_id: str) -> dict[str, bytes | None]:
+    with contextlib.closing(sqlite3.connect(f"file:{data / 'db' / 'headway.db'}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT name, ciphertext FROM config_value WHERE site_id = ?", (site_id,))
+        return dict(rows.fetchall())
 
 
 def hosts(caller: Caller) -> list[str]:
