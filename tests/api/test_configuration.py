@@ -118,8 +118,11 @@ async def test_what_is_set_while_a_rollout_waits_comes_with_it_and_after_its_cla
     artifact = place.api.artifact(place.site["id"], place.env_id)
     data(await place.client.post(f"{place.of_env}/deployments", json={"artifact_id": artifact}))
     await place.put("variables", "COLOR", "blue")
+    waiting = data(await place.client.get(f"{place.of_env}/deployments"))[0]
+    assert (waiting["config_version"], waiting["keep_config"]) == (None, False)
     with place.api.store.write() as session:
         claim_next(session, place.env_id)
+    assert data(await place.client.get(f"{place.of_env}/deployments"))[0]["config_version"] == 1
     await place.put("variables", "COLOR", "green")
     assert names(await place.rolled()) == {"COLOR": 2}
 
