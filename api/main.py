@@ -32,6 +32,7 @@ from headway import ready
 from headway.errors import HeadwayError
 from headway.settings import Settings
 from store import migrations
+from store.config_keys import values_are_hidden
 from store.session import Store
 from temporal.client import connect
 from temporal.starts import TemporalStarts
@@ -91,7 +92,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     migrations.upgrade(settings.database)
     store = Store.open(settings.database)
     bootstrap(store, settings.data_dir)
-    make_key_file(settings.config_keys)
+    ensure_key(store, settings.config_keys)
     budgets = Budgets(
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )
@@ -111,6 +112,16 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         job_retention=timedelta(days=settings.job_retention_days),
     )
     return parts, broker_tokens(settings.data_dir)
+
+
+def ensure_key(store: Store, path: Path) -> None:
+    """A new key where nothing needs an old one: with another key beside it, the lost one would be missed too late."""
+    if path.exists():
+        return
+    if values_are_hidden(store):
+        log.error("%s is missing: put it back, or no variable and no secret can be read or set", path)
+    else:
+        make_key_file(path)
 
 
 def _objects(settings: Settings) -> Objects:

@@ -22,6 +22,13 @@ class Rewraps(Protocol):
     def key_ids(self) -> list[str]: ...
 
 
+def values_are_hidden(store: Store) -> bool:
+    """Whether there is anything that a key is needed for."""
+    with store.read() as session:
+        query = select(ConfigValue.id).where(col(ConfigValue.wrapped_key).is_not(None)).limit(1)
+        return session.exec(query).first() is not None
+
+
 def rewrap_all(store: Store, vault: Rewraps) -> int:
     """Put every value under the vault's first key; how many were not. The values themselves are not opened.
 

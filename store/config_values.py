@@ -117,6 +117,7 @@ def set_value(
     """
     check_name(name)
     _check_value(value, secret=secret)
+    _lock(session, owner)
     # Locked before it is hidden: whoever changes the key waits for this row (store/config_keys.py).
     rows = session.exec(
         select(ConfigValue).where(ConfigValue.owner_id == owner.id, col(ConfigValue.current)).with_for_update()
@@ -224,6 +225,12 @@ def destroy_values(session: Session, *, owner_id: str) -> None:
     """The owner is gone: so are its values. Names and versions stay for the record."""
     statement = update(ConfigValue).where(col(ConfigValue.owner_id) == owner_id)
     session.execute(statement.values(current=False, ciphertext=None, wrapped_key=None, key_id=None))
+
+
+def _lock(session: Session, owner: Owner) -> None:
+    """One writer per owner: names and numbers are counted."""
+    table = Environment if owner.env_id is not None else Site
+    session.get(table, owner.id, with_for_update={"key_share": True})
 
 
 def _end(row: ConfigValue, actor: Json) -> None:

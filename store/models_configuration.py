@@ -14,8 +14,9 @@ class ConfigValue(SQLModel, table=True):
     """One version of a variable or a secret. Never changed, but for its end and for what hides the value.
 
     `owner_id` is the environment whose value it is, or the site whose default. `ciphertext` is under a key of its own,
-    and `wrapped_key` is that one under the key `key_id`, which is not in the database. Both are None once the value
-    has been withdrawn. `ended_by` is who set a newer version, unset the name or withdrew this version. There is no digest of a value anywhere: it could be guessed.
+    and `wrapped_key` is that one under the key `key_id`, which is not in the database; all three are None once the
+    value has been withdrawn. `ended_by` is who set a newer version, unset the name or withdrew this version. There is
+    no digest of a value anywhere: it could be guessed.
     """
 
     __tablename__ = "config_value"

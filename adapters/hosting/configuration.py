@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from adapters.config.sealed import FILE_NAME, SealedError, make_host_key, public_of, seat_of
 from adapters.hosting.durable import write_file
-from headway.broker import HostHello, Known, RollSpec, SealedConfig
+from headway.broker import HostHello, Known, SealedConfig
 from headway.errors import HeadwayError
 
 AGAIN_SECONDS: Final = 5.0
@@ -78,12 +78,13 @@ class Configuration:
             raise HeadwayError("roll.place_failed", "The configuration that came is another rollout's.")
         return sealed
 
-    def place(self, spec: RollSpec, release_folder: Path) -> None:
+    def place(self, rollout_id: str, release_folder: Path) -> None:
         """Fetch and keep a rollout's configuration beside its placed release. Idempotent.
 
-        An empty one is kept too: its absence says that something was lost.
+        Also for what runs already, where the file was lost or this host has a new key. An empty configuration is kept
+        too: its absence says that something was lost.
         """
-        keep_config(release_folder, self.fetch(spec.rollout_id))
+        keep_config(release_folder, self.fetch(rollout_id))
 
 
 def keep_config(release_folder: Path, sealed: bytes) -> None:

@@ -197,6 +197,8 @@ def deployment_row(rollout: Rollout, docs_url: str) -> Json:
         "kind": rollout.kind,
         "source_env_id": rollout.source_env_id,
         "source_release_id": rollout.source_release_id,
+        "keep_config": rollout.keep_config,
+        "config_version": rollout.config_version if rollout.apply_seq is not None else None,
         "status": rollout.status,
         "stage": rollout.stage,
         "error": error_row(rollout.error, docs_url),

@@ -353,6 +353,8 @@ class DeploymentRow(Row):
     kind: Literal["deploy", "promote", "rollback"]
     source_env_id: str | None
     source_release_id: str | None
+    keep_config: bool
+    config_version: int | None = Field(description="Given when its turn comes; 0 is the empty configuration.")
     status: RolloutStatus
     stage: str | None
     error: ErrorObject | None

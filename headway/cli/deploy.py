@@ -118,13 +118,14 @@ def list_releases(session: Session, site: str, env: str, limit: int | None) -> N
     if session.as_json:
         return print_json([row.as_dict() for row in rows])
     return print_table(
-        ("", "id", "artifact", "ref", "deployed", "by"),
+        ("", "id", "artifact", "ref", "config", "deployed", "by"),
         [
             (
                 "*" if row.current else " ",
                 row.id,
                 row.artifact_id,
                 row.ref,
+                row.config.get("version"),
                 row.deployed_at,
                 (row.actor or {}).get("label"),
             )

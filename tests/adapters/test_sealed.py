@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,11 @@ from adapters.config.sealed import SealedError, Seat, make_host_key, open_sealed
 from adapters.hosting.configuration import keep_config
 
 SEAT = Seat(host_id="local", env_id="env_01", seq=7, rollout_id="dep_01", config_version=3)
+EARLIER = (
+    "SFdTRUFMRUQBAFZ7ImNvbmZpZ192ZXJzaW9uIjozLCJlbnZfaWQiOiJlbnZfMDEiLCJob3N0X2lkIjoibG9jYWwiLCJyb2xsb3V0X2lk",
+    "IjoiZGVwXzAxIiwic2VxIjo3fQDv8bzPG+VFL8uVDZKb/Xxjx6DdDAtjf9nLYPlHOt0uej+BHvlQsxZi0Q7lpbLFJz0xA1V0t0ZYOcyk",
+    "OkKRHe0qdb3jbaI=",
+)
 VALUES = {"DATABASE_URL": "postgres://u:p@db/x", "GREETING": "Grüße\nund mehr"}
 
 
@@ -88,3 +94,12 @@ def test_opening_needs_nothing_of_ours() -> None:
     root = Path(__file__).resolve().parents[2]
     found = subprocess.run([sys.executable, "-c", program], cwd=root, check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_what_an_earlier_version_sealed_still_opens(tmp_path: Path) -> None:
+    """Files on hosts outlive upgrades. The key is the bytes 0 to 31."""
+    (tmp_path / "identity.key").write_bytes(base64.b64encode(bytes(range(32))))
+    (tmp_path / "config.sealed").write_bytes(base64.b64decode("".join(EARLIER)))
+    assert public_of(tmp_path / "identity.key") == "j0DFrbaPJWJK5bIU6nZ6bslNgp09e14a0bpvPiE4KF8="
+    assert seat_of((tmp_path / "config.sealed").read_bytes()) == SEAT
+    assert open_sealed(tmp_path / "config.sealed", tmp_path / "identity.key") == {"TOKEN": "hush-hush"}

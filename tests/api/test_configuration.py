@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.main import ensure_key
 from store.models import Job, Rollout
 from store.models_configuration import ConfigValue
 from store.queue import claim_next
@@ -117,8 +118,11 @@ async def test_what_is_set_while_a_rollout_waits_comes_with_it_and_after_its_cla
     artifact = place.api.artifact(place.site["id"], place.env_id)
     data(await place.client.post(f"{place.of_env}/deployments", json={"artifact_id": artifact}))
     await place.put("variables", "COLOR", "blue")
+    waiting = data(await place.client.get(f"{place.of_env}/deployments"))[0]
+    assert (waiting["config_version"], waiting["keep_config"]) == (None, False)
     with place.api.store.write() as session:
         claim_next(session, place.env_id)
+    assert data(await place.client.get(f"{place.of_env}/deployments"))[0]["config_version"] == 1
     await place.put("variables", "COLOR", "green")
     assert names(await place.rolled()) == {"COLOR": 2}
 
@@ -294,3 +298,24 @@ async def test_a_deleted_environments_values_are_destroyed(place: Place) -> None
         retire_environment(session, place.env_id)
     kept = place.api.one(ConfigValue, id=row["version_id"])
     assert (kept.ciphertext, kept.wrapped_key, kept.current) == (None, None, False)
+
+
+async def test_a_lost_key_is_not_replaced_while_values_need_it(api: World, place: Place, tmp_path: Path) -> None:
+    key = api.folder / "config.key"
+    kept = key.read_bytes()
+    key.unlink()
+    ensure_key(api.store, key)
+    assert key.exists(), "nothing needs the old one yet"
+    key.write_bytes(kept)
+    await place.put("variables", "COLOR", "red")
+    key.unlink()
+    ensure_key(api.store, key)
+    assert not key.exists()
+    for answer in (
+        await place.client.get(f"{place.of_env}/variables/COLOR"),
+        await place.client.put(f"{place.of_env}/secrets/TOKEN", json={"value": "hush-hush"}),
+    ):
+        assert error(answer, 500)["code"] == "config.unreadable"
+    key.write_bytes(kept)
+    assert data(await place.client.get(f"{place.of_env}/variables/COLOR"))["value"] == "red"
+    assert data(await place.client.get(f"{place.of_env}/secrets")) == [], "nothing was half done"

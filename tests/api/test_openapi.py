@@ -72,7 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def document(server: Served) -> dict[str, Any]:
-    return dict(httpx.get(f"{server.address}/openapi.json").json())
+    return dict(httpx.get(f"{server.address}/openapi.json", timeout=60).json())
 
 
 def test_every_operation_says_what_it_takes_and_gives(document: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def test_the_seeds_paths_are_there(document: dict[str, Any]) -> None:
 
 
 def test_the_page_of_the_documents_reaches_no_other_host(server: Served) -> None:
-    page = httpx.get(f"{server.address}/docs").text
+    page = httpx.get(f"{server.address}/docs", timeout=60).text
     assert "/v1/sites/{site_id}" in page
     for part in ("<script", "<link", "src=", 'href="http', "@import", "url("):
         assert part not in page

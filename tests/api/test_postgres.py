@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 from tests.api import (
     test_bodies,
     test_broker,
+    test_configuration,
     test_deployments,
     test_environments,
     test_idempotency,
@@ -76,3 +77,15 @@ async def test_an_output_on_postgresql(postgres: World) -> None:
     roles = test_broker.Roles(postgres)
     await test_broker.test_an_unchanged_tree_uploads_nothing_and_a_changed_one_its_changes(postgres, roles)
     await test_broker.test_begin_numbers_attempts_and_the_last_one_counts(postgres, roles)
+
+
+async def test_configuration_on_postgresql(postgres: World) -> None:
+    _, client = await postgres.tenant("Alice")
+    for number, case in enumerate(
+        (
+            test_configuration.test_the_environment_wins_over_the_site,
+            test_configuration.test_a_rollback_restores_code_and_configuration,
+            test_configuration.test_a_revoked_version_is_replaced_by_the_newest_and_the_job_says_so,
+        )
+    ):
+        await case(await test_configuration.Place.make(postgres, client, f"Site {number}"))

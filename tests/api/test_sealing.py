@@ -180,16 +180,13 @@ class Near:
         return self._inner.hello(host_id, hello)
 
 
-async def test_a_host_keeps_its_configuration_beside_the_release(
-    api: World, place: Place, roles: Roles, tmp_path: Path
-) -> None:
+async def test_a_host_keeps_its_configuration_beside_the_release(api: World, place: Place, tmp_path: Path) -> None:
     await place.put("secrets", "TOKEN", "hush-hush")
     rollout = await claimed(place)
     folder = tmp_path / "host" / "env" / place.env_id / "r" / "1"
     folder.mkdir(parents=True)
     host = HostConfiguration("local", tmp_path / "host" / "identity.key", Near(api), ["eu"])
-    spec = RollSpec.model_validate((await roles.ask("host", "GET", f"/rollouts/{rollout}")).json())
-    host.place(spec, folder)
+    host.place(rollout, folder)
     assert data(await api.admin.get("/v1/hosts/local"))["labels"] == ["eu"]
     assert open_sealed(folder / "config.sealed", host.key_file) == {"TOKEN": "hush-hush"}
     stranger = HostConfiguration("local", tmp_path / "stranger.key", Near(api))
