@@ -74,6 +74,7 @@ CODES: dict[str, Code] = {
     "release.not_found": _missing("release"),
     "job.not_found": _missing("job"),
     "api_key.not_found": _missing("API key"),
+    "ledger.entry_not_found": _missing("ledger entry"),
     "site.slug_taken": _conflict("Choose another name: this team has a site of that slug."),
     "project.slug_taken": _conflict("Choose another name: this team has a project of that slug."),
     "team.slug_taken": _conflict("Choose another name: a team of that slug exists."),
@@ -132,6 +133,8 @@ CODES: dict[str, Code] = {
     "job.canceled": _conflict("The job was canceled on request."),
     "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job."),
     "attempt.stale": _conflict("A later attempt has taken over this work."),
+    # ledger
+    "ledger.inconsistent": _fault("The ledger is not what was signed: keep both states, and restore one that agrees."),
     # launcher
     "stack.folder_invalid": _fault("Repair or move away what the message names in the data folder."),
     "stack.binary_missing": _fault("Install Headway with its dependencies, or name the binary in the settings."),

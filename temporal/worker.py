@@ -115,6 +115,8 @@ def builder(settings: Settings, _client: Client) -> Role:
 
 
 def signing(settings: Settings, _client: Client) -> Role:
+    from activities.ledger import Ledger
+    from activities.recorder import Recorder
     from activities.sign import Signer
     from adapters.objects import ObjectStore
     from adapters.signer.keys import create_key
@@ -127,8 +129,12 @@ def signing(settings: Settings, _client: Client) -> Role:
         settings.s3_access_key.get_secret_value(),
         settings.s3_secret_key.get_secret_value(),
     )
-    signer = Signer(Store.open(settings.database), objects, create_key(settings.path("keys")))
-    return Role(queue=names.SIGNING, activities=offered(signer), threads=4)
+    store = Store.open(settings.database)
+    ledger = Ledger.open(store, settings.path("ledger"), settings.ledger_host)
+    key = create_key(settings.path("keys"))
+    signer = Signer(store, objects, key, ledger=ledger)
+    recorder = Recorder(store, objects, ledger, key, settings.path("ledger"))
+    return Role(queue=names.SIGNING, activities=offered(signer), threads=4, beside=[recorder.watch])
 
 
 def host(settings: Settings, _client: Client) -> Role:
@@ -139,7 +145,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.trust import Trust
 
     folders = HostFolders(settings.path("host"))
-    trust = Trust(folders.trust, settings.path("keys"))
+    trust = Trust(folders.trust, settings.path("keys"), settings.path("ledger"))
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
     serving = Host(folders, trust.verify, HttpDownloads(), limits)
     activities = HostActivities(settings.host_id, serving, _broker(settings, "host"))

@@ -24,28 +24,19 @@ from sigstore_models import intoto
 from sigstore_models.bundle.v1 import Bundle, VerificationMaterial
 from sigstore_models.common.v1 import PublicKeyIdentifier
 
-from adapters.signer.keys import Keyring, SigningKey, public_pem
+from adapters.ledger.entry import PAYLOAD_TYPE, Entry
+from adapters.signer.keys import Keyring, SigningKey, key_hint, parse_public, public_pem
 from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
 from headway.errors import HeadwayError
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
-PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 MAX_BUNDLE: Final = 1 << 20
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What a ledger entry binds together: the statement, its signature, and the key as PEM."""
-
-    payload: bytes
-    signature: bytes
-    public_pem: bytes
-
-
 class LedgerWriter(Protocol):
-    def append(self, entry: Entry) -> Json:
-        """Add one entry; answers it as a `tlogEntries` item."""
+    def append(self, entry: Entry) -> tuple[Entry, Json]:
+        """Add one entry, once; answers what stands in the ledger, as given before, and it as a `tlogEntries` item."""
 
 
 class LedgerReader(Protocol):
@@ -70,6 +61,8 @@ class Verified:
     digest: str
     statement: Json
     at: datetime
+    entry: Entry
+    log_index: int | None = None
 
     @property
     def build_id(self) -> str:
@@ -78,22 +71,28 @@ class Verified:
 
 def attest(statement: bytes, key: SigningKey, *, ledger: LedgerWriter | None = None) -> bytes:
     """Sign a statement; answers the bundle as JSON. Raises sign.failed where the signer does not answer."""
-    try:
-        signature = bytes.fromhex(key.signer.sign(Envelope(statement, PAYLOAD_TYPE, {}).pae()).signature)
-    except Exception as error:
-        raise HeadwayError("sign.failed", f"The signer failed: {type(error).__name__}.") from error
+    entry = Entry(statement, key.raw(Envelope(statement, PAYLOAD_TYPE, {}).pae()), key.pem)
+    if ledger is None:
+        return bundle_of(entry)
+    standing, item = ledger.append(entry)
+    return bundle_of(standing, item)
+
+
+def bundle_of(entry: Entry, item: Json | None = None) -> bytes:
+    """The bundle of a signed statement and its ledger entry, as JSON."""
+    hint = key_hint(parse_public(entry.public_pem))
     bundle = Bundle(
         media_type=MEDIA_TYPE,
-        verification_material=VerificationMaterial(public_key=PublicKeyIdentifier(hint=key.hint), tlog_entries=[]),
+        verification_material=VerificationMaterial(public_key=PublicKeyIdentifier(hint=hint), tlog_entries=[]),
         dsse_envelope=intoto.Envelope(
-            payload=base64.b64encode(statement),
+            payload=base64.b64encode(entry.payload),
             payload_type=PAYLOAD_TYPE,
-            signatures=[intoto.Signature(sig=base64.b64encode(signature))],
+            signatures=[intoto.Signature(sig=base64.b64encode(entry.signature))],
         ),
     )
     document = bundle.to_dict()
-    if ledger is not None:
-        document["verificationMaterial"]["tlogEntries"] = [ledger.append(Entry(statement, signature, key.pem))]
+    if item is not None:
+        document["verificationMaterial"]["tlogEntries"] = [item]
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -132,7 +131,8 @@ def check(
         key.public.verify(entry.signature, Envelope(entry.payload, PAYLOAD_TYPE, {}).pae(), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise _refuse("the signature does not fit its contents") from None
-    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at)
+    index = int(items[0]["logIndex"]) if items else None
+    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at, entry, index)
 
 
 def _refuse(why: str) -> HeadwayError:

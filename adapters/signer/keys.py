@@ -10,11 +10,11 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,8 +24,8 @@ from headway.errors import HeadwayError
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined]
 
-PRIVATE_NAME = "signing.pem"
-PUBLIC_NAME = "signing.pub"
+SIGNING: Final = "signing"
+LEDGER: Final = "ledger"
 
 
 def key_hint(public: ec.EllipticCurvePublicKey) -> str:
@@ -56,6 +56,13 @@ class SigningKey:
     signer: Signer
     public: ec.EllipticCurvePublicKey
 
+    def raw(self, data: bytes) -> bytes:
+        """The signature of these bytes, in DER. Raises sign.failed where the signer does not answer."""
+        try:
+            return bytes.fromhex(self.signer.sign(data).signature)
+        except Exception as error:
+            raise HeadwayError("sign.failed", f"The signer failed: {type(error).__name__}.") from error
+
     @property
     def hint(self) -> str:
         return key_hint(self.public)
@@ -65,41 +72,70 @@ class SigningKey:
         return public_pem(self.public)
 
 
-def load_key(path: Path) -> SigningKey:
+def load_key(path: Path, password: bytes | None = None) -> SigningKey:
     """The key pair of a PKCS8 file. Raises internal.error where it is missing, open to others, or of another kind."""
-    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
-
     try:
         if path.stat().st_mode & 0o077:
             raise HeadwayError("internal.error", f"{path.name} may be read by others: chmod 600 it.")
-        private = serialization.load_pem_private_key(path.read_bytes(), None)
+        private = read_private(path.read_bytes(), password)
     except (OSError, ValueError, TypeError) as error:
-        raise HeadwayError("internal.error", f"The signing key {path.name} cannot be read.") from error
+        raise HeadwayError("internal.error", f"The key {path.name} cannot be read.") from error
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise HeadwayError("internal.error", f"The signing key {path.name} is not an ECDSA P-256 key.")
+        raise HeadwayError("internal.error", f"The key {path.name} is not an ECDSA P-256 key.")
+    return of_private(private)
+
+
+def of_private(private: ec.EllipticCurvePrivateKey) -> SigningKey:
+    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
+
     public = private.public_key()
-    signer = CryptoSigner(private, SSlibKey.from_crypto(public, keyid=key_hint(public)))
-    return SigningKey(signer, public)
+    return SigningKey(CryptoSigner(private, SSlibKey.from_crypto(public, keyid=key_hint(public))), public)
 
 
-def create_key(folder: Path) -> SigningKey:
-    """The key pair in `folder`, made on the first call. Two callers at once get the same pair."""
+def read_private(pem: bytes, password: bytes | None) -> object:
+    """The private key of a file's bytes. Raises ValueError or TypeError."""
+    # Without a password in the file, one that is set is not asked for.
+    encrypted = b"ENCRYPTED" in pem.split(b"\n", 1)[0]
+    return serialization.load_pem_private_key(pem, password if encrypted else None)
+
+
+def create_key(folder: Path, name: str = SIGNING, password: bytes | None = None) -> SigningKey:
+    """The key pair `name` in `folder`, made on the first call. Two callers at once get the same pair."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / PRIVATE_NAME
+    path = folder / f"{name}.pem"
     if not path.exists():
-        private = ec.generate_private_key(ec.SECP256R1())
-        pem = private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _write_once(path, pem, 0o600)
-    key = load_key(path)
-    if not (folder / PUBLIC_NAME).exists():
-        _write_once(folder / PUBLIC_NAME, key.pem, 0o644)
+        _write_once(path, _private_pem(ec.generate_private_key(ec.SECP256R1()), password), 0o600)
+    key = load_key(path, password)
+    if not (folder / f"{name}.pub").exists():
+        _write_once(folder / f"{name}.pub", key.pem, 0o644)
     return key
+
+
+def _private_pem(private: ec.EllipticCurvePrivateKey, password: bytes | None) -> bytes:
+    kept: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        kept = serialization.BestAvailableEncryption(password)
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kept)
+
+
+def write_aside(path: Path, body: bytes, mode: int) -> None:
+    """Replace a file in one step."""
+    _aside(path, body, mode, lambda aside: aside.replace(path))
 
 
 def _write_once(path: Path, body: bytes, mode: int) -> None:
     """A whole file or none: written aside, then linked into place unless another was there first."""
+
+    def place(aside: Path) -> None:
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return
+
+    _aside(path, body, mode, place)
+
+
+def _aside(path: Path, body: bytes, mode: int, place: Callable[[Path], object]) -> None:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -107,12 +143,9 @@ def _write_once(path: Path, body: bytes, mode: int) -> None:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            return
+        place(aside)
     finally:
-        aside.unlink()
+        aside.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""The signing worker's hand on the ledger: the tree's arithmetic, the ledger's key and the rows, in one transaction."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session
+
+from adapters.ledger import tree
+from adapters.ledger.entry import Entry, Logged, item, promise
+from adapters.ledger.note import Checkpoint, Log, LogKey, open_note
+from adapters.ledger.proofs import ProofError
+from adapters.ledger.root import ROOT_NAME, TrustedLog, make_root
+from adapters.signer.keys import LEDGER, create_key, load_key, write_aside
+from headway.errors import HeadwayError
+from store import ledger as rows
+from store.models_ledger import LedgerEntry, LedgerHead
+from store.session import Store
+
+Json = dict[str, Any]
+Then = Callable[[Session, int], None]
+
+
+@dataclass(frozen=True)
+class About:
+    """What an entry is about: `subject` is entered once, whoever tries again gets what stands."""
+
+    subject: str
+    kind: str
+    site_id: str | None = None
+
+
+class Ledger:
+    """Appends and checks. `key` signs checkpoints and times, and is not the key that signs statements."""
+
+    def __init__(self, store: Store, key: LogKey, start: datetime) -> None:
+        self._store = store
+        self._key = key
+        self.trusted = TrustedLog(key.log, start)
+
+    @classmethod
+    def open(cls, store: Store, folder: Path, host: str, password: bytes | None = None) -> Ledger:
+        """The ledger of this database, begun on the first call. Raises ledger.inconsistent where the key is another."""
+        with store.read() as session:
+            begun = rows.head(session, 0) is not None
+        signing = load_key(folder / f"{LEDGER}.pem", password) if begun else create_key(folder, LEDGER, password)
+
+        def begin(session: Session) -> LedgerHead:
+            rows.lock(session)
+            found = rows.head(session, 0)
+            if found is None:
+                key = LogKey(Log(signing.public, host), signing.raw)
+                empty = Checkpoint(0, tree.EMPTY_ROOT)
+                found = LedgerHead(size=0, root=empty.root, note=empty.note(key))
+                rows.append(session, [], {}, found)
+            return found
+
+        first = store.in_write(begin)
+        key = LogKey(Log(signing.public, first.note.partition(" - ")[0]), signing.raw)
+        _verify(first, key.log)
+        return cls(store, key, first.created_at.replace(microsecond=0))
+
+    def about(self, about: About, then: Then | None = None) -> Appending:
+        """A writer for one entry; `then` runs in the same transaction, with its index."""
+        return Appending(self, about, then)
+
+    def check(self, items: Sequence[Json], entry: Entry) -> datetime:
+        return self.trusted.check(items, entry)
+
+    def append(self, entry: Entry, about: About, then: Then | None = None) -> tuple[Entry, Json]:
+        def work(session: Session) -> tuple[Entry, Json]:
+            rows.lock(session)
+            standing = rows.entry_about(session, about.subject) or self._grow(session, entry, about)
+            if then is not None:
+                then(session, standing.index)
+            return entry_of(standing), self._item(session, standing)
+
+        return self._store.in_write(work)
+
+    def publish(self, folder: Path) -> None:
+        """Let hosts and outsiders have the trust root: from now on they demand an entry of every bundle."""
+        document = make_root(self.trusted.log, self.trusted.start)
+        self._store.in_write(lambda session: rows.publish(session, "trusted_root", document))
+        write_aside(folder / ROOT_NAME, document, 0o644)
+
+    def _grow(self, session: Session, entry: Entry, about: About) -> LedgerEntry:
+        head = rows.open_head(session)
+        peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), head.size)
+        if tree.fold(peaks) != head.root:
+            raise HeadwayError("ledger.inconsistent", f"The ledger's nodes do not make its root at {head.size}.")
+        _verify(head, self._key.log)
+        body = entry.body()
+        grown = tree.grow(head.size, peaks, [tree.leaf_hash(body)])
+        at = max(int(time.time()), rows.entry(session, head.size - 1).at if head.size else 0)
+        made = LedgerEntry(
+            index=head.size,
+            subject=about.subject,
+            kind=about.kind,
+            site_id=about.site_id,
+            body=body,
+            envelope=entry.envelope(),
+            promise=promise(body, head.size, at, self._key),
+            at=at,
+        )
+        note = Checkpoint(grown.size, grown.root).note(self._key)
+        rows.append(session, [made], grown.nodes, LedgerHead(size=grown.size, root=grown.root, note=note))
+        return made
+
+    def _item(self, session: Session, standing: LedgerEntry) -> Json:
+        head = rows.open_head(session)
+        proof = tree.inclusion_proof(lambda wanted: rows.nodes(session, wanted), standing.index, head.size)
+        logged = Logged(standing.index, standing.at, standing.body, standing.promise)
+        return item(logged, self._key.log, head.note, Checkpoint(head.size, head.root), proof)
+
+
+@dataclass(frozen=True)
+class Appending:
+    """What `attest` is given to enter what it has signed."""
+
+    ledger: Ledger
+    about: About
+    then: Then | None = None
+
+    def append(self, entry: Entry) -> tuple[Entry, Json]:
+        return self.ledger.append(entry, self.about, self.then)
+
+
+def entry_of(row: LedgerEntry) -> Entry:
+    """The signed statement of an entry."""
+    envelope = json.loads(row.envelope)
+    verifier = json.loads(row.body)["spec"]["signatures"][0]["verifier"]
+    return Entry(
+        base64.b64decode(envelope["payload"]),
+        base64.b64decode(envelope["signatures"][0]["sig"]),
+        base64.b64decode(verifier),
+    )
+
+
+def _verify(head: LedgerHead, log: Log) -> None:
+    try:
+        if open_note(head.note, log) != Checkpoint(head.size, head.root):
+            raise ProofError("the row is not what was signed")
+    except ProofError as error:
+        message = f"The ledger's checkpoint at {head.size} does not fit its key and row: {error}."
+        raise HeadwayError("ledger.inconsistent", message) from None
