@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any
 from sqlmodel import Session
 
 from adapters.ledger import tree
-from adapters.ledger.entry import Entry, Logged, item, promise
+from adapters.ledger.entry import Entry, Logged, entry_of, item, promise
 from adapters.ledger.note import Checkpoint, Log, LogKey, open_note
 from adapters.ledger.proofs import ProofError
 from adapters.ledger.root import ROOT_NAME, TrustedLog, make_root
@@ -80,7 +78,7 @@ class Ledger:
             standing = rows.entry_about(session, about.subject) or self._grow(session, entry, about)
             if then is not None:
                 then(session, standing.index)
-            return entry_of(standing), self._item(session, standing)
+            return entry_of(standing.body, standing.envelope), self._item(session, standing)
 
         return self._store.in_write(work)
 
@@ -130,17 +128,6 @@ class Appending:
 
     def append(self, entry: Entry) -> tuple[Entry, Json]:
         return self.ledger.append(entry, self.about, self.then)
-
-
-def entry_of(row: LedgerEntry) -> Entry:
-    """The signed statement of an entry."""
-    envelope = json.loads(row.envelope)
-    verifier = json.loads(row.body)["spec"]["signatures"][0]["verifier"]
-    return Entry(
-        base64.b64decode(envelope["payload"]),
-        base64.b64decode(envelope["signatures"][0]["sig"]),
-        base64.b64decode(verifier),
-    )
 
 
 def _verify(head: LedgerHead, log: Log) -> None:

@@ -17,7 +17,8 @@ from sqlmodel import Session
 
 from activities.ledger import About, Ledger, Then
 from activities.sign import bundle_key
-from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, bundle_of, check
+from adapters.ledger.bundles import bundle_of
+from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
 from adapters.signer.keys import Keyring, SigningKey
 from adapters.signer.records import RolloutFacts, rollout_statement
 from headway.errors import HeadwayError

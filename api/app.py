@@ -17,7 +17,19 @@ from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
-from api.managed import artifacts, builds, deployments, environments, jobs, keys, sites, teams, unsupported
+from api.managed import (
+    artifacts,
+    builds,
+    deployments,
+    environments,
+    explain,
+    jobs,
+    keys,
+    ledger,
+    sites,
+    teams,
+    unsupported,
+)
 from api.parts import Parts
 from api.problems import as_headway_error, problem
 from api.starting import Outbox
@@ -25,7 +37,7 @@ from headway import __version__
 from headway.errors import HeadwayError
 
 log = logging.getLogger("headway.api")
-ROUTERS = (teams, keys, sites, environments, builds, artifacts, deployments, jobs, unsupported)
+ROUTERS = (teams, keys, sites, environments, builds, artifacts, deployments, explain, ledger, jobs, unsupported)
 
 
 def create_app(parts: Parts) -> FastAPI:

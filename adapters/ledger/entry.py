@@ -48,6 +48,16 @@ class Entry:
         return _body(self, hashlib.sha256(self.envelope()).hexdigest())
 
 
+def entry_of(body: bytes, envelope: bytes) -> Entry:
+    """The entry that `Entry.body` and `Entry.envelope` were made of."""
+    dsse, spec = json.loads(envelope), json.loads(body)["spec"]
+    return Entry(
+        base64.b64decode(dsse["payload"]),
+        base64.b64decode(dsse["signatures"][0]["sig"]),
+        base64.b64decode(spec["signatures"][0]["verifier"]),
+    )
+
+
 @dataclass(frozen=True)
 class Logged:
     """An entry as the ledger keeps it. `at` is Unix seconds; `promise` signs body, time, index and ledger."""

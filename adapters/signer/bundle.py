@@ -21,15 +21,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 from securesystemslib.dsse import Envelope
 from sigstore_models import intoto
-from sigstore_models.bundle.v1 import Bundle, VerificationMaterial
-from sigstore_models.common.v1 import PublicKeyIdentifier
+from sigstore_models.bundle.v1 import Bundle
 
+from adapters.ledger.bundles import MEDIA_TYPE, bundle_of
 from adapters.ledger.entry import PAYLOAD_TYPE, Entry
-from adapters.signer.keys import Keyring, SigningKey, key_hint, parse_public, public_pem
+from adapters.signer.keys import Keyring, SigningKey, public_pem
 from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
 from headway.errors import HeadwayError
 
-MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_BUNDLE: Final = 1 << 20
 Json = dict[str, Any]
 
@@ -76,24 +75,6 @@ def attest(statement: bytes, key: SigningKey, *, ledger: LedgerWriter | None = N
         return bundle_of(entry)
     standing, item = ledger.append(entry)
     return bundle_of(standing, item)
-
-
-def bundle_of(entry: Entry, item: Json | None = None) -> bytes:
-    """The bundle of a signed statement and its ledger entry, as JSON."""
-    hint = key_hint(parse_public(entry.public_pem))
-    bundle = Bundle(
-        media_type=MEDIA_TYPE,
-        verification_material=VerificationMaterial(public_key=PublicKeyIdentifier(hint=hint), tlog_entries=[]),
-        dsse_envelope=intoto.Envelope(
-            payload=base64.b64encode(entry.payload),
-            payload_type=PAYLOAD_TYPE,
-            signatures=[intoto.Signature(sig=base64.b64encode(entry.signature))],
-        ),
-    )
-    document = bundle.to_dict()
-    if item is not None:
-        document["verificationMaterial"]["tlogEntries"] = [item]
-    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def check(

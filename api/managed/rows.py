@@ -218,6 +218,7 @@ def release_row(release: Release) -> Json:
         "deployed_at": stamp(release.deployed_at),
         "actor": release.actor,
         "current": release.current,
+        "log_index": release.log_index,
     }
 
 

@@ -16,8 +16,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from adapters.ledger.bundles import MEDIA_TYPE
 from adapters.ledger.entry import Entry
-from adapters.signer.bundle import MAX_BUNDLE, MEDIA_TYPE, Policy, attest, check
+from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
 from adapters.signer.keys import Keyring, SigningKey, TrustedKey, create_key, key_hint, load_key
 from adapters.signer.statement import BuildFacts, Dependency, public_uri, statement
 from headway.errors import HeadwayError
