@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlmodel import Session
 
 from adapters.ledger import tree
 from adapters.ledger.entry import Entry, Logged, entry_of, item, promise
+from adapters.ledger.keyring import KeyRecord, KeyringDocument, Sign, read_keyring, sign_keyring
 from adapters.ledger.note import Checkpoint, Log, LogKey, open_note
 from adapters.ledger.proofs import ProofError
 from adapters.ledger.root import ROOT_NAME, TrustedLog, make_root
@@ -23,6 +25,7 @@ from store.models_ledger import LedgerEntry, LedgerHead
 from store.session import Store
 
 Json = dict[str, Any]
+KEYRING: Final = "keyring"
 Then = Callable[[Session, int], None]
 
 
@@ -87,6 +90,24 @@ class Ledger:
         document = make_root(self.trusted.log, self.trusted.start)
         self._store.in_write(lambda session: rows.publish(session, "trusted_root", document))
         write_aside(folder / ROOT_NAME, document, 0o644)
+
+    def publish_keyring(self, keys: Sequence[KeyRecord], signers: Sequence[tuple[str, Sign]]) -> None:
+        """The next version of the keyring, signed by the ledger and by every signing key at hand."""
+
+        def work(session: Session) -> None:
+            rows.lock(session)
+            standing = rows.document(session, KEYRING)
+            document = KeyringDocument(standing.version + 1 if standing else 1, tuple(keys))
+            own = (base64.b64encode(self._key.log.id).decode(), self._key.sign)
+            rows.publish_version(session, KEYRING, document.version, sign_keyring(document, [own, *signers]))
+
+        self._store.in_write(work)
+
+    def announced(self) -> tuple[KeyRecord, ...]:
+        """The keys of the newest keyring that was published."""
+        with self._store.read() as session:
+            standing = rows.document(session, KEYRING)
+        return read_keyring(standing.body).keys if standing else ()
 
     def _grow(self, session: Session, entry: Entry, about: About) -> LedgerEntry:
         head = rows.open_head(session)

@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from datetime import UTC
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from sqlmodel import Session
 
 from activities.ledger import About, Ledger, Then
-from activities.sign import bundle_key
+from activities.sign import Keys, bundle_key
 from adapters.ledger.bundles import bundle_of
+from adapters.ledger.keyring import KeyRecord
 from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
-from adapters.signer.keys import Keyring, SigningKey
-from adapters.signer.records import RolloutFacts, rollout_statement
+from adapters.signer.records import KeyFacts, RolloutFacts, key_statement, rollout_statement
 from headway.errors import HeadwayError
 from store import ledger as rows
 from store.ledger import Unlogged
-from store.models import Artifact, Release
+from store.models import Artifact, Release, utcnow
 from store.session import Store
 
 log = logging.getLogger("headway.ledger")
@@ -42,11 +43,12 @@ class Objects(Protocol):
 class Recorder:
     """`folder` is where the trust root is left for hosts, once every old bundle has its entry."""
 
-    def __init__(self, store: Store, objects: Objects, ledger: Ledger, key: SigningKey, folder: Path) -> None:
+    def __init__(self, store: Store, objects: Objects, ledger: Ledger, keys: Keys, folder: Path) -> None:
         self._store = store
         self._objects = objects
         self._ledger = ledger
-        self._key = key
+        self._keys = keys
+        self._announced: tuple[KeyRecord, ...] = ()
         self._folder = folder
 
     async def watch(self, *, every: float = 0.5) -> None:
@@ -55,6 +57,7 @@ class Recorder:
         while True:
             try:
                 adopted = adopted or await asyncio.to_thread(self.adopt)
+                await asyncio.to_thread(self.announce)
                 while await asyncio.to_thread(self.record):
                     pass
             except Exception as error:
@@ -68,8 +71,25 @@ class Recorder:
             waiting = rows.unlogged_releases(session, BATCH)
         for one in waiting:
             about = About(f"release:{one.release.id}", one.rollout.kind, one.release.site_id)
-            attest(rollout_statement(_facts(one)), self._key, ledger=self._ledger.about(about, _point(one.release)))
+            entering = self._ledger.about(about, _point(one.release))
+            attest(rollout_statement(_facts(one)), self._keys.current(), ledger=entering)
         return len(waiting)
+
+    def announce(self) -> None:
+        """Publish the keyring where it has changed; each change of a key is an entry of its own."""
+        records = self._keys.records()
+        if records == self._announced:
+            return
+        before = {one.hint: one for one in self._ledger.announced()}
+        for record in records:
+            for event, at in key_events(before.get(record.hint), record):
+                facts = KeyFacts(event, record.hint, at, record.revoked_from, record.reason)
+                since = f":{int(record.revoked_from.timestamp())}" if record.revoked_from else ""
+                about = About(f"key:{record.hint}:{event}{since}", "key")
+                attest(key_statement(facts), self._keys.current(), ledger=self._ledger.about(about))
+        if records != tuple(before.values()):
+            self._ledger.publish_keyring(records, [(key.hint, key.raw) for key in self._keys.at_hand()])
+        self._announced = records
 
     def adopt(self) -> bool:
         """Enter the bundles that are older than the ledger, then publish the trust root that demands entries."""
@@ -92,7 +112,7 @@ class Recorder:
         name = bundle_key(artifact.site_id, artifact.digest)
         try:
             verified = check(
-                self._objects.get(name, MAX_BUNDLE), artifact.digest, Keyring.of(self._key), Policy(artifact.site_id)
+                self._objects.get(name, MAX_BUNDLE), artifact.digest, self._keys.ring(), Policy(artifact.site_id)
             )
         except HeadwayError as error:
             if error.retryable:
@@ -102,12 +122,22 @@ class Recorder:
         about = About(f"build:{verified.build_id}", "build", artifact.site_id)
         bundle = bundle_of(*self._ledger.append(verified.entry, about))
         self._objects.replace(name, bundle, hashlib.sha256(bundle).hexdigest())
-        entered = check(bundle, artifact.digest, Keyring.of(self._key), Policy(artifact.site_id), ledger=self._ledger)
+        entered = check(bundle, artifact.digest, self._keys.ring(), Policy(artifact.site_id), ledger=self._ledger)
 
         def point(session: Session) -> None:
             session.get_one(Artifact, artifact.id).log_index = entered.log_index
 
         self._store.in_write(point)
+
+
+def key_events(before: KeyRecord | None, now: KeyRecord) -> Iterator[tuple[str, datetime]]:
+    """What became of a key since it was last published, and when."""
+    if before is None:
+        yield "introduced", now.not_before or utcnow()
+    if now.revoked_from is not None and (before is None or before.revoked_from != now.revoked_from):
+        yield "revoked", now.not_after or utcnow()
+    elif now.revoked_from is None and now.not_after is not None and (before is None or before.not_after is None):
+        yield "retired", now.not_after
 
 
 def _point(release: Release) -> Then:

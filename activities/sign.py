@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -20,7 +20,8 @@ from ulid import ULID
 
 from activities.ledger import About, Ledger
 from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
-from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check
+from adapters.ledger.keyring import KeyRecord
+from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check, hint_of
 from adapters.signer.keys import Keyring, SigningKey
 from adapters.signer.statement import BUILDER_ID, BuildFacts, statement
 from headway.errors import HeadwayError
@@ -31,6 +32,18 @@ from temporal.failures import mapped
 from temporal.messages import BuildOrder, Signed
 
 log = logging.getLogger("headway.signing")
+
+
+class Keys(Protocol):
+    """The signing keys: a folder of them, or one."""
+
+    def current(self) -> SigningKey: ...
+
+    def ring(self) -> Keyring: ...
+
+    def at_hand(self) -> list[SigningKey]: ...
+
+    def records(self) -> tuple[KeyRecord, ...]: ...
 
 
 class Objects(Protocol):
@@ -56,24 +69,27 @@ class Kept:
 
 
 class Signer:
-    """Activity `build.sign`. `keyring` is what existing bundles are judged by; the own key alone if None."""
+    """Activity `build.sign`. The current key signs; existing bundles are judged by all of them.
+
+    `announce` publishes the keyring: nothing is signed with a key that no host could hear of.
+    """
 
     def __init__(
         self,
         store: Store,
         objects: Objects,
-        key: SigningKey,
+        keys: Keys,
         *,
-        keyring: Keyring | None = None,
         builder_id: str = BUILDER_ID,
         ledger: Ledger | None = None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._objects = objects
-        self._key = key
-        self._keyring = keyring if keyring is not None else Keyring.of(key)
+        self._keys = keys
         self._builder_id = builder_id
         self._ledger = ledger
+        self._announce = announce
 
     @activity.defn(name="build.sign")
     @mapped
@@ -133,8 +149,10 @@ class Signer:
         standing = self._standing(name, facts.site_id, facts.digest, known)
         if standing is not None:
             return Kept(standing.key_hint, fresh=False, log_index=standing.log_index)
+        self._announce()
         about = About(f"build:{facts.build_id}", "build", facts.site_id)
-        bundle = attest(statement(facts), self._key, ledger=self._ledger.about(about) if self._ledger else None)
+        entering = self._ledger.about(about) if self._ledger else None
+        bundle = attest(statement(facts), self._keys.current(), ledger=entering)
         made = self._check(bundle, facts.site_id, facts.digest)
         if self._objects.put_new(name, bundle, hashlib.sha256(bundle).hexdigest()):
             return Kept(made.key_hint, fresh=True, log_index=made.log_index)
@@ -154,15 +172,17 @@ class Signer:
         try:
             return self._check(bundle, site_id, digest)
         except HeadwayError as error:
-            if known or error.retryable:
+            void = self._keys.ring().is_revoked(hint_of(bundle))
+            if (known and not void) or error.retryable:
                 raise
-            log.warning("replacing a bundle that no artifact owns: %s (%s)", name, error.message)
+            why = "whose key was revoked" if void else "that no artifact owns"
+            log.warning("replacing a bundle %s: %s (%s)", why, name, error.message)
             self._objects.delete([name])
             return None
 
     def _check(self, bundle: bytes, site_id: str, digest: str) -> Verified:
         policy = Policy(site_id, builder_ids=frozenset({self._builder_id}))
-        return check(bundle, digest, self._keyring, policy, ledger=self._ledger)
+        return check(bundle, digest, self._keys.ring(), policy, ledger=self._ledger)
 
 
 def bundle_key(site_id: str, digest: str) -> str:

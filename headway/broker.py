@@ -139,7 +139,7 @@ class Heard(Wire):
 
 
 class RollSpec(Wire):
-    """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address."""
+    """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address. `keyring`: signed, or empty."""
 
     rollout_id: str
     job_id: str
@@ -155,6 +155,7 @@ class RollSpec(Wire):
     apply_seq: int
     undo_seq: int
     hostnames: list[str]
+    keyring: str = ""
 
 
 class Hostnames(Wire):

@@ -119,7 +119,7 @@ def signing(settings: Settings, _client: Client) -> Role:
     from activities.recorder import Recorder
     from activities.sign import Signer
     from adapters.objects import ObjectStore
-    from adapters.signer.keys import create_key
+    from adapters.signer.folder import KeyFolder
     from store.session import Store
 
     objects = ObjectStore(
@@ -130,10 +130,12 @@ def signing(settings: Settings, _client: Client) -> Role:
         settings.s3_secret_key.get_secret_value(),
     )
     store = Store.open(settings.database)
-    ledger = Ledger.open(store, settings.path("ledger"), settings.ledger_host)
-    key = create_key(settings.path("keys"))
-    signer = Signer(store, objects, key, ledger=ledger)
-    recorder = Recorder(store, objects, ledger, key, settings.path("ledger"))
+    sealed = [one.get_secret_value().encode() or None for one in (settings.ledger_password, settings.signing_password)]
+    ledger = Ledger.open(store, settings.path("ledger"), settings.ledger_host, sealed[0])
+    keys = KeyFolder(settings.path("keys"), sealed[1])
+    keys.current()
+    recorder = Recorder(store, objects, ledger, keys, settings.path("ledger"))
+    signer = Signer(store, objects, keys, ledger=ledger, announce=recorder.announce)
     return Role(queue=names.SIGNING, activities=offered(signer), threads=4, beside=[recorder.watch])
 
 
@@ -147,7 +149,7 @@ def host(settings: Settings, _client: Client) -> Role:
     folders = HostFolders(settings.path("host"))
     trust = Trust(folders.trust, settings.path("keys"), settings.path("ledger"))
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
-    serving = Host(folders, trust.verify, HttpDownloads(), limits)
+    serving = Host(folders, trust.verify, HttpDownloads(), limits, learn=trust.learn)
     activities = HostActivities(settings.host_id, serving, _broker(settings, "host"))
     return Role(queue=names.host_queue(settings.host_id), activities=offered(activities), threads=8)
 

@@ -1,6 +1,7 @@
 """A host's trust root: what it pinned when it joined. Nothing that arrives later is trusted by itself.
 
-`trust/*.pub` are the signing keys, `trust/trusted_root.json` is the ledger. A host that has pinned a ledger demands its
+`trust/*.pub` are the signing keys, `trust/trusted_root.json` is the ledger; `trust/keyring.json` is the newest keyring
+that both vouched for, and from then on takes the place of the former. A host that has pinned a ledger demands its
 entry of every bundle, whenever that was signed and by whichever key; there is no way back but an operator's hand.
 """
 
@@ -9,9 +10,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from adapters.ledger.keyring import KEYRING_NAME, KeyringDocument, open_keyring, read_keyring
+from adapters.ledger.proofs import ProofError
 from adapters.ledger.root import ROOT_NAME, TrustedLog, parse_root
 from adapters.signer.bundle import Policy, check
-from adapters.signer.keys import Keyring
+from adapters.signer.keys import Keyring, ring_of, write_aside
 from headway.errors import HeadwayError
 
 
@@ -25,6 +28,8 @@ class Trust:
 
     def keyring(self) -> Keyring:
         """Raises roll.place_failed (retryable) while there is no key to trust yet."""
+        if (learned := self._learned()) is not None:
+            return ring_of(learned.keys)
         if not any(self._pinned.glob("*.pub")):
             found = sorted(self._keys.glob("*.pub")) if self._keys.is_dir() else []
             if not found:
@@ -32,6 +37,30 @@ class Trust:
             for key in found:
                 self._pin(key)
         return Keyring.from_folder(self._pinned)
+
+    def learn(self, keyring: str) -> None:
+        """Keep a newer keyring. Raises artifact.signature_invalid where nobody who is trusted here vouches for it."""
+        place = self._pinned / KEYRING_NAME
+        raw = keyring.encode()
+        if not raw or (place.exists() and place.read_bytes() == raw):
+            return
+        standing = self._learned()
+        try:
+            if standing is not None and read_keyring(raw).version <= standing.version:
+                return
+            open_keyring(raw, self.log().log, self.keyring().publics)
+        except ProofError as error:
+            raise HeadwayError("artifact.signature_invalid", f"The platform's keyring was refused: {error}.") from None
+        write_aside(place, raw, 0o644)
+
+    def _learned(self) -> KeyringDocument | None:
+        try:
+            return read_keyring((self._pinned / KEYRING_NAME).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ProofError:
+            message = f"This host's {KEYRING_NAME} is damaged: restore it, or remove it to trust the pinned .pub again."
+            raise HeadwayError("roll.place_failed", message) from None
 
     def log(self) -> TrustedLog:
         """Raises roll.place_failed (retryable) while there is no ledger to trust yet."""

@@ -26,10 +26,12 @@ from sigstore_models.bundle.v1 import Bundle
 from adapters.ledger.bundles import MEDIA_TYPE, bundle_of
 from adapters.ledger.entry import PAYLOAD_TYPE, Entry
 from adapters.signer.keys import Keyring, SigningKey, public_pem
+from adapters.signer.records import KEY_TYPE, ROLLOUT_TYPE
 from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
 from headway.errors import HeadwayError
 
 MAX_BUNDLE: Final = 1 << 20
+RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, KEY_TYPE})
 Json = dict[str, Any]
 
 
@@ -90,6 +92,30 @@ def check(
 
     Raises artifact.signature_invalid with the first thing that is wrong.
     """
+    hint, entry, at, index = _believe(bundle, keyring, ledger, now)
+    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at, entry, index)
+
+
+def check_record(bundle: bytes, keyring: Keyring, *, ledger: LedgerReader) -> Verified:
+    """Whether `bundle` is a record of this platform's: of a rollout, or of the end of a key.
+
+    Raises artifact.signature_invalid with the first thing that is wrong.
+    """
+    hint, entry, at, index = _believe(bundle, keyring, ledger, None)
+    statement = _strict_json(entry.payload, "its statement")
+    if statement.get("_type") != STATEMENT_TYPE or not _member(statement.get("predicateType"), RECORD_TYPES):
+        raise _refuse("its statement is no record of a rollout or a key")
+    subjects = statement.get("subject")
+    digest = _at(subjects[0], "digest", "sha256") if isinstance(subjects, list) and len(subjects) == 1 else None
+    if not isinstance(digest, str) or not isinstance(statement.get("predicate"), dict):
+        raise _refuse("its record is about nothing")
+    return Verified(hint, digest, statement, at, entry, index)
+
+
+def _believe(
+    bundle: bytes, keyring: Keyring, ledger: LedgerReader | None, now: datetime | None
+) -> tuple[str, Entry, datetime, int | None]:
+    """The signed payload, by whom, when, and where in the ledger: everything before the payload is parsed."""
     document = _open(bundle)
     hint, envelope, items = _shape(document)
     key = keyring.get(hint)
@@ -104,6 +130,8 @@ def check(
         raise _refuse("it carries ledger entries, and no ledger is trusted here")
     else:
         at = now or datetime.now(UTC)
+    if key.revoked_from is not None and at >= key.revoked_from:
+        raise _refuse("its key has been revoked, and it is not older than that")
     if key.not_before is not None and at < key.not_before:
         raise _refuse("its key was not valid yet")
     if key.not_after is not None and at > key.not_after:
@@ -112,8 +140,15 @@ def check(
         key.public.verify(entry.signature, Envelope(entry.payload, PAYLOAD_TYPE, {}).pae(), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise _refuse("the signature does not fit its contents") from None
-    index = int(items[0]["logIndex"]) if items else None
-    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at, entry, index)
+    return hint, entry, at, int(items[0]["logIndex"]) if items else None
+
+
+def hint_of(bundle: bytes) -> str:
+    """The hint of the key that a bundle names, unverified; "" where it names none."""
+    try:
+        return _shape(_open(bundle))[0]
+    except HeadwayError:
+        return ""
 
 
 def _refuse(why: str) -> HeadwayError:

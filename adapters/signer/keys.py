@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from adapters.ledger.keyring import EVER, KeyRecord
+from adapters.signer.cosign_key import is_cosign_key, open_cosign_key
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
@@ -63,6 +65,19 @@ class SigningKey:
         except Exception as error:
             raise HeadwayError("sign.failed", f"The signer failed: {type(error).__name__}.") from error
 
+    def current(self) -> SigningKey:
+        """A key alone is a keyring of one."""
+        return self
+
+    def ring(self) -> Keyring:
+        return Keyring.of(self)
+
+    def at_hand(self) -> list[SigningKey]:
+        return [self]
+
+    def records(self) -> tuple[KeyRecord, ...]:
+        return (KeyRecord(self.pem.decode()),)
+
     @property
     def hint(self) -> str:
         return key_hint(self.public)
@@ -94,7 +109,9 @@ def of_private(private: ec.EllipticCurvePrivateKey) -> SigningKey:
 
 def read_private(pem: bytes, password: bytes | None) -> object:
     """The private key of a file's bytes. Raises ValueError or TypeError."""
-    # Without a password in the file, one that is set is not asked for.
+    if is_cosign_key(pem):
+        return open_cosign_key(pem, password or b"")
+    # A password that is set is not for a file that needs none.
     encrypted = b"ENCRYPTED" in pem.split(b"\n", 1)[0]
     return serialization.load_pem_private_key(pem, password if encrypted else None)
 
@@ -108,6 +125,18 @@ def create_key(folder: Path, name: str = SIGNING, password: bytes | None = None)
     key = load_key(path, password)
     if not (folder / f"{name}.pub").exists():
         _write_once(folder / f"{name}.pub", key.pem, 0o644)
+    return key
+
+
+def keep_key(folder: Path, name: str, pem: bytes, password: bytes | None = None) -> SigningKey:
+    """Put a key file into the folder, as it is, once it has been opened. Raises internal.error like `load_key`."""
+    _write_once(folder / f"{name}.pem", pem, 0o600)
+    try:
+        key = load_key(folder / f"{name}.pem", password)
+    except HeadwayError:
+        (folder / f"{name}.pem").unlink()
+        raise
+    _write_once(folder / f"{name}.pub", key.pem, 0o644)
     return key
 
 
@@ -150,12 +179,16 @@ def _aside(path: Path, body: bytes, mode: int, place: Callable[[Path], object]) 
 
 @dataclass(frozen=True)
 class TrustedKey:
-    """A public key with the times (aware) between which its signatures count; `revoked` ends them all."""
+    """A public key with the times (aware) between which its signatures count.
+
+    `revoked` ends them all, `revoked_from` those of that time and later.
+    """
 
     public: ec.EllipticCurvePublicKey
     not_before: datetime | None = None
     not_after: datetime | None = None
     revoked: bool = False
+    revoked_from: datetime | None = None
 
 
 class Keyring:
@@ -173,8 +206,31 @@ class Keyring:
     def of(cls, *keys: SigningKey) -> Keyring:
         return cls(TrustedKey(key.public) for key in keys)
 
+    @property
+    def publics(self) -> list[ec.EllipticCurvePublicKey]:
+        """Those that are not revoked."""
+        return [key.public for key in self._keys.values() if not key.revoked and key.revoked_from is None]
+
     def get(self, hint: str) -> TrustedKey | None:
         return self._keys.get(hint)
 
+    def is_revoked(self, hint: str) -> bool:
+        key = self._keys.get(hint)
+        return key is not None and (key.revoked or key.revoked_from is not None)
+
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def ring_of(records: Iterable[KeyRecord]) -> Keyring:
+    """The ring that a keyring document describes."""
+    return Keyring(
+        TrustedKey(
+            one.public,
+            one.not_before,
+            one.not_after,
+            revoked=one.revoked_from is not None and one.revoked_from <= EVER,
+            revoked_from=one.revoked_from,
+        )
+        for one in records
+    )

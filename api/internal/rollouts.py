@@ -8,6 +8,7 @@ from api.parts import Objects
 from headway.broker import Hostnames, RollSpec
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
+from store.ledger import document
 from store.session import Store
 
 READ_SECONDS: Final = 3600
@@ -22,6 +23,7 @@ class Rollouts:
         """Addresses that read just this artifact's objects, for an hour."""
         with self.store.read() as session:
             found = to_place(session, rollout_id)
+            keyring = document(session, "keyring")
         rollout, artifact = found.rollout, found.artifact
 
         def read(key: str) -> str:
@@ -43,6 +45,7 @@ class Rollouts:
             apply_seq=rollout.apply_seq or 0,
             undo_seq=rollout.undo_seq or 0,
             hostnames=found.hostnames,
+            keyring=keyring.body.decode() if keyring else "",
         )
 
     def hostnames(self, env_id: str) -> Hostnames:

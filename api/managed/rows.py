@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 from api.parts import Addresses
 from api.problems import error_object
@@ -175,7 +176,8 @@ def artifact_row(artifact: Artifact, env_id: str) -> Json:
             "provenance": f"{base}/provenance",
             "download": f"{base}/download",
             "files": f"{base}/files",
-            "public_key": "/v1/keys/signing.pub",
+            **({"trusted_root": "/v1/ledger/trusted_root.json"} if artifact.log_index is not None else {}),
+            "public_key": f"/v1/keys/signing.pub?hint={quote(artifact.key_hint, safe='')}",
         },
     }
 

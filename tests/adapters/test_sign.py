@@ -20,6 +20,7 @@ from adapters.artifact.manifest import File, Manifest, make_manifest
 from adapters.ledger.root import ROOT_NAME, parse_root
 from adapters.objects import ObjectStore
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check
+from adapters.signer.folder import KeyFolder
 from adapters.signer.keys import Keyring, SigningKey, create_key
 from headway.errors import HeadwayError
 from headway.ids import new_id
@@ -320,3 +321,19 @@ def test_a_bundle_of_before_the_ledger_gets_its_entry_before_hosts_demand_it(
     assert len(logged(store)) == 1
     Signer(store, objects, key, ledger=ledger).sign(again)
     assert {row.digest: row.log_index for row in artifacts(store)} == {made.digest: 0, late.digest: None}
+
+
+def test_after_a_revocation_the_same_bytes_are_signed_anew(
+    store: Store, objects: ObjectStore, site: Site, ledger: Ledger, tmp_path: Path
+) -> None:
+    made = manifest(b"revoked")
+    keys = KeyFolder(tmp_path / "keys")
+    signer = Signer(store, objects, keys, ledger=ledger)
+    first = signer.sign(built(store, objects, site, made))
+    old = keys.current().hint
+    keys.revoke(old, utcnow())
+    second = signer.sign(built(store, objects, site, made))
+    [row] = artifacts(store)
+    assert (second.artifact_id, row.log_index, row.key_hint) == (first.artifact_id, 1, keys.current().hint)
+    raw = bundle_of(objects, site, made.digest)
+    assert check(raw, made.digest, keys.ring(), Policy(site.id), ledger=ledger).key_hint != old

@@ -6,22 +6,28 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from activities.ledger import About, Ledger
+from activities.recorder import Recorder
 from adapters.hosting.host import Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.trust import Trust
 from adapters.ledger.root import ROOT_NAME
 from adapters.signer.bundle import attest
+from adapters.signer.folder import KeyFolder
 from adapters.signer.keys import SigningKey, create_key
 from adapters.signer.statement import BuildFacts, statement
 from headway.errors import HeadwayError
+from store.ledger import document, entries
 from store.migrations import upgrade
+from store.models import utcnow
 from store.session import Store
 from tests.adapters.sites import ENV, SITE, Shelf, keep_on
+from tests.api.doubles import MemoryObjects
 
 DIGEST = hashlib.sha256(b"manifest").hexdigest()
 
@@ -112,6 +118,72 @@ def test_a_stolen_signing_key_alone_makes_nothing_that_is_believed(platform: Pla
     thief = Platform(tmp_path / "thief")
     refused("artifact.signature_invalid", trust, thief.bundle(key=platform.key))
     thief.store.close()
+
+
+def announce(platform: Platform, keys: KeyFolder) -> str:
+    """The keyring as a host gets it with a rollout, once the signing worker has seen the folder."""
+    Recorder(platform.store, MemoryObjects(), platform.ledger, keys, platform.root / "ledger").announce()
+    with platform.store.read() as session:
+        found = document(session, "keyring")
+        assert found is not None
+        return found.body.decode()
+
+
+def test_old_releases_stay_deployable_after_rotation_and_not_after_revocation(platform: Platform) -> None:
+    keys, trust = KeyFolder(platform.root / "keys"), platform.trust()
+    old = platform.bundle()
+    trust.verify(old, DIGEST, SITE)
+    first = announce(platform, keys)
+    trust.learn(first)
+    keys.rotate(utcnow() - timedelta(hours=1))
+    fresh = platform.bundle(key=keys.current())
+    refused("artifact.signature_invalid", trust, fresh)
+    trust.learn(announce(platform, keys))
+    trust.verify(fresh, DIGEST, SITE)
+    late = platform.bundle(key=platform.key)
+    refused("artifact.signature_invalid", trust, late)  # the ledger's time is after the rotation
+    keys.revoke(platform.key.hint, utcnow(), reason="stolen")
+    third = announce(platform, keys)
+    trust.learn(third)
+    assert "revoked" in refused("artifact.signature_invalid", trust, old).message
+    trust.verify(fresh, DIGEST, SITE)
+    trust.learn(first)  # somebody in between plays an older one
+    refused("artifact.signature_invalid", trust, old)
+    with platform.store.read() as session:
+        said = [entry.subject.split(":")[2] for entry in entries(session, 0, 100) if entry.kind == "key"]
+    assert said == ["introduced", "retired", "introduced", "revoked"]
+
+
+def test_retired_keys_count_by_the_ledgers_time(platform: Platform) -> None:
+    keys, trust = KeyFolder(platform.root / "keys"), platform.trust()
+    trust.learn(announce(platform, keys))
+    old = platform.bundle()
+    keys.rotate(utcnow())
+    trust.learn(announce(platform, keys))
+    trust.verify(old, DIGEST, SITE)
+
+
+def test_work_from_before_a_theft_may_be_kept(platform: Platform) -> None:
+    keys, trust = KeyFolder(platform.root / "keys"), platform.trust()
+    old = platform.bundle()
+    for since, works in ((timedelta(hours=1), True), (timedelta(hours=-1), False)):
+        keys.revoke(platform.key.hint, utcnow(), since=utcnow() + since)
+        trust.learn(announce(platform, keys))
+        if works:
+            trust.verify(old, DIGEST, SITE)
+        else:
+            assert "not older" in refused("artifact.signature_invalid", trust, old).message
+
+
+def test_a_keyring_that_nobody_vouches_for_is_refused(platform: Platform, tmp_path: Path) -> None:
+    trust = platform.trust()
+    trust.verify(platform.bundle(), DIGEST, SITE)
+    (tmp_path / "thief").mkdir()
+    thief = Platform(tmp_path / "thief")
+    with pytest.raises(HeadwayError, match="keyring was refused"):
+        trust.learn(announce(thief, KeyFolder(thief.root / "keys")))
+    thief.store.close()
+    refused("artifact.signature_invalid", trust, platform.bundle(key=thief.key))
 
 
 def test_a_bundle_for_another_site_or_another_artifact_is_refused(platform: Platform) -> None:
