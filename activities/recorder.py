@@ -63,6 +63,7 @@ class Recorder:
             except Exception as error:
                 why = error.message if isinstance(error, HeadwayError) else type(error).__name__
                 log.warning("the ledger is written later: %s", why)
+                await asyncio.sleep(10 * every)
             await asyncio.sleep(every)
 
     def record(self) -> int:
