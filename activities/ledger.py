@@ -38,12 +38,32 @@ class About:
     site_id: str | None = None
 
 
+@dataclass(frozen=True)
+class Step:
+    """One entry, ready to be written where the ledger still has `index` entries. `proof` is the way to its root."""
+
+    about: About
+    index: int
+    at: int
+    body: bytes
+    envelope: bytes
+    promise: bytes
+    grown: tree.Growth
+    note: str
+    proof: tuple[bytes, ...]
+
+    @property
+    def head(self) -> Checkpoint:
+        return Checkpoint(self.grown.size, self.grown.root)
+
+
 class Ledger:
     """Appends and checks. `key` signs checkpoints and times, and is not the key that signs statements."""
 
     def __init__(self, store: Store, key: LogKey, start: datetime) -> None:
         self._store = store
         self._key = key
+        self._last_note = ""
         self.trusted = TrustedLog(key.log, start)
 
     @classmethod
@@ -60,7 +80,7 @@ class Ledger:
                 key = LogKey(Log(signing.public, host), signing.raw)
                 empty = Checkpoint(0, tree.EMPTY_ROOT)
                 found = LedgerHead(size=0, root=empty.root, note=empty.note(key))
-                rows.append(session, [], {}, found)
+                session.add(found)
             return found
 
         first = store.in_write(begin)
@@ -76,9 +96,21 @@ class Ledger:
         return self.trusted.check(items, entry)
 
     def append(self, entry: Entry, about: About, then: Then | None = None) -> tuple[Entry, Json]:
+        """Enter it, unless its subject stands. Hashing and signing come first: the write only has to be in time."""
+        while True:
+            with self._store.read() as session:
+                standing = rows.entry_about(session, about.subject)
+                step = self._step(session, entry, about) if standing is None else None
+            if step is None:
+                return self._stood(about.subject, then)
+            if self._store.in_write(lambda session, step=step: _take(session, step, then)):  # type: ignore[misc]
+                logged = Logged(step.index, step.at, step.body, step.promise)
+                return entry, item(logged, self._key.log, step.note, step.head, step.proof)
+
+    def _stood(self, subject: str, then: Then | None) -> tuple[Entry, Json]:
         def work(session: Session) -> tuple[Entry, Json]:
-            rows.lock(session)
-            standing = rows.entry_about(session, about.subject) or self._grow(session, entry, about)
+            standing = rows.entry_about(session, subject)
+            assert standing is not None  # noqa: S101
             if then is not None:
                 then(session, standing.index)
             return entry_of(standing.body, standing.envelope), self._item(session, standing)
@@ -109,28 +141,20 @@ class Ledger:
             standing = rows.document(session, KEYRING)
         return read_keyring(standing.body).keys if standing else ()
 
-    def _grow(self, session: Session, entry: Entry, about: About) -> LedgerEntry:
+    def _step(self, session: Session, entry: Entry, about: About) -> Step:
+        """The next entry on what the ledger is now. Raises ledger.inconsistent where its rows do not hold."""
         head = rows.open_head(session)
         peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), head.size)
+        if head.note != self._last_note:
+            _verify(head, self._key.log)
         if tree.fold(peaks) != head.root:
             raise HeadwayError("ledger.inconsistent", f"The ledger's nodes do not make its root at {head.size}.")
-        _verify(head, self._key.log)
         body = entry.body()
-        grown = tree.grow(head.size, peaks, [tree.leaf_hash(body)])
         at = max(int(time.time()), rows.entry(session, head.size - 1).at if head.size else 0)
-        made = LedgerEntry(
-            index=head.size,
-            subject=about.subject,
-            kind=about.kind,
-            site_id=about.site_id,
-            body=body,
-            envelope=entry.envelope(),
-            promise=promise(body, head.size, at, self._key),
-            at=at,
-        )
-        note = Checkpoint(grown.size, grown.root).note(self._key)
-        rows.append(session, [made], grown.nodes, LedgerHead(size=grown.size, root=grown.root, note=note))
-        return made
+        grown = tree.grow(head.size, peaks, [tree.leaf_hash(body)])
+        self._last_note = note = Checkpoint(grown.size, grown.root).note(self._key)
+        signed = promise(body, head.size, at, self._key)
+        return Step(about, head.size, at, body, entry.envelope(), signed, grown, note, tuple(reversed(peaks)))
 
     def _item(self, session: Session, standing: LedgerEntry) -> Json:
         head = rows.open_head(session)
@@ -149,6 +173,27 @@ class Appending:
 
     def append(self, entry: Entry) -> tuple[Entry, Json]:
         return self.ledger.append(entry, self.about, self.then)
+
+
+def _take(session: Session, step: Step, then: Then | None) -> bool:
+    """Write a step; False where another writer was quicker."""
+    rows.lock(session)
+    if rows.size(session) != step.index:
+        return False
+    made = LedgerEntry(
+        index=step.index,
+        subject=step.about.subject,
+        kind=step.about.kind,
+        site_id=step.about.site_id,
+        body=step.body,
+        envelope=step.envelope,
+        promise=step.promise,
+        at=step.at,
+    )
+    rows.append(session, made, step.grown.nodes, LedgerHead(size=step.head.size, root=step.head.root, note=step.note))
+    if then is not None:
+        then(session, step.index)
+    return True
 
 
 def _verify(head: LedgerHead, log: Log) -> None:

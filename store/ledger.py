@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text, tuple_
+from sqlalchemy import func, insert, text, tuple_
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -36,10 +36,16 @@ def open_head(session: Session) -> LedgerHead:
     return found
 
 
+def size(session: Session) -> int:
+    """How many entries there are."""
+    return session.execute(select(func.max(LedgerHead.size))).scalar() or 0
+
+
 def nodes(session: Session, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
     """Hashes of complete subtrees by level and index."""
-    query = select(LedgerNode).where(tuple_(col(LedgerNode.level), col(LedgerNode.index)).in_(wanted))
-    return {(node.level, node.index): node.hash for node in session.exec(query)}
+    columns = (col(LedgerNode.level), col(LedgerNode.index), col(LedgerNode.hash))
+    query = select(*columns).where(tuple_(columns[0], columns[1]).in_(wanted))
+    return {(level, index): hash for level, index, hash in session.execute(query)}
 
 
 def entry(session: Session, index: int) -> LedgerEntry:
@@ -60,14 +66,12 @@ def entries(session: Session, start: int, limit: int) -> Sequence[LedgerEntry]:
     return session.exec(query.order_by(col(LedgerEntry.index))).all()
 
 
-def append(
-    session: Session, new: Sequence[LedgerEntry], grown: Mapping[tuple[int, int], bytes], new_head: LedgerHead
-) -> None:
-    """Add entries with the nodes and the checkpoint that they make, under `lock`."""
-    session.add_all(new)
-    session.add_all(LedgerNode(level=level, index=index, hash=hash) for (level, index), hash in grown.items())
-    session.add(new_head)
-    session.flush()
+def append(session: Session, new: LedgerEntry, grown: Mapping[tuple[int, int], bytes], new_head: LedgerHead) -> None:
+    """Add an entry with the nodes and the checkpoint that it makes, under `lock`."""
+    made = [{"level": level, "index": index, "hash": hash} for (level, index), hash in grown.items()]
+    session.execute(insert(LedgerEntry), [new.model_dump()])
+    session.execute(insert(LedgerNode), made)
+    session.execute(insert(LedgerHead), [new_head.model_dump()])
 
 
 def document(session: Session, name: str) -> LedgerDocument | None:
