@@ -107,7 +107,7 @@ class HostActivities:
             check()
 
         def configure() -> None:
-            self._configuration.place(spec, self._host.environment(env_id).release(seq))
+            self._configuration.place(spec.rollout_id, self._host.environment(env_id).release(seq))
             # What a release needs done to the data goes with what is new; what was released before had it done then.
             if order.kind != "rollback" and order.hosts[0] == self.host_id:
                 self._services.run_release_command(env_id, seq, manifest, story)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -18,8 +18,10 @@ from sqlmodel import Session, select
 from temporalio import activity
 from ulid import ULID
 
+from activities.ledger import About, Ledger
 from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
-from adapters.signer.bundle import MAX_BUNDLE, LedgerReader, LedgerWriter, Policy, attest, check
+from adapters.ledger.keyring import KeyRecord
+from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check, hint_of
 from adapters.signer.keys import Keyring, SigningKey
 from adapters.signer.statement import BUILDER_ID, BuildFacts, statement
 from headway.errors import HeadwayError
@@ -32,6 +34,18 @@ from temporal.messages import BuildOrder, Signed
 log = logging.getLogger("headway.signing")
 
 
+class Keys(Protocol):
+    """The signing keys: a folder of them, or one."""
+
+    def current(self) -> SigningKey: ...
+
+    def ring(self) -> Keyring: ...
+
+    def at_hand(self) -> list[SigningKey]: ...
+
+    def records(self) -> tuple[KeyRecord, ...]: ...
+
+
 class Objects(Protocol):
     """What the signer asks of the object store. Keys are relative to the bucket."""
 
@@ -40,10 +54,9 @@ class Objects(Protocol):
     def put_new(self, key: str, body: bytes, sha256: str) -> bool:
         """False where the object was there already."""
 
+    def replace(self, key: str, body: bytes, sha256: str) -> None: ...
+
     def delete(self, keys: Iterable[str]) -> None: ...
-
-
-class Ledger(LedgerWriter, LedgerReader, Protocol): ...
 
 
 @dataclass(frozen=True)
@@ -52,27 +65,31 @@ class Kept:
 
     key_hint: str
     fresh: bool
+    log_index: int | None
 
 
 class Signer:
-    """Activity `build.sign`. `keyring` is what existing bundles are judged by; the own key alone if None."""
+    """Activity `build.sign`. The current key signs; existing bundles are judged by all of them.
+
+    `announce` publishes the keyring: nothing is signed with a key that no host could hear of.
+    """
 
     def __init__(
         self,
         store: Store,
         objects: Objects,
-        key: SigningKey,
+        keys: Keys,
         *,
-        keyring: Keyring | None = None,
         builder_id: str = BUILDER_ID,
         ledger: Ledger | None = None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._objects = objects
-        self._key = key
-        self._keyring = keyring if keyring is not None else Keyring.of(key)
+        self._keys = keys
         self._builder_id = builder_id
         self._ledger = ledger
+        self._announce = announce
 
     @activity.defn(name="build.sign")
     @mapped
@@ -97,7 +114,10 @@ class Signer:
             site = session.get(Site, build.site_id) if build is not None else None
             if build is None or site is None or build.site_id != order.site_id:
                 raise HeadwayError("build.not_found", f"There is no build {order.build_id}.")
-            return build, site, _find(session, build.site_id, build.manifest_sha256 or "") is not None
+            known = _find(session, build.site_id, build.manifest_sha256 or "")
+            if known is not None and known.log_index is None and self._ledger is not None:
+                raise HeadwayError("sign.failed", f"Artifact {known.id} is older than the ledger, and enters it now.")
+            return build, site, known is not None
 
     def _manifest(self, site_id: str, digest: str) -> Manifest:
         raw = self._objects.get(f"sites/{site_id}/artifacts/{digest}/manifest.json", MAX_BYTES)
@@ -125,24 +145,48 @@ class Signer:
 
     def _keep_bundle(self, facts: BuildFacts, known: bool) -> Kept:
         """One bundle per artifact: the first that verifies stays, whichever build made it."""
-        name = f"sites/{facts.site_id}/artifacts/{facts.digest}/bundle.json"
-        bundle = attest(statement(facts), self._key, ledger=self._ledger)
-        sha256 = hashlib.sha256(bundle).hexdigest()
-        if self._objects.put_new(name, bundle, sha256):
-            return Kept(self._key.hint, fresh=True)
-        policy = Policy(facts.site_id, builder_ids=frozenset({self._builder_id}))
+        name = bundle_key(facts.site_id, facts.digest)
+        standing = self._standing(name, facts.site_id, facts.digest, known)
+        if standing is not None:
+            return Kept(standing.key_hint, fresh=False, log_index=standing.log_index)
+        self._announce()
+        about = About(f"build:{facts.build_id}", "build", facts.site_id)
+        entering = self._ledger.about(about) if self._ledger else None
+        bundle = attest(statement(facts), self._keys.current(), ledger=entering)
+        made = self._check(bundle, facts.site_id, facts.digest)
+        if self._objects.put_new(name, bundle, hashlib.sha256(bundle).hexdigest()):
+            return Kept(made.key_hint, fresh=True, log_index=made.log_index)
+        standing = self._standing(name, facts.site_id, facts.digest, known)
+        if standing is None:
+            raise HeadwayError("sign.failed", "Another signer works on this artifact.")
+        return Kept(standing.key_hint, fresh=False, log_index=standing.log_index)
+
+    def _standing(self, name: str, site_id: str, digest: str, known: bool) -> Verified | None:
+        """The bundle that is there already and verifies; a bad one is removed unless an artifact owns it."""
         try:
-            standing = self._objects.get(name, MAX_BUNDLE)
-            found = check(standing, facts.digest, self._keyring, policy, ledger=self._ledger)
+            bundle = self._objects.get(name, MAX_BUNDLE)
         except HeadwayError as error:
-            if known or error.retryable:
+            if error.code == "artifact.collected":
+                return None
+            raise
+        try:
+            return self._check(bundle, site_id, digest)
+        except HeadwayError as error:
+            void = self._keys.ring().is_revoked(hint_of(bundle))
+            if (known and not void) or error.retryable:
                 raise
-            log.warning("replacing a bundle that no artifact owns: %s (%s)", name, error.message)
+            why = "whose key was revoked" if void else "that no artifact owns"
+            log.warning("replacing a bundle %s: %s (%s)", why, name, error.message)
             self._objects.delete([name])
-            if not self._objects.put_new(name, bundle, sha256):
-                raise HeadwayError("sign.failed", "Another signer works on this artifact.") from error
-            return Kept(self._key.hint, fresh=True)
-        return Kept(found.key_hint, fresh=False)
+            return None
+
+    def _check(self, bundle: bytes, site_id: str, digest: str) -> Verified:
+        policy = Policy(site_id, builder_ids=frozenset({self._builder_id}))
+        return check(bundle, digest, self._keys.ring(), policy, ledger=self._ledger)
+
+
+def bundle_key(site_id: str, digest: str) -> str:
+    return f"sites/{site_id}/artifacts/{digest}/bundle.json"
 
 
 def artifact_id(site_id: str, digest: str, made_at: datetime) -> str:
@@ -170,6 +214,7 @@ def _record(session: Session, order: BuildOrder, manifest: Manifest, kept: Kept)
     if artifact is None:
         artifact = _insert(session, build, manifest, kept)
     artifact.collected_at = None
+    artifact.log_index = kept.log_index
     if kept.fresh:
         artifact.key_hint, artifact.signed_at = kept.key_hint, utcnow()
     session.add(artifact)
@@ -191,6 +236,7 @@ def _insert(session: Session, build: Build, manifest: Manifest, kept: Kept) -> A
         commit_sha=build.commit_sha or "",
         ref=build.ref,
         key_hint=kept.key_hint,
+        log_index=kept.log_index,
         signed_at=utcnow(),
     )
     try:

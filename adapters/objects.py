@@ -1,4 +1,4 @@
-"""The object store: S3 through boto3, path style, written once and never overwritten.
+"""The object store: S3 through boto3, path style, written once; only `replace` overwrites.
 
 Every upload carries its SHA-256, which the store checks, and `If-None-Match: *`, so that two writers of one key end
 with one object. Missing objects and lost connections are typed errors; nothing else of boto3 leaves this module.
@@ -73,6 +73,11 @@ class ObjectStore:
                 return False
             raise
         return True
+
+    def replace(self, key: str, body: bytes, sha256: str) -> None:
+        """Write an object in the place of another: readers see the one or the other."""
+        with self._writing(key):
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ChecksumSHA256=_base64(sha256))
 
     def get(self, key: str, max_bytes: int) -> bytes:
         """The whole object. Raises artifact.collected where there is none, roll.verify_failed past `max_bytes`."""

@@ -23,9 +23,11 @@ from api.managed import (
     configuration,
     deployments,
     environments,
+    explain,
     hosts,
     jobs,
     keys,
+    ledger,
     sites,
     teams,
     unsupported,
@@ -37,7 +39,21 @@ from headway import __version__
 from headway.errors import HeadwayError
 
 log = logging.getLogger("headway.api")
-ROUTERS = (teams, keys, sites, environments, configuration, builds, artifacts, deployments, jobs, hosts, unsupported)
+ROUTERS = (
+    teams,
+    keys,
+    sites,
+    environments,
+    configuration,
+    builds,
+    artifacts,
+    deployments,
+    explain,
+    ledger,
+    jobs,
+    hosts,
+    unsupported,
+)
 
 
 def create_app(parts: Parts) -> FastAPI:

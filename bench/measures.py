@@ -21,6 +21,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from bench import bare
+from bench import ledger as ledger_at_size
 from bench.client import Caller, Site, Watch
 from bench.figures import percentile, spread
 from bench.load import RATE, Load
@@ -288,6 +289,11 @@ def memory(run: Run) -> dict[str, Any]:
     return {"unit": "MiB PSS", "by_component": sizes, "total": sum(sizes.values())}
 
 
+def ledger(run: Run) -> dict[str, Any]:
+    """Appends up to a million entries, an audit, proofs: on the run's disk, in a database of its own."""
+    return ledger_at_size.measure(run.folder / "ledger")
+
+
 MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "up": up,
     "memory_idle": memory,
@@ -295,5 +301,6 @@ MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "rollback_and_promote": rollback_and_promote,
     "requests": requests,
     "starts": starts,
+    "ledger": ledger,
     "memory_after": memory,
 }

@@ -160,7 +160,7 @@ class Heard(Wire):
 class RollSpec(Wire):
     """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address.
 
-    `config_version` is 0 where there is no configuration to ask for.
+    `config_version` is 0 where there is no configuration to ask for; `keyring` is signed, or empty.
     """
 
     rollout_id: str
@@ -178,6 +178,7 @@ class RollSpec(Wire):
     undo_seq: int
     hostnames: list[str]
     config_version: int = 0
+    keyring: str = ""
 
 
 class SealedConfig(Wire):

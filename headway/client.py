@@ -10,6 +10,7 @@ answered is its subclass ApiError, with `request_id`. Lists are iterators over a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -61,6 +62,7 @@ class Client:
         self.artifacts = Artifacts(self.transport)
         self.deployments = Deployments(self.transport)
         self.releases = Releases(self.transport)
+        self.ledger = Ledger(self.transport)
         self.jobs = Jobs(self.transport)
         self.keys = Keys(self.transport)
         self.variables = Values(self.transport, "variables")
@@ -284,12 +286,40 @@ class Releases(Noun):
     def list(self, site_id: str, env_id: str, *, limit: int | None = None) -> Iterator[Release]:
         return self._list(Release, f"{_env(site_id, env_id)}/releases", limit)
 
+    def why(self, site_id: str, env_id: str, *, release_id: str | None = None) -> Json:
+        """From the commit to the switch. Raises release.none where nothing runs yet."""
+        return dict(self._t.get(f"{_env(site_id, env_id)}/why", **_given(release_id=release_id)).data)
+
+    def record(self, site_id: str, env_id: str, release_id: str) -> bytes:
+        """The signed record of a release, as a bundle. Raises ledger.entry_not_found until it is entered."""
+        return self._t.raw(f"{_env(site_id, env_id)}/releases/{release_id}/record")
+
     def current(self, site_id: str, env_id: str) -> Release:
         """Raises release.none where nothing runs yet."""
         for release in self.list(site_id, env_id):
             if release.current:
                 return release
         raise HeadwayError("release.none", "Nothing runs on that environment yet.")
+
+
+class Ledger(Noun):
+    """Hashes and signatures of all that was signed: what `adapters.ledger` checks."""
+
+    def checkpoint(self) -> str:
+        return self._t.raw("/v1/ledger/checkpoint").decode()
+
+    def trusted_root(self) -> bytes:
+        return self._t.raw("/v1/ledger/trusted_root.json")
+
+    def entries(self, *, start: int = 0, end: int, batch: int = 1000) -> Iterator[Json]:
+        """Entries `start` up to `end`, in order; stops early where the server has fewer."""
+        while start < end:
+            size = min(batch, end - start)
+            lines = self._t.raw(f"/v1/ledger/entries?start={start}&limit={size}").splitlines()
+            yield from (json.loads(line) for line in lines)
+            if len(lines) < size:
+                return
+            start += size
 
 
 class Jobs(Noun):

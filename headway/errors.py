@@ -77,6 +77,7 @@ CODES: dict[str, Code] = {
     "secret.not_found": _missing("secret"),
     "variable.not_found": _missing("variable"),
     "host.not_found": _missing("host"),
+    "ledger.entry_not_found": _missing("ledger entry"),
     "site.slug_taken": _conflict("Choose another name: this team has a site of that slug."),
     "project.slug_taken": _conflict("Choose another name: this team has a project of that slug."),
     "team.slug_taken": _conflict("Choose another name: a team of that slug exists."),
@@ -148,6 +149,8 @@ CODES: dict[str, Code] = {
     "job.canceled": _conflict("The job was canceled on request."),
     "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job."),
     "attempt.stale": _conflict("A later attempt has taken over this work."),
+    # ledger
+    "ledger.inconsistent": _fault("The ledger is not what was signed: keep both states, and restore one that agrees."),
     # launcher
     "stack.folder_invalid": _fault("Repair or move away what the message names in the data folder."),
     "stack.binary_missing": _fault("Install Headway with its dependencies, or name the binary in the settings."),

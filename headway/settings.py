@@ -59,6 +59,15 @@ class Settings(BaseSettings):
     weed_bin: str = Field(default="", description="The `weed` binary; else PATH's, else the installed one.")
     caddy_bin: str = Field(default="", description="The `caddy` binary; else PATH's, else the installed one.")
 
+    ledger_host: str = Field(
+        default="headway.local", description="The ledger's name in its checkpoints: fixed once the ledger has begun."
+    )
+
+    signing_password: SecretStr = Field(
+        default=SecretStr(""), description="Opens encrypted signing keys, and encrypts new ones."
+    )
+    ledger_password: SecretStr = Field(default=SecretStr(""), description="The same for the ledger's key.")
+
     local_repos: list[Path] = Field(default_factory=list, description="Folders below which file:// is allowed.")
     allow_unsandboxed_builds: bool = Field(default=False, description="Build without bubblewrap. Not for strangers.")
     egress_allow: list[str] = Field(default_factory=list, description="Hosts builds may reach beside the indexes.")

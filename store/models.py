@@ -242,7 +242,17 @@ class Artifact(SQLModel, table=True):
     Object keys: `sites/{site_id}/artifacts/{digest}/manifest.json`, `…/layout.json`, `…/bundle.json`.
     """
 
-    __table_args__ = (UniqueConstraint("site_id", "digest"), Index("artifact_site", "site_id", "created_at", "id"))
+    __table_args__ = (
+        UniqueConstraint("site_id", "digest"),
+        Index("artifact_site", "site_id", "created_at", "id"),
+        Index(
+            "artifact_unlogged",
+            "created_at",
+            "id",
+            sqlite_where=text("log_index IS NULL"),
+            postgresql_where=text("log_index IS NULL"),
+        ),
+    )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id")
     digest: str
@@ -347,13 +357,21 @@ class Rollout(SQLModel, table=True):
 
 
 class Release(SQLModel, table=True):
-    """What ran on an environment, and when: appended, never rewritten but for `current`.
+    """What ran on an environment, and when: appended, never rewritten but for `current` and `log_index`.
 
     `config_version` numbers the environment's configurations (store/models_configuration.py); 0 is the empty one.
+    `log_index` is None until the signing worker has entered it into the ledger.
     """
 
     __table_args__ = (
         Index("release_env", "env_id", "deployed_at", "id"),
+        Index(
+            "release_unlogged",
+            "deployed_at",
+            "id",
+            sqlite_where=text("log_index IS NULL"),
+            postgresql_where=text("log_index IS NULL"),
+        ),
         Index("release_current", "env_id", unique=True, sqlite_where=text("current"), postgresql_where=text("current")),
     )
     id: str = Field(primary_key=True)
@@ -366,6 +384,7 @@ class Release(SQLModel, table=True):
     config_version: int = 0
     actor: Json | None = json_column()
     current: bool = True
+    log_index: int | None = Field(default=None, sa_type=BigInteger)
     deployed_at: datetime = Field(default_factory=utcnow)
 
 

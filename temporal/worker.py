@@ -116,9 +116,11 @@ def builder(settings: Settings, _client: Client) -> Role:
 
 
 def signing(settings: Settings, _client: Client) -> Role:
+    from activities.ledger import Ledger
+    from activities.recorder import Recorder
     from activities.sign import Signer
     from adapters.objects import ObjectStore
-    from adapters.signer.keys import create_key
+    from adapters.signer.folder import KeyFolder
     from store.session import Store
 
     objects = ObjectStore(
@@ -128,8 +130,14 @@ def signing(settings: Settings, _client: Client) -> Role:
         settings.s3_access_key.get_secret_value(),
         settings.s3_secret_key.get_secret_value(),
     )
-    signer = Signer(Store.open(settings.database), objects, create_key(settings.path("keys")))
-    return Role(queue=names.SIGNING, activities=offered(signer), threads=4)
+    store = Store.open(settings.database)
+    sealed = [one.get_secret_value().encode() or None for one in (settings.ledger_password, settings.signing_password)]
+    ledger = Ledger.open(store, settings.path("ledger"), settings.ledger_host, sealed[0])
+    keys = KeyFolder(settings.path("keys"), sealed[1])
+    keys.current()
+    recorder = Recorder(store, objects, ledger, keys, settings.path("ledger"))
+    signer = Signer(store, objects, keys, ledger=ledger, announce=recorder.announce)
+    return Role(queue=names.SIGNING, activities=offered(signer), threads=4, beside=[recorder.watch])
 
 
 def host(settings: Settings, _client: Client) -> Role:
@@ -147,9 +155,9 @@ def host(settings: Settings, _client: Client) -> Role:
         log.warning("repaired %s: %s", drift.env_id, drift.what)
 
     folders = HostFolders(settings.path("host"))
-    trust = Trust(folders.trust, settings.path("keys"))
+    trust = Trust(folders.trust, settings.path("keys"), settings.path("ledger"))
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
-    serving = Host(folders, trust.verify, HttpDownloads(), limits)
+    serving = Host(folders, trust.verify, HttpDownloads(), limits, learn=trust.learn)
     broker = _broker(settings, "host")
     configuration = Configuration(settings.host_id, folders.identity, broker, settings.host_labels)
     setup = Setup(

@@ -48,14 +48,26 @@ class Limits:
 
 
 class Host:
-    """`verify(bundle, digest, site_id)` raises artifact.signature_invalid; it is asked before every roll."""
+    """`verify(bundle, digest, site_id)` raises artifact.signature_invalid; it is asked before every roll.
 
-    def __init__(self, folders: HostFolders, verify: Verify, downloads: Downloads, limits: Limits) -> None:
+    `learn` is given the platform's signed keyring first.
+    """
+
+    def __init__(
+        self,
+        folders: HostFolders,
+        verify: Verify,
+        downloads: Downloads,
+        limits: Limits,
+        *,
+        learn: Callable[[str], None] = lambda _: None,
+    ) -> None:
         folders.prepare()
         self.folders = folders
         self.store = ContentStore(folders.store, folders.tmp)
         self.trees = ReleaseTrees(folders, self.store)
         self._verify = verify
+        self._learn = learn
         self._downloads = downloads
         self._limits = limits
 
@@ -68,6 +80,7 @@ class Host:
         `check` is called between the steps and raises to stop; nothing of the release is to be seen before the last.
         """
         bundle = self._bundle(spec)
+        self._learn(spec.keyring)
         self._verify(bundle, spec.digest, spec.site_id)
         manifest = self._manifest(spec)
         check()

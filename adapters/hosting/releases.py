@@ -3,7 +3,7 @@
 | marker | meaning |
 |---|---|
 | `@<seq>`, `@<seq>+` | its own number, by which Caddy pins it for a request; `+`: one of the next three is there |
-| `@<seq>+<env_id>`, `service` | dial `sock.0` … `sock.7` beside it, found by the environment's id: a path of any length |
+| `@<seq>+<env_id>`, `service` | dial `sock.0` … `sock.7` beside it, found by the environment's id |
 | `rules` | ask the rules socket; the file is the rules |
 | `spa` | unknown paths get index.html |
 | `not_found.html` | link to the page for 404 |

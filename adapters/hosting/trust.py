@@ -1,40 +1,86 @@
-"""A host's trust root: the public keys it pinned when it joined. Nothing that arrives later is trusted by itself."""
+"""A host's trust root: what it pinned when it joined. Nothing that arrives later is trusted by itself.
+
+`trust/*.pub` are the signing keys, `trust/trusted_root.json` is the ledger; `trust/keyring.json` is the newest keyring
+that both vouched for, and from then on takes the place of the former. A host that has pinned a ledger demands its
+entry of every bundle, whenever that was signed and by whichever key; there is no way back but an operator's hand.
+"""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from adapters.ledger.keyring import KEYRING_NAME, KeyringDocument, open_keyring, read_keyring
+from adapters.ledger.proofs import ProofError
+from adapters.ledger.root import ROOT_NAME, TrustedLog, parse_root
 from adapters.signer.bundle import Policy, check
-from adapters.signer.keys import Keyring
+from adapters.signer.keys import Keyring, ring_of, write_aside
 from headway.errors import HeadwayError
 
 
 class Trust:
-    """`pinned` is the host's folder of `*.pub`; while it is empty, the keys of `origin` are pinned once."""
+    """`pinned` is the host's folder; what is missing there is pinned once, from `keys` and `ledger`."""
 
-    def __init__(self, pinned: Path, origin: Path) -> None:
+    def __init__(self, pinned: Path, keys: Path, ledger: Path) -> None:
         self._pinned = pinned
-        self._origin = origin
+        self._keys = keys
+        self._ledger = ledger
 
     def keyring(self) -> Keyring:
         """Raises roll.place_failed (retryable) while there is no key to trust yet."""
+        if (learned := self._learned()) is not None:
+            return ring_of(learned.keys)
         if not any(self._pinned.glob("*.pub")):
-            self._pin()
+            found = sorted(self._keys.glob("*.pub")) if self._keys.is_dir() else []
+            if not found:
+                raise _missing("the signing key's .pub")
+            for key in found:
+                self._pin(key)
         return Keyring.from_folder(self._pinned)
 
-    def _pin(self) -> None:
-        keys = sorted(self._origin.glob("*.pub")) if self._origin.is_dir() else []
-        if not keys:
-            raise HeadwayError(
-                "roll.place_failed", "This host has no trust root yet: put the signing key's .pub there."
-            )
+    def learn(self, keyring: str) -> None:
+        """Keep a newer keyring. Raises artifact.signature_invalid where nobody who is trusted here vouches for it."""
+        place = self._pinned / KEYRING_NAME
+        raw = keyring.encode()
+        if not raw or (place.exists() and place.read_bytes() == raw):
+            return
+        standing = self._learned()
+        try:
+            if standing is not None and read_keyring(raw).version <= standing.version:
+                return
+            open_keyring(raw, self.log().log, self.keyring().publics)
+        except ProofError as error:
+            raise HeadwayError("artifact.signature_invalid", f"The platform's keyring was refused: {error}.") from None
+        write_aside(place, raw, 0o644)
+
+    def _learned(self) -> KeyringDocument | None:
+        try:
+            return read_keyring((self._pinned / KEYRING_NAME).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ProofError:
+            message = f"This host's {KEYRING_NAME} is damaged: restore it, or remove it to trust the pinned .pub again."
+            raise HeadwayError("roll.place_failed", message) from None
+
+    def log(self) -> TrustedLog:
+        """Raises roll.place_failed (retryable) while there is no ledger to trust yet."""
+        pinned = self._pinned / ROOT_NAME
+        if not pinned.exists():
+            if not (self._ledger / ROOT_NAME).exists():
+                raise _missing(f"the ledger's {ROOT_NAME}")
+            self._pin(self._ledger / ROOT_NAME)
+        return parse_root(pinned.read_bytes())
+
+    def _pin(self, path: Path) -> None:
         self._pinned.mkdir(parents=True, exist_ok=True)
-        for key in keys:
-            aside = self._pinned / f".{key.name}.new"
-            shutil.copyfile(key, aside)
-            aside.replace(self._pinned / key.name)
+        aside = self._pinned / f".{path.name}.new"
+        shutil.copyfile(path, aside)
+        aside.replace(self._pinned / path.name)
 
     def verify(self, bundle: bytes, digest: str, site_id: str) -> None:
         """Raises artifact.signature_invalid where the bundle is not what this platform signed for that site."""
-        check(bundle, digest, self.keyring(), Policy(site_id))
+        check(bundle, digest, self.keyring(), Policy(site_id), ledger=self.log())
+
+
+def _missing(what: str) -> HeadwayError:
+    return HeadwayError("roll.place_failed", f"This host has no trust root yet: put {what} there.")

@@ -21,31 +21,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 from securesystemslib.dsse import Envelope
 from sigstore_models import intoto
-from sigstore_models.bundle.v1 import Bundle, VerificationMaterial
-from sigstore_models.common.v1 import PublicKeyIdentifier
+from sigstore_models.bundle.v1 import Bundle
 
+from adapters.ledger.bundles import MEDIA_TYPE, bundle_of
+from adapters.ledger.entry import PAYLOAD_TYPE, Entry
 from adapters.signer.keys import Keyring, SigningKey, public_pem
+from adapters.signer.records import KEY_TYPE, ROLLOUT_TYPE
 from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
 from headway.errors import HeadwayError
 
-MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
-PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 MAX_BUNDLE: Final = 1 << 20
+RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, KEY_TYPE})
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What a ledger entry binds together: the statement, its signature, and the key as PEM."""
-
-    payload: bytes
-    signature: bytes
-    public_pem: bytes
-
-
 class LedgerWriter(Protocol):
-    def append(self, entry: Entry) -> Json:
-        """Add one entry; answers it as a `tlogEntries` item."""
+    def append(self, entry: Entry) -> tuple[Entry, Json]:
+        """Add one entry, once; answers what stands in the ledger, as given before, and it as a `tlogEntries` item."""
 
 
 class LedgerReader(Protocol):
@@ -70,6 +62,8 @@ class Verified:
     digest: str
     statement: Json
     at: datetime
+    entry: Entry
+    log_index: int | None = None
 
     @property
     def build_id(self) -> str:
@@ -78,23 +72,11 @@ class Verified:
 
 def attest(statement: bytes, key: SigningKey, *, ledger: LedgerWriter | None = None) -> bytes:
     """Sign a statement; answers the bundle as JSON. Raises sign.failed where the signer does not answer."""
-    try:
-        signature = bytes.fromhex(key.signer.sign(Envelope(statement, PAYLOAD_TYPE, {}).pae()).signature)
-    except Exception as error:
-        raise HeadwayError("sign.failed", f"The signer failed: {type(error).__name__}.") from error
-    bundle = Bundle(
-        media_type=MEDIA_TYPE,
-        verification_material=VerificationMaterial(public_key=PublicKeyIdentifier(hint=key.hint), tlog_entries=[]),
-        dsse_envelope=intoto.Envelope(
-            payload=base64.b64encode(statement),
-            payload_type=PAYLOAD_TYPE,
-            signatures=[intoto.Signature(sig=base64.b64encode(signature))],
-        ),
-    )
-    document = bundle.to_dict()
-    if ledger is not None:
-        document["verificationMaterial"]["tlogEntries"] = [ledger.append(Entry(statement, signature, key.pem))]
-    return json.dumps(document, separators=(",", ":")).encode()
+    entry = Entry(statement, key.raw(Envelope(statement, PAYLOAD_TYPE, {}).pae()), key.pem)
+    if ledger is None:
+        return bundle_of(entry)
+    standing, item = ledger.append(entry)
+    return bundle_of(standing, item)
 
 
 def check(
@@ -110,6 +92,30 @@ def check(
 
     Raises artifact.signature_invalid with the first thing that is wrong.
     """
+    hint, entry, at, index = _believe(bundle, keyring, ledger, now)
+    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at, entry, index)
+
+
+def check_record(bundle: bytes, keyring: Keyring, *, ledger: LedgerReader) -> Verified:
+    """Whether `bundle` is a record of this platform's: of a rollout, or of the end of a key.
+
+    Raises artifact.signature_invalid with the first thing that is wrong.
+    """
+    hint, entry, at, index = _believe(bundle, keyring, ledger, None)
+    statement = _strict_json(entry.payload, "its statement")
+    if statement.get("_type") != STATEMENT_TYPE or not _member(statement.get("predicateType"), RECORD_TYPES):
+        raise _refuse("its statement is no record of a rollout or a key")
+    subjects = statement.get("subject")
+    digest = _at(subjects[0], "digest", "sha256") if isinstance(subjects, list) and len(subjects) == 1 else None
+    if not isinstance(digest, str) or not isinstance(statement.get("predicate"), dict):
+        raise _refuse("its record is about nothing")
+    return Verified(hint, digest, statement, at, entry, index)
+
+
+def _believe(
+    bundle: bytes, keyring: Keyring, ledger: LedgerReader | None, now: datetime | None
+) -> tuple[str, Entry, datetime, int | None]:
+    """The signed payload, by whom, when, and where in the ledger: everything before the payload is parsed."""
     document = _open(bundle)
     hint, envelope, items = _shape(document)
     key = keyring.get(hint)
@@ -124,6 +130,8 @@ def check(
         raise _refuse("it carries ledger entries, and no ledger is trusted here")
     else:
         at = now or datetime.now(UTC)
+    if key.revoked_from is not None and at >= key.revoked_from:
+        raise _refuse("its key has been revoked, and it is not older than that")
     if key.not_before is not None and at < key.not_before:
         raise _refuse("its key was not valid yet")
     if key.not_after is not None and at > key.not_after:
@@ -132,7 +140,15 @@ def check(
         key.public.verify(entry.signature, Envelope(entry.payload, PAYLOAD_TYPE, {}).pae(), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise _refuse("the signature does not fit its contents") from None
-    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at)
+    return hint, entry, at, int(items[0]["logIndex"]) if items else None
+
+
+def hint_of(bundle: bytes) -> str:
+    """The hint of the key that a bundle names, unverified; "" where it names none."""
+    try:
+        return _shape(_open(bundle))[0]
+    except HeadwayError:
+        return ""
 
 
 def _refuse(why: str) -> HeadwayError:

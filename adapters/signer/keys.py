@@ -10,22 +10,24 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from adapters.ledger.keyring import EVER, KeyRecord
+from adapters.signer.cosign_key import is_cosign_key, open_cosign_key
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined]
 
-PRIVATE_NAME = "signing.pem"
-PUBLIC_NAME = "signing.pub"
+SIGNING: Final = "signing"
+LEDGER: Final = "ledger"
 
 
 def key_hint(public: ec.EllipticCurvePublicKey) -> str:
@@ -56,6 +58,26 @@ class SigningKey:
     signer: Signer
     public: ec.EllipticCurvePublicKey
 
+    def raw(self, data: bytes) -> bytes:
+        """The signature of these bytes, in DER. Raises sign.failed where the signer does not answer."""
+        try:
+            return bytes.fromhex(self.signer.sign(data).signature)
+        except Exception as error:
+            raise HeadwayError("sign.failed", f"The signer failed: {type(error).__name__}.") from error
+
+    def current(self) -> SigningKey:
+        """A key alone is a keyring of one."""
+        return self
+
+    def ring(self) -> Keyring:
+        return Keyring.of(self)
+
+    def at_hand(self) -> list[SigningKey]:
+        return [self]
+
+    def records(self) -> tuple[KeyRecord, ...]:
+        return (KeyRecord(self.pem.decode()),)
+
     @property
     def hint(self) -> str:
         return key_hint(self.public)
@@ -65,41 +87,84 @@ class SigningKey:
         return public_pem(self.public)
 
 
-def load_key(path: Path) -> SigningKey:
+def load_key(path: Path, password: bytes | None = None) -> SigningKey:
     """The key pair of a PKCS8 file. Raises internal.error where it is missing, open to others, or of another kind."""
-    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
-
     try:
         if path.stat().st_mode & 0o077:
             raise HeadwayError("internal.error", f"{path.name} may be read by others: chmod 600 it.")
-        private = serialization.load_pem_private_key(path.read_bytes(), None)
+        private = read_private(path.read_bytes(), password)
     except (OSError, ValueError, TypeError) as error:
-        raise HeadwayError("internal.error", f"The signing key {path.name} cannot be read.") from error
+        raise HeadwayError("internal.error", f"The key {path.name} cannot be read.") from error
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise HeadwayError("internal.error", f"The signing key {path.name} is not an ECDSA P-256 key.")
+        raise HeadwayError("internal.error", f"The key {path.name} is not an ECDSA P-256 key.")
+    return of_private(private)
+
+
+def of_private(private: ec.EllipticCurvePrivateKey) -> SigningKey:
+    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
+
     public = private.public_key()
-    signer = CryptoSigner(private, SSlibKey.from_crypto(public, keyid=key_hint(public)))
-    return SigningKey(signer, public)
+    return SigningKey(CryptoSigner(private, SSlibKey.from_crypto(public, keyid=key_hint(public))), public)
 
 
-def create_key(folder: Path) -> SigningKey:
-    """The key pair in `folder`, made on the first call. Two callers at once get the same pair."""
+def read_private(pem: bytes, password: bytes | None) -> object:
+    """The private key of a file's bytes. Raises ValueError or TypeError."""
+    if is_cosign_key(pem):
+        return open_cosign_key(pem, password or b"")
+    # A password that is set is not for a file that needs none.
+    encrypted = b"ENCRYPTED" in pem.split(b"\n", 1)[0]
+    return serialization.load_pem_private_key(pem, password if encrypted else None)
+
+
+def create_key(folder: Path, name: str = SIGNING, password: bytes | None = None) -> SigningKey:
+    """The key pair `name` in `folder`, made on the first call. Two callers at once get the same pair."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / PRIVATE_NAME
+    path = folder / f"{name}.pem"
     if not path.exists():
-        private = ec.generate_private_key(ec.SECP256R1())
-        pem = private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _write_once(path, pem, 0o600)
-    key = load_key(path)
-    if not (folder / PUBLIC_NAME).exists():
-        _write_once(folder / PUBLIC_NAME, key.pem, 0o644)
+        _write_once(path, _private_pem(ec.generate_private_key(ec.SECP256R1()), password), 0o600)
+    key = load_key(path, password)
+    if not (folder / f"{name}.pub").exists():
+        _write_once(folder / f"{name}.pub", key.pem, 0o644)
     return key
+
+
+def keep_key(folder: Path, name: str, pem: bytes, password: bytes | None = None) -> SigningKey:
+    """Put a key file into the folder, as it is, once it has been opened. Raises internal.error like `load_key`."""
+    _write_once(folder / f"{name}.pem", pem, 0o600)
+    try:
+        key = load_key(folder / f"{name}.pem", password)
+    except HeadwayError:
+        (folder / f"{name}.pem").unlink()
+        raise
+    _write_once(folder / f"{name}.pub", key.pem, 0o644)
+    return key
+
+
+def _private_pem(private: ec.EllipticCurvePrivateKey, password: bytes | None) -> bytes:
+    kept: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        kept = serialization.BestAvailableEncryption(password)
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kept)
+
+
+def write_aside(path: Path, body: bytes, mode: int) -> None:
+    """Replace a file in one step."""
+    _aside(path, body, mode, lambda aside: aside.replace(path))
 
 
 def _write_once(path: Path, body: bytes, mode: int) -> None:
     """A whole file or none: written aside, then linked into place unless another was there first."""
+
+    def place(aside: Path) -> None:
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return
+
+    _aside(path, body, mode, place)
+
+
+def _aside(path: Path, body: bytes, mode: int, place: Callable[[Path], object]) -> None:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -107,22 +172,23 @@ def _write_once(path: Path, body: bytes, mode: int) -> None:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            return
+        place(aside)
     finally:
-        aside.unlink()
+        aside.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class TrustedKey:
-    """A public key with the times (aware) between which its signatures count; `revoked` ends them all."""
+    """A public key with the times (aware) between which its signatures count.
+
+    `revoked` ends them all, `revoked_from` those of that time and later.
+    """
 
     public: ec.EllipticCurvePublicKey
     not_before: datetime | None = None
     not_after: datetime | None = None
     revoked: bool = False
+    revoked_from: datetime | None = None
 
 
 class Keyring:
@@ -140,8 +206,31 @@ class Keyring:
     def of(cls, *keys: SigningKey) -> Keyring:
         return cls(TrustedKey(key.public) for key in keys)
 
+    @property
+    def publics(self) -> list[ec.EllipticCurvePublicKey]:
+        """Those that are not revoked."""
+        return [key.public for key in self._keys.values() if not key.revoked and key.revoked_from is None]
+
     def get(self, hint: str) -> TrustedKey | None:
         return self._keys.get(hint)
 
+    def is_revoked(self, hint: str) -> bool:
+        key = self._keys.get(hint)
+        return key is not None and (key.revoked or key.revoked_from is not None)
+
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def ring_of(records: Iterable[KeyRecord]) -> Keyring:
+    """The ring that a keyring document describes."""
+    return Keyring(
+        TrustedKey(
+            one.public,
+            one.not_before,
+            one.not_after,
+            revoked=one.revoked_from is not None and one.revoked_from <= EVER,
+            revoked_from=one.revoked_from,
+        )
+        for one in records
+    )

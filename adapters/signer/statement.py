@@ -63,7 +63,7 @@ def statement(facts: BuildFacts) -> bytes:
     metadata = {"invocationId": facts.build_id}
     for name, moment in (("startedOn", facts.started_at), ("finishedOn", facts.finished_at)):
         if moment is not None:
-            metadata[name] = _timestamp(moment)
+            metadata[name] = timestamp(moment)
     document = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": facts.subject_name, "digest": {"sha256": facts.digest}}],
@@ -103,6 +103,7 @@ def public_uri(repository: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
-def _timestamp(moment: datetime) -> str:
+def timestamp(moment: datetime) -> str:
+    """RFC 3339, UTC, whole seconds."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

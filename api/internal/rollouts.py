@@ -8,6 +8,7 @@ from api.parts import Objects
 from headway.broker import Hostnames, RollSpec
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
+from store.ledger import document
 from store.queue import commit_rollout
 from store.session import Store
 
@@ -23,6 +24,7 @@ class Rollouts:
         """Addresses that read just this artifact's objects, for an hour."""
         with self.store.read() as session:
             found = to_place(session, rollout_id)
+            keyring = document(session, "keyring")
         rollout, artifact = found.rollout, found.artifact
 
         def read(key: str) -> str:
@@ -45,6 +47,7 @@ class Rollouts:
             undo_seq=rollout.undo_seq or 0,
             hostnames=found.hostnames,
             config_version=rollout.config_version,
+            keyring=keyring.body.decode() if keyring else "",
         )
 
     def commit(self, rollout_id: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import anyio
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
@@ -17,6 +17,7 @@ from adapters.artifact.export import export_zst
 from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
 from adapters.artifact.window import PackWindow
+from adapters.ledger.keyring import read_keyring
 from api.managed.call import Call, CallDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists
 from api.managed.environments import E, env_to_read
@@ -24,7 +25,7 @@ from api.managed.rows import BUNDLE_TYPE, artifact_row
 from api.managed.schemas import ArtifactRow, FileRow
 from api.paging import page_from, pagination
 from headway.errors import HeadwayError
-from store import artifacts
+from store import artifacts, ledger
 from store.models import Artifact
 from store.paging import Page
 
@@ -115,12 +116,21 @@ async def download(call: CallDep, site_id: str, env_id: str, artifact_id: str) -
     tags=["artifacts"],
     **gives_raw("The public key that bundles are checked with", "application/x-pem-file", "PEM."),
 )
-async def signing_key(call: CallDep) -> Response:
+async def signing_key(call: CallDep, hint: Annotated[str | None, Query(max_length=100)] = None) -> Response:
+    """The current key, or the one that a bundle names."""
     path = call.parts.signing_key
-    read: Callable[[], bytes | None] = lambda: path.read_bytes() if path.is_file() else None  # noqa: E731
-    raw = await anyio.to_thread.run_sync(read)
+
+    def read(session: Session) -> bytes | None:
+        found = ledger.document(session, "keyring")
+        keys = read_keyring(found.body).keys if found is not None else ()
+        chosen = [one for one in keys if (one.hint == hint if hint else one.state == "current")]
+        if chosen:
+            return chosen[-1].public_pem.encode()
+        return path.read_bytes() if path.is_file() and not keys else None
+
+    raw = await call.read(read)
     if raw is None:
-        raise HeadwayError("service.unavailable", "The signing worker has not made its key yet.")
+        raise HeadwayError("service.unavailable", "The signing worker has not made such a key yet.")
     return Response(raw, media_type="application/x-pem-file")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 from api.parts import Addresses
 from api.problems import error_object
@@ -179,7 +180,8 @@ def artifact_row(artifact: Artifact, env_id: str, run: Json | None) -> Json:
             "provenance": f"{base}/provenance",
             "download": f"{base}/download",
             "files": f"{base}/files",
-            "public_key": "/v1/keys/signing.pub",
+            **({"trusted_root": "/v1/ledger/trusted_root.json"} if artifact.log_index is not None else {}),
+            "public_key": f"/v1/keys/signing.pub?hint={quote(artifact.key_hint, safe='')}",
         },
     }
 
@@ -262,6 +264,7 @@ def release_row(release: Release, config: Json) -> Json:
         "actor": release.actor,
         "current": release.current,
         "config": config,
+        "log_index": release.log_index,
     }
 
 

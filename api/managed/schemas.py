@@ -426,6 +426,94 @@ class ReleaseRow(Row):
     actor: Json | None
     current: bool
     config: ConfigRow
+    log_index: int | None
+
+
+class LedgerEntryRow(Row):
+    log_index: int
+    log_id: str
+    integrated_time: int
+    canonicalized_body: str
+    signed_entry_timestamp: str
+    leaf_hash: str
+
+
+class InclusionRow(Row):
+    log_index: int
+    tree_size: int
+    leaf_hash: str
+    root_hash: str
+    hashes: list[str]
+    checkpoint: str
+
+
+class ConsistencyRow(Row):
+    first: int
+    second: int
+    first_root: str
+    second_root: str
+    hashes: list[str]
+
+
+class CommitStep(Row):
+    repository: str | None
+    ref: str
+    commit_sha: str | None
+
+
+class BuildStep(Row):
+    build_id: str
+    trigger: str
+    actor: Json | None
+    finished_at: str | None
+    job_id: str
+
+
+class ArtifactStep(Row):
+    artifact_id: str
+    digest: str
+    files: int
+
+
+class SignatureStep(Row):
+    key_hint: str
+    signed_at: str
+    log_index: int | None
+    integrated_time: str | None
+
+
+class RolloutStep(Row):
+    deployment_id: str
+    kind: Literal["deploy", "promote", "rollback"]
+    actor: Json | None
+    source_env_id: str | None
+    source_release_id: str | None
+    job_id: str
+
+
+class ReleaseStep(Row):
+    release_id: str
+    sequence: int
+    deployed_at: str
+    current: bool
+    previous_release_id: str | None
+    log_index: int | None
+    integrated_time: str | None
+
+
+class WhyRow(Row):
+    """Each step rests on the one before it."""
+
+    site_id: str
+    env_id: str
+    url: str | None
+    commit: CommitStep
+    build: BuildStep
+    artifact: ArtifactStep
+    signature: SignatureStep
+    deployment: RolloutStep
+    release: ReleaseStep
+    links: dict[str, str]
 
 
 class KeyRow(Row):

@@ -65,7 +65,7 @@ def get(session: Session, artifact_id: str, site: str | None) -> None:
 @click.option("--site", metavar="SLUG|ID", help="Looked for in all sites if left out.")
 @connected()
 def fetch(session: Session, artifact_id: str, output: Path, with_files: bool, site: str | None) -> None:
-    """Fetch manifest.json, bundle.json and key.pub, checked; with --files the files, each hashed."""
+    """Fetch manifest.json, bundle.json, key.pub and trusted_root.json, checked; with --files the files, each hashed."""
     from headway.cli.fetching import fetch_artifact
 
     site_id = session.site(site).id if site else None
@@ -74,7 +74,7 @@ def fetch(session: Session, artifact_id: str, output: Path, with_files: bool, si
     if session.as_json:
         return print_json({"artifact": artifact.id, "output": str(output), **proof.as_dict()})
     print_fields({"artifact": artifact.id, **proof.as_dict()})
-    return say(f"Verified, in {output}. Check it again, offline: {session.program} artifacts verify {output}")
+    return say(f"Verified, in {output}. Check it again, offline: {session.program} verify {output}")
 
 
 @artifacts.command()

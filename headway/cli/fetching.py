@@ -1,4 +1,7 @@
-"""An artifact in a folder (`manifest.json`, `bundle.json`, `key.pub`, perhaps `files/`), and its proof, offline."""
+"""An artifact in a folder, and its proof, offline.
+
+`manifest.json`, `bundle.json`, `key.pub`, `trusted_root.json` where it is in the ledger, and perhaps `files/`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
-from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, check
+from adapters.ledger.root import MAX_ROOT, ROOT_NAME, parse_root
+from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, check, check_record
 from adapters.signer.keys import Keyring, TrustedKey, parse_public
 from headway.client import Client
 from headway.errors import HeadwayError
@@ -43,6 +47,8 @@ class Proof:
             "ref": source.get("ref"),
             "commit_sha": _commit(definition),
             "builder": self.verified.statement["predicate"]["runDetails"]["builder"]["id"],
+            "log_index": self.verified.log_index,
+            "logged_at": self.verified.at.isoformat() if self.verified.log_index is not None else None,
             "files_checked": self.files,
         }
 
@@ -52,24 +58,58 @@ def fetch_artifact(client: Client, artifact: Artifact, folder: Path, *, with_fil
     manifest = client.artifacts.document(artifact, "manifest")
     bundle = client.artifacts.document(artifact, "bundle")
     pem = client.artifacts.document(artifact, "public_key")
+    root = client.artifacts.document(artifact, "trusted_root") if "trusted_root" in artifact.links else None
     digest = artifact.digest.removeprefix("sha256:")
     parsed = parse_manifest(manifest, digest=digest)
-    verified = check(bundle, digest, _ring(pem), Policy(artifact.site_id))
+    verified = check(bundle, digest, _ring(pem), Policy(artifact.site_id), ledger=parse_root(root) if root else None)
     folder.mkdir(parents=True, exist_ok=True)
     if with_files:
         _fetch_files(client, artifact, parsed, folder / "files")
     for name, body in (("manifest.json", manifest), ("bundle.json", bundle), ("key.pub", pem)):
         (folder / name).write_bytes(body)
+    if root is not None:
+        (folder / ROOT_NAME).write_bytes(root)
     return Proof(verified, len(parsed.entries) if with_files else None)
 
 
-def verify_folder(folder: Path, *, key: Path | None = None, site_id: str | None = None) -> Proof:
-    """Raises artifact.signature_invalid or roll.verify_failed with the first thing that is wrong."""
+def verify_served(client: Client, artifact: Artifact, *, key: Path | None = None, root: Path | None = None) -> Proof:
+    """What a server shows of an artifact, against what is pinned here, or what it serves."""
+    manifest, bundle = (client.artifacts.document(artifact, name) for name in ("manifest", "bundle"))
+    pem = _read(key, 1 << 16) if key else client.artifacts.document(artifact, "public_key")
+    trusted = _read(root, MAX_ROOT) if root else client.ledger.trusted_root()
+    digest = artifact.digest.removeprefix("sha256:")
+    parse_manifest(manifest, digest=digest)
+    return Proof(check(bundle, digest, _ring(pem), Policy(artifact.site_id), ledger=parse_root(trusted)), None)
+
+
+def verify_record(path: Path, *, key: Path | None = None, root: Path | None = None) -> dict[str, Any]:
+    """A release's record, with `key.pub` and `trusted_root.json` beside it where no others are given."""
+    pem = _read(key or path.parent / "key.pub", 1 << 16)
+    log = parse_root(_read(root or path.parent / ROOT_NAME, MAX_ROOT))
+    verified = check_record(_read(path, MAX_BUNDLE), _ring(pem), ledger=log)
+    return {
+        "record": verified.statement["predicateType"],
+        "digest": f"sha256:{verified.digest}",
+        "key_hint": verified.key_hint,
+        "log_index": verified.log_index,
+        "logged_at": verified.at.isoformat(),
+        **verified.statement["predicate"],
+    }
+
+
+def verify_folder(
+    folder: Path, *, key: Path | None = None, site_id: str | None = None, root: Path | None = None
+) -> Proof:
+    """Where a trust root is given, or lies there, the bundle has to carry an entry of its ledger.
+
+    Raises artifact.signature_invalid or roll.verify_failed with the first thing that is wrong."""
     manifest = _read(folder / "manifest.json", MAX_BYTES)
     bundle = _read(folder / "bundle.json", MAX_BUNDLE)
     ring = _ring(_read(key or folder / "key.pub", 1 << 16))
+    trusted = root or folder / ROOT_NAME
+    log = parse_root(_read(trusted, MAX_ROOT)) if root or trusted.exists() else None
     digest = hashlib.sha256(manifest).hexdigest()
-    verified = check(bundle, digest, ring, Policy(site_id or _site_of(bundle)))
+    verified = check(bundle, digest, ring, Policy(site_id or _site_of(bundle)), ledger=log)
     parsed = parse_manifest(manifest, digest=digest)
     files = folder / "files"
     return Proof(verified, _check_files(parsed, files) if files.is_dir() else None)

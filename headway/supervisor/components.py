@@ -341,7 +341,7 @@ def worker(options: Options, role: str) -> Component:
         secrets |= _database(options)
     if role == "signing":
         env |= _objects_env(options)
-        secrets |= _KEYS
+        secrets |= _KEYS | {name: f"env:{name}" for name in ("HEADWAY_SIGNING_PASSWORD", "HEADWAY_LEDGER_PASSWORD")}
     return _role(
         options,
         role,

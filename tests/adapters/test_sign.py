@@ -6,18 +6,25 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlmodel import SQLModel, select
 from temporalio.exceptions import ApplicationError
 
+from activities.ledger import Ledger
+from activities.recorder import Recorder
 from activities.sign import Signer, artifact_id
 from adapters.artifact.manifest import File, Manifest, make_manifest
+from adapters.ledger.root import ROOT_NAME, parse_root
 from adapters.objects import ObjectStore
-from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
+from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check
+from adapters.signer.folder import KeyFolder
 from adapters.signer.keys import Keyring, SigningKey, create_key
+from headway.errors import HeadwayError
 from headway.ids import new_id
+from store.ledger import entries
 from store.models import Artifact, Build, Environment, Project, Site, Team, utcnow
 from store.session import Store
 from temporal.messages import BuildOrder, Signed
@@ -236,3 +243,97 @@ def test_artifact_ids_are_minted_the_same_way_twice() -> None:
     assert artifact_id("site_a", "d", now) == artifact_id("site_a", "d", now)
     assert artifact_id("site_a", "d", now) != artifact_id("site_b", "d", now)
     assert len(artifact_id("site_a", "d", now)) == len(new_id("art"))
+
+
+# with a ledger
+
+
+@pytest.fixture
+def ledger(store: Store, tmp_path: Path) -> Ledger:
+    return Ledger.open(store, tmp_path / "ledger", "ledger.example.test")
+
+
+def logged(store: Store) -> list[str]:
+    with store.read() as session:
+        return [row.subject for row in entries(session, 0, 100)]
+
+
+def test_each_new_bundle_carries_its_entry(
+    store: Store, objects: ObjectStore, key: SigningKey, site: Site, ledger: Ledger
+) -> None:
+    made, other = manifest(b"entered"), manifest(b"entered second")
+    orders = [built(store, objects, site, one) for one in (made, other)]
+    signer = Signer(store, objects, key, ledger=ledger)
+    for order in orders:
+        signer.sign(order)
+    assert [row.log_index for row in artifacts(store)] == [0, 1]
+    assert logged(store) == [f"build:{order.build_id}" for order in orders]
+    for index, one in enumerate((made, other)):
+        raw = bundle_of(objects, site, one.digest)
+        verified = check(raw, one.digest, Keyring.of(key), Policy(site.id), ledger=ledger)
+        assert (verified.log_index, verified.build_id) == (index, orders[index].build_id)
+
+
+def test_a_signer_killed_after_the_entry_signs_the_same_bundle_again(
+    store: Store, objects: ObjectStore, key: SigningKey, site: Site, ledger: Ledger
+) -> None:
+    made = manifest(b"killed")
+    order = built(store, objects, site, made)
+
+    class Dying(Signer):
+        def _check(self, *_: object) -> Verified:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Dying(store, objects, key, ledger=ledger).sign(order)
+    assert logged(store) == [f"build:{order.build_id}"]
+    Signer(store, objects, key, ledger=ledger).sign(order)
+    assert logged(store) == [f"build:{order.build_id}"]
+    with store.read() as session:
+        [row] = entries(session, 0, 2)
+    stands = json.loads(bundle_of(objects, site, made.digest))
+    assert stands["dsseEnvelope"] == json.loads(row.envelope)
+
+
+def test_a_bundle_of_before_the_ledger_gets_its_entry_before_hosts_demand_it(
+    store: Store, objects: ObjectStore, key: SigningKey, site: Site, tmp_path: Path
+) -> None:
+    made, late = manifest(b"old"), manifest(b"slipped in")
+    for one in (made, late):
+        Signer(store, objects, key).sign(built(store, objects, site, one))
+    ledger = Ledger.open(store, tmp_path / "ledger", "ledger.example.test")
+    with store.write() as session:
+        old, new = (session.exec(select(Artifact).where(Artifact.digest == one.digest)).one() for one in (made, late))
+        old.signed_at, new.signed_at = ledger.trusted.start - timedelta(days=1), utcnow()
+    again = built(store, objects, site, made)
+    with pytest.raises(ApplicationError, match="older than the ledger") as caught:
+        Signer(store, objects, key, ledger=ledger).sign(again)
+    assert not caught.value.non_retryable
+    recorder = Recorder(store, objects, ledger, key, tmp_path / "ledger")
+    assert not (tmp_path / "ledger" / ROOT_NAME).exists()
+    assert recorder.adopt()
+    root = parse_root((tmp_path / "ledger" / ROOT_NAME).read_bytes())
+    raw = bundle_of(objects, site, made.digest)
+    assert check(raw, made.digest, Keyring.of(key), Policy(site.id), ledger=root).log_index == 0
+    with pytest.raises(HeadwayError, match="no entry"):
+        check(bundle_of(objects, site, late.digest), late.digest, Keyring.of(key), Policy(site.id), ledger=root)
+    recorder.adopt()
+    assert len(logged(store)) == 1
+    Signer(store, objects, key, ledger=ledger).sign(again)
+    assert {row.digest: row.log_index for row in artifacts(store)} == {made.digest: 0, late.digest: None}
+
+
+def test_after_a_revocation_the_same_bytes_are_signed_anew(
+    store: Store, objects: ObjectStore, site: Site, ledger: Ledger, tmp_path: Path
+) -> None:
+    made = manifest(b"revoked")
+    keys = KeyFolder(tmp_path / "keys")
+    signer = Signer(store, objects, keys, ledger=ledger)
+    first = signer.sign(built(store, objects, site, made))
+    old = keys.current().hint
+    keys.revoke(old, utcnow())
+    second = signer.sign(built(store, objects, site, made))
+    [row] = artifacts(store)
+    assert (second.artifact_id, row.log_index, row.key_hint) == (first.artifact_id, 1, keys.current().hint)
+    raw = bundle_of(objects, site, made.digest)
+    assert check(raw, made.digest, keys.ring(), Policy(site.id), ledger=ledger).key_hint != old

@@ -3,34 +3,75 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from activities.ledger import About, Ledger
+from activities.recorder import Recorder
 from adapters.hosting.host import Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.trust import Trust
+from adapters.ledger.root import ROOT_NAME
 from adapters.signer.bundle import attest
+from adapters.signer.folder import KeyFolder
 from adapters.signer.keys import SigningKey, create_key
 from adapters.signer.statement import BuildFacts, statement
 from headway.errors import HeadwayError
+from store.ledger import document, entries
+from store.migrations import upgrade
+from store.models import utcnow
+from store.session import Store
 from tests.adapters.sites import ENV, SITE, Shelf, keep_on
+from tests.api.doubles import MemoryObjects
 
 DIGEST = hashlib.sha256(b"manifest").hexdigest()
 
 
-def bundle_of(key: SigningKey, digest: str = DIGEST, site_id: str = SITE) -> bytes:
-    facts = BuildFacts(
-        site_id=site_id,
-        env_id=ENV,
-        build_id="build_01KVT0000000000000000000A",
-        digest=digest,
-        repository="https://git.example.test/shop.git",
-        ref="main",
-        commit_sha="1" * 40,
-        source_sha256="2" * 64,
-    )
-    return attest(statement(facts), key)
+FACTS = BuildFacts(
+    site_id=SITE,
+    env_id=ENV,
+    build_id="build_01KVT0000000000000000000A",
+    digest=DIGEST,
+    repository="https://git.example.test/shop.git",
+    ref="main",
+    commit_sha="1" * 40,
+    source_sha256="2" * 64,
+)
+
+
+class Platform:
+    """A signing worker's keys and ledger, in the folders in which hosts find them."""
+
+    def __init__(self, root: Path) -> None:
+        upgrade(f"sqlite:///{root}/headway.db")
+        self.store = Store.open(f"sqlite:///{root}/headway.db")
+        self.root = root
+        self.key = create_key(root / "keys")
+        self.ledger = Ledger.open(self.store, root / "ledger", "ledger.example.test")
+        self.count = 0
+
+    def trust(self, publish: bool = True) -> Trust:
+        if publish:
+            self.ledger.publish(self.root / "ledger")
+        return Trust(self.root / "host" / "trust", self.root / "keys", self.root / "ledger")
+
+    def bundle(self, digest: str = DIGEST, key: SigningKey | None = None, logged: bool = True) -> bytes:
+        self.count += 1
+        about = About(f"build:{self.count}", "build")
+        facts = replace(FACTS, digest=digest)
+        return attest(statement(facts), key or self.key, ledger=self.ledger.about(about) if logged else None)
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    made = Platform(tmp_path)
+    yield made
+    made.store.close()
 
 
 def refused(code: str, trust: Trust, bundle: bytes, digest: str = DIGEST, site_id: str = SITE) -> HeadwayError:
@@ -41,37 +82,123 @@ def refused(code: str, trust: Trust, bundle: bytes, digest: str = DIGEST, site_i
 
 
 def test_without_a_key_nothing_is_believed_yet(tmp_path: Path) -> None:
-    trust = Trust(tmp_path / "trust", tmp_path / "keys")
+    trust = Trust(tmp_path / "trust", tmp_path / "keys", tmp_path / "ledger")
     assert refused("roll.place_failed", trust, b"{}").retryable
 
 
-def test_the_first_key_is_pinned_and_a_later_one_is_not_believed(tmp_path: Path) -> None:
-    key = create_key(tmp_path / "keys")
-    trust = Trust(tmp_path / "trust", tmp_path / "keys")
-    trust.verify(bundle_of(key), DIGEST, SITE)
-    for path in (tmp_path / "keys").iterdir():
+def test_without_a_ledger_nothing_is_believed_yet(platform: Platform) -> None:
+    assert refused("roll.place_failed", platform.trust(publish=False), platform.bundle()).retryable
+
+
+def test_the_first_key_is_pinned_and_a_later_one_is_not_believed(platform: Platform) -> None:
+    trust = platform.trust()
+    trust.verify(platform.bundle(), DIGEST, SITE)
+    for path in (platform.root / "keys").iterdir():
         path.unlink()
-    stranger = create_key(tmp_path / "keys")
-    refused("artifact.signature_invalid", trust, bundle_of(stranger))
-    trust.verify(bundle_of(key), DIGEST, SITE)
+    stranger = create_key(platform.root / "keys")
+    refused("artifact.signature_invalid", trust, platform.bundle(key=stranger))
+    trust.verify(platform.bundle(), DIGEST, SITE)
 
 
-def test_a_bundle_for_another_site_or_another_artifact_is_refused(tmp_path: Path) -> None:
-    key = create_key(tmp_path / "keys")
-    trust = Trust(tmp_path / "trust", tmp_path / "keys")
-    refused("artifact.signature_invalid", trust, bundle_of(key), site_id="site_01OTHEROTHEROTHER")
-    refused("artifact.signature_invalid", trust, bundle_of(key), digest="0" * 64)
+def test_the_first_ledger_is_pinned_and_another_is_not_believed(platform: Platform, tmp_path: Path) -> None:
+    trust = platform.trust()
+    trust.verify(platform.bundle(), DIGEST, SITE)
+    (tmp_path / "other").mkdir()
+    other = Platform(tmp_path / "other")
+    other.trust()
+    shutil.copy(other.root / "ledger" / ROOT_NAME, platform.root / "ledger")
+    assert "another ledger" in refused("artifact.signature_invalid", trust, other.bundle(key=platform.key)).message
+    other.store.close()
+
+
+def test_a_stolen_signing_key_alone_makes_nothing_that_is_believed(platform: Platform, tmp_path: Path) -> None:
+    trust = platform.trust()
+    assert "no entry" in refused("artifact.signature_invalid", trust, platform.bundle(logged=False)).message
+    (tmp_path / "thief").mkdir()
+    thief = Platform(tmp_path / "thief")
+    refused("artifact.signature_invalid", trust, thief.bundle(key=platform.key))
+    thief.store.close()
+
+
+def announce(platform: Platform, keys: KeyFolder) -> str:
+    """The keyring as a host gets it with a rollout, once the signing worker has seen the folder."""
+    Recorder(platform.store, MemoryObjects(), platform.ledger, keys, platform.root / "ledger").announce()
+    with platform.store.read() as session:
+        found = document(session, "keyring")
+        assert found is not None
+        return found.body.decode()
+
+
+def test_old_releases_stay_deployable_after_rotation_and_not_after_revocation(platform: Platform) -> None:
+    keys, trust = KeyFolder(platform.root / "keys"), platform.trust()
+    old = platform.bundle()
+    trust.verify(old, DIGEST, SITE)
+    first = announce(platform, keys)
+    trust.learn(first)
+    keys.rotate(utcnow() - timedelta(hours=1))
+    fresh = platform.bundle(key=keys.current())
+    refused("artifact.signature_invalid", trust, fresh)
+    trust.learn(announce(platform, keys))
+    trust.verify(fresh, DIGEST, SITE)
+    late = platform.bundle(key=platform.key)
+    refused("artifact.signature_invalid", trust, late)  # the ledger's time is after the rotation
+    keys.revoke(platform.key.hint, utcnow(), reason="stolen")
+    third = announce(platform, keys)
+    trust.learn(third)
+    assert "revoked" in refused("artifact.signature_invalid", trust, old).message
+    trust.verify(fresh, DIGEST, SITE)
+    trust.learn(first)  # somebody in between plays an older one
+    refused("artifact.signature_invalid", trust, old)
+    with platform.store.read() as session:
+        said = [entry.subject.split(":")[2] for entry in entries(session, 0, 100) if entry.kind == "key"]
+    assert said == ["introduced", "retired", "introduced", "revoked"]
+
+
+def test_retired_keys_count_by_the_ledgers_time(platform: Platform) -> None:
+    keys, trust = KeyFolder(platform.root / "keys"), platform.trust()
+    trust.learn(announce(platform, keys))
+    old = platform.bundle()
+    keys.rotate(utcnow())
+    trust.learn(announce(platform, keys))
+    trust.verify(old, DIGEST, SITE)
+
+
+def test_work_from_before_a_theft_may_be_kept(platform: Platform) -> None:
+    keys, trust = KeyFolder(platform.root / "keys"), platform.trust()
+    old = platform.bundle()
+    for since, works in ((timedelta(hours=1), True), (timedelta(hours=-1), False)):
+        keys.revoke(platform.key.hint, utcnow(), since=utcnow() + since)
+        trust.learn(announce(platform, keys))
+        if works:
+            trust.verify(old, DIGEST, SITE)
+        else:
+            assert "not older" in refused("artifact.signature_invalid", trust, old).message
+
+
+def test_a_keyring_that_nobody_vouches_for_is_refused(platform: Platform, tmp_path: Path) -> None:
+    trust = platform.trust()
+    trust.verify(platform.bundle(), DIGEST, SITE)
+    (tmp_path / "thief").mkdir()
+    thief = Platform(tmp_path / "thief")
+    with pytest.raises(HeadwayError, match="keyring was refused"):
+        trust.learn(announce(thief, KeyFolder(thief.root / "keys")))
+    thief.store.close()
+    refused("artifact.signature_invalid", trust, platform.bundle(key=thief.key))
+
+
+def test_a_bundle_for_another_site_or_another_artifact_is_refused(platform: Platform) -> None:
+    trust = platform.trust()
+    refused("artifact.signature_invalid", trust, platform.bundle(), site_id="site_01OTHEROTHEROTHER")
+    refused("artifact.signature_invalid", trust, platform.bundle(), digest="0" * 64)
     refused("artifact.signature_invalid", trust, b"")
 
 
-def test_a_roll_with_real_signatures(tmp_path: Path) -> None:
-    key = create_key(tmp_path / "keys")
+def test_a_roll_with_real_signatures(platform: Platform) -> None:
     shelf = Shelf()
-    trust = Trust(tmp_path / "host" / "trust", tmp_path / "keys")
-    host = Host(HostFolders(tmp_path / "host"), trust.verify, shelf, Limits(floor=0))
+    host = Host(HostFolders(platform.root / "host"), platform.trust().verify, shelf, Limits(floor=0))
     one, _ = shelf.artifact({"index.html": b"one"})
     two, _ = shelf.artifact({"index.html": b"two"})
-    shelf.objects[one.bundle_url] = bundle_of(key, one.digest)
+    shelf.objects[one.bundle_url] = platform.bundle(one.digest)
     shelf.objects[two.bundle_url] = shelf.objects[one.bundle_url]
     host.place(one, 1, keep_on)
     with pytest.raises(HeadwayError) as caught:

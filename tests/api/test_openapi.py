@@ -17,12 +17,16 @@ import schemathesis
 import uvicorn
 from schemathesis.checks import CHECKS, load_all_checks
 
+from activities.ledger import Ledger
+from activities.recorder import Recorder
+from adapters.signer.keys import create_key
 from api.app import create_app
 from api.bootstrap import bootstrap
 from api.limits import Budgets
 from store.outcomes import activate, end_job
 from store.queue import claim_job
 from store.session import Store
+from tests.api.doubles import MemoryObjects
 from tests.api.world import make_parts, open_store
 
 load_all_checks()
@@ -63,8 +67,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     store = open_store(folder, None)
     bootstrap(store, folder)
     key = (folder / "admin.key").read_text().strip()
-    (folder / "keys").mkdir()
-    (folder / "keys" / "signing.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
+    signing = create_key(folder / "keys")
+    ledger = Ledger.open(store, folder / "ledger", "ledger.example.test")
+    recorder = Recorder(store, MemoryObjects(), ledger, signing, folder / "ledger")
+    recorder.adopt()
+    recorder.announce()
     with serving(create_app(make_parts(folder, store, Budgets(on=False)))) as address:
         yield Served(address, store, {"Authorization": f"Bearer {key}"})
     store.close()

@@ -127,7 +127,13 @@ def test_an_artifact_is_fetched_and_checked_offline(built: Run, terminal: Termin
     fetched = terminal.run(f"mf artifacts fetch {built.fields['artifact_id']} --output {folder} --files --json").json
     assert fetched["digest"] == built.fields["digest"]
     assert fetched["commit_sha"] == acme.git("rev-parse", "feature/checkout")
-    assert {path.name for path in folder.iterdir()} == {"manifest.json", "bundle.json", "key.pub", "files"}
+    assert {path.name for path in folder.iterdir()} == {
+        "manifest.json",
+        "bundle.json",
+        "key.pub",
+        "trusted_root.json",
+        "files",
+    }
     assert (folder / "files" / "index.html").read_text() == "<h1>checkout</h1>\n"
     offline = {"HEADWAY_API_URL": "http://127.0.0.1:9", "HEADWAY_TOKEN": ""}
     proof = terminal.run(f"mf artifacts verify {folder} --json", **offline).json

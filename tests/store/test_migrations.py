@@ -11,7 +11,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlmodel import SQLModel
 
-import store.models  # noqa: F401
+import store.models
+import store.models_ledger  # noqa: F401
 from headway.errors import HeadwayError
 from store.migrations import current, newest, upgrade
 from store.session import open_engine

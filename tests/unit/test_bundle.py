@@ -16,7 +16,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from adapters.signer.bundle import MAX_BUNDLE, MEDIA_TYPE, Entry, Policy, attest, check
+from adapters.ledger.bundles import MEDIA_TYPE
+from adapters.ledger.entry import Entry
+from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
 from adapters.signer.keys import Keyring, SigningKey, TrustedKey, create_key, key_hint, load_key
 from adapters.signer.statement import BuildFacts, Dependency, public_uri, statement
 from headway.errors import HeadwayError
@@ -366,9 +368,9 @@ class OneEntry:
         self.at = at
         self.seen: list[Entry] = []
 
-    def append(self, entry: Entry) -> dict[str, Any]:
+    def append(self, entry: Entry) -> tuple[Entry, dict[str, Any]]:
         self.seen.append(entry)
-        return {
+        return entry, {
             "logIndex": "0",
             "logId": {"keyId": "AAAA"},
             "kindVersion": {"kind": "dsse", "version": "0.0.1"},

@@ -1,0 +1,205 @@
+"""The signing worker's hand on the ledger: the tree's arithmetic, the ledger's key and the rows, in one transaction."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlmodel import Session
+
+from adapters.ledger import tree
+from adapters.ledger.entry import Entry, Logged, entry_of, item, promise
+from adapters.ledger.keyring import KeyRecord, KeyringDocument, Sign, read_keyring, sign_keyring
+from adapters.ledger.note import Checkpoint, Log, LogKey, open_note
+from adapters.ledger.proofs import ProofError
+from adapters.ledger.root import ROOT_NAME, TrustedLog, make_root
+from adapters.signer.keys import LEDGER, create_key, load_key, write_aside
+from headway.errors import HeadwayError
+from store import ledger as rows
+from store.models_ledger import LedgerEntry, LedgerHead
+from store.session import Store
+
+Json = dict[str, Any]
+KEYRING: Final = "keyring"
+Then = Callable[[Session, int], None]
+
+
+@dataclass(frozen=True)
+class About:
+    """What an entry is about: `subject` is entered once, whoever tries again gets what stands."""
+
+    subject: str
+    kind: str
+    site_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry, ready to be written where the ledger still has `index` entries. `proof` is the way to its root."""
+
+    about: About
+    index: int
+    at: int
+    body: bytes
+    envelope: bytes
+    promise: bytes
+    grown: tree.Growth
+    note: str
+    proof: tuple[bytes, ...]
+
+    @property
+    def head(self) -> Checkpoint:
+        return Checkpoint(self.grown.size, self.grown.root)
+
+
+class Ledger:
+    """Appends and checks. `key` signs checkpoints and times, and is not the key that signs statements."""
+
+    def __init__(self, store: Store, key: LogKey, start: datetime) -> None:
+        self._store = store
+        self._key = key
+        self._last_note = ""
+        self.trusted = TrustedLog(key.log, start)
+
+    @classmethod
+    def open(cls, store: Store, folder: Path, host: str, password: bytes | None = None) -> Ledger:
+        """The ledger of this database, begun on the first call. Raises ledger.inconsistent where the key is another."""
+        with store.read() as session:
+            begun = rows.head(session, 0) is not None
+        signing = load_key(folder / f"{LEDGER}.pem", password) if begun else create_key(folder, LEDGER, password)
+
+        def begin(session: Session) -> LedgerHead:
+            rows.lock(session)
+            found = rows.head(session, 0)
+            if found is None:
+                key = LogKey(Log(signing.public, host), signing.raw)
+                empty = Checkpoint(0, tree.EMPTY_ROOT)
+                found = LedgerHead(size=0, root=empty.root, note=empty.note(key))
+                session.add(found)
+            return found
+
+        first = store.in_write(begin)
+        key = LogKey(Log(signing.public, first.note.partition(" - ")[0]), signing.raw)
+        _verify(first, key.log)
+        return cls(store, key, first.created_at.replace(microsecond=0))
+
+    def about(self, about: About, then: Then | None = None) -> Appending:
+        """A writer for one entry; `then` runs in the same transaction, with its index."""
+        return Appending(self, about, then)
+
+    def check(self, items: Sequence[Json], entry: Entry) -> datetime:
+        return self.trusted.check(items, entry)
+
+    def append(self, entry: Entry, about: About, then: Then | None = None) -> tuple[Entry, Json]:
+        """Enter it, unless its subject stands. Hashing and signing come first: the write only has to be in time."""
+        while True:
+            with self._store.read() as session:
+                standing = rows.entry_about(session, about.subject)
+                step = self._step(session, entry, about) if standing is None else None
+            if step is None:
+                return self._stood(about.subject, then)
+            if self._store.in_write(lambda session, step=step: _take(session, step, then)):  # type: ignore[misc]
+                logged = Logged(step.index, step.at, step.body, step.promise)
+                return entry, item(logged, self._key.log, step.note, step.head, step.proof)
+
+    def _stood(self, subject: str, then: Then | None) -> tuple[Entry, Json]:
+        def work(session: Session) -> tuple[Entry, Json]:
+            standing = rows.entry_about(session, subject)
+            assert standing is not None  # noqa: S101
+            if then is not None:
+                then(session, standing.index)
+            return entry_of(standing.body, standing.envelope), self._item(session, standing)
+
+        return self._store.in_write(work)
+
+    def publish(self, folder: Path) -> None:
+        """Let hosts and outsiders have the trust root: from now on they demand an entry of every bundle."""
+        document = make_root(self.trusted.log, self.trusted.start)
+        self._store.in_write(lambda session: rows.publish(session, "trusted_root", document))
+        write_aside(folder / ROOT_NAME, document, 0o644)
+
+    def publish_keyring(self, keys: Sequence[KeyRecord], signers: Sequence[tuple[str, Sign]]) -> None:
+        """The next version of the keyring, signed by the ledger and by every signing key at hand."""
+
+        def work(session: Session) -> None:
+            rows.lock(session)
+            standing = rows.document(session, KEYRING)
+            document = KeyringDocument(standing.version + 1 if standing else 1, tuple(keys))
+            own = (base64.b64encode(self._key.log.id).decode(), self._key.sign)
+            rows.publish_version(session, KEYRING, document.version, sign_keyring(document, [own, *signers]))
+
+        self._store.in_write(work)
+
+    def announced(self) -> tuple[KeyRecord, ...]:
+        """The keys of the newest keyring that was published."""
+        with self._store.read() as session:
+            standing = rows.document(session, KEYRING)
+        return read_keyring(standing.body).keys if standing else ()
+
+    def _step(self, session: Session, entry: Entry, about: About) -> Step:
+        """The next entry on what the ledger is now. Raises ledger.inconsistent where its rows do not hold."""
+        head = rows.open_head(session)
+        peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), head.size)
+        if head.note != self._last_note:
+            _verify(head, self._key.log)
+        if tree.fold(peaks) != head.root:
+            raise HeadwayError("ledger.inconsistent", f"The ledger's nodes do not make its root at {head.size}.")
+        body = entry.body()
+        at = max(int(time.time()), rows.entry(session, head.size - 1).at if head.size else 0)
+        grown = tree.grow(head.size, peaks, [tree.leaf_hash(body)])
+        self._last_note = note = Checkpoint(grown.size, grown.root).note(self._key)
+        signed = promise(body, head.size, at, self._key)
+        return Step(about, head.size, at, body, entry.envelope(), signed, grown, note, tuple(reversed(peaks)))
+
+    def _item(self, session: Session, standing: LedgerEntry) -> Json:
+        head = rows.open_head(session)
+        proof = tree.inclusion_proof(lambda wanted: rows.nodes(session, wanted), standing.index, head.size)
+        logged = Logged(standing.index, standing.at, standing.body, standing.promise)
+        return item(logged, self._key.log, head.note, Checkpoint(head.size, head.root), proof)
+
+
+@dataclass(frozen=True)
+class Appending:
+    """What `attest` is given to enter what it has signed."""
+
+    ledger: Ledger
+    about: About
+    then: Then | None = None
+
+    def append(self, entry: Entry) -> tuple[Entry, Json]:
+        return self.ledger.append(entry, self.about, self.then)
+
+
+def _take(session: Session, step: Step, then: Then | None) -> bool:
+    """Write a step; False where another writer was quicker."""
+    rows.lock(session)
+    if rows.size(session) != step.index:
+        return False
+    made = LedgerEntry(
+        index=step.index,
+        subject=step.about.subject,
+        kind=step.about.kind,
+        site_id=step.about.site_id,
+        body=step.body,
+        envelope=step.envelope,
+        promise=step.promise,
+        at=step.at,
+    )
+    rows.append(session, made, step.grown.nodes, LedgerHead(size=step.head.size, root=step.head.root, note=step.note))
+    if then is not None:
+        then(session, step.index)
+    return True
+
+
+def _verify(head: LedgerHead, log: Log) -> None:
+    try:
+        if open_note(head.note, log) != Checkpoint(head.size, head.root):
+            raise ProofError("the row is not what was signed")
+    except ProofError as error:
+        message = f"The ledger's checkpoint at {head.size} does not fit its key and row: {error}."
+        raise HeadwayError("ledger.inconsistent", message) from None

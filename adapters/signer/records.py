@@ -1,0 +1,94 @@
+"""What else is signed and entered into the ledger: rollouts and the ends of keys, as in-toto statements of our own.
+
+A rollout's subject is the artifact's manifest, a key's subject is the key: the SHA-256 of its SubjectPublicKeyInfo.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import rfc8785
+
+from adapters.signer.statement import STATEMENT_TYPE, timestamp
+from headway.errors import HeadwayError
+
+ROLLOUT_TYPE: Final = "urn:headway:rollout:v1"
+KEY_TYPE: Final = "urn:headway:key:v1"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RolloutFacts:
+    """A release as its row tells it. `digest` is hex; `config` names the versions of the configuration it runs with."""
+
+    kind: str
+    digest: str
+    artifact_id: str
+    site_id: str
+    env_id: str
+    environment: str
+    release_id: str
+    rollout_id: str
+    sequence: int
+    config: Sequence[str]
+    actor: Mapping[str, Any] | None
+    deployed_at: datetime
+    source_env_id: str | None = None
+    source_release_id: str | None = None
+    previous_release_id: str | None = None
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """What became of a signing key: `event` is introduced, retired or revoked. `since`: from when its work is void."""
+
+    event: str
+    hint: str
+    at: datetime
+    since: datetime | None = None
+    reason: str | None = None
+
+
+def rollout_statement(facts: RolloutFacts) -> bytes:
+    """In RFC 8785 form."""
+    predicate = {
+        "kind": facts.kind,
+        "site": facts.site_id,
+        "environment": {"id": facts.env_id, "slug": facts.environment},
+        "artifact": facts.artifact_id,
+        "release": {"id": facts.release_id, "sequence": facts.sequence, "previous": facts.previous_release_id},
+        "deployment": facts.rollout_id,
+        "source": {"environment": facts.source_env_id, "release": facts.source_release_id},
+        "configVersions": list(facts.config),
+        "actor": dict(facts.actor) if facts.actor else None,
+        "deployedAt": timestamp(facts.deployed_at),
+    }
+    return _statement("manifest.json", facts.digest, ROLLOUT_TYPE, predicate)
+
+
+def key_statement(facts: KeyFacts) -> bytes:
+    predicate = {
+        "event": facts.event,
+        "keyHint": facts.hint,
+        "at": timestamp(facts.at),
+        "voidSince": timestamp(facts.since) if facts.since else None,
+        "reason": facts.reason,
+    }
+    return _statement("signing key", base64.b64decode(facts.hint).hex(), KEY_TYPE, predicate)
+
+
+def _statement(name: str, sha256: str, predicate_type: str, predicate: Json) -> bytes:
+    document = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": sha256}}],
+        "predicateType": predicate_type,
+        "predicate": predicate,
+    }
+    try:
+        return rfc8785.dumps(document)  # type: ignore[arg-type]
+    except rfc8785.CanonicalizationError as error:
+        raise HeadwayError("sign.failed", "The record has no canonical form.") from error

@@ -1,0 +1,134 @@
+"""The ledger at size: an append at a million entries, an audit of a hundred thousand, and how proofs grow."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
+
+from activities.ledger import About, Ledger
+from adapters.ledger import tree
+from adapters.ledger.audit import audit
+from adapters.ledger.entry import Entry, Logged, promise
+from adapters.ledger.note import Checkpoint, Log, LogKey, open_note
+from adapters.signer.keys import create_key
+from bench.figures import spread
+from store import ledger as rows
+from store.migrations import upgrade
+from store.models_ledger import LedgerEntry, LedgerHead, LedgerNode
+from store.session import Store
+
+SIZES = (10, 1_000, 100_000, 1_000_000)
+APPENDS = 200
+AUDITED = 100_000
+BATCH = 20_000
+HOST = "ledger.bench.test"
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """On the disk of `folder`, in a database of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    upgrade(f"sqlite:///{folder}/ledger.db")
+    store = Store.open(f"sqlite:///{folder}/ledger.db")
+    ledger = Ledger.open(store, folder / "keys", HOST)
+    signing = create_key(folder / "keys", "ledger")
+    key = LogKey(Log(signing.public, HOST), signing.raw)
+    at_size = {}
+    for size in SIZES:
+        _fill(store, key, size)
+        at_size[str(size)] = {"append": spread(_appends(ledger, size)), **_proofs(store, key.log)}
+    bare = _bare_commits(folder)
+    store.close()
+    return {
+        "at_size": at_size,
+        "bare_fsynced_commit": spread(bare),
+        "audit": _audit(key),
+        "goal": f"append at {SIZES[-1]:,} within 2x of a bare commit; audit of {AUDITED:,} under 10 s",
+    }
+
+
+def _fill(store: Store, key: LogKey, size: int) -> None:
+    """Bring the tree to `size` with entries that no one signed: an append reads none of them but the last."""
+    with store.read() as session:
+        head = rows.open_head(session)
+        peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), head.size)
+    start = head.size
+    while start < size:
+        end = min(start + BATCH, size)
+        bodies = [b"entry %d" % number for number in range(start, end)]
+        grown = tree.grow(start, peaks, [tree.leaf_hash(body) for body in bodies])
+        entries = [
+            {"index": index, "subject": f"fill:{index}", "kind": "fill", "at": 0, "body": body}
+            | {"envelope": b"", "promise": b""}
+            for index, body in enumerate(bodies, start)
+        ]
+        nodes = [{"level": level, "index": index, "hash": hash} for (level, index), hash in grown.nodes.items()]
+        with store.write() as session:
+            session.execute(insert(LedgerEntry), entries)
+            session.execute(insert(LedgerNode), nodes)
+            session.add(LedgerHead(size=end, root=grown.root, note=Checkpoint(end, grown.root).note(key)))
+        start, peaks = end, grown.peaks
+
+
+def _appends(ledger: Ledger, size: int) -> list[float]:
+    times = []
+    for number in range(APPENDS):
+        entry = Entry(os.urandom(1500), os.urandom(71), b"-" * 178)
+        began = time.perf_counter()
+        ledger.append(entry, About(f"append:{size}:{number}", "bench"))
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _proofs(store: Store, log: Log) -> dict[str, Any]:
+    """Both proofs for the same ledger: their length in hashes, and the time to make them."""
+    with store.read() as session:
+        head = rows.open_head(session)
+        open_note(head.note, log)
+        began = time.perf_counter()
+        inclusion = tree.inclusion_proof(lambda wanted: rows.nodes(session, wanted), head.size // 3, head.size)
+        consistency = tree.consistency_proof(lambda wanted: rows.nodes(session, wanted), head.size // 3, head.size)
+        took = time.perf_counter() - began
+    return {"inclusion_hashes": len(inclusion), "consistency_hashes": len(consistency), "both_ms": round(took * 1e3, 3)}
+
+
+def _bare_commits(folder: Path) -> list[float]:
+    """What the disk takes for one small transaction of the same database engine."""
+    import sqlite3
+
+    database = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        database.execute(f"PRAGMA {pragma}")
+    database.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, body BLOB)")
+    times = []
+    for _ in range(APPENDS):
+        body = os.urandom(3000)
+        began = time.perf_counter()
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("INSERT INTO row (body) VALUES (?)", (body,))
+        database.execute("COMMIT")
+        times.append(time.perf_counter() - began)
+    database.close()
+    return times
+
+
+def _audit(key: LogKey) -> dict[str, Any]:
+    """Of entries in memory: what it costs to read them is the network's."""
+    logged = [_logged(number, key) for number in range(AUDITED)]
+    grown = tree.grow(0, (), [tree.leaf_hash(one.body) for one in logged])
+    began = time.perf_counter()
+    audit(_each(logged), key.log, Checkpoint(grown.size, grown.root))
+    return {"entries": AUDITED, "seconds": round(time.perf_counter() - began, 2)}
+
+
+def _logged(number: int, key: LogKey) -> Logged:
+    body = Entry(b"statement %d" % number, b"signature", b"pem").body()
+    return Logged(number, number, body, promise(body, number, number, key))
+
+
+def _each(logged: list[Logged]) -> Iterator[Logged]:
+    yield from logged

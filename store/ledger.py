@@ -1,0 +1,129 @@
+"""The ledger's rows: one writer at a time appends, anybody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, insert, text, tuple_
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
+from store.models import Artifact, Environment, Release, Rollout
+from store.models_ledger import LedgerDocument, LedgerEntry, LedgerHead, LedgerNode
+
+_LOCK = 4857204  # any fixed number: appends on PostgreSQL wait for each other
+
+
+def lock(session: Session) -> None:
+    """Make this transaction the only one that appends. On SQLite every write transaction is alone already."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+
+
+def head(session: Session, size: int | None = None) -> LedgerHead | None:
+    """The newest checkpoint, or the one of that size; None where there is none."""
+    if size is not None:
+        return session.get(LedgerHead, size)
+    return session.exec(select(LedgerHead).order_by(col(LedgerHead.size).desc()).limit(1)).first()
+
+
+def open_head(session: Session) -> LedgerHead:
+    """The newest checkpoint. Raises service.unavailable while there is no ledger yet."""
+    found = head(session)
+    if found is None:
+        raise HeadwayError("service.unavailable", "The signing worker has not opened the ledger yet.")
+    return found
+
+
+def size(session: Session) -> int:
+    """How many entries there are."""
+    return session.execute(select(func.max(LedgerHead.size))).scalar() or 0
+
+
+def nodes(session: Session, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
+    """Hashes of complete subtrees by level and index."""
+    columns = (col(LedgerNode.level), col(LedgerNode.index), col(LedgerNode.hash))
+    query = select(*columns).where(tuple_(columns[0], columns[1]).in_(wanted))
+    return {(level, index): hash for level, index, hash in session.execute(query)}
+
+
+def entry(session: Session, index: int) -> LedgerEntry:
+    """Raises ledger.entry_not_found."""
+    found = session.get(LedgerEntry, index) if index < 1 << 62 else None
+    if found is None:
+        raise HeadwayError("ledger.entry_not_found", f"The ledger has no entry {index}.", param="index")
+    return found
+
+
+def entry_about(session: Session, subject: str) -> LedgerEntry | None:
+    return session.exec(select(LedgerEntry).where(LedgerEntry.subject == subject)).first()
+
+
+def entries(session: Session, start: int, limit: int) -> Sequence[LedgerEntry]:
+    """Up to `limit` entries from `start` on, in order."""
+    query = select(LedgerEntry).where(col(LedgerEntry.index) >= start, col(LedgerEntry.index) < start + limit)
+    return session.exec(query.order_by(col(LedgerEntry.index))).all()
+
+
+def append(session: Session, new: LedgerEntry, grown: Mapping[tuple[int, int], bytes], new_head: LedgerHead) -> None:
+    """Add an entry with the nodes and the checkpoint that it makes, under `lock`."""
+    made = [{"level": level, "index": index, "hash": hash} for (level, index), hash in grown.items()]
+    session.execute(insert(LedgerEntry), [new.model_dump()])
+    session.execute(insert(LedgerNode), made)
+    session.execute(insert(LedgerHead), [new_head.model_dump()])
+
+
+def document(session: Session, name: str) -> LedgerDocument | None:
+    """The newest version."""
+    query = select(LedgerDocument).where(LedgerDocument.name == name).order_by(col(LedgerDocument.version).desc())
+    return session.exec(query.limit(1)).first()
+
+
+def publish_version(session: Session, name: str, version: int, body: bytes) -> None:
+    """Add exactly this version. The primary key refuses a second one."""
+    session.add(LedgerDocument(name=name, version=version, body=body))
+    session.flush()
+
+
+def publish(session: Session, name: str, body: bytes) -> int:
+    """Add a version of a document, unless the newest says the same; its version."""
+    standing = document(session, name)
+    if standing is not None and standing.body == body:
+        return standing.version
+    made = LedgerDocument(name=name, version=standing.version + 1 if standing else 1, body=body)
+    session.add(made)
+    session.flush()
+    return made.version
+
+
+@dataclass(frozen=True)
+class Unlogged:
+    """A release that the ledger does not hold yet, with what its entry says."""
+
+    release: Release
+    rollout: Rollout
+    artifact: Artifact
+    environment: Environment
+
+
+def unlogged_releases(session: Session, limit: int) -> list[Unlogged]:
+    """The oldest first: entries are in the order of the switches."""
+    query = (
+        select(Release, Rollout, Artifact, Environment)
+        .join(Rollout, col(Rollout.id) == Release.rollout_id)
+        .join(Artifact, col(Artifact.id) == Release.artifact_id)
+        .join(Environment, col(Environment.id) == Release.env_id)
+        .where(col(Release.log_index).is_(None))
+        .order_by(col(Release.deployed_at), col(Release.id))
+        .limit(limit)
+    )
+    return [Unlogged(*row) for row in session.exec(query)]
+
+
+def unlogged_artifacts(session: Session, limit: int, after: str = "") -> Sequence[Artifact]:
+    """Artifacts whose bundles carry no entry: those that were signed before there was a ledger."""
+    query = select(Artifact).where(
+        col(Artifact.log_index).is_(None), col(Artifact.collected_at).is_(None), col(Artifact.id) > after
+    )
+    return session.exec(query.order_by(col(Artifact.id)).limit(limit)).all()

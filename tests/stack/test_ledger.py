@@ -1,0 +1,142 @@
+"""The chain that an outsider can check, on the whole stack: from `why` to an audit, and across a change of keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.stack import Stack
+from headway.supervisor.folder import read_record
+from tests.stack.conftest import NewPlace
+from tests.stack.sites import Place
+from tests.stack.test_cli_pipeline import Terminal, terminal
+
+__all__ = ["terminal"]
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def place(new_place: NewPlace) -> Place:
+    made = new_place({"index.html": "<h1>believe nothing</h1>\n"})
+    made.push(made.site.staging)
+    made.ended(made.start_promotion())
+    return made
+
+
+def entered(place: Place, env: str, count: int = 1) -> list[Json]:
+    """The environment's releases, once that many are in the ledger."""
+    deadline = time.monotonic() + 60
+    while len(found := [row for row in place.releases(env) if row["log_index"] is not None]) < count:
+        assert time.monotonic() < deadline, f"only {len(found)} releases are in the ledger"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def fetched(place: Place, terminal: Terminal) -> Path:
+    [artifact] = place.artifacts()
+    terminal.run(f"headway artifacts fetch {artifact['id']} --output got --files")
+    return terminal.home / "got"
+
+
+def test_why_is_this_live(place: Place, terminal: Terminal) -> None:
+    [release] = entered(place, place.site.production)
+    found = terminal.run(f"headway why --site {place.site.id} --env production --json").json
+    [artifact] = place.artifacts()
+    assert found["artifact"]["digest"] == artifact["digest"]
+    assert found["commit"]["commit_sha"] == place.repository.git("rev-parse", "HEAD").strip()
+    assert found["signature"]["log_index"] == artifact["signature"]["log_index"]
+    assert found["release"]["log_index"] == release["log_index"] > found["signature"]["log_index"]
+    assert found["deployment"]["kind"] == "promote"
+    said = terminal.run(f"headway why --site {place.site.id} --env production").fields
+    assert said["artifact"].endswith(artifact["digest"])
+    assert "the same bytes" in said["deployment"]
+    assert f"ledger entry {release['log_index']}" in said["release"]
+
+
+def test_a_fetched_artifact_is_verified_without_a_server(place: Place, terminal: Terminal, fetched: Path) -> None:
+    names = {"manifest.json", "bundle.json", "key.pub", "trusted_root.json", "files"}
+    assert {path.name for path in fetched.iterdir()} == names
+    nowhere = {"HEADWAY_API_URL": "http://127.0.0.1:9", "HEADWAY_TOKEN": ""}
+    proof = terminal.run("headway verify got --json", **nowhere).json
+    assert (proof["verified"], proof["site_id"], proof["files_checked"]) == (True, place.site.id, 1)
+    assert proof["log_index"] == place.artifacts()[0]["signature"]["log_index"]
+    terminal.run("headway verify got/bundle.json --key got/key.pub --trusted-root got/trusted_root.json", **nowhere)
+    terminal.run(f"headway verify {place.artifacts()[0]['id']} --trusted-root got/trusted_root.json")
+    document = json.loads((fetched / "bundle.json").read_bytes())
+    document["verificationMaterial"]["tlogEntries"] = []
+    bad = terminal.home / "bad"
+    bad.mkdir()
+    for name in ("manifest.json", "key.pub", "trusted_root.json"):
+        (bad / name).write_bytes((fetched / name).read_bytes())
+    (bad / "bundle.json").write_text(json.dumps(document))
+    refused = terminal.run("headway verify bad --json", code=1, **nowhere).json
+    assert (refused["verified"], refused["error"]["code"]) == (False, "artifact.signature_invalid")
+    assert "no entry of the ledger" in refused["error"]["message"]
+
+
+@pytest.mark.slow
+def test_a_releases_record_is_verified_without_a_server(place: Place, terminal: Terminal, fetched: Path) -> None:
+    [release] = entered(place, place.site.production)
+    record = place.caller.http.get(place.path(place.site.production, "releases", release["id"], "record"))
+    (fetched.parent / "record.json").write_bytes(record.content)
+    flags = "--key got/key.pub --trusted-root got/trusted_root.json"
+    proof = terminal.run(f"headway verify record.json {flags} --json").json
+    assert (proof["kind"], proof["release"]["id"], proof["log_index"]) == (
+        "promote",
+        release["id"],
+        release["log_index"],
+    )
+    assert proof["digest"] == place.artifacts()[0]["digest"]
+    terminal.run(f"headway verify got/manifest.json {flags}", code=1)
+
+
+@pytest.mark.slow
+def test_an_audit_holds_the_ledger_to_what_was_seen_before(place: Place, terminal: Terminal, fetched: Path) -> None:
+    note = terminal.run("headway ledger checkpoint").out
+    (terminal.home / "earlier").write_text(note)
+    place.roll(place.artifacts()[0]["id"], place.site.staging)
+    entered(place, place.site.staging, 2)
+    seen = "--checkpoint earlier --checkpoint got/bundle.json --trusted-root got/trusted_root.json"
+    found = terminal.run(f"headway ledger audit {seen} --json").json
+    assert (found["consistent"], found["checkpoints"]) == (True, 2)
+    assert found["size"] > int(note.splitlines()[1])
+    (terminal.home / "forged").write_text(note.replace(note.splitlines()[1], "3", 1))
+    assert "not this ledger's" in terminal.run("headway ledger audit --checkpoint forged", code=7).err
+
+
+@pytest.mark.slow
+def test_a_killed_signing_worker_leaves_no_release_out_and_enters_none_twice(
+    place: Place, stack: Stack, terminal: Terminal
+) -> None:
+    artifact = place.artifacts()[0]["id"]
+    before = len(place.releases(place.site.staging))
+    for _ in range(2):
+        place.roll(artifact, place.site.staging)
+        os.kill(int(read_record(stack.data / "run" / "signing.json")["pid"]), signal.SIGKILL)
+    found = entered(place, place.site.staging, before + 2)
+    indexes = [row["log_index"] for row in found]
+    assert indexes == sorted(set(indexes), reverse=True)
+    assert terminal.run("headway ledger audit --json").json["consistent"]
+
+
+def test_old_artifacts_stay_deployable_after_a_rotation(place: Place, stack: Stack, terminal: Terminal) -> None:
+    old = place.artifacts()[0]
+    made = terminal.run(f"headway signing-keys rotate --data-dir {stack.data} --json").json
+    place.repository.commit({"index.html": "<h1>signed with another key</h1>\n"})
+    place.push()
+    new = place.artifacts()[0]
+    assert new["signature"]["key_hint"] == made["hint"] != old["signature"]["key_hint"]
+    place.roll(old["id"], place.site.production)
+    assert place.page().text == "<h1>believe nothing</h1>\n"
+    for number, artifact in enumerate((old, new)):
+        terminal.run(f"headway artifacts fetch {artifact['id']} --output after-{number}")
+    states = [row["state"] for row in terminal.run(f"headway signing-keys list --data-dir {stack.data} --json").json]
+    assert states == ["retired", "current"]
+    assert (stack.data / "host" / "trust" / "keyring.json").exists()

@@ -1,0 +1,111 @@
+"""The ledger's rows on both databases: nothing changes what is there, and two writers make one history."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from activities.ledger import About, Ledger
+from adapters.ledger import tree
+from adapters.ledger.entry import Entry
+from headway.errors import HeadwayError
+from store import ledger as rows
+from store.migrations import upgrade
+from store.models_ledger import TABLES, LedgerHead
+from store.session import Store
+
+HOST = "ledger.example.test"
+
+
+def append(ledger: Ledger, subject: str) -> int:
+    _, item = ledger.append(Entry(subject.encode(), b"signature", b"pem"), About(subject, "test"))
+    return int(item["logIndex"])
+
+
+def audit(store: Store) -> list[str]:
+    """Every subject in order, once tree and heads have been made again from the bodies alone."""
+    with store.read() as session:
+        found = rows.entries(session, 0, 1000)
+        grown = tree.grow(0, (), [])
+        for count, entry in enumerate(found, 1):
+            assert entry.index == count - 1
+            grown = tree.grow(grown.size, grown.peaks, [tree.leaf_hash(entry.body)])
+            head = rows.head(session, count)
+            assert head is not None
+            assert head.root == grown.root
+        assert rows.open_head(session).size == len(found)
+        assert [one.at for one in found] == sorted(one.at for one in found)
+        return [one.subject for one in found]
+
+
+def test_the_database_refuses_changes(store: Store, tmp_path: Path) -> None:
+    ledger = Ledger.open(store, tmp_path / "ledger", HOST)
+    append(ledger, "one")
+    ledger.publish(tmp_path / "ledger")
+    changes = {"ledger_entry": "at = 0", "ledger_node": "hash = hash", "ledger_head": "note = ''"}
+    for table in (str(one.__tablename__) for one in TABLES):
+        column = changes.get(table, "version = 9")
+        for statement in (f"UPDATE {table} SET {column}", f"DELETE FROM {table}"):  # noqa: S608
+            with pytest.raises(DBAPIError, match="append-only"), store.write() as session:
+                session.connection().exec_driver_sql(statement)
+    assert audit(store) == ["one"]
+
+
+def work(url: str, folder: Path, names: list[str]) -> list[int]:
+    """One of several signing workers."""
+    store = Store.open(url)
+    ledger = Ledger.open(store, folder, HOST)
+    found = [append(ledger, name) for name in names]
+    store.close()
+    return found
+
+
+def test_two_writers_make_one_history(store: Store, url: str, tmp_path: Path) -> None:
+    own = [[f"writer {number}: {count}" for count in range(10)] for number in range(2)]
+    both = [f"both: {count}" for count in range(5)]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(work, [url] * 2, [tmp_path / "ledger"] * 2, [[*names, *both] for names in own]))
+    assert results[0][10:] == results[1][10:]
+    assert sorted(audit(store)) == sorted([*own[0], *own[1], *both])
+
+
+def test_the_same_subject_is_entered_once(store: Store, tmp_path: Path) -> None:
+    ledger = Ledger.open(store, tmp_path / "ledger", HOST)
+    first, _ = ledger.append(Entry(b"first", b"signature", b"pem"), About("one", "test"))
+    again, item = ledger.append(Entry(b"second", b"other", b"pem"), About("one", "test"))
+    assert (again, item["logIndex"]) == (first, "0")
+
+
+def test_a_lost_or_foreign_key_goes_on_with_no_ledger_of_another(store: Store, tmp_path: Path) -> None:
+    append(Ledger.open(store, tmp_path / "ledger", HOST), "one")
+    with pytest.raises(HeadwayError, match="cannot be read"):
+        Ledger.open(store, tmp_path / "elsewhere", HOST)
+    assert not (tmp_path / "elsewhere").exists()
+    for path in (tmp_path / "ledger").iterdir():
+        path.unlink()
+    other = Store.open(f"sqlite:///{tmp_path}/other.db")
+    upgrade(f"sqlite:///{tmp_path}/other.db")
+    Ledger.open(other, tmp_path / "ledger", HOST)
+    other.close()
+    with pytest.raises(HeadwayError) as caught:
+        Ledger.open(store, tmp_path / "ledger", HOST)
+    assert caught.value.code == "ledger.inconsistent"
+
+
+def test_a_forked_head_is_not_built_upon(store: Store, tmp_path: Path) -> None:
+    ledger = Ledger.open(store, tmp_path / "ledger", HOST)
+    append(ledger, "one")
+    with store.write() as session:
+        head = rows.open_head(session)
+        session.add(LedgerHead(size=2, root=head.root, note=head.note))
+    with pytest.raises((HeadwayError, KeyError)):
+        append(ledger, "two")
+    assert len(rows_of(store)) == 1
+
+
+def rows_of(store: Store) -> list[str]:
+    with store.read() as session:
+        return [entry.subject for entry in rows.entries(session, 0, 10)]
