@@ -19,23 +19,23 @@ from store.session import Store
 ROLES: Final = ("builder", "host", "control", "signing")
 
 
-def bootstrap(store: Store, data_dir: Path) -> None:
+def bootstrap(store: Store, data_dir: Path, *, secrets_dir: Path | None = None, admin_key: Path | None = None) -> None:
     """The operator's account, a team and a project to begin with, `DATA/admin.key`, and the broker's credentials.
 
-    Files win over rows: a lost database knows the same operator's key again.
+    Files win over rows: a lost database knows the same operator's key again. Replicas that share the files agree.
     """
-    broker_tokens(data_dir)
-    path = data_dir / "admin.key"
+    broker_tokens(data_dir, secrets_dir)
+    path = admin_key or data_dir / "admin.key"
     secret = _read(path)
     if secret is None:
-        secret = new_secret("operator")
-        write_secret(path, secret)
+        write_secret(path, new_secret("operator"))
+        secret = _read(path) or ""
     store.in_write(lambda session: _rows(session, secret))
 
 
-def broker_tokens(data_dir: Path) -> dict[str, str]:
+def broker_tokens(data_dir: Path, secrets_dir: Path | None = None) -> dict[str, str]:
     """The credential of each role, made where there is none: `DATA/secrets/broker-<role>.token`, mode 0600."""
-    folder = data_dir / "secrets"
+    folder = secrets_dir or data_dir / "secrets"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = {}
     for role in ROLES:

@@ -117,7 +117,7 @@ def builder(settings: Settings, _client: Client) -> Role:
 def signing(settings: Settings, _client: Client) -> Role:
     from activities.sign import Signer
     from adapters.objects import ObjectStore
-    from adapters.signer.keys import create_key
+    from adapters.signer.keys import create_key, publish_key
     from store.session import Store
 
     objects = ObjectStore(
@@ -127,7 +127,10 @@ def signing(settings: Settings, _client: Client) -> Role:
         settings.s3_access_key.get_secret_value(),
         settings.s3_secret_key.get_secret_value(),
     )
-    signer = Signer(Store.open(settings.database), objects, create_key(settings.path("keys")))
+    key = create_key(settings.path("keys"))
+    if settings.trust_dir is not None:
+        publish_key(key, settings.trust_dir)
+    signer = Signer(Store.open(settings.database), objects, key)
     return Role(queue=names.SIGNING, activities=offered(signer), threads=4)
 
 
@@ -139,7 +142,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.trust import Trust
 
     folders = HostFolders(settings.path("host"))
-    trust = Trust(folders.trust, settings.path("keys"))
+    trust = Trust(folders.trust, settings.trust_path)
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
     serving = Host(folders, trust.verify, HttpDownloads(), limits)
     activities = HostActivities(settings.host_id, serving, _broker(settings, "host"))
@@ -149,7 +152,7 @@ def host(settings: Settings, _client: Client) -> Role:
 def _broker(settings: Settings, role: str) -> BrokerClient:
     from adapters.broker import BrokerClient
 
-    token = settings.broker_token_file or settings.path("secrets", f"broker-{role}.token")
+    token = settings.broker_token_file or settings.secrets_path / f"broker-{role}.token"
     return BrokerClient(settings.broker_path, token)
 
 
@@ -188,7 +191,12 @@ async def serve(name: str, settings: Settings) -> None:
 async def _patiently(settings: Settings) -> Client:
     while True:
         try:
-            return await connect(settings.temporal_address, settings.temporal_namespace)
+            return await connect(
+                settings.temporal_address,
+                settings.temporal_namespace,
+                config_file=settings.temporal_config_file,
+                profile=settings.temporal_profile,
+            )
         except (RPCError, RuntimeError) as error:
             log.warning("Temporal at %s does not answer yet: %s", settings.temporal_address, type(error).__name__)
             await asyncio.sleep(0.5)
