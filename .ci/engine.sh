@@ -31,6 +31,8 @@ export HEADWAY_STANDINS=1
 mkdir -p "$root/client" /etc/docker
 mount -t tmpfs tmpfs /etc/docker
 ip link set lo up
+# Where tests keep repositories, at the same path outside and inside of containers.
+mount -t tmpfs tmpfs /srv
 # No resolver, and addresses that no machine's own network is likely to have: the bridge is all there is.
 dockerd --data-root "${HEADWAY_ENGINE_CACHE:-$root/data}" --exec-root "$root/exec" --pidfile "$root/dockerd.pid" --host "$DOCKER_HOST" \
     --cgroup-parent "/${root##*/}" --dns 127.0.0.1 --bip 172.31.255.1/24 \
@@ -42,6 +44,10 @@ for _ in $(seq 300); do
     sleep 0.1
 done
 docker version >/dev/null 2>&1 || { echo "engine: dockerd did not start:" >&2; tail -n 20 "$root/dockerd.log" >&2; exit 1; }
+# What a killed run left in a kept folder.
+docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
+docker volume ls --quiet | xargs --no-run-if-empty docker volume rm --force >/dev/null
+docker network prune --force >/dev/null
 began=$SECONDS
 images=$(cat "$here"/images/* "$here"/../docker-compose.yml "$here/../requirements-dev.lock" | sha256sum | cut -d' ' -f1)
 [ "$(cat "${HEADWAY_ENGINE_CACHE:-$root}/stand-ins" 2>/dev/null)" = "$images" ] ||

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import text
 from sqlmodel import Session, select
 
 from api.scopes import ISOLATED
@@ -16,6 +17,7 @@ from store.keys import hashed, new_secret, shown_prefix
 from store.models import Account, ApiKey, Team, utcnow
 from store.session import Store
 
+LOCK: Final = 4857202  # any fixed number: the migrations have another
 ROLES: Final = ("builder", "host", "control", "signing")
 
 
@@ -76,6 +78,9 @@ def _read(path: Path) -> str | None:
 
 
 def _rows(session: Session, secret: str) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        # Replicas that start together would each make the first rows.
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     operator = session.exec(select(Account).where(Account.operator)).first()
     if operator is None:
         operator = make_account(session, "Operator", None, operator=True)

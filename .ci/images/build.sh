@@ -79,7 +79,9 @@ temporal() {
     cp "$top/.venv/bin/temporal" "$root/usr/local/bin/temporal"
     cp "$here/temporal-entrypoint.sh" "$root/etc/temporal/entrypoint.sh"
     cp "$here/temporal-sql-tool.sh" "$root/usr/local/bin/temporal-sql-tool"
-    chmod 755 "$root/etc/temporal/entrypoint.sh" "$root/usr/local/bin/temporal-sql-tool"
+    cp "$here/temporal-nc.sh" "$root/usr/local/bin/nc"
+    cp "$here/temporal-getent.sh" "$root/usr/local/bin/getent"
+    chmod 755 "$root/etc/temporal/entrypoint.sh" "$root/usr/local/bin"/*
     image "$(tag temporalio/server)" "$work/temporal" \
         'ENV HOME=/tmp PATH=/usr/local/bin:/usr/bin:/bin' 'EXPOSE 7233' 'ENTRYPOINT ["/etc/temporal/entrypoint.sh"]'
     docker tag "$(tag temporalio/server)" "$(tag temporalio/admin-tools)"

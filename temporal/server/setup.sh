@@ -3,6 +3,11 @@
 # done again.
 set -eu
 namespace=$TEMPORAL_NAMESPACE
+# By number: the command line asks the resolver for records beside the address, and where Docker's resolver has none
+# behind it, it waits for them in vain.
+host=${TEMPORAL_ADDRESS%:*}
+number=$(getent hosts "$host" | awk 'NR == 1 { print $1 }')
+TEMPORAL_ADDRESS=${number:-$host}:${TEMPORAL_ADDRESS##*:}
 tries=0
 until temporal operator cluster health --address "$TEMPORAL_ADDRESS" >/dev/null 2>&1; do
     tries=$((tries + 1))
