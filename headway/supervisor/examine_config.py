@@ -21,10 +21,8 @@ ROLES: Final = ("control", "builder", "signing", "host")
 # Read by the launcher, the command line and our own start-up, not by `Settings`.
 OTHERS: Final = {
     "HEADWAY_API_URL",
-    "HEADWAY_FAULTS",
     "HEADWAY_READY_FILE",
     "HEADWAY_RUN",
-    "HEADWAY_TEST_SEED",
     "HEADWAY_TOKEN",
     "HEADWAY_VERSION",
 }

@@ -63,6 +63,7 @@ class Compose:
             "HEADWAY_REPOS_DIR": str(REPOS),
             "HEADWAY_RATE_LIMITS": "false",
             "HEADWAY_BUILD_MEMORY": str(512 << 20),
+            "HEADWAY_HEALTH_INTERVAL": "2s",
         }
 
     def build(self) -> None:
@@ -75,7 +76,7 @@ class Compose:
     def up(self) -> None:
         """Everything, healthy. What keeps it from that is in the failure, with the last lines of who is not."""
         began = time.monotonic()
-        done = self.run("up", "--detach", "--wait", "--wait-timeout", "180", check=False, timeout=240)
+        done = self.run("up", "--detach", "--wait", "--wait-timeout", "280", check=False, timeout=320)
         self.up_seconds = time.monotonic() - began
         sick = [one for one in self.containers() if one["State"] != "exited" and one["Health"] not in ("healthy", "")]
         failed = [one for one in self.containers() if one["State"] == "exited" and one["ExitCode"] != 0]

@@ -52,9 +52,9 @@ def assert_once(client: httpx.Client, accepted: dict[str, Json]) -> None:
     while True:
         page = client.get(f"/v1/sites?limit=100{cursor}").json()
         found += [row for row in page["data"] if row["name"] in accepted]
-        if not page.get("next_cursor"):
+        if not page["pagination"]["next_cursor"]:
             break
-        cursor = f"&cursor={page['next_cursor']}"
+        cursor = f"&cursor={page['pagination']['next_cursor']}"
     assert sorted(row["name"] for row in found) == sorted(accepted)
     assert {row["id"] for row in found} == {job["resource"]["id"] for job in accepted.values()}
 
