@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.stack import Stack
+from tests.replicas.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where repositories lie, for the tests and (read-only) for API and builder: the same path on both sides.
@@ -109,6 +113,25 @@ class Compose:
             up_seconds=self.up_seconds,
             command=(),
         )
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Compose]:
+    """The whole file up, on free ports; down again whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="hwc-") as folder:
+        REPOS.mkdir(parents=True, exist_ok=True)
+        made = Compose(Path(folder))
+        made.prepare(sites_port=free_port(), api_port=free_port())
+        made.build()
+        try:
+            made.up()
+            # The repositories that this platform hosts, where the tests of the embedded stack look for them.
+            Path(folder, "repos").symlink_to(
+                docker("volume", "inspect", "headway_repos", "--format", "{{.Mountpoint}}")
+            )
+            yield made
+        finally:
+            made.down()
 
 
 def docker(*words: str) -> str:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bench.client import Caller
 from bench.stack import Stack
-from tests.api.test_process import free_port
-from tests.containers.compose import REPOS, ROOT, Compose
+from tests.containers.compose import ROOT, Compose, running
 
 STANDINS = """
 Stand-in images, under the real names and tags (tests/containers/README.md):
@@ -53,26 +50,18 @@ def engine() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def compose(engine: str) -> Iterator[Compose]:
-    with tempfile.TemporaryDirectory(prefix="hwc-") as folder:
-        REPOS.mkdir(parents=True, exist_ok=True)
-        made = Compose(Path(folder))
-        made.prepare(sites_port=free_port(), api_port=free_port())
-        made.build()
-        try:
-            made.up()
-            yield made
-        finally:
-            made.down()
+    with running() as made:
+        yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(compose: Compose) -> Stack:
     return compose.stack()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def caller(stack: Stack) -> Iterator[Caller]:
     made = Caller(stack)
     yield made

@@ -1,4 +1,4 @@
-"""Two control workers on one PostgreSQL and one Temporal server: work goes on when one dies, lost rows are settled once."""
+"""Two control workers on one PostgreSQL and one Temporal server: one may die, and lost rows are settled once."""
 
 from __future__ import annotations
 
