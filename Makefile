@@ -8,7 +8,7 @@ LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-e
 
 .PHONY: help
 help: ## Print this list
-	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: ## Make .venv from the hashed lock, with the checkout in it (a no-op when nothing changed)
@@ -26,6 +26,10 @@ check: install ## Lint, types and import rules: everything that needs no server
 test: install ## The tests: SQLite, no system package, at most 12 minutes on 2 cores
 	$(PY) -m pytest -m "not postgres and not browser and not slow and not containers"
 
+.PHONY: test-containers
+test-containers: install ## PostgreSQL, Temporal, S3 and the compose file in containers; brings an engine along (root, Debian)
+	.ci/engine.sh $(PY) -m pytest -m containers
+
 .PHONY: test-all
 test-all: install ## Every test that this machine can run; writes a dated result to docs/results/
 	$(PY) .ci/test_all.py
@@ -41,6 +45,22 @@ demo: install ## The whole way of a site on this machine, each live page shown, 
 .PHONY: up
 up: install ## Run the platform here until Ctrl-C
 	$(BIN)/headway up
+
+.PHONY: compose-secrets
+compose-secrets: install ## Make the secrets of docker-compose.yml in ./secrets; what is there stays
+	$(BIN)/headway make-secrets "$${HEADWAY_SECRETS:-secrets}"
+
+.PHONY: compose-up
+compose-up: ## Build the image and start docker-compose.yml; settings in .env, secrets in ./secrets
+	docker compose up --build --detach --wait
+
+.PHONY: compose-down
+compose-down: ## Stop docker-compose.yml; its volumes stay
+	docker compose down
+
+.PHONY: compose-demo
+compose-demo: install ## What `make demo` does, on docker-compose.yml in an engine of its own (root, Debian)
+	.ci/engine.sh $(PY) -m tests.containers.demo
 
 .PHONY: lock
 lock: install ## Resolve the dependencies again, into both lock files

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `start DIR`: a PostgreSQL of its own in DIR, as the postgres user, on a free loopback port; prints its URL.
-# `stop DIR`: stops that one.
+# `restart DIR`: stops it at once, as a crash would, and starts it again at the same address. `stop DIR`: stops it.
 set -eu
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups env -i PATH="$PATH" LC_ALL=C.UTF-8 "$@"; }
 bin=$(find /usr/lib/postgresql/*/bin -maxdepth 0 | sort -V | tail -n 1)
@@ -16,6 +16,11 @@ start)
     as_postgres "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 \
         -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$dir -c max_connections=200" start >&2
     echo "postgresql://postgres:$password@127.0.0.1:$port/postgres"
+    ;;
+restart)
+    as_postgres "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop >&2
+    as_postgres "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 \
+        -o "-p ${3:?restart needs the port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=$dir -c max_connections=200" start >&2
     ;;
 stop)
     as_postgres "$bin/pg_ctl" -D "$dir/data" -m fast -w stop >&2

@@ -23,6 +23,9 @@ def missing() -> dict[str, str]:
         out["postgres"] = "DATABASE_URL names no PostgreSQL"
     if not shutil.which("chromium"):
         out["browser"] = "no chromium on PATH"
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "version"], capture_output=True, check=False).returncode:
+        out["containers"] = "no Docker-compatible engine answers"
     return out
 
 

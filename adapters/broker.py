@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Final, TypeVar
@@ -40,9 +41,48 @@ _AWAY: Final = {502, 503, 504}
 Answer = TypeVar("Answer", bound=Wire)
 
 
+class AnySocket(httpx.BaseTransport):
+    """One unix socket, or of those in a folder the first that takes a connection; the last that did is asked first."""
+
+    def __init__(self, at: Path) -> None:
+        self._at = at
+        self._ways: dict[Path, httpx.HTTPTransport] = {}
+        self._lock = threading.Lock()
+        self._best: Path | None = None
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        failure: httpx.ConnectError | None = None
+        for path in self._sockets():
+            try:
+                response = self._way(path).handle_request(request)
+            except httpx.ConnectError as error:
+                failure = error
+                continue
+            self._best = path
+            return response
+        raise failure or httpx.ConnectError("no socket is there")
+
+    def close(self) -> None:
+        for way in self._ways.values():
+            way.close()
+
+    def _sockets(self) -> list[Path]:
+        if not self._at.is_dir():
+            return [self._at]
+        best = self._best
+        return sorted(self._at.glob("*.sock"), key=lambda path: (path != best, path))
+
+    def _way(self, path: Path) -> httpx.HTTPTransport:
+        with self._lock:
+            if path not in self._ways:
+                self._ways[path] = httpx.HTTPTransport(uds=str(path))
+            return self._ways[path]
+
+
 class BrokerClient:
     """Requests over the broker's unix socket, with this role's credential from a file. Thread-safe.
 
+    `socket` may be a folder, where each replica of the API has a socket of its own: whichever answers is used.
     Every request may be repeated: a lost connection, or an API that is starting again, is waited out for `patience`
     seconds and then is service.unavailable. What the broker answers as an error is raised with its own code.
     """
@@ -51,7 +91,7 @@ class BrokerClient:
         self._token_file = token_file
         self._patience = patience
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket)),
+            transport=AnySocket(socket),
             base_url="http://broker",
             timeout=httpx.Timeout(30, connect=3),
             trust_env=False,

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import text
 from sqlmodel import Session, select
 
 from api.scopes import ISOLATED
@@ -16,26 +17,27 @@ from store.keys import hashed, new_secret, shown_prefix
 from store.models import Account, ApiKey, Team, utcnow
 from store.session import Store
 
+LOCK: Final = 4857202  # any fixed number: the migrations have another
 ROLES: Final = ("builder", "host", "control", "signing")
 
 
-def bootstrap(store: Store, data_dir: Path) -> None:
+def bootstrap(store: Store, data_dir: Path, *, secrets_dir: Path | None = None, admin_key: Path | None = None) -> None:
     """The operator's account, a team and a project to begin with, `DATA/admin.key`, and the broker's credentials.
 
-    Files win over rows: a lost database knows the same operator's key again.
+    Files win over rows: a lost database knows the same operator's key again. Replicas that share the files agree.
     """
-    broker_tokens(data_dir)
-    path = data_dir / "admin.key"
+    broker_tokens(data_dir, secrets_dir)
+    path = admin_key or data_dir / "admin.key"
     secret = _read(path)
     if secret is None:
-        secret = new_secret("operator")
-        write_secret(path, secret)
+        write_secret(path, new_secret("operator"))
+        secret = _read(path) or ""
     store.in_write(lambda session: _rows(session, secret))
 
 
-def broker_tokens(data_dir: Path) -> dict[str, str]:
+def broker_tokens(data_dir: Path, secrets_dir: Path | None = None) -> dict[str, str]:
     """The credential of each role, made where there is none: `DATA/secrets/broker-<role>.token`, mode 0600."""
-    folder = data_dir / "secrets"
+    folder = secrets_dir or data_dir / "secrets"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = {}
     for role in ROLES:
@@ -76,6 +78,9 @@ def _read(path: Path) -> str | None:
 
 
 def _rows(session: Session, secret: str) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        # Replicas that start together would each make the first rows.
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     operator = session.exec(select(Account).where(Account.operator)).first()
     if operator is None:
         operator = make_account(session, "Operator", None, operator=True)

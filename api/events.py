@@ -1,20 +1,22 @@
-"""The event log of a job: one file of numbered JSON lines, appended by this process alone.
+"""The event log of a job: one file of numbered JSON lines, appended under the file's lock by any API process.
 
 A line is `{"n", "k": "log"|"stage"|"progress", "s": source, "i": number at the source, …}` or
 `{"n", "k": "job", "rev"}`, which marks where the row changed between the lines. What a source sends twice is
 kept once. Nothing is synced to disk: the kernel keeps what was written when this process is killed, and the
-beginning of a line that was cut off is dropped at the next start.
+beginning of a line that was cut off is dropped by whoever writes next. A writer that finds the file longer than it
+left it reads what others wrote first, so replicas on one volume give one numbering.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -57,8 +59,7 @@ class EventLog:
         """Keep what is new of `(source, first…)`; how many events that was. Raises request.invalid_parameter."""
         if not _SOURCE.fullmatch(source):
             raise HeadwayError("request.invalid_parameter", "A source has letters, digits and ./:@+-", param="source")
-        state = self._state(job_id)
-        with state.lock:
+        with self._alone(job_id) as state:
             skip = max(0, state.heard.get(source, 0) + 1 - first)
             fresh = events[skip:]
             if not fresh:
@@ -82,8 +83,7 @@ class EventLog:
 
     def mark(self, job_id: str, rev: int) -> int:
         """Note that the row has this revision now; the number of the line that says so, or of the last one."""
-        state = self._state(job_id)
-        with state.lock:
+        with self._alone(job_id) as state:
             if state.lines == 0 or rev > state.rev:
                 self._write(state, [_mark(state.lines + 1, rev)], state.lines + 1)
                 state.rev = max(state.rev, rev)
@@ -91,7 +91,17 @@ class EventLog:
 
     def lines(self, job_id: str) -> int:
         """How many lines there are."""
-        return self._state(job_id).lines
+        state = self._state(job_id)
+        with state.lock:
+            _catch_up(state, self.max_bytes)
+            return state.lines
+
+    def size(self, job_id: str) -> int:
+        """Bytes of the file: it changes with every line, whoever wrote it."""
+        try:
+            return os.stat(self.path(job_id)).st_size
+        except FileNotFoundError:
+            return 0
 
     def forget(self, job_id: str) -> None:
         """Delete the log of a job whose row is gone."""
@@ -104,9 +114,31 @@ class EventLog:
             raise HeadwayError("job.not_found", f"There is no job {job_id}.")
         return self.folder / f"{job_id}.jsonl"
 
+    @contextlib.contextmanager
+    def _alone(self, job_id: str) -> Iterator[State]:
+        """This thread alone writes that log, of all threads and processes, and knows everything that is in it."""
+        state = self._state(job_id)
+        with state.lock:
+            handle = self._open(state.path)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                _catch_up(state, self.max_bytes)
+                if os.fstat(handle).st_size > state.size:
+                    # Nobody else holds the lock: what follows the last whole line was cut off by a kill.
+                    os.ftruncate(handle, state.size)
+                yield state
+            finally:
+                os.close(handle)
+
+    def _open(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HeadwayError("service.unavailable", "The event log cannot be written.") from error
+
     def _write(self, state: State, lines: list[str], number: int) -> None:
         data = "".join(lines).encode("utf-8", "replace")
-        handle = os.open(state.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        handle = self._open(state.path)
         try:
             written = os.write(handle, data)
             if written != len(data):
@@ -121,49 +153,52 @@ class EventLog:
 
     def _state(self, job_id: str) -> State:
         with self._lock:
-            state = self._states.get(job_id)
-            if state is not None:
-                self._states.move_to_end(job_id)
-                return state
-        loaded = _load(self.path(job_id), self.max_bytes)
-        with self._lock:
-            state = self._states.setdefault(job_id, loaded)
-            if state is loaded:
-                # Nobody has written since: what follows the last whole line was cut off by a kill.
-                _cut(state)
+            state = self._states.setdefault(job_id, State(self.path(job_id)))
+            self._states.move_to_end(job_id)
             while len(self._states) > REMEMBERED:
                 self._states.popitem(last=False)
             return state
 
 
-def _load(path: Path, max_bytes: int) -> State:
-    state = State(path)
+def _catch_up(state: State, max_bytes: int) -> None:
+    """Read the whole lines that are new since this process looked last."""
     try:
-        file = path.open("rb")
+        file = state.path.open("rb")
     except FileNotFoundError:
-        return state
+        _forget(state)
+        return
     with file:
+        size = os.fstat(file.fileno()).st_size
+        if size == state.size:
+            return
+        if size < state.size:
+            _forget(state)
+        file.seek(state.size)
         for raw in file:
             head = _HEAD.match(raw)
             if head is None or not raw.endswith(b"\n"):
                 break
-            state.size += len(raw)
-            state.lines = int(head[1])
-            if head[5] is not None:
-                state.rev = max(state.rev, int(head[5]))
-            else:
-                source = head[3].decode()
-                state.heard[source] = max(state.heard.get(source, 0), int(head[4]))
-                if head[2] != b"log":
-                    state.stages[source] = json.loads(raw)["stage"]
-    state.full = state.size > max_bytes
-    return state
+            _learn(state, head, raw)
+    state.full = state.full or state.size > max_bytes
 
 
-def _cut(state: State) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if state.path.stat().st_size > state.size:
-            os.truncate(state.path, state.size)
+def _learn(state: State, head: re.Match[bytes], raw: bytes) -> None:
+    state.size += len(raw)
+    state.lines = int(head[1])
+    if head[5] is not None:
+        state.rev = max(state.rev, int(head[5]))
+        return
+    source = head[3].decode()
+    state.heard[source] = max(state.heard.get(source, 0), int(head[4]))
+    if head[2] != b"log":
+        state.stages[source] = json.loads(raw)["stage"]
+
+
+def _forget(state: State) -> None:
+    """The file is not the one that was known: it was forgotten, with its job."""
+    state.lines, state.size, state.rev, state.full = 0, 0, 0, False
+    state.heard.clear()
+    state.stages.clear()
 
 
 class Reader:

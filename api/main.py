@@ -54,10 +54,18 @@ def run(settings: Settings | None = None) -> None:
 
 async def serve(settings: Settings) -> None:
     """Both servers in one loop. Raises internal.error where the folder, the database or a port cannot be had."""
-    parts, tokens = compose(settings, await connect(settings.temporal_address, settings.temporal_namespace, lazy=True))
+    client = await connect(
+        settings.temporal_address,
+        settings.temporal_namespace,
+        config_file=settings.temporal_config_file,
+        profile=settings.temporal_profile,
+        lazy=True,
+    )
+    parts, tokens = compose(settings, client)
     public = _server(create_app(parts))
     broker = _server(create_broker(parts, tokens))
-    sockets = [listen_tcp(settings.api_host, settings.api_port), listen_unix(settings.broker_path)]
+    at_broker = own_socket(settings.broker_path)
+    sockets = [listen_tcp(settings.api_host, settings.api_port), listen_unix(at_broker)]
 
     def stop() -> None:
         parts.watch.close()
@@ -76,7 +84,7 @@ async def serve(settings: Settings) -> None:
     try:
         await asyncio.gather(*serving)
     finally:
-        settings.broker_path.unlink(missing_ok=True)
+        at_broker.unlink(missing_ok=True)
         parts.store.close()
 
 
@@ -91,27 +99,28 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         settings.path(name).mkdir(mode=mode, parents=True, exist_ok=True)
     migrations.upgrade(settings.database)
     store = Store.open(settings.database)
-    bootstrap(store, settings.data_dir)
+    bootstrap(store, settings.data_dir, secrets_dir=settings.secrets_dir, admin_key=settings.admin_key_file)
     ensure_key(store, settings.config_keys)
     budgets = Budgets(
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )
+    events = EventLog(settings.path("events"))
     parts = Parts(
         store=store,
         starts=TemporalStarts(client),
-        events=EventLog(settings.path("events")),
-        watch=Watch(store),
+        events=events,
+        watch=Watch(store, events),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),
         objects=_objects(settings),
         addresses=Addresses(settings.sites_domain, settings.site_url),
         repositories=RepositoryPolicy(tuple(settings.local_repos), tuple(settings.egress_private_ok)),
         vault=Vault(settings.config_keys),
-        signing_key=settings.path("keys", "signing.pub"),
+        signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
         job_retention=timedelta(days=settings.job_retention_days),
     )
-    return parts, broker_tokens(settings.data_dir)
+    return parts, broker_tokens(settings.data_dir, settings.secrets_dir)
 
 
 def ensure_key(store: Store, path: Path) -> None:
@@ -137,10 +146,10 @@ def _objects(settings: Settings) -> Objects:
 
 def s3_credentials(settings: Settings) -> tuple[str, str]:
     """`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, else the first identity of `DATA/secrets/s3.json`."""
-    access, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    access, secret = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
     if access and secret:
         return access, secret
-    path = settings.path("secrets", "s3.json")
+    path = settings.secrets_path / "s3.json"
     try:
         one = json.loads(path.read_text())["identities"][0]["credentials"][0]
         return str(one["accessKey"]), str(one["secretKey"])
@@ -191,6 +200,24 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     made.listen(2048)
     made.setblocking(False)
     return made
+
+
+def own_socket(path: Path) -> Path:
+    """The broker's socket of this process: `path`, or one of its own where that is a folder that replicas share.
+
+    What dead replicas left in the folder is removed.
+    """
+    if not path.is_dir():
+        return path
+    for other in path.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(other))
+            except ConnectionRefusedError:
+                other.unlink(missing_ok=True)
+            except OSError:
+                continue
+    return path / f"{socket.gethostname()}-{os.getpid()}.sock"
 
 
 def listen_unix(path: Path) -> socket.socket:

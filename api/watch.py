@@ -1,4 +1,5 @@
-"""One watcher for all that wait for jobs: it polls the revisions of watched jobs, whoever changed them."""
+"""One watcher for all that wait for jobs: it polls the revisions of watched jobs, and the sizes of their logs, whoever
+changed them: another replica may."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from api.events import EventLog
 from store.jobs import revisions
 from store.session import Store
 
@@ -22,6 +24,7 @@ class Subscription:
 
     job_id: str
     rev: int = 0
+    size: int = -1
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self, seconds: float) -> bool:
@@ -37,8 +40,9 @@ class Subscription:
 class Watch:
     """For one event loop."""
 
-    def __init__(self, store: Store, *, every: float = 0.075) -> None:
+    def __init__(self, store: Store, events: EventLog | None = None, *, every: float = 0.075) -> None:
         self.store = store
+        self.events = events
         self.every = every
         self.closing = False
         self._watched: dict[str, set[Subscription]] = {}
@@ -83,13 +87,15 @@ class Watch:
     async def look(self) -> None:
         job_ids = list(self._watched)
         for start in range(0, len(job_ids), 500):
-            found = await anyio.to_thread.run_sync(self._revisions, job_ids[start : start + 500])
-            for job_id, rev in found.items():
+            found = await anyio.to_thread.run_sync(self._states, job_ids[start : start + 500])
+            for job_id, (rev, size) in found.items():
                 for subscription in self._watched.get(job_id, ()):
-                    if rev > subscription.rev:
-                        subscription.rev = rev
+                    if rev > subscription.rev or size != subscription.size:
+                        subscription.rev, subscription.size = max(rev, subscription.rev), size
                         subscription.changed.set()
 
-    def _revisions(self, job_ids: list[str]) -> dict[str, int]:
+    def _states(self, job_ids: list[str]) -> dict[str, tuple[int, int]]:
+        """Of each job its row's revision and its log's size."""
         with self.store.read() as session:
-            return revisions(session, job_ids)
+            found = revisions(session, job_ids)
+        return {job_id: (rev, self.events.size(job_id) if self.events else 0) for job_id, rev in found.items()}

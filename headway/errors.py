@@ -153,6 +153,7 @@ CODES: dict[str, Code] = {
     "ledger.inconsistent": _fault("The ledger is not what was signed: keep both states, and restore one that agrees."),
     # launcher
     "stack.folder_invalid": _fault("Repair or move away what the message names in the data folder."),
+    "stack.setting_invalid": _fault("Correct what the message names; `headway doctor --config` checks all settings."),
     "stack.binary_missing": _fault("Install Headway with its dependencies, or name the binary in the settings."),
     "stack.port_busy": _fault("Stop what holds the port, or start with another --port (0 finds a free block)."),
     "stack.running": _conflict("Stop the running stack with `headway down` first."),

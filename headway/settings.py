@@ -1,19 +1,64 @@
 """Settings: environment variables and nothing else, read once by a composition root.
 
 Standard names where there are any (`DATABASE_URL`, `TEMPORAL_*`, `AWS_*`), `HEADWAY_*` for our own.
-`headway up` writes them for every role; by hand they are the same.
+`headway up` writes them for every role; by hand they are the same. A secret may be a file instead: `NAME_FILE` names
+one that holds the value of `NAME`.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any, Final
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from headway.errors import HeadwayError
+
+# The settings that carry a secret, and so may be files.
+SECRETS: Final = ("DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """`NAME_FILE` for each of SECRETS. Raises stack.setting_invalid for a file that is away or empty, or set twice."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = field.alias or ""
+        path = os.environ.get(f"{name}_FILE", "") if name in SECRETS else ""
+        if not path:
+            return None, field_name, False
+        if os.environ.get(name):
+            raise HeadwayError("stack.setting_invalid", f"{name} and {name}_FILE are both set: leave one of them out.")
+        try:
+            value = Path(path).read_text().strip()
+        except OSError as error:
+            raise HeadwayError(
+                "stack.setting_invalid", f"{name}_FILE names {path}, which cannot be read: {error.strerror}."
+            ) from None
+        if not value:
+            raise HeadwayError("stack.setting_invalid", f"{name}_FILE names {path}, which is empty.")
+        return value, name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {name: value for value, name, _ in found if value is not None}
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADWAY_", extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's own signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, SecretFiles(settings_cls), env_settings
 
     data_dir: Path = Field(default=Path("~/.local/share/headway").expanduser(), description="Everything that is kept.")
     database_url: str = Field(default="", alias="DATABASE_URL", description="SQLite in the data folder if empty.")
@@ -33,6 +78,12 @@ class Settings(BaseSettings):
     temporal_namespace: str = Field(
         default="default", alias="TEMPORAL_NAMESPACE", description="The Temporal namespace of this installation."
     )
+    temporal_config_file: Path | None = Field(
+        default=None,
+        alias="TEMPORAL_CONFIG_FILE",
+        description="A TOML file of Temporal client profiles (address, namespace, API key, TLS); none is looked for.",
+    )
+    temporal_profile: str = Field(default="default", alias="TEMPORAL_PROFILE", description="Which profile of it.")
     temporal_ui: str = Field(default="", description="The Temporal UI's address, for links.")
 
     s3_endpoint: str = Field(
@@ -47,10 +98,21 @@ class Settings(BaseSettings):
     )
     s3_bucket: str = Field(default="headway", description="The bucket of artifacts.")
 
-    broker_socket: Path | None = Field(default=None, description="DATA/run/broker.sock if empty.")
+    broker_socket: Path | None = Field(
+        default=None,
+        description="The broker's socket, DATA/run/broker.sock if empty; a folder: one socket for each API replica.",
+    )
     broker_token_file: Path | None = Field(default=None, description="This role's credential for the broker.")
     config_key_file: Path | None = Field(
         default=None, description="What hides variables and secrets; DATA/secrets/config.key if empty. API only."
+    )
+    secrets_dir: Path | None = Field(
+        default=None, description="Where the API finds the roles' credentials for the broker; DATA/secrets if empty."
+    )
+    admin_key_file: Path | None = Field(default=None, description="The operator's API key; DATA/admin.key if empty.")
+    trust_dir: Path | None = Field(
+        default=None,
+        description="Where signing leaves its public key for the API and for hosts that join; DATA/keys if empty.",
     )
     host_id: str = Field(default="local", description="The id of this serving machine.")
     host_labels: list[str] = Field(default_factory=list, description="Labels of this serving machine.")
@@ -113,6 +175,19 @@ class Settings(BaseSettings):
     @property
     def config_keys(self) -> Path:
         return self.config_key_file or self.path("secrets", "config.key")
+
+    @property
+    def secrets_path(self) -> Path:
+        return self.secrets_dir or self.path("secrets")
+
+    @property
+    def trust_path(self) -> Path:
+        return self.trust_dir or self.path("keys")
+
+    @property
+    def ledger_root(self) -> Path:
+        """The folder in which signing leaves the ledger's trust root for hosts that join."""
+        return self.trust_dir or self.path("ledger")
 
     @property
     def api_url(self) -> str:

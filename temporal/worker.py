@@ -121,6 +121,7 @@ def signing(settings: Settings, _client: Client) -> Role:
     from activities.sign import Signer
     from adapters.objects import ObjectStore
     from adapters.signer.folder import KeyFolder
+    from adapters.signer.keys import publish_key
     from store.session import Store
 
     objects = ObjectStore(
@@ -134,8 +135,11 @@ def signing(settings: Settings, _client: Client) -> Role:
     sealed = [one.get_secret_value().encode() or None for one in (settings.ledger_password, settings.signing_password)]
     ledger = Ledger.open(store, settings.path("ledger"), settings.ledger_host, sealed[0])
     keys = KeyFolder(settings.path("keys"), sealed[1])
-    keys.current()
-    recorder = Recorder(store, objects, ledger, keys, settings.path("ledger"))
+    if settings.trust_dir is not None:
+        publish_key(keys.current(), settings.trust_dir)
+    else:
+        keys.current()
+    recorder = Recorder(store, objects, ledger, keys, settings.ledger_root)
     signer = Signer(store, objects, keys, ledger=ledger, announce=recorder.announce)
     return Role(queue=names.SIGNING, activities=offered(signer), threads=4, beside=[recorder.watch])
 
@@ -155,7 +159,7 @@ def host(settings: Settings, _client: Client) -> Role:
         log.warning("repaired %s: %s", drift.env_id, drift.what)
 
     folders = HostFolders(settings.path("host"))
-    trust = Trust(folders.trust, settings.path("keys"), settings.path("ledger"))
+    trust = Trust(folders.trust, settings.trust_path, settings.ledger_root)
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
     serving = Host(folders, trust.verify, HttpDownloads(), limits, learn=trust.learn)
     broker = _broker(settings, "host")
@@ -181,7 +185,7 @@ def host(settings: Settings, _client: Client) -> Role:
 def _broker(settings: Settings, role: str) -> BrokerClient:
     from adapters.broker import BrokerClient
 
-    token = settings.broker_token_file or settings.path("secrets", f"broker-{role}.token")
+    token = settings.broker_token_file or settings.secrets_path / f"broker-{role}.token"
     return BrokerClient(settings.broker_path, token)
 
 
@@ -220,7 +224,12 @@ async def serve(name: str, settings: Settings) -> None:
 async def _patiently(settings: Settings) -> Client:
     while True:
         try:
-            return await connect(settings.temporal_address, settings.temporal_namespace)
+            return await connect(
+                settings.temporal_address,
+                settings.temporal_namespace,
+                config_file=settings.temporal_config_file,
+                profile=settings.temporal_profile,
+            )
         except (RPCError, RuntimeError) as error:
             log.warning("Temporal at %s does not answer yet: %s", settings.temporal_address, type(error).__name__)
             await asyncio.sleep(0.5)

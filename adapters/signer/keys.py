@@ -152,6 +152,18 @@ def write_aside(path: Path, body: bytes, mode: int) -> None:
     _aside(path, body, mode, lambda aside: aside.replace(path))
 
 
+def publish_key(key: SigningKey, folder: Path) -> None:
+    """Leave the public half where hosts and the API look for it. An earlier key stays beside it: it was trusted once.
+
+    One of that name by another key is renamed after its own hint first.
+    """
+    path = folder / f"{SIGNING}.pub"
+    if path.exists() and path.read_bytes() != key.pem:
+        earlier = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        path.replace(folder / f"signing-{earlier}.pub")
+    _write_once(path, key.pem, 0o644)
+
+
 def _write_once(path: Path, body: bytes, mode: int) -> None:
     """A whole file or none: written aside, then linked into place unless another was there first."""
 

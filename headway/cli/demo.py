@@ -75,6 +75,10 @@ class Steps:
         return result
 
 
+# A folder of repositories and the steps → the platform's address and the operator's key, while it runs.
+Platform = Callable[[Path, Steps], contextlib.AbstractContextManager[tuple[str, str]]]
+
+
 @dataclass(frozen=True)
 class Page:
     """What a visitor got."""
@@ -87,6 +91,11 @@ class Page:
 
 
 def _tell(folder: Path, unsandboxed: bool) -> None:
+    show(folder, folder / "source", lambda repositories, steps: _stack(folder, repositories, steps, unsandboxed))
+
+
+def show(folder: Path, source: Path, platform: Platform) -> None:
+    """The whole way on a platform that is started for it and stopped after it; the repository is made in `source`."""
     from headway.cli.demo_source import head, make_repository, second_commit
     from headway.cli.fetching import fetch_artifact, verify_folder
     from headway.client import Client
@@ -94,9 +103,9 @@ def _tell(folder: Path, unsandboxed: bool) -> None:
     steps = Steps()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headway" / "demo"
     repository = steps.run(
-        "fetch a published site, commit it", lambda: make_repository(folder / "source", cache), lambda r: r.origin
+        "fetch a published site, commit it", lambda: make_repository(source, cache), lambda r: r.origin
     )
-    with _stack(folder, repository.bare.parent, steps, unsandboxed) as (api, token), Client(api, token) as client:
+    with platform(repository.bare.parent, steps) as (api, token), Client(api, token) as client:
         story = Story(client, steps)
         story.prepare(repository.url)
         first = story.build(head(repository))

@@ -25,11 +25,12 @@ Examinations = list[tuple[str, Callable[[], Iterator[Finding]]]]
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HEADWAY_DATA_DIR", default=DEFAULT_FOLDER)
 @click.option("--json", "as_json", is_flag=True, help='Print {"ok", "findings": [{"name", "level", "what", "fix"}]}.')
-def doctor(data_dir: Path, as_json: bool) -> None:
+@click.option("--config", is_flag=True, help="Check the settings and secrets alone, before anything is started.")
+def doctor(data_dir: Path, as_json: bool, config: bool) -> None:
     """Check every component and say what to do. Exit code 1 if anything is broken; warnings do not count."""
     folder = Folder(data_dir.expanduser().absolute())
     findings = []
-    for finding in collect(examinations(folder)):
+    for finding in collect(configuration() if config else examinations(folder)):
         findings.append(finding)
         if not as_json:
             click.echo(f"{_MARKS[finding.level]}  {finding.name:<18} {finding.what}")
@@ -43,6 +44,22 @@ def doctor(data_dir: Path, as_json: bool) -> None:
             f"{len(broken)} of {len(findings)} checks failed." if broken else f"All {len(findings)} checks passed."
         )
     sys.exit(1 if broken else 0)
+
+
+def configuration() -> Examinations:
+    """The settings of a role as this process has them: what a service or a container runs before it starts one."""
+    from headway.supervisor import examine_config
+
+    first = list(collect([("settings", examine_config.settings)]))
+    if any(finding.level == "failure" for finding in first):
+        return [("settings", lambda: iter(first))]
+    return [
+        ("settings", lambda: iter(first)),
+        ("Temporal", examine_config.temporal),
+        ("database", examine_config.database),
+        ("object store", examine_config.object_store),
+        ("credentials", examine_config.credentials),
+    ]
 
 
 def examinations(folder: Folder) -> Examinations:

@@ -22,6 +22,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rules": ("headway.cli.roles:rules", "Run the server of sites with headers, redirects and the like."),
     "apps": ("headway.cli.apps:apps", "The running services of this machine: list, stop."),
     "migrate": ("headway.cli.roles:migrate", "Bring the database to this version's schema."),
+    "web-config": ("headway.cli.roles:web_config", "Write the web server's configuration, for Caddy as a service."),
+    "make-secrets": ("headway.cli.make_secrets:make_secrets", "Make the secrets of docker-compose.yml, as files."),
     "demo": ("headway.cli.demo:demo", "The whole way of a site on this machine, then all stopped."),
     "login": ("headway.cli.login:login", "Keep a server and a key in the profile."),
     "whoami": ("headway.cli.login:whoami", "Show whose key this is and what it may do."),

@@ -1,8 +1,10 @@
-"""`headway api`, `worker`, `rules`, `migrate`: one process of one role, with settings from the environment."""
+"""`headway api`, `worker`, `rules`, `migrate`, `web-config`: one process of one role, set up by its environment."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+from pathlib import Path
 
 import click
 
@@ -40,6 +42,39 @@ def rules() -> None:
     serve(settings.path("host", "routes"), settings.path("run", "rules.sock"))
 
 
+@click.command("web-config")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT of the sites.")
+@click.option("--api", default=None, help="NAME:PORT of the API; every address of the name is a replica.")
+@click.option("--api-listen", default="127.0.0.1:8081", show_default=True, help="ADDRESS:PORT where the API is served.")
+def web_config(output: Path, listen: str, api: str | None, api_listen: str) -> None:
+    """Write the configuration that `caddy run --config FILE` serves the sites of this data folder with.
+
+    It is the same for any number of sites; a new version of Headway may bring a new one. With --api the same Caddy
+    spreads the API's requests over its replicas.
+    """
+    import json
+
+    from adapters.router.caddy import render
+    from adapters.router.front import with_api
+    from headway.settings import Settings
+
+    settings = Settings()
+    run = settings.path("run")
+    config = render(
+        routes=settings.path("host", "routes"),
+        listen=listen,
+        rules_socket=run / "rules.sock",
+        plain_socket=run / "plain.sock",
+        state=Path("/tmp/caddy"),  # noqa: S108 - Caddy keeps nothing: it has no certificates of its own here
+    )
+    if api is not None:
+        config = with_api(config, listen=api_listen, upstream=api)
+    part = output.with_name(f".{output.name}.{os.getpid()}")
+    part.write_text(json.dumps(config, indent=1))
+    part.replace(output)
+
+
 @click.command()
 def migrate() -> None:
     """Bring the database (DATABASE_URL, or SQLite in the data folder) to this version's schema."""
@@ -51,7 +86,8 @@ def migrate() -> None:
         return
     from store.migrations import upgrade
 
-    settings.path("db").mkdir(parents=True, exist_ok=True)
+    if not settings.database_url:
+        settings.path("db").mkdir(parents=True, exist_ok=True)
     click.echo(f"The database is at {upgrade(settings.database)}.")
 
 
@@ -60,7 +96,6 @@ def _newest_already(path: str) -> str:
     import importlib.util
     import re
     import sqlite3
-    from pathlib import Path
 
     spec = importlib.util.find_spec("store")
     if spec is None or not spec.submodule_search_locations or not Path(path).is_file():

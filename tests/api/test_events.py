@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from api import events
 from api.events import EventLog, Reader
 from headway.broker import Event
 from headway.errors import HeadwayError
@@ -113,23 +112,43 @@ def test_a_job_id_is_no_path(tmp_path: Path) -> None:
         EventLog(tmp_path).mark("../x", 1)
 
 
-def test_a_reader_that_loads_late_cuts_nothing_that_is_being_written(tmp_path: Path, monkeypatch: Any) -> None:
-    """Two first requests after a start: one has the log already and is in the middle of a write."""
-    before = EventLog(tmp_path)
-    before.append(JOB, "b/1", 1, lines("a"))
-    log, load = EventLog(tmp_path), events._load
+def test_a_reader_that_loads_late_cuts_nothing_that_is_being_written(tmp_path: Path) -> None:
+    """What a reader may see of a write that is going on is neither counted nor cut."""
+    log = EventLog(tmp_path)
+    log.append(JOB, "b/1", 1, lines("a"))
+    log.append(JOB, "b/1", 2, lines("b"))
+    path = log.path(JOB)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    late = EventLog(tmp_path)
+    assert late.lines(JOB) == 2
+    assert path.read_bytes() == whole[:-5]
+    path.write_bytes(whole)
+    assert late.lines(JOB) == 3
+    assert late.append(JOB, "b/1", 3, lines("c")) == 1
+    assert texts(late) == ["a", "b", "c"]
 
-    def slow_load(path: Path, max_bytes: int) -> events.State:
-        monkeypatch.setattr(events, "_load", load)
-        log.append(JOB, "b/1", 2, lines("b"))
-        whole = path.read_bytes()
-        path.write_bytes(whole[:-5])  # what a reader may see of a write that is going on
-        loaded = load(path, max_bytes)
-        with path.open("ab") as file:
-            file.write(whole[-5:])
-        return loaded
 
-    monkeypatch.setattr(events, "_load", slow_load)
-    assert log.lines(JOB) == 3
-    assert log.append(JOB, "b/1", 3, lines("c")) == 1
-    assert texts(log) == ["a", "b", "c"]
+def test_two_processes_give_one_numbering(tmp_path: Path) -> None:
+    """Each knows what the other has written: nothing twice, no number twice, a stage that goes on."""
+    one, two = EventLog(tmp_path), EventLog(tmp_path)
+    for number in range(1, 21):
+        for log in (one, two):
+            log.append(JOB, "b/1", number, lines(f"line {number}"))
+    assert texts(one) == [f"line {number}" for number in range(1, 21)]
+    assert one.mark(JOB, 5) == two.mark(JOB, 5) == two.mark(JOB, 4) == 22
+    assert one.lines(JOB) == two.lines(JOB) == 22
+    assert [json.loads(line)["n"] for line in one.path(JOB).read_text().splitlines()] == list(range(1, 23))
+
+
+def test_what_another_process_was_killed_in_is_dropped_by_the_next_writer(tmp_path: Path) -> None:
+    one, two = EventLog(tmp_path), EventLog(tmp_path)
+    one.append(JOB, "b/1", 1, lines("a"))
+    two.append(JOB, "b/1", 2, lines("b"))
+    with one.path(JOB).open("ab") as file:
+        file.write(b'{"n":4,"k":"lo')
+    assert one.append(JOB, "b/1", 2, lines("b", "c")) == 1
+    assert texts(two) == ["a", "b", "c"]
+    one.forget(JOB)
+    assert two.append(JOB, "b/2", 1, lines("again")) == 1
+    assert texts(one) == ["again"]

@@ -1,8 +1,12 @@
-"""One stack for all the files that use it: it takes ten seconds to start."""
+"""One stack for all the files that use it: it takes ten seconds to start.
+
+With DATABASE_URL it is on that PostgreSQL; with HEADWAY_TEST_STACK=compose it is docker-compose.yml on an engine.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from bench.client import Caller
 from bench.stack import Stack
 from tests.adapters.repositories import Repository
+from tests.containers.compose import running
 from tests.stack.sites import Place
 
 NUMBERS = itertools.count(1)
@@ -30,6 +35,10 @@ NewPlace = Callable[[Mapping[str, str]], Place]
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
+    if os.environ.get("HEADWAY_TEST_STACK") == "compose":
+        with running() as compose:
+            yield compose.stack()
+        return
     # A short path: unix sockets below it have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="hws-") as folder:
         made = Stack.start(Path(folder), env=SETTINGS)
