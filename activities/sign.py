@@ -112,7 +112,7 @@ class Signer:
             env_id=build.env_id,
             build_id=build.id,
             digest=digest,
-            repository=site.repository or f"hosted:{site.id}",
+            repository=source_of(build, site),
             ref=build.ref,
             commit_sha=build.commit_sha or "",
             source_sha256=build.source_sha256 or "",
@@ -143,6 +143,13 @@ class Signer:
                 raise HeadwayError("sign.failed", "Another signer works on this artifact.") from error
             return Kept(self._key.hint, fresh=True)
         return Kept(found.key_hint, fresh=False)
+
+
+def source_of(build: Build, site: Site) -> str:
+    """Where the source came from: the site's repository, or a frozen sandbox, which its digest names."""
+    if build.source is not None:
+        return f"snapshot:{build.source.get('sandbox_id')}"
+    return site.repository or f"hosted:{site.id}"
 
 
 def artifact_id(site_id: str, digest: str, made_at: datetime) -> str:

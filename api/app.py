@@ -18,6 +18,7 @@ from starlette.routing import Route
 from api.document import docs_page, openapi_of
 from api.gate import Gate
 from api.managed import artifacts, builds, deployments, environments, jobs, keys, sites, teams, unsupported
+from api.miosa.app import Branch, create_miosa
 from api.parts import Parts
 from api.problems import as_headway_error, problem
 from api.starting import Outbox
@@ -48,6 +49,7 @@ def create_app(parts: Parts) -> FastAPI:
     for kind in (HeadwayError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handler(app, parts))
     app.add_middleware(Gate, auth=parts.auth, limiter=parts.limiter, docs_url=parts.docs_url)
+    app.add_middleware(Branch, other=create_miosa(parts))
     return app
 
 

@@ -33,6 +33,26 @@ class Begin(Wire):
     worker: str
 
 
+class BuildOverrides(Wire):
+    """What a request says over detection; None: detection decides. `output` is a folder relative to the tree's root."""
+
+    kind: Literal["auto", "static", "dynamic"] = "auto"
+    build_command: str | None = None
+    output: str | None = None
+    entrypoint: str | None = None
+    run_command: str | None = None
+    port: int | None = None
+    health_check_path: str | None = None
+
+
+class SnapshotSource(Wire):
+    """A frozen tree to build instead of a repository: presigned addresses of the snapshot and of the packs it names."""
+
+    sha256: str
+    url: str
+    packs: dict[str, str]
+
+
 class BuildSpec(Wire):
     """What to build. `repository` is `https://…`, `ssh://…`, `file:///…`, or `hosted:<site_id>`.
 
@@ -51,6 +71,8 @@ class BuildSpec(Wire):
     profile: str
     clean: bool
     allow_hosts: list[str]
+    snapshot: SnapshotSource | None = None
+    overrides: BuildOverrides | None = None
 
 
 class Contents(Wire):

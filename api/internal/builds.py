@@ -9,18 +9,32 @@ from typing import Final
 from sqlmodel import Session
 
 from adapters.artifact.layout import Location, plan_reuse
+from adapters.source.snapshot import MAX_BYTES as MAX_SNAPSHOT
+from adapters.source.snapshot import parsed
 from api.parts import Objects
-from headway.broker import Begin, BuildSpec, Contents, Missing, Upload, UploadRequest
+from headway.broker import (
+    Begin,
+    BuildOverrides,
+    BuildSpec,
+    Contents,
+    Missing,
+    SnapshotSource,
+    Upload,
+    UploadRequest,
+)
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import begin_attempt, held_contents, lease_packs, require_attempt
-from store.models import utcnow
+from store.models import Build, Site, utcnow
+from store.sandboxes import pack_key as pack_of
+from store.sandboxes import snapshot_key
 from store.session import Store
 
 MAX_CONTENTS: Final = 100_000
 MAX_PACK: Final = 16 << 30
 LEASE: Final = timedelta(hours=12)
 UPLOAD_SECONDS: Final = 3600
+READ_SECONDS: Final = 3600
 HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,6 +45,7 @@ class Builds:
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
         build, site = self.store.in_write(lambda session: begin_attempt(session, build_id))
+        overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
             build_id=build.id,
             job_id=build.job_id,
@@ -43,7 +58,17 @@ class Builds:
             profile=site.profile,
             clean=build.clean,
             allow_hosts=sorted(site.allow_hosts),
+            snapshot=self._snapshot(build, site) if build.source is not None else None,
+            overrides=overrides,
         )
+
+    def _snapshot(self, build: Build, site: Site) -> SnapshotSource:
+        """Addresses that read the snapshot and the packs it names, nothing else of the sandbox."""
+        digest = (build.source or {})["sha256"]
+        key = snapshot_key(site.team_id, digest)
+        files = parsed(self.objects.get(key, MAX_SNAPSHOT), digest)
+        packs = {one.pack: self.objects.presign_get(pack_of(site.team_id, one.pack), READ_SECONDS) for one in files}
+        return SnapshotSource(sha256=digest, url=self.objects.presign_get(key, READ_SECONDS), packs=packs)
 
     def contents(self, build_id: str, body: Contents) -> Missing:
         """What the build has to upload. The packs that hold the rest are leased to it."""

@@ -6,7 +6,9 @@ from alembic import context
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
-import store.models  # noqa: F401
+import store.models
+import store.models_sandboxes
+import store.models_workspaces  # noqa: F401
 from store.session import open_engine
 
 LOCK = 4857201  # any fixed number: concurrent upgrades on PostgreSQL wait for each other

@@ -1,0 +1,177 @@
+"""A frozen tree as a source: which files, by content, and where their bytes lie in packs of the object store.
+
+The digest is of the lines `mode size sha256 path`, by path: the same tree has the same digest wherever its bytes lie.
+What is fetched is hashed again, file by file, and written without following anything that is there already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from adapters.artifact.paths import escaped, path_fault
+from adapters.source.runner import Canceled
+from headway.errors import HeadwayError
+
+MAX_BYTES: Final = 32 << 20
+AT_ONCE: Final = 8
+TRIES: Final = 3
+# Trees have no time of their own: builds that stamp their output get 1980-01-01, the first that a zip can hold.
+SOURCE_TIME: Final = 315_532_800
+LEFT_OUT: Final = ("node_modules", ".git", ".DS_Store", "__MACOSX")
+
+
+@dataclass(frozen=True)
+class SnapshotFile:
+    """`size` bytes at `offset` of `pack`; `mode` is 644 or 755, `path` relative."""
+
+    path: str
+    mode: str
+    size: int
+    sha256: str
+    pack: str
+    offset: int
+
+
+def is_left_out(path: str) -> bool:
+    """What a publish never takes along: what installs fill, caches, and other systems' litter."""
+    parts = path.split("/")
+    cached = any(pair == (".next", "cache") for pair in zip(parts, parts[1:], strict=False))
+    return cached or any(part in LEFT_OUT or part.startswith("._") for part in parts)
+
+
+def digest_of(files: Iterable[SnapshotFile]) -> str:
+    lines = (f"{one.mode} {one.size} {one.sha256} {one.path}\n" for one in sorted(files, key=lambda one: one.path))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def dumped(files: Iterable[SnapshotFile]) -> bytes:
+    rows = [[one.path, one.mode, one.size, one.sha256, one.pack, one.offset] for one in files]
+    return json.dumps({"version": 1, "files": sorted(rows)}, separators=(",", ":")).encode()
+
+
+def parsed(raw: bytes, digest: str) -> list[SnapshotFile]:
+    """Raises source.invalid where it is not the snapshot of that digest, or names what no tree may hold."""
+    try:
+        files = [SnapshotFile(*row) for row in json.loads(raw)["files"]]
+        right = digest_of(files) == digest
+    except (ValueError, KeyError, TypeError):
+        right, files = False, []
+    if not right:
+        raise HeadwayError("source.invalid", f"The snapshot {digest[:12]}… is not what its digest says.")
+    for one in files:
+        fault = path_fault(one.path)
+        if fault or one.mode not in ("644", "755") or one.size < 0 or one.offset < 0:
+            raise HeadwayError("source.invalid", f"The snapshot's {escaped(one.path)} {fault or 'is odd'}.")
+    return files
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What now lies in the workspace."""
+
+    sha256: str
+    files: int
+    size_bytes: int
+
+
+def fetch_snapshot(
+    http: httpx.Client,
+    digest: str,
+    address: str,
+    packs: Mapping[str, str],
+    workspace: Path,
+    canceled: Canceled = lambda: False,
+) -> Frozen:
+    """Fill the empty workspace. `address` is of the snapshot, `packs` maps a pack's sha256 to its address.
+
+    Raises source.invalid, source.too_large, upload.failed (the object store, retryable), job.canceled.
+    """
+    files = parsed(_read(http, address, MAX_BYTES), digest)
+    by_pack: dict[str, list[SnapshotFile]] = {}
+    for one in files:
+        by_pack.setdefault(one.pack, []).append(one)
+    root = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def fill(pack: str) -> None:
+        wanted = by_pack[pack]
+        if pack not in packs:
+            raise HeadwayError("source.invalid", f"The snapshot names a pack {pack[:12]}… that it may not read.")
+        raw = _read(http, packs[pack], max(one.offset + one.size for one in wanted), ranged=True)
+        for one in wanted:
+            _write(root, one, raw[one.offset : one.offset + one.size])
+
+    try:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="snapshot") as pool:
+            for _ in pool.map(fill, sorted(by_pack)):
+                # Asked here: whether an activity is canceled is known in its own thread only.
+                if canceled():
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise HeadwayError("job.canceled", "The job was canceled while its source was fetched.")
+    finally:
+        os.close(root)
+    return Frozen(digest, len(files), sum(one.size for one in files))
+
+
+def _read(http: httpx.Client, url: str, most: int, *, ranged: bool = False) -> bytes:
+    if most == 0:
+        return b""
+    headers = {"range": f"bytes=0-{most - 1}"} if ranged else {}
+    return _again(lambda: _once(http, url, most, headers))
+
+
+def _once(http: httpx.Client, url: str, most: int, headers: Mapping[str, str]) -> bytes:
+    raw = bytearray()
+    try:
+        with http.stream("GET", url, headers=dict(headers)) as answer:
+            if not answer.is_success:
+                raise HeadwayError("upload.failed", f"The object store answered {answer.status_code} to a read.")
+            for chunk in answer.iter_bytes():
+                raw += chunk
+                if len(raw) > most and not headers:
+                    raise HeadwayError("source.too_large", f"A snapshot has at most {most} bytes.")
+    except httpx.TransportError as error:
+        message = f"The connection to the object store was lost: {type(error).__name__}."
+        raise HeadwayError("upload.failed", message) from error
+    return bytes(raw)
+
+
+def _again(work: Callable[[], bytes]) -> bytes:
+    for _ in range(TRIES - 1):
+        try:
+            return work()
+        except HeadwayError as error:
+            if error.code != "upload.failed":
+                raise
+    return work()
+
+
+def _write(root: int, one: SnapshotFile, data: bytes) -> None:
+    if len(data) != one.size or hashlib.sha256(data).hexdigest() != one.sha256:
+        raise HeadwayError("source.invalid", f"{escaped(one.path)} is not what the snapshot says.")
+    at = os.dup(root)
+    try:
+        *above, name = one.path.split("/")
+        for part in above:
+            try:
+                os.mkdir(part, 0o755, dir_fd=at)
+            except FileExistsError:
+                pass
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = inner
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o755 if one.mode == "755" else 0o644, dir_fd=at), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise HeadwayError("source.invalid", f"{escaped(one.path)} cannot be written: {error.strerror}.") from error
+    finally:
+        os.close(at)
