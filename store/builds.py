@@ -31,7 +31,7 @@ def check_ref(ref: str, *, param: str = "ref") -> str:
 
 @dataclass(frozen=True)
 class Given:
-    """What a request says beside the ref: another source than the repository, and overrides (see `store.models.Build`)."""
+    """What a request says beside the ref: another source, and overrides (see `store.models.Build`)."""
 
     source: Json | None = None
     overrides: Json | None = None

@@ -227,7 +227,7 @@ class Build(SQLModel, table=True):
 
     `attempt` fences builders: what an earlier attempt writes is refused. `manifest_sha256` is the artifact's digest.
     `number` counts the builds of a site. `source` is None for the site's repository, or
-    `{"kind": "snapshot", "sha256", "sandbox_id"}`; `overrides` is what the request says over detection (headway/broker.py).
+    `{"kind": "snapshot", "sha256", "sandbox_id"}`; `overrides` is the wire's `BuildOverrides`.
     """
 
     __table_args__ = (Index("build_env", "env_id", "created_at", "id"),)

@@ -23,7 +23,7 @@ BATCH: Final = 400
 # Up to so many paths are looked up one by one; for more the whole tree is read at once.
 FEW: Final = 40
 _TABLE: Final = SQLModel.metadata.tables["sandbox_file"]
-_INSERT: Final = {"sqlite": sqlite.insert(_TABLE), "postgresql": postgresql.insert(_TABLE)}
+_INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert(_TABLE), "postgresql": postgresql.insert(_TABLE)}
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _standing(session: Session, sandbox_id: str, paths: Sequence[str]) -> dict[s
         above = {"/".join(parts[:n]) for parts in (path.split("/") for path in paths) for n in range(1, len(parts) + 1)}
         below = (col(SandboxFile.path).startswith(f"{path}/", autoescape=True) for path in paths)
         query = query.where(or_(col(SandboxFile.path).in_(sorted(above)), *below))
-    return {path: size for path, size in session.execute(query).all()}
+    return {row[0]: row[1] for row in session.execute(query).all()}
 
 
 def _check_shape(sizes: dict[str, int], paths: Iterable[str]) -> None:
@@ -235,7 +235,8 @@ def _check_shape(sizes: dict[str, int], paths: Iterable[str]) -> None:
 
 def _upsert(session: Session, rows: list[Json]) -> None:
     statement = _INSERT[session.get_bind().dialect.name]
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in ("sandbox_id", "path")} if rows else {}
+    named = [name for name in rows[0] if name not in ("sandbox_id", "path")]
+    changed = {name: statement.excluded[name] for name in named}
     upsert = statement.on_conflict_do_update(index_elements=["sandbox_id", "path"], set_=changed)
     for start in range(0, len(rows), BATCH):
         session.connection().execute(upsert, rows[start : start + BATCH])

@@ -106,7 +106,10 @@ def make_workspace(
 
 
 def workspace_by_external(session: Session, team_id: str, external_id: str) -> Workspace | None:
-    return session.exec(_living(team_id).where(Workspace.external_workspace_id == external_id)).first()
+    found: Workspace | None = session.exec(
+        _living(team_id).where(Workspace.external_workspace_id == external_id)
+    ).first()
+    return found
 
 
 def delete_workspace(session: Session, found: Workspace) -> None:
@@ -133,9 +136,9 @@ def owner_of(session: Session, sight: Sight, team_id: str, wanted: Ownership) ->
     if limited and not _names_something(wanted):
         return default_project(session, sight, team_id)
     home = _workspace_of(session, team_id, wanted, make=not limited)
-    found = _project_in(session, home, wanted)
-    if found is not None:
-        return project(session, sight, found.id)
+    known = _project_in(session, home, wanted)
+    if known is not None:
+        return project(session, sight, known.id)
     if limited:
         raise HeadwayError("project.not_found", "There is no such project that this key may use.", param="project_id")
     return _make_project(session, home, wanted)

@@ -1,15 +1,13 @@
-"""A frozen tree as a source: which files, by content, and where their bytes lie in packs of the object store.
-
-The digest is of the lines `mode size sha256 path`, by path: the same tree has the same digest wherever its bytes lie.
-What is fetched is hashed again, file by file, and written without following anything that is there already.
+"""A frozen tree as a source: fetched from packs of the object store, hashed again file by file, and written without
+following anything that is there already.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,61 +15,15 @@ from typing import Final
 
 import httpx
 
-from adapters.artifact.paths import escaped, path_fault
+from adapters.artifact.paths import escaped
+from adapters.artifact.snapshot import MAX_BYTES, SnapshotFile, parsed
 from adapters.source.runner import Canceled
 from headway.errors import HeadwayError
 
-MAX_BYTES: Final = 32 << 20
 AT_ONCE: Final = 8
 TRIES: Final = 3
 # Trees have no time of their own: builds that stamp their output get 1980-01-01, the first that a zip can hold.
 SOURCE_TIME: Final = 315_532_800
-LEFT_OUT: Final = ("node_modules", ".git", ".DS_Store", "__MACOSX")
-
-
-@dataclass(frozen=True)
-class SnapshotFile:
-    """`size` bytes at `offset` of `pack`; `mode` is 644 or 755, `path` relative."""
-
-    path: str
-    mode: str
-    size: int
-    sha256: str
-    pack: str
-    offset: int
-
-
-def is_left_out(path: str) -> bool:
-    """What a publish never takes along: what installs fill, caches, and other systems' litter."""
-    parts = path.split("/")
-    cached = any(pair == (".next", "cache") for pair in zip(parts, parts[1:], strict=False))
-    return cached or any(part in LEFT_OUT or part.startswith("._") for part in parts)
-
-
-def digest_of(files: Iterable[SnapshotFile]) -> str:
-    lines = (f"{one.mode} {one.size} {one.sha256} {one.path}\n" for one in sorted(files, key=lambda one: one.path))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def dumped(files: Iterable[SnapshotFile]) -> bytes:
-    rows = [[one.path, one.mode, one.size, one.sha256, one.pack, one.offset] for one in files]
-    return json.dumps({"version": 1, "files": sorted(rows)}, separators=(",", ":")).encode()
-
-
-def parsed(raw: bytes, digest: str) -> list[SnapshotFile]:
-    """Raises source.invalid where it is not the snapshot of that digest, or names what no tree may hold."""
-    try:
-        files = [SnapshotFile(*row) for row in json.loads(raw)["files"]]
-        right = digest_of(files) == digest
-    except (ValueError, KeyError, TypeError):
-        right, files = False, []
-    if not right:
-        raise HeadwayError("source.invalid", f"The snapshot {digest[:12]}… is not what its digest says.")
-    for one in files:
-        fault = path_fault(one.path)
-        if fault or one.mode not in ("644", "755") or one.size < 0 or one.offset < 0:
-            raise HeadwayError("source.invalid", f"The snapshot's {escaped(one.path)} {fault or 'is odd'}.")
-    return files
 
 
 @dataclass(frozen=True)
@@ -161,10 +113,8 @@ def _write(root: int, one: SnapshotFile, data: bytes) -> None:
     try:
         *above, name = one.path.split("/")
         for part in above:
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(part, 0o755, dir_fd=at)
-            except FileExistsError:
-                pass
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
             os.close(at)
             at = inner

@@ -9,8 +9,8 @@ from typing import Final
 from sqlmodel import Session
 
 from adapters.artifact.layout import Location, plan_reuse
-from adapters.source.snapshot import MAX_BYTES as MAX_SNAPSHOT
-from adapters.source.snapshot import parsed
+from adapters.artifact.snapshot import MAX_BYTES as MAX_SNAPSHOT
+from adapters.artifact.snapshot import parsed
 from api.parts import Objects
 from headway.broker import (
     Begin,

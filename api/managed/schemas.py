@@ -120,6 +120,7 @@ class KeyCreate(Body):
     )
     team_id: Id | None = Field(default=None, description="For the operator: another team.")
     account_id: Id | None = Field(default=None, description="For the operator: the account of a personal key.")
+    family: Literal["msk"] | None = Field(default=None, description="msk: a secret that begins with msk_live_.")
 
 
 class KeyUpdate(Body):

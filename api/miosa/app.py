@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -59,19 +57,16 @@ def create_miosa(parts: Parts) -> FastAPI:
         app.include_router(module.router, prefix=PREFIX)
     _documents(app)
     for kind in (HeadwayError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, _handler(app))
+        app.add_exception_handler(kind, _handle)
     app.add_middleware(MiosaGate, store=parts.store, auth=parts.auth, limiter=parts.limiter)
     return app
 
 
-def _handler(app: FastAPI) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def handle(request: Request, error: Exception) -> Response:
-        headers = {}
-        if isinstance(error, HTTPException) and error.status_code == 405:
-            headers["Allow"] = ", ".join(allowed_methods(request.url.path))
-        return problem(from_exception(error), request.state.request_id, headers)
-
-    return handle
+async def _handle(request: Request, error: Exception) -> Response:
+    headers = {}
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        headers["Allow"] = ", ".join(allowed_methods(request.url.path))
+    return problem(from_exception(error), request.state.request_id, headers)
 
 
 def allowed_methods(path: str) -> list[str]:

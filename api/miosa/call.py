@@ -88,7 +88,7 @@ class Call:
         return Once.of(principal, self.idempotency_key, request.method, request.url.path, given)
 
     async def known(self, once: Once) -> Job | None:
-        """The job of the first request with this key, so that a replay prepares nothing. Raises idempotency.key_reused."""
+        """The job of the first request with this key: a replay prepares nothing. Raises idempotency.key_reused."""
         if once.key is None:
             return None
 

@@ -163,7 +163,7 @@ async def create_deployment_in_project(call: KeyedDep, project_id: str, body: De
 async def _list(call: Call, paging: PagingDep, filters: Json) -> Response:
     call.caller.require(READ)
 
-    def query(session: Session) -> SelectOfScalar[Site]:
+    def query(_session: Session) -> SelectOfScalar[Site]:
         found = select(Site).where(*call.sight.sites(), col(Site.deleted_at).is_(None), Site.status != "deleting")
         for name in ("project_id", *EXTERNAL):
             if filters.get(name) is not None:

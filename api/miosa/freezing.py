@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio
 from sqlmodel import Session
 
-from adapters.source.snapshot import SnapshotFile, digest_of, dumped, is_left_out
+from adapters.artifact.snapshot import SnapshotFile, digest_of, dumped, is_left_out
 from api.miosa.call import Call
 from api.miosa.paths import workspace_path
 from api.miosa.schemas import PublishFields

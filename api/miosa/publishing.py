@@ -85,7 +85,9 @@ async def _bridge(call: Call, sandbox_id: str, body: Bridge) -> Response:
     if job is None:
         _refuse_in_bridge(body)
         frozen = await _frozen(call, body, sandbox_id)
-        name = body.name or await call.read(lambda session: _name_of(call, session, sandbox_id))
+        name = body.name or ""
+        if not name and body.deployment_id is None:
+            name = await call.read(lambda session: _name_of(call, session, sandbox_id))
 
         def work(session: Session, once: Once) -> list[Job]:
             if body.deployment_id is not None:

@@ -1,4 +1,4 @@
-"""Rows as this dialect shows them: full rows everywhere, because its client's models want them (contract section 10)."""
+"""Rows as this dialect shows them: full ones everywhere, because its client's models want them (section 10)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def deployment_row(site: Site, project: Project | None, standing: Standing, part
 
 
 def version_state(build: Build, rollout: Rollout | None, artifact: Artifact | None) -> str:
-    """`rollout` is the one of the same publish. One way: a publish that is rolled is not ready before that has ended."""
+    """`rollout` is of the same publish. One way only: what is being rolled is not ready before that has ended."""
     if build.status == "queued":
         return "created"
     if build.status == "running":

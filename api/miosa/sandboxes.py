@@ -83,7 +83,7 @@ async def list_sandboxes(
     call.caller.require(READ)
     filters = dict(zip(EXTERNAL, (external_workspace_id, external_user_id, external_project_id), strict=True))
 
-    def query(session: Session) -> SelectOfScalar[Sandbox]:
+    def query(_session: Session) -> SelectOfScalar[Sandbox]:
         found = sandboxes.living(call.sight, call.team_id)
         for name, value in filters.items():
             if value is not None:

@@ -345,15 +345,17 @@ async def version_logs(call: CallDep, deployment_id: str, version_id: str, stage
     return StreamingResponse(_text(call, build, stage), media_type="text/plain; charset=utf-8")
 
 
+def of_stage(line: Json, stage: str) -> bool:
+    """Nothing is installed when a service starts: that stage has no lines."""
+    if stage == "build":
+        return of_build(line)
+    return stage == "runtime_start" and line["k"] == "log" and line["stage"] in ("start", "health")
+
+
 async def _text(call: Call, build: Build, stage: str) -> AsyncIterator[bytes]:
-    wanted = {
-        "build": of_build,
-        "runtime_start": lambda line: line["k"] == "log" and line["stage"] in ("start", "health"),
-    }
-    keep = wanted.get(stage, lambda line: False)
     reader = Reader(call.parts.events.path(build.job_id))
     while lines := await anyio.to_thread.run_sync(reader.read):
-        yield "".join(line["line"] + "\n" for line in lines if keep(line)).encode()
+        yield "".join(line["line"] + "\n" for line in lines if of_stage(line, stage)).encode()
 
 
 @router.get(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,11 +15,11 @@ depends_on = None
 EXTERNAL = ("external_workspace_id", "external_user_id", "external_project_id")
 
 
-def json(name: str) -> sa.Column[object]:
+def json(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.JSON(none_as_null=True), nullable=True)
 
 
-def text(name: str) -> sa.Column[str]:
+def text(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.String(), nullable=True)
 
 
@@ -35,7 +37,7 @@ def upgrade() -> None:
 
 
 def _columns() -> None:
-    added: dict[str, tuple[sa.Column[object], ...]] = {
+    added: dict[str, tuple[sa.Column[Any], ...]] = {
         "project": (text("workspace_id"), text("external_project_id"), text("description"), json("labels")),
         "site": (
             text("build_command"),
