@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
+from api.housekeeping import Housekeeping
 from api.managed import artifacts, builds, deployments, environments, jobs, keys, sites, teams, unsupported
 from api.miosa.app import Branch, create_miosa
 from api.parts import Parts
@@ -61,6 +62,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(parts.watch.run)
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
+            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention).run)
             try:
                 yield
             finally:

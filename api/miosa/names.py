@@ -15,7 +15,7 @@ from typing import Final
 
 _SHOWN: Final = {"site": "dep", "build": "ver", "art": "rel"}
 _CORE: Final = {"dep": "site", "ver": "build", "rel": "art"}
-_ID: Final = re.compile(r"\b(site|build|art)_([0-9A-HJKMNP-TV-Z]{26})\b")
+_ID: Final = re.compile(r"\b(site|build|art)_([0-9A-Za-z]{4,32})\b")
 _WORDS: Final = (
     (re.compile(r"\bsite's\b"), "deployment's"),
     (re.compile(r"\bsites?\b"), "deployment"),

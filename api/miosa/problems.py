@@ -74,6 +74,14 @@ FIELDS: Final = {
     "team_id": "tenant_id",
     "repository": "repo_url",
 }
+NOUNS: Final = {
+    "site": "deployment",
+    "build": "version",
+    "artifact": "release",
+    "team": "organisation",
+    "deployment": "promotion",
+    "job": "operation",
+}
 _HIDDEN: Final = frozenset(("doc_url", "code", "message"))
 
 
@@ -86,6 +94,14 @@ def code_and_status(error: HeadwayError) -> tuple[str, int]:
     return worded(error.code.replace(".", " ").replace("_", " ")).upper().replace(" ", "_"), error.status
 
 
+def _message(error: HeadwayError) -> str:
+    """What is not there is said alike whether it never was or is another's, and without its id."""
+    noun = error.code.partition(".")[0]
+    if error.type == "not_found" and noun != "route":
+        return f"{NOUNS.get(noun, noun.replace('_', ' '))} not found"
+    return worded(error.message)
+
+
 def error_body(error: HeadwayError, request_id: str) -> Json:
     code, _ = code_and_status(error)
     details = {name: value for name, value in error.details.items() if name not in _HIDDEN}
@@ -93,7 +109,7 @@ def error_body(error: HeadwayError, request_id: str) -> Json:
         details["field"] = FIELDS.get(error.param, error.param)
     # A version that is not ready yet may be so in a moment; one that has failed stays so.
     retryable = bool(details.pop("retryable", error.retryable or error.code == "idempotency.in_progress"))
-    facts: Json = {"code": code, "message": worded(error.message), "request_id": request_id}
+    facts: Json = {"code": code, "message": _message(error), "request_id": request_id}
     return {"error": {**facts, "details": details, "retryable": retryable}}
 
 

@@ -178,6 +178,7 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         repositories=RepositoryPolicy(local=local),
         signing_key=folder / "keys" / "signing.pub",
         docs_url="https://docs.test",
+        patience=0.0,
     )
 
 
