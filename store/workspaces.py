@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy import ColumnElement, update
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
-from store.models import Project, Team, utcnow
+from store.models import Project, ProjectMembership, Site, Team, utcnow
+from store.models_sandboxes import Sandbox
 from store.models_workspaces import Workspace
-from store.paging import Page, fetch_page
 from store.projects import default_project, project
 from store.sight import Sight
 from store.slugs import fitted, short_hash, slugify
@@ -70,15 +70,6 @@ def workspace(session: Session, team_id: str, workspace_id: str) -> Workspace:
     return found
 
 
-def list_workspaces(session: Session, team_id: str, page: Page) -> tuple[Sequence[Workspace], bool]:
-    query = select(Workspace).where(Workspace.team_id == team_id, col(Workspace.deleted_at).is_(None))
-    rows, more = fetch_page(session, query, page, time=Workspace.created_at, id=Workspace.id)
-    known = default_workspace(session, team_id)
-    if not more and known not in rows and (page.after is None or known.created_at < page.after[0]):
-        rows = [*rows, known]
-    return rows, more
-
-
 def make_workspace(
     session: Session,
     team_id: str,
@@ -87,12 +78,13 @@ def make_workspace(
     slug: str | None = None,
     external_id: str | None = None,
     labels: Json | None = None,
+    twice: bool = False,
 ) -> Workspace:
-    """Raises workspace.name_exists where a living one has that name."""
+    """Raises workspace.name_exists where a living one has that name, unless it may be there `twice`."""
     session.get(Team, team_id, with_for_update={"key_share": True})
     living = _living(team_id)
-    if name == DEFAULT_NAME or session.exec(living.where(Workspace.name == name)).first() is not None:
-        raise HeadwayError("workspace.name_exists", f"There is a workspace named {name!r}.", param="name")
+    if not twice:
+        check_name(session, team_id, name)
     made_id = new_id("ws")
     wanted = slugify(slug or name) or "workspace"
     if wanted == "default" or session.exec(living.where(Workspace.slug == wanted)).first() is not None:
@@ -103,6 +95,40 @@ def make_workspace(
     session.add(made)
     session.flush()
     return made
+
+
+def check_name(session: Session, team_id: str, name: str) -> None:
+    taken = session.exec(_living(team_id).where(Workspace.name == name)).first()
+    if name == DEFAULT_NAME or taken is not None:
+        raise HeadwayError("workspace.name_exists", f"There is a workspace named {name!r}.", param="name")
+
+
+def keep_default(session: Session, team_id: str) -> None:
+    """Give the default workspace its row."""
+    if session.get(Workspace, default_id(team_id)) is None:
+        session.add(default_workspace(session, team_id))
+        session.flush()
+
+
+def home_of(session: Session, team_id: str, wanted: Ownership) -> Workspace:
+    """The workspace of these words, found or made."""
+    return _workspace_of(session, team_id, wanted, make=True)
+
+
+def belongs_to(home: Workspace) -> ColumnElement[bool]:
+    """A condition on projects."""
+    inside = col(Project.workspace_id) == home.id
+    return inside | col(Project.workspace_id).is_(None) if home.is_default else inside
+
+
+def delete_project(session: Session, found: Project, heir: Project) -> None:
+    """The records of what has been in it go to `heir`."""
+    for table in (Site, Sandbox):
+        session.execute(update(table).where(col(table.project_id) == found.id).values(project_id=heir.id))
+    for row in session.exec(select(ProjectMembership).where(ProjectMembership.project_id == found.id)).all():
+        session.delete(row)
+    session.flush()
+    session.delete(found)
 
 
 def workspace_by_external(session: Session, team_id: str, external_id: str) -> Workspace | None:
@@ -178,10 +204,7 @@ def _workspace_of(session: Session, team_id: str, wanted: Ownership, *, make: bo
 
 
 def _within(home: Workspace) -> Any:
-    query = select(Project).where(Project.team_id == home.team_id)
-    if home.is_default:
-        return query.where((col(Project.workspace_id) == home.id) | col(Project.workspace_id).is_(None))
-    return query.where(Project.workspace_id == home.id)
+    return select(Project).where(Project.team_id == home.team_id, belongs_to(home))
 
 
 def _project_in(session: Session, home: Workspace, wanted: Ownership) -> Project | None:

@@ -9,7 +9,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api.gate import App, Receive, Scope, Send
-from api.miosa import deployments, files, publishing, sandboxes, versions
+from api.miosa import (
+    deployments,
+    environments,
+    files,
+    keys,
+    operations,
+    publishing,
+    sandboxes,
+    versions,
+    workspaces,
+)
 from api.miosa.document import openapi_of
 from api.miosa.gate import PREFIX, MiosaGate
 from api.miosa.problems import from_exception, problem
@@ -17,7 +27,7 @@ from api.parts import Parts
 from headway import __version__
 from headway.errors import HeadwayError
 
-ROUTERS = (deployments, publishing, versions, sandboxes, files)
+ROUTERS = (deployments, publishing, versions, environments, sandboxes, files, workspaces, keys, operations)
 
 
 class Branch:

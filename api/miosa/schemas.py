@@ -5,6 +5,7 @@ client of this dialect sends some that another server reads.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -132,6 +133,43 @@ class SandboxUpdate(Body):
     idle_timeout_sec: Annotated[int, Field(ge=1)] | None = None
 
 
+class WorkspaceCreate(Body):
+    name: Name
+    slug: Text | None = None
+    description: Annotated[str, Field(max_length=2_000)] | None = None
+    metadata: Metadata | None = None
+    external_workspace_id: Text | None = None
+    allow_duplicate_name: bool = False
+
+
+class WorkspaceUpdate(Body):
+    name: Name | None = None
+    description: Annotated[str, Field(max_length=2_000)] | None = None
+    metadata: Metadata | None = None
+
+
+class ProjectCreate(Body):
+    name: Name
+    slug: Text | None = None
+    description: Annotated[str, Field(max_length=2_000)] | None = None
+    metadata: Metadata | None = None
+    workspace_id: Text | None = None
+    workspace_slug: Text | None = None
+    workspace_name: Name | None = None
+    external_workspace_id: Text | None = None
+    external_project_id: Text | None = None
+
+
+class ProjectUpdate(WorkspaceUpdate):
+    pass
+
+
+class KeyCreate(Body):
+    name: Name
+    scopes: Annotated[list[Annotated[str, Field(max_length=60)]], Field(max_length=100)] | None = None
+    expires_at: datetime | None = Field(default=None, description="90 days from now if left out; at most a year.")
+
+
 class FileWrite(Body):
     """`content` is text as it is; `content_base64` is decoded."""
 
@@ -256,6 +294,37 @@ class SandboxRow(Row):
     name: str | None
     metadata: Json
     created_at: str
+
+
+class WorkspaceRow(Row):
+    id: str
+    tenant_id: str
+    name: str
+    slug: str
+    metadata: Json
+
+
+class ProjectRow(Row):
+    id: str
+    tenant_id: str
+    workspace_id: str
+    name: str
+    slug: str
+    metadata: Json
+
+
+class KeyRow(Row):
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+
+
+class OperationRow(Row):
+    id: str
+    type: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: int
 
 
 class FileRow(Row):

@@ -27,7 +27,7 @@ class Org:
     team_id: str
     http: httpx.AsyncClient
 
-    async def other(self, name: str = "Other", scopes: Any = ("*",)) -> httpx.AsyncClient:
+    async def other(self, name: str = "Other") -> httpx.AsyncClient:
         _, http = await self.api.tenant(name)
         return http
 
