@@ -41,6 +41,7 @@ ENVIRONMENT: Final = "Environment"
 PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
+EXEC: Final = "Exec"
 
 DOORBELL: Final = "doorbell"
 ENDED: Final = "ended"

@@ -26,6 +26,7 @@ WORKFLOWS: Final = {
     "environment.create": names.PROVISION,
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
+    "sandbox.exec": names.EXEC,
 }
 BOUND: Final = 0.5
 log = logging.getLogger("headway.starts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workflows.build import Build
 from workflows.environment import Environment
+from workflows.exec import Exec
 from workflows.promote import Promote
 from workflows.provision import Provision
 from workflows.push import Push
@@ -12,4 +13,4 @@ from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
 
-ALL = (Build, Environment, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback)
+ALL = (Build, Environment, Exec, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback)

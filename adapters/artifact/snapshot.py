@@ -16,12 +16,13 @@ from adapters.artifact.paths import escaped, path_fault
 from headway.errors import HeadwayError
 
 MAX_BYTES: Final = 32 << 20
+MODES: Final = ("644", "755", "link")
 LEFT_OUT: Final = ("node_modules", ".git", ".DS_Store", "__MACOSX")
 
 
 @dataclass(frozen=True)
 class SnapshotFile:
-    """`size` bytes at `offset` of `pack`; `mode` is 644 or 755, `path` relative."""
+    """`size` bytes at `offset` of `pack`; `mode` is 644, 755 or link (its bytes are the target), `path` relative."""
 
     path: str
     mode: str
@@ -59,6 +60,6 @@ def parsed(raw: bytes, digest: str) -> list[SnapshotFile]:
         raise HeadwayError("source.invalid", f"The snapshot {digest[:12]}… is not what its digest says.")
     for one in files:
         fault = path_fault(one.path)
-        if fault or one.mode not in ("644", "755") or one.size < 0 or one.offset < 0:
+        if fault or one.mode not in MODES or one.size < 0 or one.offset < 0:
             raise HeadwayError("source.invalid", f"The snapshot's {escaped(one.path)} {fault or 'is odd'}.")
     return files

@@ -5,6 +5,7 @@ following anything that is there already.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import Final
 
 import httpx
 
-from adapters.artifact.paths import escaped
+from adapters.artifact.paths import escaped, link_fault
 from adapters.artifact.snapshot import MAX_BYTES, SnapshotFile, parsed
 from adapters.source.runner import Canceled
 from headway.errors import HeadwayError
@@ -45,6 +46,8 @@ def fetch_snapshot(
 ) -> Frozen:
     """Fill the empty workspace. `address` is of the snapshot, `packs` maps a pack's sha256 to its address.
 
+    Symbolic links come last, so that nothing is written through one, and only those that stay inside.
+
     Raises source.invalid, source.too_large, upload.failed (the object store, retryable), job.canceled.
     """
     files = parsed(_read(http, address, MAX_BYTES), digest)
@@ -52,6 +55,7 @@ def fetch_snapshot(
     for one in files:
         by_pack.setdefault(one.pack, []).append(one)
     root = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    links: dict[str, str] = {}
 
     def fill(pack: str) -> None:
         wanted = by_pack[pack]
@@ -59,7 +63,11 @@ def fetch_snapshot(
             raise HeadwayError("source.invalid", f"The snapshot names a pack {pack[:12]}… that it may not read.")
         raw = _read(http, packs[pack], max(one.offset + one.size for one in wanted), ranged=True)
         for one in wanted:
-            _write(root, one, raw[one.offset : one.offset + one.size])
+            data = _checked(one, raw[one.offset : one.offset + one.size])
+            if one.mode == "link":
+                links[one.path] = data.decode("utf-8", "replace")
+            else:
+                _write(root, one.path, functools.partial(_file, mode=one.mode, data=data))
 
     try:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="snapshot") as pool:
@@ -68,6 +76,7 @@ def fetch_snapshot(
                 if canceled():
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise HeadwayError("job.canceled", "The job was canceled while its source was fetched.")
+        _link_all(root, links)
     finally:
         os.close(root)
     return Frozen(digest, len(files), sum(one.size for one in files))
@@ -106,22 +115,43 @@ def _again(work: Callable[[], bytes]) -> bytes:
     return work()
 
 
-def _write(root: int, one: SnapshotFile, data: bytes) -> None:
+def _checked(one: SnapshotFile, data: bytes) -> bytes:
     if len(data) != one.size or hashlib.sha256(data).hexdigest() != one.sha256:
         raise HeadwayError("source.invalid", f"{escaped(one.path)} is not what the snapshot says.")
+    return data
+
+
+def _link_all(root: int, links: dict[str, str]) -> None:
+    for path, target in sorted(links.items()):
+        fault = link_fault(path, links)
+        if fault:
+            raise HeadwayError("source.invalid", f"The snapshot's {escaped(path)} {fault}.")
+        _write(root, path, functools.partial(_link, target=target))
+
+
+def _link(fd: int, name: str, target: str) -> None:
+    os.symlink(target, name, dir_fd=fd)
+
+
+def _file(fd: int, name: str, mode: str, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o755 if mode == "755" else 0o644, dir_fd=fd), "wb") as file:
+        file.write(data)
+
+
+def _write(root: int, path: str, make: Callable[[int, str], None]) -> None:
+    """`make` gets the folder of the path, opened without following anything, and the name in it."""
     at = os.dup(root)
     try:
-        *above, name = one.path.split("/")
+        *above, name = path.split("/")
         for part in above:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, 0o755, dir_fd=at)
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
             os.close(at)
             at = inner
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, 0o755 if one.mode == "755" else 0o644, dir_fd=at), "wb") as file:
-            file.write(data)
+        make(at, name)
     except OSError as error:
-        raise HeadwayError("source.invalid", f"{escaped(one.path)} cannot be written: {error.strerror}.") from error
+        raise HeadwayError("source.invalid", f"{escaped(path)} cannot be written: {error.strerror}.") from error
     finally:
         os.close(at)

@@ -15,7 +15,7 @@ Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
 RolloutStatus = Literal["waiting", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
-ResourceType = Literal["site", "environment", "build", "deployment", "domain"]
+ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox"]
 JobType = Literal[
     "site.create",
     "site.delete",
@@ -27,6 +27,7 @@ JobType = Literal[
     "deployment.rollback",
     "deployment.push",
     "domain.attach",
+    "sandbox.exec",
 ]
 
 

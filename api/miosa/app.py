@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from api.gate import App, Receive, Scope, Send
 from api.miosa import (
+    commands,
     deployments,
     environments,
     files,
@@ -27,7 +28,7 @@ from api.parts import Parts
 from headway import __version__
 from headway.errors import HeadwayError
 
-ROUTERS = (deployments, publishing, versions, environments, sandboxes, files, workspaces, keys, operations)
+ROUTERS = (deployments, publishing, versions, environments, sandboxes, commands, files, workspaces, keys, operations)
 
 
 class Branch:

@@ -147,9 +147,10 @@ class Call:
     def without_key(self) -> Call:
         return Call(self.parts, self.caller, self.request)
 
-    async def end_of(self, job: Job, running: bool = True) -> Job:
+    async def end_of(self, job: Job, running: bool = True, *, patience: float | None = None) -> Job:
         """The job when it has ended, or as it is when patience ends. What does not run yet is not waited for."""
-        until = time.monotonic() + (self.parts.patience if running else 0.0)
+        seconds = self.parts.patience if patience is None else patience
+        until = time.monotonic() + (seconds if running else 0.0)
         async with self.parts.watch.on(job.id, job.rev) as subscription:
             while True:
                 now = await self.read(lambda session: session.get_one(Job, job.id))

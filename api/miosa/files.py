@@ -196,10 +196,10 @@ def entry_row(row: SandboxFile) -> Json:
     return {
         "path": f"{ROOT}/{row.path}",
         "name": row.path.rsplit("/", 1)[-1],
-        "type": "file",
+        "type": "symlink" if row.mode == "link" else "file",
         "is_dir": False,
         "size": row.size,
-        "mode": f"0{row.mode}",
+        "mode": "0777" if row.mode == "link" else f"0{row.mode}",
         "sha256": row.sha256,
         "modified_at": stamp(row.updated_at),
     }

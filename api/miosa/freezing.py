@@ -38,6 +38,15 @@ async def freeze(call: Call, sandbox_id: str, folder: str) -> str:
     files = [one for one in files if not is_left_out(one.path)]
     if not files:
         raise HeadwayError("sandbox.empty", f"There are no files in /workspace/{folder} to publish.")
+    return await _keep(call, team_id, files)
+
+
+async def keep_snapshot(call: Call, team_id: str, rows: Sequence[SandboxFile]) -> str:
+    """A snapshot of these files as they are, for a command."""
+    return await _keep(call, team_id, [_file(row, "") for row in rows])
+
+
+async def _keep(call: Call, team_id: str, files: Sequence[SnapshotFile]) -> str:
     digest, raw = digest_of(files), dumped(files)
     sha256 = hashlib.sha256(raw).hexdigest()
     await anyio.to_thread.run_sync(call.parts.objects.put_new, snapshot_key(team_id, digest), raw, sha256)

@@ -183,6 +183,13 @@ class FilesWrite(Body):
     files: Annotated[list[FileWrite], Field(min_length=1, max_length=20_000)]
 
 
+class Exec(Body):
+    command: Annotated[str, Field(min_length=1, max_length=32_000)]
+    cwd: Path | None = Field(default=None, description="A folder of the sandbox; /workspace if left out.")
+    env: Annotated[dict[str, str], Field(max_length=200)] | None = None
+    timeout: Annotated[int, Field(ge=1, le=600, description="Seconds.")] = 60
+
+
 class PathOf(Body):
     path: Path
 
