@@ -14,7 +14,7 @@ from activities.labels import labels_of, roll_order
 from headway.errors import HeadwayError
 from store import queue
 from store.models import Job, Rollout, utcnow
-from store.outcomes import append_release, end_rollout, primary_hostname
+from store.outcomes import append_release, end_rollout, primary_hostname, record_stop
 from store.session import Store
 from temporal import names
 from temporal.failures import error_dict, mapped
@@ -71,6 +71,9 @@ class RolloutRecords:
 
     def _append(self, session: Session, rollout_id: str) -> Ended:
         rollout = session.get_one(Rollout, rollout_id)
+        if rollout.kind == "stop":
+            record_stop(session, rollout_id)
+            return Ended(rollout_id, "succeeded")
         hostname = primary_hostname(session, rollout.env_id)
         append_release(session, rollout_id, self.site_url(hostname) if hostname else None)
         return Ended(rollout_id, "succeeded")
@@ -124,7 +127,8 @@ class RolloutRecords:
             rollout = session.get_one(Rollout, order.rollout_id, with_for_update=True)
             labels = labels_of(session, rollout.env_id)
             if rollout.finished_at is None:
-                if order.lives and all(live.seq == rollout.apply_seq for live in order.lives):
+                reached = 0 if rollout.kind == "stop" else rollout.apply_seq
+                if order.lives and all(live.seq == reached for live in order.lives):
                     self._append(session, rollout.id)
                 else:
                     error = {"code": "job.lost", "message": _lost(order), "stage": rollout.stage or "queued"}

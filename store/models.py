@@ -323,7 +323,7 @@ class PackLease(SQLModel, table=True):
 
 
 class Rollout(SQLModel, table=True):
-    """A request to put one artifact on one environment. `kind`: deploy | promote | rollback.
+    """A request to put one artifact on one environment. `kind`: deploy | promote | rollback | stop (no artifact).
 
     `status`: waiting (for its build) | queued | running | succeeded | failed | canceled | superseded.
     `accept_seq` is its place in the order of acceptance; `branch` is set where a newer rollout of the same branch

@@ -130,6 +130,20 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
     return release
 
 
+def record_stop(session: Session, rollout_id: str) -> None:
+    """The environment serves nothing: no release is current; the rollout and its job succeeded. Idempotent."""
+    rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
+    if rollout.finished_at is not None:
+        return
+    for old in session.exec(select(Release).where(Release.env_id == rollout.env_id, col(Release.current))).all():
+        old.current = False
+    environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
+    environment.active_release_id = None
+    rollout.status, rollout.finished_at = "succeeded", utcnow()
+    job = session.get_one(Job, rollout.job_id, with_for_update=True)
+    end_job(session, job, "succeeded", result={"deployment_id": rollout.id, "env_id": rollout.env_id})
+
+
 def primary_hostname(session: Session, env_id: str) -> str | None:
     """The host name under which an environment shows its address."""
     rows = session.exec(select(Hostname).where(Hostname.env_id == env_id).order_by(col(Hostname.is_primary).desc()))

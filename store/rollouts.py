@@ -19,7 +19,12 @@ from store.releases import current_release
 from store.slugs import is_branch_name
 
 Json = dict[str, Any]
-TYPES = {"deploy": "deployment.roll", "promote": "deployment.promote", "rollback": "deployment.rollback"}
+TYPES = {
+    "deploy": "deployment.roll",
+    "promote": "deployment.promote",
+    "rollback": "deployment.rollback",
+    "stop": "deployment.stop",
+}
 
 
 def list_rollouts(
@@ -145,6 +150,20 @@ def accept_rollback(session: Session, site: Site, environment: Environment, to: 
         source_release_id=to.id,
         ref=to.ref,
     )
+
+
+def accept_stop(session: Session, site: Site, environment: Environment, actor: Json) -> Job:
+    """A rollout to nothing: the environment serves no release when its turn has come."""
+    rollout = Rollout(
+        id=new_id("dep"),
+        site_id=site.id,
+        env_id=environment.id,
+        job_id="",
+        kind="stop",
+        accept_seq=next_acceptance(session, environment),
+        actor=actor,
+    )
+    return _add(session, site, environment, rollout, TYPES["stop"], {})
 
 
 def artifact_of_build(session: Session, build: Build) -> Artifact:

@@ -94,20 +94,25 @@ def live_build(session: Session, env_id: str) -> tuple[Release, str | None] | No
 
 
 def earlier_build(session: Session, env_id: str) -> tuple[Release, str | None]:
-    """What ran before what runs, and was something else. Raises release.none and release.no_previous."""
+    """What ran before what runs, and was something else; what ran last where nothing runs.
+
+    Raises release.none and release.no_previous.
+    """
     now = live_build(session, env_id)
-    if now is None:
-        raise HeadwayError("release.none", "Nothing runs there yet.")
     query = (
         select(Release, Rollout.build_id)
         .join(Rollout, col(Rollout.id) == col(Release.rollout_id))
-        .where(Release.env_id == env_id, col(Release.seq) < now[0].seq, col(Rollout.build_id) != (now[1] or ""))
+        .where(Release.env_id == env_id)
         .order_by(col(Release.seq).desc())
     )
+    if now is not None:
+        query = query.where(col(Release.seq) < now[0].seq, col(Rollout.build_id) != (now[1] or ""))
     found = session.exec(query).first()
-    if found is None:
-        raise HeadwayError("release.no_previous", "No other version ran there before.")
-    return found[0], found[1]
+    if found is not None:
+        return found[0], found[1]
+    if now is None:
+        raise HeadwayError("release.none", "Nothing runs there yet.")
+    raise HeadwayError("release.no_previous", "No other version ran there before.")
 
 
 def last_open(session: Session, environment: Environment) -> Rollout | None:

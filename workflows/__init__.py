@@ -12,5 +12,6 @@ from workflows.reconcile import Reconcile
 from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
+from workflows.stop import Stop
 
-ALL = (Build, Environment, Exec, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback)
+ALL = (Build, Environment, Exec, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback, Stop)

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.attributes import attributes
     from temporal.messages import EnvironmentRef, RollOrder, RolloutRef, Settle, Switch
 
-STORIES = {"deploy": names.ROLL, "promote": names.PROMOTE, "rollback": names.ROLLBACK}
+STORIES = {"deploy": names.ROLL, "promote": names.PROMOTE, "rollback": names.ROLLBACK, "stop": names.STOP}
 
 
 @workflow.defn(name=names.ENVIRONMENT)

@@ -26,6 +26,7 @@ JobType = Literal[
     "deployment.promote",
     "deployment.rollback",
     "deployment.push",
+    "deployment.stop",
     "domain.attach",
     "sandbox.exec",
 ]
@@ -330,7 +331,7 @@ class DeploymentRow(Row):
     ref: str | None
     release_id: str | None
     previous_release_id: str | None
-    kind: Literal["deploy", "promote", "rollback"]
+    kind: Literal["deploy", "promote", "rollback", "stop"]
     source_env_id: str | None
     source_release_id: str | None
     status: RolloutStatus

@@ -33,6 +33,7 @@ TYPES: Final = {
     "deployment.roll": "deployment.promote",
     "deployment.promote": "deployment.promote",
     "deployment.rollback": "deployment.rollback",
+    "deployment.stop": "deployment.stop",
 }
 
 

@@ -36,7 +36,7 @@ from store.artifacts import artifact_of, require_kept
 from store.builds import Given
 from store.jobs import ROLL_STAGES
 from store.models import Artifact, Build, Environment, Job, Project, Site
-from store.rollouts import accept_push, accept_rollout
+from store.rollouts import accept_push, accept_rollout, accept_stop
 from store.versions import (
     Version,
     builds_of_site,
@@ -193,6 +193,19 @@ async def redeploy(call: KeyedDep, deployment_id: str, body: Nothing | None = No
         branch = PUBLISHES if given.source else None
         actor = call.caller.actor
         return [accept_push(session, site, to, ref, actor, clean=False, trigger="redeploy", branch=branch, given=given)]
+
+    return await _roll(call, deployment_id, call.once(body), work)
+
+
+@router.post(D + "/stop", **gives(DeploymentRow, "Take a deployment off the air; its versions stay", 200, 202))
+async def stop_deployment(call: KeyedDep, deployment_id: str, body: Nothing | None = None) -> Response:
+    def work(session: Session, once: Once) -> list[Job]:
+        site = site_to_change(call, session, deployment_id)
+        of = _environment(call, session, site, "production")
+        once.claim(session)
+        if live_build(session, of.id) is None and last_open(session, of) is None:
+            return []
+        return [accept_stop(session, site, of, call.caller.actor)]
 
     return await _roll(call, deployment_id, call.once(body), work)
 

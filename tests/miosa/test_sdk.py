@@ -172,6 +172,12 @@ async def test_the_asynchronous_client_does_the_same(stack: Stack) -> None:
         rows = await client.deployments.list(state="running")
         assert deployment_id in [row.id for row in rows]
         assert await client.deployments.runtime_instances(deployment_id).list() == []
+        stopped = await client.deployments.stop(deployment_id)
+        assert (stopped.state.value, stopped.active_version_id) == ("stopped", None)
+        assert fetch(stack, stopped.public_url)[0] == 404
+        again = await client.deployments.versions(deployment_id).promote(second.version.id)
+        assert (again.state.value, fetch(stack, again.public_url)) == ("running", (200, "two"))
+        assert (await client.deployments.redeploy(deployment_id)).state.value == "running"
         assert (await client.deployments.update(deployment_id, name="Renamed")).name == "Renamed"
         await client.deployments.delete(deployment_id)
         with pytest.raises(NotFoundError):
