@@ -12,7 +12,7 @@ from store.outcomes import fail_build, succeed_build
 from store.queue import claim_build, claim_job
 from store.session import Store
 from temporal.failures import error_dict, mapped
-from temporal.messages import BuildOrder, BuildRef, Ended, Failure, JobRef, PushOrder
+from temporal.messages import BuildOrder, BuildRef, Ended, ExecOrder, Failure, JobRef, PushOrder
 
 
 class BuildRecords:
@@ -43,6 +43,13 @@ class BuildRecords:
         with self.store.write() as session:
             build = fail_build(session, failure.subject_id, error_dict(failure), canceled=failure.canceled)
             return Ended(build.id, build.status)
+
+    @activity.defn(name="exec.claim")
+    @mapped
+    def claim_exec(self, ref: JobRef) -> ExecOrder:
+        with self.store.write() as session:
+            job = claim_job(session, ref.job_id)
+            return ExecOrder(job.id, job.resource_id)
 
     @activity.defn(name="push.claim")
     @mapped

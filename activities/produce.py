@@ -14,6 +14,7 @@ import httpx
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.execute import Executor, Shell
 from activities.producing.build import BuildRules, BuildStep
 from activities.producing.production import Places, Production, Workbench
 from activities.producing.watch import Watch
@@ -45,6 +46,11 @@ class Producer:
 
     def close(self) -> None:
         self._bench.http.close()
+
+    def executor(self) -> Executor:
+        """Commands in sandboxes, with the slots, limits and network of builds."""
+        step = self._bench.step
+        return Executor(self._broker, Shell(step.runner, step.rules, step.indexes, self._bench.http), self._worker)
 
     @activity.defn(name="build.produce", no_thread_cancel_exception=True)
     @mapped

@@ -14,6 +14,7 @@ from temporal.messages import (
     Ended,
     Enqueue,
     EnvironmentRef,
+    ExecOrder,
     Failure,
     JobRef,
     Live,
@@ -37,6 +38,12 @@ from temporal.messages import (
 @activity.defn(name="build.produce")
 def produce(order: BuildOrder) -> BuildOutput:
     """Fetch, detect, build, pack and upload; beats; stops within 2 s of a cancel."""
+    raise NotImplementedError
+
+
+@activity.defn(name="sandbox.execute")
+def execute(order: ExecOrder) -> Ended:
+    """Run a command in a copy of a sandbox's tree, and hand in what it changed."""
     raise NotImplementedError
 
 
@@ -110,6 +117,11 @@ def succeed_build(ref: BuildRef) -> Ended:
 
 @activity.defn(name="build.fail")
 def fail_build(failure: Failure) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="exec.claim")
+def claim_exec(ref: JobRef) -> ExecOrder:
     raise NotImplementedError
 
 

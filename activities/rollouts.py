@@ -15,7 +15,7 @@ from activities.labels import ahead_in, roll_order, run_of
 from headway.errors import HeadwayError
 from store import queue
 from store.models import Job, Rollout, utcnow
-from store.outcomes import append_release, end_rollout, primary_hostname
+from store.outcomes import append_release, end_rollout, primary_hostname, record_stop
 from store.session import Store
 from temporal.failures import error_dict, mapped
 from temporal.messages import Ahead, Ended, Enqueue, Failure, JobRef, RolloutRef, Settle, Standing, Turn
@@ -76,6 +76,9 @@ class RolloutRecords:
 
     def _append(self, session: Session, rollout_id: str) -> Ended:
         rollout = session.get_one(Rollout, rollout_id)
+        if rollout.kind == "stop":
+            record_stop(session, rollout_id)
+            return Ended(rollout_id, "succeeded")
         hostname = primary_hostname(session, rollout.env_id)
         append_release(session, rollout_id, self.site_url(hostname) if hostname else None)
         return Ended(rollout_id, "succeeded")
@@ -127,7 +130,8 @@ class RolloutRecords:
         with self.store.write() as session:
             rollout = session.get_one(Rollout, order.rollout_id, with_for_update=True)
             if rollout.finished_at is None:
-                if order.lives and all(live.seq == rollout.apply_seq for live in order.lives):
+                reached = 0 if rollout.kind == "stop" else rollout.apply_seq
+                if order.lives and all(live.seq == reached for live in order.lives):
                     self._append(session, rollout.id)
                 else:
                     end_rollout(session, rollout, "failed", _why(order, rollout))

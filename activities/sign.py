@@ -132,7 +132,7 @@ class Signer:
             env_id=build.env_id,
             build_id=build.id,
             digest=digest,
-            repository=site.repository or f"hosted:{site.id}",
+            repository=source_of(build, site),
             ref=build.ref,
             commit_sha=build.commit_sha or "",
             source_sha256=build.source_sha256 or "",
@@ -187,6 +187,13 @@ class Signer:
 
 def bundle_key(site_id: str, digest: str) -> str:
     return f"sites/{site_id}/artifacts/{digest}/bundle.json"
+
+
+def source_of(build: Build, site: Site) -> str:
+    """Where the source came from: the site's repository, or a frozen sandbox, which its digest names."""
+    if build.source is not None:
+        return f"snapshot:{build.source.get('sandbox_id')}"
+    return site.repository or f"hosted:{site.id}"
 
 
 def artifact_id(site_id: str, digest: str, made_at: datetime) -> str:

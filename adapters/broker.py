@@ -18,6 +18,8 @@ from headway.broker import (
     Contents,
     Earlier,
     Events,
+    ExecOutput,
+    ExecSpec,
     Heard,
     HostHello,
     Hostnames,
@@ -119,6 +121,15 @@ class BrokerClient:
     def finish(self, build_id: str, output: Output) -> Accepted:
         """Hand in what was built."""
         return self._ask(Accepted, "POST", f"/builds/{build_id}/output", output)
+
+    def begin_exec(self, job_id: str, begin: Begin) -> ExecSpec:
+        return self._ask(ExecSpec, "POST", f"/execs/{job_id}/begin", begin)
+
+    def upload_exec(self, job_id: str, request: UploadRequest) -> Upload:
+        return self._ask(Upload, "POST", f"/execs/{job_id}/uploads", request)
+
+    def finish_exec(self, job_id: str, output: ExecOutput) -> Heard:
+        return self._ask(Heard, "POST", f"/execs/{job_id}/output", output)
 
     def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard:
         """Append to the job's stream; an empty batch only asks whether the job is to end."""

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
+from api.housekeeping import Housekeeping
 from api.managed import (
     artifacts,
     builds,
@@ -32,6 +33,7 @@ from api.managed import (
     teams,
     unsupported,
 )
+from api.miosa.app import Branch, create_miosa
 from api.parts import Parts
 from api.problems import as_headway_error, problem
 from api.starting import Outbox
@@ -76,6 +78,7 @@ def create_app(parts: Parts) -> FastAPI:
     for kind in (HeadwayError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handler(app, parts))
     app.add_middleware(Gate, auth=parts.auth, limiter=parts.limiter, docs_url=parts.docs_url)
+    app.add_middleware(Branch, other=create_miosa(parts))
     return app
 
 
@@ -87,6 +90,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(parts.watch.run)
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
+            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention).run)
             try:
                 yield
             finally:

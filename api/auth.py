@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from api.scopes import ROLES, SCOPES, implied
 from headway.errors import HeadwayError
-from store.keys import hashed, key_by_secret, note_use
+from store.keys import FAMILIES, hashed, key_by_secret, note_use
 from store.models import ApiKey, Environment, Membership, utcnow
 from store.projects import projects_of_member
 from store.session import Store
@@ -22,7 +22,6 @@ from store.sight import Sight
 
 FRESH: Final = 1.0
 USE_NOTED_EVERY: Final = 60.0
-_FAMILIES: Final = ("mfk_live_", "mfs_live_")
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def bearer(authorization: str | None) -> str:
     token = token.strip()
     if not authorization or scheme.lower() != "bearer" or not token:
         raise HeadwayError("auth.missing", "Send Authorization: Bearer <key>.")
-    if not token.startswith(_FAMILIES) or len(token) > 200:
+    if not token.startswith(FAMILIES) or len(token) > 200:
         raise HeadwayError("auth.invalid_key", "There is no such key.")
     return token
 

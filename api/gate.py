@@ -102,19 +102,19 @@ class Gate:
         return self.limiter.draw(caller.key_id, caller.team_id, name, exempt=caller.operator)
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+async def read_body(headers: dict[bytes, bytes], receive: Receive, most: int = MAX_BODY) -> bytes:
     """At most 1 MiB, refused by its announced length where there is one. Raises request.too_large."""
     announced = headers.get(b"content-length", b"0")
-    if not announced.isdigit() or int(announced) > MAX_BODY:
-        raise HeadwayError("request.too_large", f"A body has at most {MAX_BODY} bytes.")
+    if not announced.isdigit() or int(announced) > most:
+        raise HeadwayError("request.too_large", f"A body has at most {most} bytes.")
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return bytes(body)
         body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            raise HeadwayError("request.too_large", f"A body has at most {MAX_BODY} bytes.")
+        if len(body) > most:
+            raise HeadwayError("request.too_large", f"A body has at most {most} bytes.")
         if not message.get("more_body", False):
             return bytes(body)
 

@@ -1,4 +1,4 @@
-"""Forgetting, once an hour: ended jobs past their retention, and their event logs with them."""
+"""Forgetting, once an hour: ended jobs past their retention with their event logs, and sandboxes nobody uses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import anyio
 from api.events import EventLog
 from store.models import utcnow
 from store.retention import forget_jobs
+from store.sandboxes import expire, forget_files
 from store.session import Store
 
 BATCH = 100
@@ -35,6 +36,10 @@ class Housekeeping:
 
     def sweep(self) -> int:
         """How many jobs were forgotten. The row goes first: a log without a row is found by nobody."""
+        while self.store.in_write(expire):
+            pass
+        while self.store.in_write(lambda session: forget_files(session, utcnow())):
+            pass
         before, forgotten = utcnow() - self.retention, 0
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))

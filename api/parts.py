@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from api.limits import RateLimiter
 from api.repositories import RepositoryPolicy
 from api.starting import Starts
 from api.watch import Watch
+from store.sandboxes import SandboxLimits
 from store.session import Store
 
 
@@ -58,3 +59,6 @@ class Parts:
     signing_key: Path
     docs_url: str
     job_retention: timedelta = timedelta(days=30)
+    sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
+    # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.
+    patience: float = 50.0

@@ -16,6 +16,7 @@ READ_WRITE: Final = (
     "cache",
     "redirects",
     "secrets",
+    "sandboxes",
 )
 ISOLATED: Final = frozenset(("credentials:read", "credentials:write", "exec:raw", "keys:write"))
 WP: Final = frozenset(("wp.cli:exec", "wp.plugins:read", "wp.plugins:write", "wp.themes:write", "wp.content:write"))
@@ -50,7 +51,17 @@ PRESETS: Final[dict[str, frozenset[str]]] = {
 
 _MANAGER: Final = (READS | WP | {"cron:write"}) | {
     f"{noun}:write"
-    for noun in ("environments", "deployments", "domains", "backups", "cache", "redirects", "secrets", "account")
+    for noun in (
+        "environments",
+        "deployments",
+        "domains",
+        "backups",
+        "cache",
+        "redirects",
+        "secrets",
+        "account",
+        "sandboxes",
+    )
 }
 ROLES: Final[dict[str, frozenset[str]]] = {
     "owner": SCOPES,

@@ -11,6 +11,9 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /builds/{build_id}/uploads | builder | UploadRequest → Upload |
 | POST /builds/{build_id}/output | builder | Output → Accepted |
 | POST /jobs/{job_id}/events | any | Events → Heard |
+| POST /execs/{job_id}/begin | builder | Begin → ExecSpec |
+| POST /execs/{job_id}/uploads | builder | UploadRequest → Upload |
+| POST /execs/{job_id}/output | builder | ExecOutput → Heard |
 | GET  /rollouts/{rollout_id} | host | → RollSpec |
 | POST /rollouts/{rollout_id}/commit | host | → Committed |
 | GET  /rollouts/{rollout_id}/config?host_id= | host | → SealedConfig |
@@ -37,6 +40,26 @@ class Begin(Wire):
     worker: str
 
 
+class BuildOverrides(Wire):
+    """What a request says over detection; None: detection decides. `output` is a folder relative to the tree's root."""
+
+    kind: Literal["auto", "static", "dynamic"] = "auto"
+    build_command: str | None = None
+    output: str | None = None
+    entrypoint: str | None = None
+    run_command: str | None = None
+    port: int | None = None
+    health_check_path: str | None = None
+
+
+class SnapshotSource(Wire):
+    """A frozen tree to build instead of a repository: presigned addresses of the snapshot and of the packs it names."""
+
+    sha256: str
+    url: str
+    packs: dict[str, str]
+
+
 class BuildSpec(Wire):
     """What to build. `repository` is `https://…`, `ssh://…`, `file:///…`, or `hosted:<site_id>`.
 
@@ -55,6 +78,8 @@ class BuildSpec(Wire):
     profile: str
     clean: bool
     allow_hosts: list[str]
+    snapshot: SnapshotSource | None = None
+    overrides: BuildOverrides | None = None
 
 
 class Inputs(Wire):
@@ -155,6 +180,45 @@ class Heard(Wire):
     """`cancel`: somebody asked for the job's end."""
 
     cancel: bool
+
+
+class ExecSpec(Wire):
+    """A command in a copy of a sandbox's tree; `cwd` is relative to it, `timeout` in seconds."""
+
+    job_id: str
+    sandbox_id: str
+    attempt: int
+    command: str
+    cwd: str
+    env: dict[str, str]
+    timeout: int
+    snapshot: SnapshotSource
+
+
+class ExecFile(Wire):
+    """A file that the command made or changed: `size` bytes at `offset` of the output's pack."""
+
+    path: str
+    mode: Literal["644", "755"]
+    size: int = Field(ge=0)
+    sha256: str
+    offset: int = Field(ge=0)
+
+
+class ExecOutput(Wire):
+    """What a command has done to the tree, and what it said: `stdout` and `stderr` are cut at a limit."""
+
+    attempt: int
+    exit_code: int
+    duration_ms: int
+    limit: str | None
+    stdout: str
+    stderr: str
+    pack: str | None
+    pack_size: int = 0
+    files: list[ExecFile] = []
+    links: list[tuple[str, str]] = []
+    removed: list[str] = []
 
 
 class RollSpec(Wire):

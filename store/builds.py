@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -27,25 +29,72 @@ def check_ref(ref: str, *, param: str = "ref") -> str:
     return ref
 
 
-def new_build(site: Site, environment: Environment, ref: str, actor: Json, *, clean: bool, trigger: str) -> Build:
-    """A queued build that has no job yet."""
+@dataclass(frozen=True)
+class Given:
+    """What a request says beside the ref: another source, and overrides (see `store.models.Build`)."""
+
+    source: Json | None = None
+    overrides: Json | None = None
+    labels: Json | None = None
+
+
+REPOSITORY: Final = Given()
+
+
+def new_build(
+    session: Session,
+    site: Site,
+    environment: Environment,
+    ref: str,
+    actor: Json,
+    *,
+    clean: bool,
+    trigger: str,
+    given: Given = REPOSITORY,
+) -> Build:
+    """A queued build, with the next number of its site, that has no job yet."""
     return Build(
         id=new_id("build"),
         site_id=site.id,
         env_id=environment.id,
         job_id="",
+        number=_next_number(session, site),
         ref=ref,
         clean=clean,
+        source=given.source,
+        overrides=given.overrides,
+        labels=given.labels,
         trigger=trigger,
         actor=actor,
     )
 
 
+def _next_number(session: Session, site: Site) -> int:
+    statement = (
+        update(Site)
+        .where(col(Site.id) == site.id)
+        .values(build_count=col(Site.build_count) + 1)
+        .returning(col(Site.build_count))
+        .execution_options(synchronize_session=False)
+    )
+    return int(session.execute(statement).scalar_one())
+
+
 def accept_build(
-    session: Session, site: Site, environment: Environment, actor: Json, *, ref: str | None, clean: bool
+    session: Session,
+    site: Site,
+    environment: Environment,
+    actor: Json,
+    *,
+    ref: str | None,
+    clean: bool,
+    trigger: str = "api",
+    given: Given = REPOSITORY,
 ) -> Job:
     """A queued build and its job. Without a ref: the tip of the environment's branch."""
-    build = new_build(site, environment, ref or environment.branch, actor, clean=clean, trigger="api")
+    build = new_build(
+        session, site, environment, ref or environment.branch, actor, clean=clean, trigger=trigger, given=given
+    )
     job = add_job(
         session,
         site=site,

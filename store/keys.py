@@ -17,16 +17,19 @@ from store.paging import Page, fetch_page
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 FAMILY: Final = {"personal": "mfk_live_", "service": "mfs_live_", "operator": "mfk_live_"}
+# The family of the MIOSA dialect, for clients that want their keys to look so; it opens the same doors.
+MSK: Final = "msk_live_"
+FAMILIES: Final = tuple(sorted({*FAMILY.values(), MSK}))
 
 
-def new_secret(kind: str) -> str:
-    """The family's prefix and 43 base62 characters from 32 random bytes."""
+def new_secret(kind: str, family: str | None = None) -> str:
+    """The family's prefix (None: the kind's own) and 43 base62 characters from 32 random bytes."""
     number = int.from_bytes(secrets.token_bytes(32), "big")
     digits = ""
     for _ in range(43):
         number, digit = divmod(number, 62)
         digits = ALPHABET[digit] + digits
-    return FAMILY[kind] + digits
+    return (family or FAMILY[kind]) + digits
 
 
 def hashed(secret: str) -> str:
@@ -64,7 +67,7 @@ def list_keys(session: Session, conditions: Sequence[Any], page: Page) -> tuple[
 
 def roll_key(session: Session, key: ApiKey, grace: timedelta) -> str:
     """A new secret; the old one is good until the grace period ends."""
-    secret = new_secret(key.kind)
+    secret = new_secret(key.kind, MSK if key.prefix.startswith(MSK) else None)
     key.previous_sha256, key.previous_expires_at = key.secret_sha256, utcnow() + grace
     key.secret_sha256, key.prefix = hashed(secret), shown_prefix(secret)
     session.add(key)

@@ -49,12 +49,18 @@ class Membership(SQLModel, table=True):
 
 
 class Project(SQLModel, table=True):
+    """`workspace_id` None is the team's default workspace (store/workspaces.py)."""
+
     __table_args__ = (UniqueConstraint("team_id", "slug"),)
     id: str = Field(primary_key=True)
     team_id: str = Field(foreign_key="team.id", index=True)
     name: str
     slug: str
     is_default: bool = False
+    workspace_id: str | None = Field(default=None, index=True)
+    external_project_id: str | None = Field(default=None, index=True)
+    description: str | None = None
+    labels: Json | None = json_column()
     created_at: datetime = Field(default_factory=utcnow)
 
 
@@ -93,7 +99,10 @@ class ApiKey(SQLModel, table=True):
 
 
 class Site(SQLModel, table=True):
-    """`status`: provisioning | active | suspended | deleting | gone. `slug` is unique per team among the living."""
+    """`status`: provisioning | active | suspended | deleting | gone. `slug` is unique per team among the living.
+
+    `external_*` are the callers' own texts: shown, filtered by, never believed. `build_count` numbers the builds.
+    """
 
     __table_args__ = (
         Index(
@@ -117,7 +126,16 @@ class Site(SQLModel, table=True):
     allow_hosts: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     status: str = "provisioning"
     production_env_id: str | None = None
+    build_command: str | None = None
+    run_command: str | None = None
+    auto_deploy: bool = True
+    labels: Json | None = json_column()
+    external_workspace_id: str | None = Field(default=None, index=True)
+    external_user_id: str | None = Field(default=None, index=True)
+    external_project_id: str | None = Field(default=None, index=True)
+    build_count: int = 0
     created_at: datetime = Field(default_factory=utcnow)
+    updated_at: datetime | None = None
     deleted_at: datetime | None = None
 
 
@@ -208,6 +226,8 @@ class Build(SQLModel, table=True):
     """`status`: queued | running | succeeded | failed | canceled | superseded; `stage`: fetch detect build pack sign.
 
     `attempt` fences builders: what an earlier attempt writes is refused. `manifest_sha256` is the artifact's digest.
+    `number` counts the builds of a site. `source` is None for the site's repository, or
+    `{"kind": "snapshot", "sha256", "sandbox_id"}`; `overrides` is the wire's `BuildOverrides`.
     """
 
     __table_args__ = (Index("build_env", "env_id", "created_at", "id"),)
@@ -215,8 +235,12 @@ class Build(SQLModel, table=True):
     site_id: str = Field(foreign_key="site.id", index=True)
     env_id: str = Field(foreign_key="environment.id")
     job_id: str = Field(index=True)
+    number: int | None = None
     ref: str
     clean: bool = False
+    source: Json | None = json_column()
+    overrides: Json | None = json_column()
+    labels: Json | None = json_column()
     profile: str | None = None
     trigger: str = "api"
     status: str = "queued"
@@ -309,7 +333,7 @@ class PackLease(SQLModel, table=True):
 
 
 class Rollout(SQLModel, table=True):
-    """A request to put one artifact on one environment. `kind`: deploy | promote | rollback.
+    """A request to put one artifact on one environment. `kind`: deploy | promote | rollback | stop (no artifact).
 
     `status`: waiting (for its build) | queued | running | succeeded | failed | canceled | superseded.
     `accept_seq` is its place in the order of acceptance; `branch` is set where a newer rollout of the same branch

@@ -19,6 +19,8 @@ def end_job(session: Session, job: Job, status: str, *, result: Json | None = No
     if job.finished_at is None:
         job.status, job.result, job.error, job.finished_at = status, result, error, utcnow()
         job.progress = 100 if status == "succeeded" else job.progress
+        if job.type == "sandbox.exec":
+            job.input = None  # a command and its variables are nobody's business once it has ended
         job.rev += 1
         session.add(job)
     return job
@@ -130,6 +132,20 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
             result["config_replaced"] = rollout.config_replaced
         end_job(session, job, "succeeded", result=result)
     return release
+
+
+def record_stop(session: Session, rollout_id: str) -> None:
+    """The environment serves nothing: no release is current; the rollout and its job succeeded. Idempotent."""
+    rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
+    if rollout.finished_at is not None:
+        return
+    for old in session.exec(select(Release).where(Release.env_id == rollout.env_id, col(Release.current))).all():
+        old.current = False
+    environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
+    environment.active_release_id = None
+    rollout.status, rollout.finished_at = "succeeded", utcnow()
+    job = session.get_one(Job, rollout.job_id, with_for_update=True)
+    end_job(session, job, "succeeded", result={"deployment_id": rollout.id, "env_id": rollout.env_id})
 
 
 def primary_hostname(session: Session, env_id: str) -> str | None:

@@ -16,7 +16,7 @@ from store.config_sets import freeze
 from store.models import Build, Environment, Job, Rollout, Site, utcnow
 from store.outcomes import end_build, end_job, end_rollout
 
-ROLL_JOBS = ("deployment.roll", "deployment.promote", "deployment.rollback")
+ROLL_JOBS = ("deployment.roll", "deployment.promote", "deployment.rollback", "deployment.stop")
 
 
 def job_by_id(session: Session, job_id: str) -> Job:

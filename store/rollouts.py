@@ -10,7 +10,7 @@ from sqlmodel import Session, select
 from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.artifacts import require_kept
-from store.builds import new_build
+from store.builds import REPOSITORY, Given, new_build
 from store.environments import next_acceptance
 from store.jobs import add_job
 from store.models import Artifact, Build, Environment, Job, Release, Rollout, Site
@@ -19,7 +19,12 @@ from store.releases import current_release
 from store.slugs import is_branch_name
 
 Json = dict[str, Any]
-TYPES = {"deploy": "deployment.roll", "promote": "deployment.promote", "rollback": "deployment.rollback"}
+TYPES = {
+    "deploy": "deployment.roll",
+    "promote": "deployment.promote",
+    "rollback": "deployment.rollback",
+    "stop": "deployment.stop",
+}
 
 
 def list_rollouts(
@@ -72,13 +77,22 @@ def accept_rollout(
 
 
 def accept_push(
-    session: Session, site: Site, environment: Environment, ref: str, actor: Json, *, clean: bool, trigger: str = "api"
+    session: Session,
+    site: Site,
+    environment: Environment,
+    ref: str,
+    actor: Json,
+    *,
+    clean: bool,
+    trigger: str = "api",
+    branch: str | None = None,
+    given: Given = REPOSITORY,
 ) -> Job:
     """Build, then deploy, as one job: the rollout has its place in the order from now on.
 
     `branch` is set where the ref may move, so that a newer push of it supersedes this one.
     """
-    build = new_build(site, environment, ref, actor, clean=clean, trigger=trigger)
+    build = new_build(session, site, environment, ref, actor, clean=clean, trigger=trigger, given=given)
     rollout = Rollout(
         id=new_id("dep"),
         site_id=site.id,
@@ -87,7 +101,7 @@ def accept_push(
         kind="deploy",
         build_id=build.id,
         ref=ref,
-        branch=branch_of(ref),
+        branch=branch or branch_of(ref),
         accept_seq=next_acceptance(session, environment),
         status="waiting",
         actor=actor,
@@ -144,6 +158,20 @@ def accept_rollback(
         ref=to.ref,
         keep_config=keep_config,
     )
+
+
+def accept_stop(session: Session, site: Site, environment: Environment, actor: Json) -> Job:
+    """A rollout to nothing: the environment serves no release when its turn has come."""
+    rollout = Rollout(
+        id=new_id("dep"),
+        site_id=site.id,
+        env_id=environment.id,
+        job_id="",
+        kind="stop",
+        accept_seq=next_acceptance(session, environment),
+        actor=actor,
+    )
+    return _add(session, site, environment, rollout, TYPES["stop"], {})
 
 
 def artifact_of_build(session: Session, build: Build) -> Artifact:

@@ -196,6 +196,14 @@ class RetireOrder:
 
 
 @dataclass(frozen=True)
+class ExecOrder:
+    """A claimed command in a sandbox. What it is stands in the row: a command may hold a secret."""
+
+    job_id: str
+    sandbox_id: str
+
+
+@dataclass(frozen=True)
 class Settle:
     """A rollout of which only the hosts know: what each of them serves, after its fence.
 

@@ -31,10 +31,12 @@ BUILD: Final = "Build"
 ROLL: Final = "Roll"
 PROMOTE: Final = "Promote"
 ROLLBACK: Final = "Rollback"
+STOP: Final = "Stop"
 PUSH: Final = "Push"
 PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
+EXEC: Final = "Exec"
 
 # Your turn may have come: a rollout that waits looks at the rows again. Losing it only delays.
 TURN: Final = "turn"

@@ -35,6 +35,16 @@ BUILD: Final[Policy] = {
     ),
 }
 
+# A command works on a copy and counts with its end, so that another try harms nothing.
+EXEC: Final[Policy] = {
+    "start_to_close_timeout": timedelta(minutes=20),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "schedule_to_start_timeout": timedelta(minutes=10),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5), maximum_attempts=4
+    ),
+}
+
 SIGN: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=30),
     "schedule_to_close_timeout": timedelta(minutes=30),

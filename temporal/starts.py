@@ -25,12 +25,14 @@ WORKFLOWS: Final = {
     "deployment.roll": names.ROLL,
     "deployment.promote": names.PROMOTE,
     "deployment.rollback": names.ROLLBACK,
+    "deployment.stop": names.STOP,
     "site.create": names.PROVISION,
     "environment.create": names.PROVISION,
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
+    "sandbox.exec": names.EXEC,
 }
-STORIES: Final = {"deploy": names.ROLL, "promote": names.PROMOTE, "rollback": names.ROLLBACK}
+STORIES: Final = {"deploy": names.ROLL, "promote": names.PROMOTE, "rollback": names.ROLLBACK, "stop": names.STOP}
 BOUND: Final = 0.5
 log = logging.getLogger("headway.starts")
 

@@ -112,7 +112,8 @@ def builder(settings: Settings, _client: Client) -> Role:
         private_ok=tuple(settings.egress_private_ok),
         allow_unsandboxed=settings.allow_unsandboxed_builds,
     )
-    return Role(queue=names.BUILDERS, activities=offered(producer), threads=settings.build_slots)
+    activities = [*offered(producer), *offered(producer.executor())]
+    return Role(queue=names.BUILDERS, activities=activities, threads=settings.build_slots)
 
 
 def signing(settings: Settings, _client: Client) -> Role:

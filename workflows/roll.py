@@ -27,6 +27,8 @@ class Rollout:
     def __init__(self) -> None:
         self.stage = "place"
         self.turns = 0
+        # Whether a failure says that nothing of it is served; a host that does it all alone may not have answered.
+        self.confirmed = True
 
     @workflow.signal(name=names.TURN)
     def turn(self) -> None:
@@ -62,12 +64,13 @@ class Rollout:
 
     async def _roll(self, order: RollOrder) -> Ended:
         """On one host everything up to the switch is one activity; several are ready before the first one switches."""
+        self._tell("place", order)
         if len(order.hosts) == 1:
-            self._tell("place", order)
+            self.confirmed = False
             await self._on(order.hosts[0], order)
-        else:
-            await self._prepare(order)
-        return await _to_the_end(asyncio.create_task(self._finish(order)))
+            return await to_the_end(asyncio.create_task(self._record(order)))
+        await self._prepare(order)
+        return await to_the_end(asyncio.create_task(self._switch_all(order)))
 
     async def _on(self, host: str, order: RollOrder) -> Live:
         return await workflow.execute_activity(
@@ -80,7 +83,6 @@ class Rollout:
         )
 
     async def _prepare(self, order: RollOrder) -> None:
-        self._tell("place", order)
         preparing = [
             workflow.execute_activity(
                 act.prepare,
@@ -94,36 +96,35 @@ class Rollout:
         ]
         await asyncio.gather(*preparing)
 
-    async def _finish(self, order: RollOrder) -> Ended:
+    async def _switch_all(self, order: RollOrder) -> Ended:
+        # The gate and the cancel flag are one transaction: from here on a cancel answers 409.
         ref = RolloutRef(order.rollout_id)
-        if len(order.hosts) != 1:
-            # The gate and the cancel flag are one transaction: from here on a cancel answers 409.
-            await workflow.execute_local_activity(act.commit, ref, summary="point of no return", **policies.RECORD)
-            self._tell("switch", order)
-            await self._switch(order)
-        self._tell("record", order)
-        return await workflow.execute_local_activity(
-            act.record_release, ref, summary="append release", **policies.RECORD
-        )
-
-    async def _switch(self, order: RollOrder) -> None:
+        await workflow.execute_local_activity(act.commit, ref, summary="point of no return", **policies.RECORD)
+        self._tell("switch", order)
         done: list[Live] = []
         try:
             for host in order.hosts:
-                request = Switch(order.rollout_id, order.env_id, order.apply_seq)
-                done.append(
-                    await workflow.execute_activity(
-                        act.switch,
-                        request,
-                        task_queue=names.host_queue(host),
-                        summary=f"switch {host} to {order.apply_seq}",
-                        **policies.SWITCH,
-                    )
-                )
+                done.append(await self._switch_on(host, order))
         except ActivityError:
             for live in done:
                 await self._undo(order, live)
             raise
+        return await self._record(order)
+
+    async def _switch_on(self, host: str, order: RollOrder) -> Live:
+        return await workflow.execute_activity(
+            act.switch,
+            Switch(order.rollout_id, order.env_id, order.apply_seq),
+            task_queue=names.host_queue(host),
+            summary=f"switch {host} to {order.apply_seq}",
+            **policies.SWITCH,
+        )
+
+    async def _record(self, order: RollOrder) -> Ended:
+        self._tell("record", order)
+        return await workflow.execute_local_activity(
+            act.record_release, RolloutRef(order.rollout_id), summary="append release", **policies.RECORD
+        )
 
     async def _undo(self, order: RollOrder, live: Live) -> None:
         request = Switch(order.rollout_id, order.env_id, order.undo_seq, back_to=live.previous)
@@ -137,7 +138,7 @@ class Rollout:
 
     async def _end(self, order: RollOrder, failure: Failure, error: BaseException) -> Ended:
         """Not live: the row ends as failed. Past the point of no return only the hosts can say what is."""
-        failure = replace(failure, undone=len(order.hosts) != 1)
+        failure = replace(failure, undone=self.confirmed)
         ended = await workflow.execute_activity(
             act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
         )
@@ -178,7 +179,7 @@ async def fence(order: RollOrder, host: str, policy: policies.Policy) -> Live:
     )
 
 
-async def _to_the_end(task: asyncio.Task[Ended]) -> Ended:
+async def to_the_end(task: asyncio.Task[Ended]) -> Ended:
     """Past the gate a cancel from the Temporal UI changes nothing: the switch is finished or undone first."""
     while True:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workflows.build import Build
+from workflows.exec import Exec
 from workflows.promote import Promote
 from workflows.provision import Provision
 from workflows.push import Push
@@ -10,5 +11,6 @@ from workflows.reconcile import Reconcile
 from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
+from workflows.stop import Stop
 
-ALL = (Build, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback)
+ALL = (Build, Exec, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback, Stop)

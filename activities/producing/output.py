@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
+from urllib.parse import quote
 
 from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import Manifest, make_manifest
+from adapters.artifact.rules import Redirect
 from adapters.artifact.tree import LEFT_OUT, Bounds, Tree, scan
 from adapters.plan.plan import Plan
 from adapters.source.runner import Canceled
@@ -34,8 +37,13 @@ def open_output(workspace: Folder, plan: Plan, before: Collection[str]) -> Folde
     raise HeadwayError("build.output_missing", f"The build wrote no output. Looked for: {looked}.")
 
 
-def read_output(folder: Folder, plan: Plan, bounds: Bounds, canceled: Canceled) -> tuple[Tree, Manifest]:
-    """Scan what is published. Raises build.output_missing, build.output_invalid, job.canceled."""
+def read_output(
+    folder: Folder, plan: Plan, bounds: Bounds, canceled: Canceled, entrypoint: str | None = None
+) -> tuple[Tree, Manifest]:
+    """Scan what is published. `entrypoint`: the page that / leads to, where it is not index.html.
+
+    Raises build.output_missing, build.output_invalid, job.canceled.
+    """
     left_out = frozenset(plan.left_out) if plan.run is not None else LEFT_OUT
     tree = scan(folder, bounds, left_out=left_out, canceled=canceled)
     if not tree.entries:
@@ -47,8 +55,14 @@ def read_output(folder: Folder, plan: Plan, bounds: Bounds, canceled: Canceled) 
     for page in needed:
         if page is not None and page not in paths:
             raise HeadwayError("build.output_invalid", f"headway.toml wants {page}, which is not in the output.")
-    entrypoint = "index.html" if "index.html" in paths else None
-    return tree, make_manifest(tree.entries, static=plan.static, entrypoint=entrypoint)
+    if entrypoint is not None and entrypoint not in paths:
+        raise HeadwayError("build.output_invalid", f"The entrypoint {entrypoint} is not in the output.")
+    static = plan.static
+    if entrypoint is None:
+        entrypoint = "index.html" if "index.html" in paths else None
+    elif entrypoint != "index.html":
+        static = replace(static, redirects=(Redirect("/", f"/{quote(entrypoint)}", 302), *static.redirects))
+    return tree, make_manifest(tree.entries, static=static, entrypoint=entrypoint)
 
 
 def _root(workspace: Folder, plan: Plan) -> Folder:

@@ -11,6 +11,7 @@ import httpx
 from activities.producing.build import BuildStep
 from activities.producing.lines import LineSplitter
 from activities.producing.output import open_output, present_outputs, read_output
+from activities.producing.overrides import overridden
 from activities.producing.upload import Broker as UploadBroker
 from activities.producing.upload import Uploader
 from activities.producing.watch import Watch
@@ -24,7 +25,8 @@ from adapters.plan.part import Tools
 from adapters.plan.plan import Plan
 from adapters.source.address import parse_address
 from adapters.source.git import Checkout, FetchSpec, GitSource
-from headway.broker import BuildSpec, Earlier, Inputs, NewPack, Output
+from adapters.source.snapshot import SOURCE_TIME, fetch_snapshot
+from headway.broker import BuildSpec, Earlier, Inputs, NewPack, Output, SnapshotSource
 from headway.errors import HeadwayError
 
 
@@ -80,7 +82,7 @@ class Production:
         checkout = self._fetch(workspace)
         with Folder(workspace) as folder:
             self._stage("detect")
-            plan = detect(folder, self._spec.profile, self._bench.tools)
+            plan = overridden(detect(folder, self._spec.profile, self._bench.tools), self._spec.overrides)
             for line in plan.summary():
                 self._say(line)
             before = present_outputs(folder, plan)
@@ -93,7 +95,8 @@ class Production:
         cache = {**self._build(plan, workspace, checkout), "inputs": inputs}
         with Folder(workspace) as folder, open_output(folder, plan, before) as output:
             self._stage("pack")
-            tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped)
+            entrypoint = self._spec.overrides.entrypoint if self._spec.overrides else None
+            tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped, entrypoint)
             self._say(f"{tree.files} files, {tree.size_bytes} bytes, sha256:{manifest.digest}")
             pack = self._uploader.send_contents(output, tree, manifest)
         self._uploader.send_manifest(manifest)
@@ -111,6 +114,8 @@ class Production:
         return found
 
     def _fetch(self, workspace: Path) -> Checkout:
+        if self._spec.snapshot is not None:
+            return self._thaw(self._spec.snapshot, workspace)
         places = self._bench.places
         remote = parse_address(
             self._spec.repository,
@@ -124,6 +129,14 @@ class Production:
         for note in checkout.notes:
             self._say(f"note: {note}")
         return checkout
+
+    def _thaw(self, source: SnapshotSource, workspace: Path) -> Checkout:
+        """A snapshot is its own commit: the digest names it."""
+        frozen = fetch_snapshot(
+            self._bench.http, source.sha256, source.url, source.packs, workspace, self._watch.stopped
+        )
+        self._say(f"{self._spec.ref}: snapshot sha256:{frozen.sha256}, {frozen.files} files, {frozen.size_bytes} bytes")
+        return Checkout(frozen.sha256, frozen.sha256, SOURCE_TIME, frozen.files, frozen.size_bytes)
 
     def _build(self, plan: Plan, workspace: Path, checkout: Checkout) -> dict[str, Any]:
         events = self._events

@@ -55,11 +55,10 @@ class BuildFacts:
 def statement(facts: BuildFacts) -> bytes:
     """The statement in RFC 8785 form. Raises sign.failed where a fact has no canonical form."""
     repository = public_uri(facts.repository)
-    taken_in = (
-        Dependency(f"git+{repository}@{facts.commit_sha}", {"gitCommit": facts.commit_sha}),
-        Dependency(f"{repository}#tree", {"sha256": facts.source_sha256}),
-        *facts.dependencies,
-    )
+    tree = Dependency(f"{repository}#tree", {"sha256": facts.source_sha256})
+    commit = Dependency(f"git+{repository}@{facts.commit_sha}", {"gitCommit": facts.commit_sha})
+    # A frozen sandbox has no commit: its tree is all there is.
+    taken_in = (*(() if repository.startswith("snapshot:") else (commit,)), tree, *facts.dependencies)
     metadata = {"invocationId": facts.build_id}
     for name, moment in (("startedOn", facts.started_at), ("finishedOn", facts.finished_at)):
         if moment is not None:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from api.internal.builds import Builds
 from api.internal.configuration import Configuration
+from api.internal.execs import Execs
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling
@@ -29,6 +30,8 @@ from headway.broker import (
     Contents,
     Earlier,
     Events,
+    ExecOutput,
+    ExecSpec,
     Heard,
     HostHello,
     Hostnames,
@@ -79,6 +82,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     doorkeeper = Doorkeeper(tokens)
     builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
     configuration = Configuration(parts.store, parts.vault)
+    execs = Execs(parts.store, parts.objects, parts.sandboxes)
     outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
 
     def only(*roles: str) -> Callable[[Request], Awaitable[str]]:
@@ -120,6 +124,22 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def output(build_id: str, body: Output) -> Response:
         accepted: Accepted = await anyio.to_thread.run_sync(outputs.accept, build_id, body)
         return answer(accepted)
+
+    @app.post("/execs/{job_id}/begin", dependencies=[builder])
+    async def begin_exec(job_id: str, body: Begin) -> Response:
+        spec: ExecSpec = await anyio.to_thread.run_sync(execs.begin, job_id, body)
+        return answer(spec)
+
+    @app.post("/execs/{job_id}/uploads", dependencies=[builder])
+    async def upload_exec(job_id: str, body: UploadRequest) -> Response:
+        upload: Upload = await anyio.to_thread.run_sync(execs.upload, job_id, body)
+        return answer(upload)
+
+    @app.post("/execs/{job_id}/output", dependencies=[builder])
+    async def finish_exec(job_id: str, body: ExecOutput) -> Response:
+        heard: Heard = await anyio.to_thread.run_sync(execs.output, job_id, body)
+        parts.watch.poke(job_id)
+        return answer(heard)
 
     @app.post("/jobs/{job_id}/events")
     async def events(job_id: str, body: Events, role: str = any_role) -> Response:

@@ -9,18 +9,34 @@ from typing import Final, Literal
 from sqlmodel import Session
 
 from adapters.artifact.layout import Location, plan_reuse
+from adapters.artifact.snapshot import MAX_BYTES as MAX_SNAPSHOT
+from adapters.artifact.snapshot import parsed
 from api.parts import Objects
-from headway.broker import Begin, BuildSpec, Contents, Earlier, Inputs, Missing, Upload, UploadRequest
+from headway.broker import (
+    Begin,
+    BuildOverrides,
+    BuildSpec,
+    Contents,
+    Earlier,
+    Inputs,
+    Missing,
+    SnapshotSource,
+    Upload,
+    UploadRequest,
+)
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import begin_attempt, earlier_artifact, held_contents, lease_packs, packs_of, require_attempt
-from store.models import Artifact, utcnow
+from store.models import Artifact, Build, Site, utcnow
+from store.sandboxes import pack_key as pack_of
+from store.sandboxes import snapshot_key
 from store.session import Store
 
 MAX_CONTENTS: Final = 100_000
 MAX_PACK: Final = 16 << 30
 LEASE: Final = timedelta(hours=12)
 UPLOAD_SECONDS: Final = 3600
+READ_SECONDS: Final = 3600
 HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,6 +47,7 @@ class Builds:
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
         build, site = self.store.in_write(lambda session: begin_attempt(session, build_id))
+        overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
             build_id=build.id,
             job_id=build.job_id,
@@ -43,6 +60,8 @@ class Builds:
             profile=site.profile,
             clean=build.clean,
             allow_hosts=sorted(site.allow_hosts),
+            snapshot=self._snapshot(build, site) if build.source is not None else None,
+            overrides=overrides,
         )
 
     def earlier(self, build_id: str, body: Inputs) -> Earlier:
@@ -61,6 +80,14 @@ class Builds:
             return Earlier()
         kind: Literal["static", "dynamic"] = "dynamic" if found.kind == "dynamic" else "static"
         return Earlier(build_id=found.build_id, manifest_sha256=found.digest, kind=kind)
+
+    def _snapshot(self, build: Build, site: Site) -> SnapshotSource:
+        """Addresses that read the snapshot and the packs it names, nothing else of the sandbox."""
+        digest = (build.source or {})["sha256"]
+        key = snapshot_key(site.team_id, digest)
+        files = parsed(self.objects.get(key, MAX_SNAPSHOT), digest)
+        packs = {one.pack: self.objects.presign_get(pack_of(site.team_id, one.pack), READ_SECONDS) for one in files}
+        return SnapshotSource(sha256=digest, url=self.objects.presign_get(key, READ_SECONDS), packs=packs)
 
     def contents(self, build_id: str, body: Contents) -> Missing:
         """What the build has to upload. The packs that hold the rest are leased to it."""

@@ -10,6 +10,7 @@ from sqlmodel import Session, select
 from api.events import EventLog
 from headway.broker import Events, Heard
 from headway.errors import HeadwayError
+from store.execs import TYPE
 from store.jobs import note_progress
 from store.models import Build, Job, Rollout
 from store.session import Store
@@ -47,6 +48,10 @@ def _is_rolled_out(session: Session, job: Job) -> bool:
 
 
 def _check_attempt(session: Session, job: Job, source: str) -> None:
+    if job.type == TYPE:
+        if source != f"{job.id}/{(job.input or {}).get('attempt')}":
+            raise HeadwayError("attempt.stale", f"The command {job.id} has ended, or a later attempt has taken over.")
+        return
     named = _BUILD.search(source)
     build = session.get(Build, named[1]) if named is not None else None
     if named is None or build is None or build.job_id != job.id:

@@ -52,7 +52,7 @@ async def create_key(call: KeyedDep, body: KeyCreate) -> Response:
         if account_id is None or account_id != call.caller.account_id:
             refuse_whole_team(call.caller, pin)
         once.claim(session)
-        secret = keys.new_secret(kind)
+        secret = keys.new_secret(kind, keys.MSK if body.family == "msk" else None)
         key = ApiKey(
             id=new_id("key"),
             team_id=team_id,

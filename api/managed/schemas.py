@@ -15,7 +15,7 @@ Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
 RolloutStatus = Literal["waiting", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
-ResourceType = Literal["site", "environment", "build", "deployment", "domain"]
+ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox"]
 JobType = Literal[
     "site.create",
     "site.delete",
@@ -26,7 +26,9 @@ JobType = Literal[
     "deployment.promote",
     "deployment.rollback",
     "deployment.push",
+    "deployment.stop",
     "domain.attach",
+    "sandbox.exec",
 ]
 
 
@@ -140,6 +142,7 @@ class KeyCreate(Body):
     )
     team_id: Id | None = Field(default=None, description="For the operator: another team.")
     account_id: Id | None = Field(default=None, description="For the operator: the account of a personal key.")
+    family: Literal["msk"] | None = Field(default=None, description="msk: a secret that begins with msk_live_.")
 
 
 class KeyUpdate(Body):
@@ -350,7 +353,7 @@ class DeploymentRow(Row):
     ref: str | None
     release_id: str | None
     previous_release_id: str | None
-    kind: Literal["deploy", "promote", "rollback"]
+    kind: Literal["deploy", "promote", "rollback", "stop"]
     source_env_id: str | None
     source_release_id: str | None
     keep_config: bool

@@ -27,6 +27,7 @@ def keys() -> None:
 @click.option("--kind", type=click.Choice(["personal", "service"]), help="Acts as you, or as the team.")
 @click.option("--team", "team_id", metavar="ID", help="For the operator: another team.")
 @click.option("--account", "account_id", metavar="ID", help="For the operator: the account of a personal key.")
+@click.option("--msk", is_flag=True, help="A secret that begins with msk_live_, for clients of /api/v1.")
 @click.option("--allow-ip", "ip_allowlist", multiple=True, metavar="CIDR", help="Only from there; may be repeated.")
 @connected(writes=True)
 def create(
@@ -35,6 +36,7 @@ def create(
     scopes: str | None,
     preset: str | None,
     site: str | None,
+    msk: bool,
     ip_allowlist: tuple[str, ...],
     **fields: Any,
 ) -> None:
@@ -49,6 +51,7 @@ def create(
         idempotency_key=session.key,
         resource=pin,
         ip_allowlist=list(ip_allowlist) or None,
+        family="msk" if msk else None,
         **fields,
     )
     _show_secret(session, key)

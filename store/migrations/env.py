@@ -8,7 +8,9 @@ from sqlmodel import SQLModel
 
 import store.models
 import store.models_configuration
-import store.models_ledger  # noqa: F401
+import store.models_ledger
+import store.models_sandboxes
+import store.models_workspaces  # noqa: F401
 from store.session import open_engine
 
 LOCK = 4857201  # any fixed number: concurrent upgrades on PostgreSQL wait for each other

@@ -182,6 +182,7 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         vault=Vault(folder / "config.key"),
         signing_key=folder / "keys" / "signing.pub",
         docs_url="https://docs.test",
+        patience=0.0,
     )
 
 

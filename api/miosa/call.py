@@ -1,0 +1,225 @@
+"""One request of this dialect: its caller, its parts, and the ways to answer it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from fastapi import Depends, Header, Query, Request
+from pydantic import BaseModel
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+from sqlmodel.sql.expression import SelectOfScalar
+from starlette.responses import Response
+
+from api.auth import Caller
+from api.idempotency import Once, Replay
+from api.paging import encode_cursor, page_from
+from api.parts import Parts
+from api.problems import JSON_TYPE, json_bytes
+from api.starting import labels_of
+from headway.errors import HeadwayError
+from store.idempotency import KEPT
+from store.models import Idempotency, Job, utcnow
+from store.paging import Page, count_of, fetch_page, fetch_slice
+from store.sight import Sight
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Paging:
+    """Either `limit` and `cursor`, or `page` (from 1) and `page_size`."""
+
+    limit: int
+    cursor: str | None
+    page: int | None
+
+    @property
+    def offset(self) -> int:
+        return ((self.page or 1) - 1) * self.limit
+
+
+@dataclass(frozen=True)
+class Call:
+    parts: Parts
+    caller: Caller
+    request: Request
+    idempotency_key: str | None = None
+
+    @property
+    def sight(self) -> Sight:
+        return self.caller.sight
+
+    @property
+    def team_id(self) -> str:
+        return self.caller.team_id
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        def run() -> T:
+            with self.parts.store.read() as session:
+                return work(session)
+
+        return await anyio.to_thread.run_sync(run)
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """One write transaction; again where a concurrent one took a unique value first."""
+
+        def run() -> T:
+            for _ in range(2):
+                try:
+                    return self.parts.store.in_write(work)
+                except IntegrityError:
+                    continue
+            return self.parts.store.in_write(work)
+
+        return await anyio.to_thread.run_sync(run)
+
+    def once(self, body: BaseModel | None) -> Once:
+        """Keys of this dialect are apart from the other's."""
+        given = body.model_dump(mode="json", exclude_unset=True) if body is not None else {}
+        request = self.request
+        principal = f"miosa:{self.caller.principal}:{self.team_id}"
+        return Once.of(principal, self.idempotency_key, request.method, request.url.path, given)
+
+    async def known(self, once: Once) -> Job | None:
+        """The job of the first request with this key: a replay prepares nothing. Raises idempotency.key_reused."""
+        if once.key is None:
+            return None
+
+        def work(session: Session) -> Job | None:
+            row = session.get(Idempotency, (once.principal, once.key))
+            if row is None or row.created_at <= utcnow() - KEPT or row.job_id is None:
+                return None
+            if row.fingerprint != once.fingerprint:
+                raise HeadwayError("idempotency.key_reused", "This key was used for a different request.")
+            return session.get(Job, row.job_id)
+
+        return await self.read(work)
+
+    async def create(self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]]) -> Response:
+        """Make a row: 201. `work` returns what is answered, and what a replay may show of it."""
+        once = self.once(body)
+
+        def make(session: Session) -> Json:
+            shown, kept = work(session, once)
+            once.keep(session, 201, body=kept)
+            return shown
+
+        try:
+            return self.one(await self.write(make), 201)
+        except Replay as replay:
+            return self.one(replay.body, 201, {"Idempotent-Replayed": "true"})
+
+    async def accept(self, once: Once, work: Callable[[Session, Once], Sequence[Job]]) -> tuple[Job, bool]:
+        """As `accept_any`, for work that always has a job."""
+        job, running = await self.accept_any(once, work)
+        assert job is not None  # noqa: S101
+        return job, running
+
+    async def accept_any(self, once: Once, work: Callable[[Session, Once], Sequence[Job]]) -> tuple[Job | None, bool]:
+        """Rows of work in one transaction, then the starts. The last job is the one that counts; with whether it runs.
+
+        A replayed key gives the first request's job. No job: there was nothing to do.
+        """
+
+        def make(session: Session) -> list[tuple[Job, Any]]:
+            jobs = work(session, once)
+            once.keep(session, 202, job_id=jobs[-1].id if jobs else None)
+            session.flush()
+            return [(job, labels_of(session, job)) for job in jobs]
+
+        try:
+            made = await self.write(make)
+        except Replay as replay:
+            job_id = replay.job_id
+            return (await self.read(lambda session: session.get(Job, job_id)) if job_id else None), True
+        running = True
+        for job, labels in made:
+            running = bool(await self.parts.starts.start(job.id, job.type, labels=labels))
+        return (made[-1][0] if made else None), running
+
+    def without_key(self) -> Call:
+        return Call(self.parts, self.caller, self.request)
+
+    async def end_of(self, job: Job, running: bool = True, *, patience: float | None = None) -> Job:
+        """The job when it has ended, or as it is when patience ends. What does not run yet is not waited for."""
+        seconds = self.parts.patience if patience is None else patience
+        until = time.monotonic() + (seconds if running else 0.0)
+        async with self.parts.watch.on(job.id, job.rev) as subscription:
+            while True:
+                now = await self.read(lambda session: session.get_one(Job, job.id))
+                left = until - time.monotonic()
+                if now.finished_at is not None or left <= 0 or self.parts.watch.closing:
+                    return now
+                await subscription.wait(left)
+
+    def one(self, data: Any, status: int = 200, headers: dict[str, str] | None = None, **beside: Any) -> Response:
+        return Response(json_bytes({"data": data, **beside}), status, headers, media_type=JSON_TYPE)
+
+    async def listed(
+        self,
+        paging: Paging,
+        select: Callable[[Session], SelectOfScalar[T]],
+        show: Callable[[Session, Sequence[T]], list[Json]],
+        *,
+        time: Any,
+        id: Any,
+        position: Callable[[T], tuple[datetime, str]] = lambda row: (row.created_at, row.id),  # type: ignore[attr-defined]
+        **beside: Any,
+    ) -> Response:
+        """A page of a list, newest first, with what both ways of paging want to know."""
+        of = self.request.url.path
+        page = page_from(of, paging.limit, paging.cursor) if paging.page is None else Page(paging.limit)
+
+        def work(session: Session) -> tuple[list[Json], str | None, int]:
+            query = select(session)
+            total = count_of(session, query)
+            if paging.page is not None:
+                rows = fetch_slice(session, query, paging.offset, paging.limit, time=time, id=id)
+                more = paging.offset + len(rows) < total
+            else:
+                rows, more = fetch_page(session, query, page, time=time, id=id)
+            cursor = encode_cursor(of, *position(rows[-1])) if more and rows else None
+            return show(session, rows), cursor, total
+
+        rows, cursor, total = await self.read(work)
+        block = {"page": paging.page or 1, "page_size": paging.limit, "total": total}
+        return self.one(rows, next_cursor=cursor, page=block, total=total, **beside)
+
+
+async def _call(
+    request: Request,
+    x_miosa_tenant: Annotated[str | None, Header(description="An organisation that the key is of.")] = None,  # noqa: ARG001
+) -> Call:
+    return Call(request.app.state.parts, request.state.caller, request)
+
+
+async def _keyed(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(description="The same key (1 to 255 bytes) and request have one outcome for 24 hours.")
+    ] = None,
+    x_miosa_tenant: Annotated[str | None, Header(description="An organisation that the key is of.")] = None,  # noqa: ARG001
+) -> Call:
+    return Call(request.app.state.parts, request.state.caller, request, idempotency_key)
+
+
+async def _paging(
+    limit: Annotated[int | None, Query(ge=1, le=100, description="Rows on a page (20 if left out).")] = None,
+    cursor: Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")] = None,
+    page: Annotated[int | None, Query(ge=1, le=10_000, description="Number of the page, from 1.")] = None,
+    page_size: Annotated[int | None, Query(ge=1, le=100, description="Rows on a page, with `page`.")] = None,
+) -> Paging:
+    numbered = page is not None or (page_size is not None and cursor is None and limit is None)
+    return Paging(page_size or limit or 20, cursor, (page or 1) if numbered and cursor is None else None)
+
+
+CallDep = Annotated[Call, Depends(_call, scope="function")]
+KeyedDep = Annotated[Call, Depends(_keyed, scope="function")]
+PagingDep = Annotated[Paging, Depends(_paging, scope="function")]

@@ -1,0 +1,61 @@
+"""Ids and words: the same row under this dialect's name.
+
+| here | in the engine |
+|---|---|
+| deployment `dep_X` | site `site_X` |
+| version `ver_X`, also as a build | build `build_X` |
+| release `rel_X` | artifact `art_X` |
+| organisation (`tenant_id`) | team |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SHOWN: Final = {"site": "dep", "build": "ver", "art": "rel"}
+_CORE: Final = {"dep": "site", "ver": "build", "rel": "art"}
+_ID: Final = re.compile(r"\b(site|build|art)_([0-9A-Za-z]{4,32})\b")
+_WORDS: Final = (
+    (re.compile(r"\bsite's\b"), "deployment's"),
+    (re.compile(r"\bsites?\b"), "deployment"),
+    (re.compile(r"\bteam\b"), "organisation"),
+    (re.compile(r"\bThe rollout\b"), "The promotion"),
+    (re.compile(r"\brollout\b"), "promotion"),
+)
+
+
+def shown(id: str) -> str:
+    """`site_X` → `dep_X`. What has no other name here stays."""
+    prefix, _, rest = id.partition("_")
+    return f"{_SHOWN.get(prefix, prefix)}_{rest}"
+
+
+def shown_or_none(id: str | None) -> str | None:
+    return shown(id) if id else None
+
+
+def site_id(deployment_id: str) -> str:
+    return _core(deployment_id, "dep")
+
+
+def build_id(version_id: str) -> str:
+    return _core(version_id, "ver")
+
+
+def artifact_id(release_id: str) -> str:
+    return _core(release_id, "rel")
+
+
+def _core(id: str, prefix: str) -> str:
+    """An id of another kind names nothing: it stays as it is, and is not found."""
+    given, _, rest = id.partition("_")
+    return f"{_CORE[prefix]}_{rest}" if given == prefix else f"none_{rest}"
+
+
+def worded(message: str) -> str:
+    """A message of the engine in this dialect's words."""
+    message = _ID.sub(lambda found: f"{_SHOWN[found[1]]}_{found[2]}", message)
+    for pattern, word in _WORDS:
+        message = pattern.sub(word, message)
+    return message

@@ -1,0 +1,345 @@
+"""What requests of this dialect may hold, and what its answers hold. Unknown fields of a request are ignored: every
+
+client of this dialect sends some that another server reads.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Json = dict[str, Any]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
+Text = Annotated[str, Field(min_length=1, max_length=255, pattern=r"\S")]
+Command = Annotated[str, Field(max_length=8_000)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Path = Annotated[str, Field(min_length=1, max_length=1_100)]
+Metadata = Annotated[Json, Field(max_length=200)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Nothing(Body):
+    """An empty body, or none."""
+
+
+class External(Body):
+    """Texts of the caller's own: kept, shown, filtered by; never a right."""
+
+    external_workspace_id: Text | None = None
+    external_user_id: Text | None = None
+    external_project_id: Text | None = None
+
+
+class Owned(External):
+    """Workspace and project, found or made."""
+
+    workspace_id: Text | None = None
+    workspace_slug: Text | None = None
+    workspace_name: Name | None = None
+    project_id: Text | None = None
+    project_slug: Text | None = None
+    project_name: Name | None = None
+
+
+class DeploymentCreate(Owned):
+    name: Name
+    slug: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] | None = None
+    source_type: Literal["repo", "git", "sandbox", "upload", "forge"] | None = None
+    repo_url: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None
+    branch: Annotated[str, Field(min_length=1, max_length=250)] | None = None
+    build_command: Command | None = None
+    run_command: Command | None = None
+    auto_deploy: bool = True
+    metadata: Metadata | None = None
+    database: Any = Field(default=None, description="Out of scope here: refused.")
+    env: dict[str, str] | None = Field(default=None, description="Not here: refused.")
+
+
+class DeploymentUpdate(External):
+    name: Name | None = None
+    slug: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] | None = None
+    branch: Annotated[str, Field(min_length=1, max_length=250)] | None = None
+    build_command: Command | None = None
+    run_command: Command | None = None
+    auto_deploy: bool | None = None
+    metadata: Metadata | None = None
+
+
+class Move(Body):
+    target_workspace_id: Text
+    target_project_id: Text | None = None
+
+
+class PublishFields(Owned):
+    kind: Literal["auto", "static", "dynamic"] = "auto"
+    environment: Annotated[str, Field(min_length=1, max_length=63)] = "production"
+    output_path: Path | None = Field(default=None, description="A folder of the sandbox; /workspace if left out.")
+    entrypoint: Path | None = Field(default=None, description="The page at /, relative to what is published.")
+    build_command: Command | None = None
+    run_command: Command | None = None
+    port: Port | None = None
+    health_check_path: Annotated[str, Field(min_length=1, max_length=1_000, pattern=r"^/")] | None = None
+    promote: bool = True
+    metadata: Metadata | None = None
+    database: Any = Field(default=None, description="Out of scope here: refused.")
+
+
+class Publish(PublishFields):
+    source_sandbox_id: Text
+
+
+class Bridge(PublishFields):
+    """`POST /sandboxes/:id/deploy`: a new version of `deployment_id`, or of a new deployment called `name`."""
+
+    deployment_id: Text | None = None
+    name: Name | None = None
+    slug: Text | None = None
+    path: Path | None = Field(default=None, description="As `output_path`.")
+    start_command: Command | None = Field(default=None, description="As `run_command`.")
+    domain: Any = Field(default=None, description="Attach domains to the deployment: refused here.")
+    custom_domain: Any = Field(default=None, description="As `domain`.")
+
+
+class Promote(Body):
+    environment: Annotated[str, Field(min_length=1, max_length=63)] = "production"
+
+
+class Rollback(Body):
+    version_id: Text | None = None
+    release_id: Text | None = None
+    environment: Annotated[str, Field(min_length=1, max_length=63)] = "production"
+
+
+class SandboxCreate(Owned):
+    name: Name | None = None
+    template_id: Text | None = None
+    template: Text | None = None
+    image: Text | None = None
+    metadata: Metadata | None = None
+    tags: Annotated[list[Text], Field(max_length=50)] | None = None
+    idle_timeout_sec: Annotated[int, Field(ge=1)] | None = None
+    env: dict[str, str] | None = Field(default=None, description="Send it with each exec: refused here.")
+
+
+class SandboxUpdate(Body):
+    name: Name | None = None
+    metadata: Metadata | None = None
+    tags: Annotated[list[Text], Field(max_length=50)] | None = None
+    idle_timeout_sec: Annotated[int, Field(ge=1)] | None = None
+
+
+class WorkspaceCreate(Body):
+    name: Name
+    slug: Text | None = None
+    description: Annotated[str, Field(max_length=2_000)] | None = None
+    metadata: Metadata | None = None
+    external_workspace_id: Text | None = None
+    allow_duplicate_name: bool = False
+
+
+class WorkspaceUpdate(Body):
+    name: Name | None = None
+    description: Annotated[str, Field(max_length=2_000)] | None = None
+    metadata: Metadata | None = None
+
+
+class ProjectCreate(Body):
+    name: Name
+    slug: Text | None = None
+    description: Annotated[str, Field(max_length=2_000)] | None = None
+    metadata: Metadata | None = None
+    workspace_id: Text | None = None
+    workspace_slug: Text | None = None
+    workspace_name: Name | None = None
+    external_workspace_id: Text | None = None
+    external_project_id: Text | None = None
+
+
+class ProjectUpdate(WorkspaceUpdate):
+    pass
+
+
+class KeyCreate(Body):
+    name: Name
+    scopes: Annotated[list[Annotated[str, Field(max_length=60)]], Field(max_length=100)] | None = None
+    expires_at: datetime | None = Field(default=None, description="90 days from now if left out; at most a year.")
+
+
+class FileWrite(Body):
+    """`content` is text as it is; `content_base64` is decoded."""
+
+    path: Path
+    content: str | None = None
+    content_base64: str | None = None
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] | int | None = None
+
+
+class FilesWrite(Body):
+    files: Annotated[list[FileWrite], Field(min_length=1, max_length=20_000)]
+
+
+class Exec(Body):
+    command: Annotated[str, Field(min_length=1, max_length=32_000)]
+    cwd: Path | None = Field(default=None, description="A folder of the sandbox; /workspace if left out.")
+    env: Annotated[dict[str, str], Field(max_length=200)] | None = None
+    timeout: Annotated[int, Field(ge=1, le=600, description="Seconds.")] = 60
+
+
+class PathOf(Body):
+    path: Path
+
+
+# answers
+
+
+class Row(BaseModel):
+    """Fields may be added: ignore what you do not know."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class ErrorObject(Row):
+    code: str
+    message: str
+    request_id: str
+    details: Json
+    retryable: bool
+
+
+class Problem(Row):
+    error: ErrorObject
+
+
+class PageBlock(Row):
+    page: int
+    page_size: int
+    total: int
+
+
+DeploymentState = Literal["pending", "building", "running", "stopped", "failed"]
+VersionState = Literal["created", "building", "ready", "failed", "archived"]
+
+
+class DeploymentRow(Row):
+    id: str
+    tenant_id: str
+    workspace_id: str
+    project_id: str
+    name: str
+    slug: str
+    state: DeploymentState
+    source_type: Literal["repo", "git", "sandbox", "upload", "forge"]
+    active_version_id: str | None
+    active_release_id: str | None
+    current_build_id: str | None
+    auto_deploy: bool
+    metadata: Json
+    public_url: str | None
+    created_at: str
+    updated_at: str
+
+
+class VersionRow(Row):
+    id: str
+    deployment_id: str
+    tenant_id: str
+    version_number: int
+    kind: Literal["static", "dynamic"]
+    state: VersionState
+    artifact_uri: str | None
+    artifact_sha256: str | None
+    source_sha256: str | None
+    artifact_manifest: Json
+    metadata: Json
+    created_at: str
+
+
+class ReleaseRow(Row):
+    id: str
+    deployment_id: str
+    deployment_version_id: str
+    tenant_id: str
+    kind: str
+    state: str
+    artifact_manifest: Json
+    metadata: Json
+
+
+class ServiceRow(Row):
+    id: str
+    deployment_id: str
+    tenant_id: str
+    type: str
+    state: str
+
+
+class PublishResultRow(Row):
+    deployment: DeploymentRow
+    version: VersionRow
+    release: ReleaseRow | None
+    services: list[ServiceRow]
+    promoted: bool
+
+
+class BuildRow(Row):
+    id: str
+    deployment_id: str
+    state: Literal["queued", "building", "succeeded", "failed", "cancelled"]
+    created_at: str
+
+
+class SandboxRow(Row):
+    id: str
+    tenant_id: str
+    state: Literal["running", "destroyed"]
+    ready: bool
+    name: str | None
+    metadata: Json
+    created_at: str
+
+
+class WorkspaceRow(Row):
+    id: str
+    tenant_id: str
+    name: str
+    slug: str
+    metadata: Json
+
+
+class ProjectRow(Row):
+    id: str
+    tenant_id: str
+    workspace_id: str
+    name: str
+    slug: str
+    metadata: Json
+
+
+class KeyRow(Row):
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+
+
+class OperationRow(Row):
+    id: str
+    type: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: int
+
+
+class FileRow(Row):
+    path: str
+    name: str
+    type: Literal["file", "directory"]
+    size: int
+
+
+class AnyRow(Row):
+    """A dictionary whose fields depend on what it is about."""

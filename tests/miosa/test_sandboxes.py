@@ -1,0 +1,149 @@
+"""Sandboxes: a tree that is written whole or not at all, that nothing leads out of, and that has limits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from api.app import create_app
+from api.housekeeping import Housekeeping
+from store.models import utcnow
+from store.models_sandboxes import Sandbox, SandboxFile
+from store.sandboxes import SandboxLimits
+from tests.miosa.org import Org, b64, problem
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_files_go_in_and_come_out(org: Org) -> None:
+    sandbox = await org.sandbox()
+    path = f"/sandboxes/{sandbox}"
+    await org.call("POST", f"{path}/fs/write", {"path": "/workspace/a/b.txt", "content": "pla\u00efn"})
+    await org.call("POST", f"{path}/files", {"path": "c.bin", "content": b64(b"\0\xff"), "mode": "0755"})
+    await org.call("POST", f"{path}/fs/write", {"path": "empty", "content": ""})
+    got = await org.http.get(f"/api/v1{path}/fs/download", params={"path": "/workspace/c.bin"})
+    assert (got.content, got.headers["content-type"]) == (b"\0\xff", "application/octet-stream")
+    legacy = await org.http.get(f"/api/v1{path}/files/workspace/a/b.txt")
+    assert legacy.content == "pla\u00efn".encode()
+    assert (await org.http.get(f"/api/v1{path}/files/empty")).content == b""
+    stat = await org.call("POST", f"{path}/fs/stat", {"path": "/workspace/c.bin"})
+    assert (stat["type"], stat["size"], stat["mode"]) == ("file", 2, "0755")
+    assert (await org.call("POST", f"{path}/fs/stat", {"path": "a"}))["type"] == "directory"
+    listed = await org.call("GET", f"{path}/files?path=/workspace")
+    assert [entry["name"] for entry in listed["entries"]] == ["a", "c.bin", "empty"]
+    deep = await org.call("GET", f"{path}/files?path=/workspace&depth=2")
+    assert [entry["path"] for entry in deep["entries"]][:2] == ["/workspace/a", "/workspace/a/b.txt"]
+    tree = await org.call("GET", f"{path}/files/tree")
+    assert tree["children"][0]["children"][0]["name"] == "b.txt"
+    row = await org.call("GET", path)
+    assert (row["state"], row["files"], row["size_bytes"]) == ("running", 3, 8)
+    assert (await org.call("DELETE", f"{path}/files?path=a"))["removed"] == 1
+    problem(await org.http.get(f"/api/v1{path}/fs/download?path=a/b.txt"), 404, "NOT_FOUND")
+
+
+async def test_nothing_leads_out(org: Org) -> None:
+    path = f"/api/v1/sandboxes/{await org.sandbox()}"
+    for bad in ("../x", "/etc/passwd", "/workspace/../x", "a/../../x", "/workspace", "a\nb", "x/", "", "a" * 300):
+        answer = await org.http.post(f"{path}/fs/write", json={"path": bad, "content": "x"})
+        code = "INVALID_FILE_PATH" if bad else "VALIDATION_ERROR"
+        problem(answer, 422, code)
+    problem(await org.http.get(f"{path}/fs/download", params={"path": "/etc/shadow"}), 422, "INVALID_FILE_PATH")
+    problem(await org.http.get(f"{path}/files/%2e%2e/x"), 422, "INVALID_FILE_PATH")
+    for body in ({"path": "a"}, {"content": "x"}):
+        problem(await org.http.post(f"{path}/fs/write", json=body), 400, "MISSING_PARAM")
+    bad64 = {"path": "a", "content_base64": "%%%"}
+    assert problem(await org.http.post(f"{path}/fs/write", json=bad64), 422, "VALIDATION_ERROR")["details"] == {
+        "field": "content_base64"
+    }
+    assert org.api.count(SandboxFile) == 0
+
+
+async def test_a_write_of_many_is_whole_or_not_at_all(org: Org) -> None:
+    sandbox = await org.sandbox({"a": "file", "d/x": "x"})
+    for bad in ("../out", "a/below", "d"):
+        files = [{"path": name, "content_base64": b64("y")} for name in ("fresh", bad)]
+        answer = await org.http.post(f"/api/v1/sandboxes/{sandbox}/fs/write-many", json={"files": files})
+        assert answer.status_code in (409, 422)
+        problem(answer, answer.status_code, "INVALID_FILE_PATH" if bad == "../out" else "FILE_PATH_CONFLICT")
+    assert org.api.count(SandboxFile) == 2
+    many = {f"f{number}/x": str(number) for number in range(200)}
+    await org.write(sandbox, many)
+    assert (await org.call("GET", f"/sandboxes/{sandbox}"))["files"] == 202
+    both = [{"path": one, "content_base64": b64("y")} for one in ("z", "z/z")]
+    answer = await org.http.post(f"/api/v1/sandboxes/{sandbox}/fs/write-many", json={"files": both})
+    problem(answer, 409, "FILE_PATH_CONFLICT")
+
+
+async def test_limits_on_size_and_number(tmp_path: Path, org: Org) -> None:
+    limits = SandboxLimits(files=3, size_bytes=100, file_bytes=60, per_team=2)
+    org.api.app = create_app(replace(org.api.parts, sandboxes=limits))
+    org.http = await org.key("*")
+    sandbox = await org.sandbox({"a": "x" * 50})
+    path = f"/api/v1/sandboxes/{sandbox}/fs/write"
+    problem(await org.http.post(path, json={"path": "b", "content": "x" * 61}), 413, "PAYLOAD_TOO_LARGE")
+    problem(await org.http.post(path, json={"path": "b", "content": "x" * 51}), 413, "PAYLOAD_TOO_LARGE")
+    await org.write(sandbox, {"b": "", "c": ""})
+    problem(await org.http.post(path, json={"path": "d", "content": ""}), 413, "PAYLOAD_TOO_LARGE")
+    await org.write(sandbox, {"a": "y" * 60})
+    await org.sandbox()
+    problem(await org.http.post("/api/v1/sandboxes", json={}), 409, "SANDBOX_LIMIT_REACHED")
+    await org.call("DELETE", f"/sandboxes/{sandbox}")
+    await org.sandbox()
+
+
+async def test_names_metadata_readiness_and_the_end(org: Org) -> None:
+    sandbox = await org.sandbox(name="one", metadata={"k": "v"}, external_user_id="u", tags=["t"])
+    assert (await org.call("GET", "/sandboxes/by-name/one"))["id"] == sandbox
+    problem(await org.http.get("/api/v1/sandboxes/by-name/two"), 404, "NOT_FOUND")
+    problem(await org.http.post("/api/v1/sandboxes", json={"name": "one"}), 409, "SANDBOX_NAME_TAKEN")
+    assert [row["id"] for row in await org.call("GET", "/sandboxes?external_user_id=u&tags=t")] == [sandbox]
+    assert await org.call("GET", "/sandboxes?tags=other") == []
+    assert (await org.call("GET", f"/sandboxes/{sandbox}/readiness"))["ready"] is True
+    assert "event: ready" in (await org.http.get(f"/api/v1/sandboxes/{sandbox}/readiness/stream")).text
+    changed = await org.call("PATCH", f"/sandboxes/{sandbox}", {"name": "renamed", "metadata": {}})
+    assert (changed["name"], changed["metadata"]) == ("renamed", {})
+    problem(await org.http.post("/api/v1/sandboxes", json={"env": {"SECRET": "x"}}), 409, "NOT_SUPPORTED")
+    assert (await org.call("DELETE", f"/sandboxes/{sandbox}"))["state"] == "destroyed"
+    problem(await org.http.get(f"/api/v1/sandboxes/{sandbox}"), 404, "NOT_FOUND")
+    stranger = await org.other()
+    fresh = await org.sandbox({"a": "x"})
+    for answer in (
+        await stranger.get(f"/api/v1/sandboxes/{fresh}"),
+        await stranger.get(f"/api/v1/sandboxes/{fresh}/fs/download?path=a"),
+        await stranger.post(f"/api/v1/sandboxes/{fresh}/fs/write", json={"path": "a", "content": "x"}),
+        await stranger.post(f"/api/v1/sandboxes/{fresh}/deploy", json={}),
+        await stranger.delete(f"/api/v1/sandboxes/{fresh}"),
+    ):
+        problem(answer, 404, "NOT_FOUND")
+
+
+async def test_an_idle_sandbox_ends_and_its_rows_go(org: Org) -> None:
+    sandbox = await org.sandbox({"a": "x"}, idle_timeout_sec=60)
+    org.api.change(Sandbox, sandbox, expires_at=utcnow() - timedelta(seconds=1))
+    problem(await org.http.get(f"/api/v1/sandboxes/{sandbox}"), 404, "NOT_FOUND")
+    Housekeeping(org.api.store, org.api.parts.events, timedelta(days=30)).sweep()
+    assert org.api.one(Sandbox, id=sandbox).state == "destroyed"
+    assert org.api.count(SandboxFile) == 0
+
+
+async def test_two_replicas_see_one_tree(org: Org) -> None:
+    """Another app on the same database and objects: nothing of a sandbox is in a process."""
+    other = create_app(org.api.parts)
+    here, org.api.app = org.api.app, other
+    there = await org.key("*")
+    org.api.app = here
+    sandbox = await org.sandbox({"a": "1"})
+
+    async def write(client: object, number: int) -> None:
+        body = {"path": f"f{number}", "content": str(number)}
+        answer = await client.post(f"/api/v1/sandboxes/{sandbox}/fs/write", json=body)  # type: ignore[attr-defined]
+        assert answer.status_code == 200, answer.text
+
+    await asyncio.gather(*(write(client, number) for number in range(8) for client in (org.http, there)))
+    row = (await there.get(f"/api/v1/sandboxes/{sandbox}")).json()["data"]
+    assert (row["files"], row["size_bytes"]) == (9, 9)
+    assert (await there.get(f"/api/v1/sandboxes/{sandbox}/fs/download?path=a")).content == b"1"

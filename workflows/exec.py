@@ -1,0 +1,38 @@
+"""Exec: a command in a sandbox, on a builder. Its output is in the row and the object store, never in here."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import references as act
+    from temporal import names, policies
+    from temporal.failures import describe_failure
+    from temporal.messages import Ended, JobRef
+
+
+@workflow.defn(name=names.EXEC)
+class Exec:
+    """Queue `control`, id: the job's (`sandbox.exec`)."""
+
+    @workflow.run
+    async def run(self, ref: JobRef) -> Ended:
+        order = await workflow.execute_local_activity(act.claim_exec, ref, summary="claim the row", **policies.RECORD)
+        try:
+            return await workflow.execute_activity(
+                act.execute,
+                order,
+                task_queue=names.BUILDERS,
+                summary=f"command in {order.sandbox_id}",
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                **policies.EXEC,
+            )
+        except (FailureError, asyncio.CancelledError) as error:
+            failure = describe_failure(ref.job_id, "exec", error, on_timeout="build.workers_unavailable")
+            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            if failure.canceled:
+                raise
+            raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
