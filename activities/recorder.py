@@ -136,7 +136,7 @@ def key_events(before: KeyRecord | None, now: KeyRecord) -> Iterator[tuple[str, 
     if before is None:
         yield "introduced", now.not_before or utcnow()
     if now.revoked_from is not None and (before is None or before.revoked_from != now.revoked_from):
-        yield "revoked", now.not_after or utcnow()
+        yield "revoked", utcnow()
     elif now.revoked_from is None and now.not_after is not None and (before is None or before.not_after is None):
         yield "retired", now.not_after
 

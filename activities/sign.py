@@ -224,6 +224,8 @@ def _record(session: Session, order: BuildOrder, manifest: Manifest, kept: Kept)
     artifact.log_index = kept.log_index
     if kept.fresh:
         artifact.key_hint, artifact.signed_at = kept.key_hint, utcnow()
+        # The build that the signed statement names.
+        artifact.build_id, artifact.commit_sha, artifact.ref = build.id, build.commit_sha or "", build.ref
     session.add(artifact)
     build.artifact_id = artifact.id
     session.add(build)

@@ -311,6 +311,9 @@ class Ledger(Noun):
     def trusted_root(self) -> bytes:
         return self._t.raw("/v1/ledger/trusted_root.json")
 
+    def keyring(self) -> bytes:
+        return self._t.raw("/v1/ledger/keyring.json")
+
     def entries(self, *, start: int = 0, end: int, batch: int = 1000) -> Iterator[Json]:
         """Entries `start` up to `end`, in order; stops early where the server has fewer."""
         while start < end:

@@ -99,7 +99,9 @@ class KeyFolder:
             found = [one for one in standing if one.record.hint == hint or one.name == hint]
             if len(found) != 1:
                 raise HeadwayError("request.invalid_parameter", "There is no signing key of that hint or name.")
-            ended = replace(found[0].record, revoked_from=since or EVER, not_after=now, reason=reason)
+            # A key that had been retired was not valid any longer.
+            end = min(found[0].record.not_after or now, now)
+            ended = replace(found[0].record, revoked_from=since or EVER, not_after=end, reason=reason)
             done = Kept(found[0].name, ended)
             self._write([done if one is found[0] else one for one in standing])
         if not any(one.record.state == "current" for one in self.kept()):

@@ -75,8 +75,8 @@ def fetch_artifact(client: Client, artifact: Artifact, folder: Path, *, with_fil
 def verify_served(client: Client, artifact: Artifact, *, key: Path | None = None, root: Path | None = None) -> Proof:
     """What a server shows of an artifact, against what is pinned here, or what it serves."""
     manifest, bundle = (client.artifacts.document(artifact, name) for name in ("manifest", "bundle"))
-    pem = _read(key, 1 << 16) if key else client.artifacts.document(artifact, "public_key")
-    trusted = _read(root, MAX_ROOT) if root else client.ledger.trusted_root()
+    pem = read_file(key, 1 << 16) if key else client.artifacts.document(artifact, "public_key")
+    trusted = read_file(root, MAX_ROOT) if root else client.ledger.trusted_root()
     digest = artifact.digest.removeprefix("sha256:")
     parse_manifest(manifest, digest=digest)
     return Proof(check(bundle, digest, _ring(pem), Policy(artifact.site_id), ledger=parse_root(trusted)), None)
@@ -84,9 +84,9 @@ def verify_served(client: Client, artifact: Artifact, *, key: Path | None = None
 
 def verify_record(path: Path, *, key: Path | None = None, root: Path | None = None) -> dict[str, Any]:
     """A release's record, with `key.pub` and `trusted_root.json` beside it where no others are given."""
-    pem = _read(key or path.parent / "key.pub", 1 << 16)
-    log = parse_root(_read(root or path.parent / ROOT_NAME, MAX_ROOT))
-    verified = check_record(_read(path, MAX_BUNDLE), _ring(pem), ledger=log)
+    pem = read_file(key or path.parent / "key.pub", 1 << 16)
+    log = parse_root(read_file(root or path.parent / ROOT_NAME, MAX_ROOT))
+    verified = check_record(read_file(path, MAX_BUNDLE), _ring(pem), ledger=log)
     return {
         "record": verified.statement["predicateType"],
         "digest": f"sha256:{verified.digest}",
@@ -103,11 +103,11 @@ def verify_folder(
     """Where a trust root is given, or lies there, the bundle has to carry an entry of its ledger.
 
     Raises artifact.signature_invalid or roll.verify_failed with the first thing that is wrong."""
-    manifest = _read(folder / "manifest.json", MAX_BYTES)
-    bundle = _read(folder / "bundle.json", MAX_BUNDLE)
-    ring = _ring(_read(key or folder / "key.pub", 1 << 16))
+    manifest = read_file(folder / "manifest.json", MAX_BYTES)
+    bundle = read_file(folder / "bundle.json", MAX_BUNDLE)
+    ring = _ring(read_file(key or folder / "key.pub", 1 << 16))
     trusted = root or folder / ROOT_NAME
-    log = parse_root(_read(trusted, MAX_ROOT)) if root or trusted.exists() else None
+    log = parse_root(read_file(trusted, MAX_ROOT)) if root or trusted.exists() else None
     digest = hashlib.sha256(manifest).hexdigest()
     verified = check(bundle, digest, ring, Policy(site_id or _site_of(bundle)), ledger=log)
     parsed = parse_manifest(manifest, digest=digest)
@@ -137,7 +137,8 @@ def _site_of(bundle: bytes) -> str:
         return ""
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read_file(path: Path, limit: int) -> bytes:
+    """Raises artifact.signature_invalid where it cannot be read, or is larger than `limit` bytes."""
     try:
         with path.open("rb") as file:
             raw = file.read(limit + 1)
@@ -160,7 +161,7 @@ def _fetch_files(client: Client, artifact: Artifact, manifest: Manifest, target:
     try:
         with client.transport.download(link) as chunks:
             reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], _Chunks(chunks)), read_size=CHUNK)
-            _unpack(reader, manifest, aside)
+            unpack(reader, manifest, aside)
         for one in manifest.links:
             place = aside / one.path
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,7 @@ def _fetch_files(client: Client, artifact: Artifact, manifest: Manifest, target:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _unpack(stream: Any, manifest: Manifest, folder: Path) -> None:
+def unpack(stream: Any, manifest: Manifest, folder: Path) -> None:
     """Only paths that the verified manifest names are ever written."""
     import zstandard
 

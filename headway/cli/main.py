@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "secrets": ("headway.cli.configuration:secrets", "Secrets: set, list, unset, revoke, versions, rekey."),
     "why": ("headway.cli.why:why", "Say why something is live, from the commit to the switch."),
     "verify": ("headway.cli.verify:verify", "Check an artifact or a release's record, offline."),
+    "export": ("headway.cli.export:export", "A site's history in one file that proves itself."),
     "ledger": ("headway.cli.ledger:ledger", "The ledger: checkpoint, audit."),
     "signing-keys": ("headway.cli.signing_keys:signing_keys", "Signing keys: list, rotate, revoke."),
     "artifacts": ("headway.cli.artifacts:artifacts", "Artifacts: list, get, fetch, verify."),

@@ -144,8 +144,11 @@ def _repository_folder(path: Path) -> str:
 
 
 def _settings() -> dict[str, str]:
-    """The caller's settings for the roles, checked once here, where a mistake can still be told."""
-    from pydantic import ValidationError
+    """The caller's settings for the roles, checked once here, where a mistake can still be told.
+
+    Secret ones are left out: these are written into the plan, and given to every role.
+    """
+    from pydantic import SecretStr, ValidationError
 
     from headway.settings import Settings
 
@@ -154,7 +157,10 @@ def _settings() -> dict[str, str]:
     except ValidationError as error:
         first = error.errors()[0]
         raise HeadwayError("stack.start_failed", f"The setting {first['loc'][0]} is wrong: {first['msg']}.") from None
-    names = (f"HEADWAY_{name.upper()}" for name, info in Settings.model_fields.items() if not info.alias)
+    plain = (
+        name for name, info in Settings.model_fields.items() if not info.alias and info.annotation is not SecretStr
+    )
+    names = (f"HEADWAY_{name.upper()}" for name in plain)
     decided = {f"HEADWAY_{name.upper()}" for name in _DECIDED}
     return {name: os.environ[name] for name in names if name in os.environ and name not in decided}
 

@@ -336,4 +336,6 @@ def test_after_a_revocation_the_same_bytes_are_signed_anew(
     [row] = artifacts(store)
     assert (second.artifact_id, row.log_index, row.key_hint) == (first.artifact_id, 1, keys.current().hint)
     raw = bundle_of(objects, site, made.digest)
-    assert check(raw, made.digest, keys.ring(), Policy(site.id), ledger=ledger).key_hint != old
+    verified = check(raw, made.digest, keys.ring(), Policy(site.id), ledger=ledger)
+    assert verified.key_hint != old
+    assert verified.build_id == second.build_id == row.build_id

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,68 @@ def test_a_releases_record_is_verified_without_a_server(place: Place, terminal: 
     )
     assert proof["digest"] == place.artifacts()[0]["digest"]
     terminal.run(f"headway verify got/manifest.json {flags}", code=1)
+
+
+def repacked(archive: Path, into: Path, change: Callable[[Path], object]) -> Path:
+    """An export that somebody has changed."""
+    with tarfile.open(archive) as opened:
+        opened.extractall(into, filter="data")
+    change(into / "export")
+    with tarfile.open(into / "changed.tar", "w") as made:
+        made.add(into / "export", arcname="export")
+    return into / "changed.tar"
+
+
+def cut(export: Path) -> None:
+    lines = (export / "entries.jsonl").read_text().splitlines(keepends=True)
+    (export / "entries.jsonl").write_text("".join(lines[:-1]))
+
+
+def rewrite(export: Path) -> None:
+    path = export / "entries.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["canonicalized_body"], rows[1]["canonicalized_body"] = (rows[n]["canonicalized_body"] for n in (1, 0))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def swap(export: Path) -> None:
+    """A record of the one release under the name of the other changes nothing; a flipped byte in one does."""
+    path = next((export / "releases").iterdir())
+    record = json.loads(path.read_bytes())
+    record["dsseEnvelope"]["payload"] = record["dsseEnvelope"]["payload"][:-8] + "AAAAAAA="
+    path.write_text(json.dumps(record))
+
+
+def foreign(export: Path) -> None:
+    path = next((export / "artifacts").iterdir()) / "manifest.json"
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+@pytest.mark.slow
+def test_an_export_proves_itself_on_a_machine_that_has_nothing_else(
+    place: Place, terminal: Terminal, fetched: Path, tmp_path: Path
+) -> None:
+    entered(place, place.site.production)
+    entered(place, place.site.staging)
+    made = terminal.run(f"headway export {place.site.id} --output history.tar --files --json").json
+    assert (made["artifacts"], made["releases"] >= 2, made["pending"]) == (1, True, 0)
+    nowhere = {"HEADWAY_API_URL": "http://127.0.0.1:9", "HEADWAY_TOKEN": ""}
+    pinned = "--key got/key.pub --trusted-root got/trusted_root.json"
+    proof = terminal.run(f"headway verify history.tar {pinned} --json", **nowhere).json
+    assert proof["verified"]
+    assert (proof["site_id"], proof["files"], proof["refused"]) == (place.site.id, 1, [])
+    assert (proof["releases"], proof["entries"]) == (made["releases"], made["entries"])
+    for number, (change, code) in enumerate(
+        [
+            (cut, "ledger.inconsistent"),
+            (rewrite, "ledger.inconsistent"),
+            (swap, "artifact.signature_invalid"),
+            (foreign, "artifact.signature_invalid"),
+        ]
+    ):
+        bad = repacked(terminal.home / "history.tar", tmp_path / str(number), change)
+        refused = terminal.run(f"headway verify {bad} {pinned} --json", code=1, **nowhere).json
+        assert (refused["verified"], refused["error"]["code"]) == (False, code)
 
 
 @pytest.mark.slow

@@ -63,6 +63,14 @@ def test_revocation_ends_a_key_and_begins_another_if_it_was_the_last(tmp_path: P
     assert len(folder.at_hand()) == 3
 
 
+def test_revoking_a_retired_key_makes_it_valid_no_longer_than_it_was(tmp_path: Path) -> None:
+    folder = KeyFolder(tmp_path)
+    first = folder.current()
+    folder.rotate(NOW)
+    done = folder.revoke(first.hint, NOW + timedelta(days=9), since=NOW - timedelta(days=1))
+    assert done.record.not_after == NOW + OVERLAP
+
+
 def test_unknown_keys_and_damage_are_said(tmp_path: Path) -> None:
     folder = KeyFolder(tmp_path)
     with pytest.raises(HeadwayError, match="no signing key"):
