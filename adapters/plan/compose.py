@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from adapters.artifact.folder import Folder
-from adapters.artifact.run import RunSettings
+from adapters.artifact.run import RunSettings, parse_run
 from adapters.plan.config import FILE, Config
 from adapters.plan.part import Part, Start, Tools, as_exec
 from adapters.plan.plan import OUTPUTS, Plan
@@ -84,7 +84,7 @@ def dynamic_plan(config: Config, parts: Sequence[Part], wanted: Wanted, tools: T
         timeout=config.timeout,
         watch=config.watch,
         lock=_lock(used),
-        run=config.run.over(found, given),
+        run=parse_run(config.run.over(found, given).as_dict(), _too_much),
         install=_install(config, used, command),
         tidy=_tidy(config, used, running, command),
         framework=wanted.start.framework,
@@ -93,9 +93,14 @@ def dynamic_plan(config: Config, parts: Sequence[Part], wanted: Wanted, tools: T
     )
 
 
+def _too_much(key: str, why: str) -> HeadwayError:
+    """What a manifest cannot carry: found here and not when it is signed."""
+    return HeadwayError("build.config_invalid", f"{FILE}: with what was detected, {key} {why}.", param=key, file=FILE)
+
+
 def _is_site(part: Part) -> bool:
     """A part whose build makes a site beside the app (documentation, mostly), not the app."""
-    return part.static and part.install_for_run != part.install and bool(part.libraries)
+    return part.static and bool(part.libraries)
 
 
 def _install(config: Config, used: Iterable[Part], command: str | None) -> str | None:

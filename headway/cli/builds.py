@@ -18,13 +18,27 @@ if TYPE_CHECKING:
 @site_option
 @env_option
 @click.option("--ref", help="A branch, tag or commit; the tip of the environment's branch if left out.")
-@click.option("--clean", "fresh", is_flag=True, help="Skip the build cache.")
+@click.option("--clean", "fresh", is_flag=True, help="Build without caches, even where nothing has changed.")
+@click.option(
+    "--reproduce", is_flag=True, help="Build it again without caches, and compare; exits with 1 if it differs."
+)
 @connected(starts=True)
 def build(
-    session: Session, site: str, env: str, ref: str | None, fresh: bool, wait: bool, timeout: float | None
+    session: Session,
+    site: str,
+    env: str,
+    ref: str | None,
+    fresh: bool,
+    reproduce: bool,
+    wait: bool,
+    timeout: float | None,
 ) -> int:
     """Build a git ref into a signed artifact."""
     where, found = session.place(site, env)
+    if reproduce:
+        from headway.cli import reproducing
+
+        return reproducing.reproduce(session, where.id, found.id, ref, timeout)
     job = session.client.builds.create(where.id, found.id, ref=ref, clean=fresh, idempotency_key=session.key)
     return session.started(job, wait=wait, timeout=timeout)
 

@@ -12,10 +12,11 @@ from sqlmodel import select
 
 from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import File, make_manifest
+from adapters.artifact.run import RunSettings
 from api.bootstrap import broker_tokens
 from api.internal.app import create_broker
 from headway.broker import BuildSpec, RollSpec
-from store.models import ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
+from store.models import Artifact, ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
 from store.queue import claim_job
 from tests.api.world import World, data
 from tests.workflows.rows import claim_next
@@ -279,6 +280,71 @@ async def test_an_unchanged_tree_uploads_nothing_and_a_changed_one_its_changes(a
     assert (api.count(Pack), api.count(Content)) == (2, 3)
     other = await api.site(api.admin, "Other")
     assert len(await (await upload(api, roles, other)).missing(tree)) == 2, "contents are never shared between sites"
+
+
+def sign(api: World, build_id: str, digest: str, kind: str = "static") -> str:
+    """What the signer and the end of the workflow do to the rows; returns the artifact's id."""
+    with api.store.write() as session:
+        build = session.get_one(Build, build_id)
+        artifact = Artifact(
+            id=f"art_{digest[:26]}",
+            site_id=build.site_id,
+            digest=digest,
+            kind=kind,
+            profile=kind,
+            size_bytes=1,
+            files=1,
+            build_id=build_id,
+            commit_sha="c" * 40,
+            ref="main",
+            key_hint="",
+            signed_at=utcnow(),
+        )
+        session.add(artifact)
+        build.status, build.artifact_id = "succeeded", artifact.id
+        return artifact.id
+
+
+async def test_what_an_earlier_build_has_made_of_the_same(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    first = await upload(api, roles, site)
+    inputs = "a" * 64
+    _, digest = await first.output({"index.html": b"one"}, cache={"hit": False, "key": None, "inputs": inputs})
+
+    async def ask(made: Upload, wanted: str, **change: Any) -> httpx.Response:
+        body = {"attempt": made.attempt, "inputs": wanted, **change}
+        return await roles.ask("builder", "POST", f"/builds/{made.build}/earlier", body)
+
+    second = await upload(api, roles, site)
+    nothing = {"build_id": None, "manifest_sha256": None, "kind": "static"}
+    assert (await ask(second, inputs)).json() == nothing  # the first one has not ended yet
+    sign(api, first.build, digest)
+    assert (await ask(second, inputs)).json() == {"build_id": first.build, "manifest_sha256": digest, "kind": "static"}
+    assert api.one(PackLease, build_id=second.build).site_id == site["id"]
+    assert (await ask(second, "b" * 64)).json() == nothing
+    assert failure(await ask(second, inputs, attempt=7), 409) == "attempt.stale"
+    assert failure(await ask(second, "../x"), 400) == "request.invalid_parameter"
+    answer, _ = await second.output({"index.html": b"one"})
+    assert answer.status_code == 200
+
+
+async def test_how_an_app_runs_is_read_from_its_manifest(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    made = await upload(api, roles, site)
+    run = RunSettings("./serve", 8080)
+    manifest = make_manifest([File("serve", "755", 1, hashlib.sha256(b"x").hexdigest())], run=run)
+    await made.output({"serve": b"x"})
+    await made.put("manifest", manifest.raw)
+    told = {"command": None, "run": {"command": "./another"}}
+    change = {"manifest_sha256": manifest.digest, "kind": "dynamic", "plan": told, "pack": None}
+    answer, _ = await made.output({"serve": b"x"}, **change)
+    assert answer.status_code == 200
+    assert api.one(Build, id=made.build).plan == {"command": None, "run": run.as_dict()}
+    artifact = sign(api, made.build, manifest.digest, kind="dynamic")
+    base = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/artifacts"
+    shown = data(await api.admin.get(f"{base}/{artifact}"))
+    assert (shown["kind"], shown["run"]) == ("dynamic", run.as_dict())
+    assert [row["run"] for row in data(await api.admin.get(base))] == [run.as_dict()]
 
 
 async def test_an_output_that_does_not_add_up_is_refused(api: World, roles: Roles) -> None:

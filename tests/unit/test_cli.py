@@ -297,6 +297,47 @@ def test_the_published_line(double: ApiDouble) -> None:
     assert json.loads(as_json.stdout)["result"] == ended["result"]
 
 
+def reproduction(double: ApiDouble, *pages: str) -> None:
+    """Two builds of one commit, whose page has these contents."""
+    jobs = []
+    for number, page in enumerate(pages):
+        sha256 = hashlib.sha256(page.encode()).hexdigest()
+        manifest = make_manifest([File("index.html", "644", len(page), sha256), File("a.css", "644", 1, "a" * 64)])
+        row = {"id": f"art_{number}", "site_id": SITE, "digest": f"sha256:{manifest.digest}"}
+        double.data("GET", f"{E}/artifacts/art_{number}", {**row, "links": {"manifest": f"/m/{number}"}})
+        double.on("GET", f"/m/{number}", Reply(200, manifest.raw, {"Content-Type": "application/json"}))
+        result = {"artifact_id": row["id"], "digest": row["digest"], "commit_sha": "c0ffee"}
+        ended = {**job("succeeded", result=result), "id": f"{JOB[:-1]}{number}"}
+        jobs.append(Reply(202, {"data": {**job(), "id": ended["id"]}, "request_id": "req_TEST"}))
+        double.on("GET", f"/v1/jobs/{ended['id']}/stream", events(("job", ended), ("end", {"status": "succeeded"})))
+    double.on("POST", f"{E}/builds", *jobs)
+
+
+REPRODUCE = "build --site acme-store --env feature-checkout --ref main --reproduce"
+
+
+def test_the_same_commit_built_again_to_the_same_bytes(double: ApiDouble) -> None:
+    reproduction(double, "one", "one")
+    done = run(f"{REPRODUCE} --idempotency-key k")
+    assert done.exit_code == 0, done.output
+    asked = double.calls("POST", f"{E}/builds")
+    assert [one.body for one in asked] == [{"ref": "main"}, {"ref": "c0ffee", "clean": True}]
+    assert [one.headers["idempotency-key"] for one in asked] == ["k", "k-again"]
+    assert "same bytes" in done.stderr
+
+
+def test_files_that_differ_are_named(double: ApiDouble) -> None:
+    reproduction(double, "one", "two")
+    done = run(REPRODUCE)
+    assert done.exit_code == 1
+    assert "differs: index.html" in done.stderr
+    assert "a.css" not in done.output
+    reproduction(double, "one", "two")
+    shown = json.loads(run(f"{REPRODUCE} --json").stdout)
+    assert shown["reproduced"] is False
+    assert [one["path"] for one in shown["differing"]] == ["index.html"]
+
+
 def test_a_failed_job(double: ApiDouble) -> None:
     error = {"type": "invalid_request", "code": "build.step_failed", "message": "npm exited with 1.", "exit_code": 1}
     double.on("GET", f"/v1/jobs/{JOB}/stream", events(("job", job("failed", error=error)), ("end", {})))

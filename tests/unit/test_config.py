@@ -14,6 +14,7 @@ command = "make site"
 output = "./out/html/"
 root = "docs"
 timeout = 120
+watch = ["docs/", "theme.css"]
 env = { NODE_ENV = "production" }
 
 [static]
@@ -86,6 +87,7 @@ def test_everything_that_can_be_said() -> None:
         root="docs",
         env={"NODE_ENV": "production"},
         timeout=120,
+        watch=("docs", "theme.css"),
         static=StaticRules(
             "404.html",
             False,
@@ -118,6 +120,8 @@ def test_an_empty_file_says_nothing() -> None:
         ('build = "x"', "build"),
         ('run = "x"', "run"),
         ("[build]\ninstall = 5", "build.install"),
+        ('[build]\nwatch = "web"', "build.watch"),
+        ('[build]\nwatch = ["../web"]', "build.watch[0]"),
         ("[run]\ncomand = 5", "run.comand"),
         ("[run]\ncommand = 5", "run.command"),
         ('[run]\ncommand = " "', "run.command"),

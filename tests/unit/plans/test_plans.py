@@ -115,6 +115,21 @@ def test_an_app_in_a_folder_of_its_own_making() -> None:
     assert found.run.command == "exec ./serve"
 
 
+def test_what_becomes_too_much_with_what_was_detected_is_told_before_the_build() -> None:
+    variables = "\n".join(f'V{number} = "x"' for number in range(200))
+    error = refusal({**DYNAMIC["flask"], "headway.toml": f"[run.env]\n{variables}"})
+    assert (error.code, error.param) == ("build.config_invalid", "run.env")
+    long = "x" * (32 << 10)
+    error = refusal({**DYNAMIC["flask"], "headway.toml": f'[run]\ncommand = "{long}"'})
+    assert (error.code, error.param) == ("build.config_invalid", "run.command")
+
+
+def test_an_apps_documentation_is_not_built_with_it() -> None:
+    tree = {**DYNAMIC["flask"], "requirements.txt": "flask\ngunicorn\nmkdocs\n", "mkdocs.yml": "site_name: x\n"}
+    assert plan(tree).command is None
+    assert plan({**tree, "Procfile": "web: gunicorn app:app"}).command is None
+
+
 @pytest.mark.parametrize(
     ("tree", "profile", "words"),
     [
