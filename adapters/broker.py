@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -64,7 +65,8 @@ class AnySocket(httpx.BaseTransport):
         if not self._at.is_dir():
             return [self._at]
         best = self._best
-        return sorted(self._at.glob("*.sock"), key=lambda path: (path != best, path))
+        found = sorted(self._at.glob("*.sock"), key=lambda path: (path != best, path))
+        return [path for path in found if _listens(path)]
 
     def _way(self, path: Path) -> httpx.HTTPTransport:
         with self._lock:
@@ -73,19 +75,28 @@ class AnySocket(httpx.BaseTransport):
             return self._ways[path]
 
 
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 class BrokerClient:
     """Requests over the broker's unix socket, with this role's credential from a file. Thread-safe.
 
-    `socket` may be a folder, where each replica of the API has a socket of its own: whichever answers is used.
+    `at` is its socket, or a folder, where each replica of the API has a socket of its own: whichever answers is used.
     Every request may be repeated: a lost connection, or an API that is starting again, is waited out for `patience`
     seconds and then is service.unavailable. What the broker answers as an error is raised with its own code.
     """
 
-    def __init__(self, socket: Path, token_file: Path, *, patience: float = PATIENCE) -> None:
+    def __init__(self, at: Path, token_file: Path, *, patience: float = PATIENCE) -> None:
         self._token_file = token_file
         self._patience = patience
         self._http = httpx.Client(
-            transport=AnySocket(socket),
+            transport=AnySocket(at),
             base_url="http://broker",
             timeout=httpx.Timeout(30, connect=3),
             trust_env=False,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import socketserver
@@ -131,3 +132,48 @@ def test_a_broker_that_stays_away_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(HeadwayError) as caught:
         BrokerClient(tmp_path / "none.sock", tmp_path / "no-token", patience=0).health()
     assert caught.value.code == "service.unavailable"
+
+
+def test_a_folder_of_sockets_is_asked_until_one_answers(tmp_path: Path) -> None:
+    """A replica that is dead, one that comes, one that goes: a request finds whoever is there."""
+    folder, token = tmp_path / "b", tmp_path / "token"
+    folder.mkdir()
+    token.write_text("t")
+    with BrokerTo(folder, token) as client:
+        with pytest.raises(HeadwayError, match="does not answer"):
+            client.health()
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(folder / "a-dead.sock"))
+        with serving(folder / "b-first.sock") as first:
+            first.answers += [(200, {}), (200, {})]
+            client.health()
+            client.health()
+            assert len(first.asked) == 2
+        with serving(folder / "c-second.sock") as second:
+            second.answers.append((200, {}))
+            client.health()
+            assert len(second.asked) == 1
+
+
+@contextlib.contextmanager
+def serving(path: Path) -> Iterator[Server]:
+    made = Server(path)
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        made.server_close()
+        thread.join()
+
+
+class BrokerTo(BrokerClient):
+    def __init__(self, at: Path, token: Path) -> None:
+        super().__init__(at, token, patience=0.0)
+
+    def __enter__(self) -> BrokerTo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
