@@ -51,7 +51,7 @@ class AnySocket(httpx.BaseTransport):
             try:
                 response = self._way(path).handle_request(request)
             except httpx.ConnectError as error:
-                failure = error
+                failure, self._best = error, None
                 continue
             self._best = path
             return response
@@ -62,11 +62,11 @@ class AnySocket(httpx.BaseTransport):
             way.close()
 
     def _sockets(self) -> list[Path]:
-        if not self._at.is_dir():
-            return [self._at]
+        """The last that answered as it is, then every other that listens."""
         best = self._best
-        found = sorted(self._at.glob("*.sock"), key=lambda path: (path != best, path))
-        return [path for path in found if _listens(path)]
+        all_of_them = sorted(self._at.glob("*.sock")) if self._at.is_dir() else [self._at]
+        others = [path for path in all_of_them if path != best and _listens(path)]
+        return [best, *others] if best in all_of_them else others
 
     def _way(self, path: Path) -> httpx.HTTPTransport:
         with self._lock:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from adapters.broker import BrokerClient
+from adapters.broker import AnySocket, BrokerClient
 from headway.broker import Begin, Contents, Event, Events
 from headway.errors import HeadwayError
 
@@ -134,46 +134,26 @@ def test_a_broker_that_stays_away_is_given_up(tmp_path: Path) -> None:
     assert caught.value.code == "service.unavailable"
 
 
-def test_a_folder_of_sockets_is_asked_until_one_answers(tmp_path: Path) -> None:
-    """A replica that is dead, one that comes, one that goes: a request finds whoever is there."""
-    folder, token = tmp_path / "b", tmp_path / "token"
-    folder.mkdir()
-    token.write_text("t")
-    with BrokerTo(folder, token) as client:
-        with pytest.raises(HeadwayError, match="does not answer"):
-            client.health()
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(str(folder / "a-dead.sock"))
-        with serving(folder / "b-first.sock") as first:
-            first.answers += [(200, {}), (200, {})]
-            client.health()
-            client.health()
-            assert len(first.asked) == 2
-        with serving(folder / "c-second.sock") as second:
-            second.answers.append((200, {}))
-            client.health()
-            assert len(second.asked) == 1
+def test_of_a_folder_of_sockets_those_that_listen_are_asked(tmp_path: Path) -> None:
+    """A replica that is dead leaves its socket behind; one alone is taken as it is."""
+    with contextlib.ExitStack() as held:
+        for name in ("a-dead", "b-one", "c-two"):
+            made = held.enter_context(socket.socket(socket.AF_UNIX))
+            made.bind(str(tmp_path / f"{name}.sock"))
+            if name != "a-dead":
+                made.listen()
+        ways = AnySocket(tmp_path)
+        assert [path.name for path in ways._sockets()] == ["b-one.sock", "c-two.sock"]
+        ways._best = tmp_path / "c-two.sock"
+        assert [path.name for path in ways._sockets()] == ["c-two.sock", "b-one.sock"]
+        assert AnySocket(tmp_path / "a-dead.sock")._sockets() == []
+        assert AnySocket(tmp_path / "b-one.sock")._sockets() == [tmp_path / "b-one.sock"]
+    ways._best = None
+    assert ways._sockets() == []
+    with pytest.raises(HeadwayError, match="does not answer"):
+        BrokerClient(tmp_path, _token(tmp_path), patience=0.0).health()
 
 
-@contextlib.contextmanager
-def serving(path: Path) -> Iterator[Server]:
-    made = Server(path)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    try:
-        yield made
-    finally:
-        made.shutdown()
-        made.server_close()
-        thread.join()
-
-
-class BrokerTo(BrokerClient):
-    def __init__(self, at: Path, token: Path) -> None:
-        super().__init__(at, token, patience=0.0)
-
-    def __enter__(self) -> BrokerTo:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def _token(folder: Path) -> Path:
+    (folder / "token").write_text("t")
+    return folder / "token"
