@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -58,7 +59,7 @@ class AnySocket(httpx.BaseTransport):
             try:
                 response = self._way(path).handle_request(request)
             except httpx.ConnectError as error:
-                failure = error
+                failure, self._best = error, None
                 continue
             self._best = path
             return response
@@ -69,10 +70,11 @@ class AnySocket(httpx.BaseTransport):
             way.close()
 
     def _sockets(self) -> list[Path]:
-        if not self._at.is_dir():
-            return [self._at]
+        """The last that answered as it is, then every other that listens."""
         best = self._best
-        return sorted(self._at.glob("*.sock"), key=lambda path: (path != best, path))
+        all_of_them = sorted(self._at.glob("*.sock")) if self._at.is_dir() else [self._at]
+        others = [path for path in all_of_them if path != best and _listens(path)]
+        return [best, *others] if best in all_of_them else others
 
     def _way(self, path: Path) -> httpx.HTTPTransport:
         with self._lock:
@@ -81,19 +83,28 @@ class AnySocket(httpx.BaseTransport):
             return self._ways[path]
 
 
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 class BrokerClient:
     """Requests over the broker's unix socket, with this role's credential from a file. Thread-safe.
 
-    `socket` may be a folder, where each replica of the API has a socket of its own: whichever answers is used.
+    `at` is its socket, or a folder, where each replica of the API has a socket of its own: whichever answers is used.
     Every request may be repeated: a lost connection, or an API that is starting again, is waited out for `patience`
     seconds and then is service.unavailable. What the broker answers as an error is raised with its own code.
     """
 
-    def __init__(self, socket: Path, token_file: Path, *, patience: float = PATIENCE) -> None:
+    def __init__(self, at: Path, token_file: Path, *, patience: float = PATIENCE) -> None:
         self._token_file = token_file
         self._patience = patience
         self._http = httpx.Client(
-            transport=AnySocket(socket),
+            transport=AnySocket(at),
             base_url="http://broker",
             timeout=httpx.Timeout(30, connect=3),
             trust_env=False,

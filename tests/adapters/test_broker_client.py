@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import socketserver
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from adapters.broker import BrokerClient
+from adapters.broker import AnySocket, BrokerClient
 from headway.broker import Begin, Contents, Event, Events
 from headway.errors import HeadwayError
 
@@ -131,3 +132,28 @@ def test_a_broker_that_stays_away_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(HeadwayError) as caught:
         BrokerClient(tmp_path / "none.sock", tmp_path / "no-token", patience=0).health()
     assert caught.value.code == "service.unavailable"
+
+
+def test_of_a_folder_of_sockets_those_that_listen_are_asked(tmp_path: Path) -> None:
+    """A replica that is dead leaves its socket behind; one alone is taken as it is."""
+    with contextlib.ExitStack() as held:
+        for name in ("a-dead", "b-one", "c-two"):
+            made = held.enter_context(socket.socket(socket.AF_UNIX))
+            made.bind(str(tmp_path / f"{name}.sock"))
+            if name != "a-dead":
+                made.listen()
+        ways = AnySocket(tmp_path)
+        assert [path.name for path in ways._sockets()] == ["b-one.sock", "c-two.sock"]
+        ways._best = tmp_path / "c-two.sock"
+        assert [path.name for path in ways._sockets()] == ["c-two.sock", "b-one.sock"]
+        assert AnySocket(tmp_path / "a-dead.sock")._sockets() == []
+        assert AnySocket(tmp_path / "b-one.sock")._sockets() == [tmp_path / "b-one.sock"]
+    ways._best = None
+    assert ways._sockets() == []
+    with pytest.raises(HeadwayError, match="does not answer"):
+        BrokerClient(tmp_path, _token(tmp_path), patience=0.0).health()
+
+
+def _token(folder: Path) -> Path:
+    (folder / "token").write_text("t")
+    return folder / "token"

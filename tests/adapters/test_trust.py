@@ -19,7 +19,7 @@ from adapters.hosting.trust import Trust
 from adapters.ledger.root import ROOT_NAME
 from adapters.signer.bundle import attest
 from adapters.signer.folder import KeyFolder
-from adapters.signer.keys import SigningKey, create_key
+from adapters.signer.keys import SigningKey, create_key, publish_key
 from adapters.signer.statement import BuildFacts, statement
 from headway.errors import HeadwayError
 from store.ledger import document, entries
@@ -205,3 +205,21 @@ def test_a_roll_with_real_signatures(platform: Platform) -> None:
         host.place(two, 3, keep_on)
     assert caught.value.code == "artifact.signature_invalid"
     assert not host.trees.exists(two.digest)
+
+
+def test_a_host_pins_the_key_that_signing_has_published(tmp_path: Path) -> None:
+    """The public half alone, in a folder that both have; a new key leaves the earlier one beside it."""
+    shared = tmp_path / "trust"
+    shared.mkdir()
+    first = create_key(tmp_path / "first")
+    publish_key(first, shared)
+    publish_key(first, shared)
+    assert [path.name for path in shared.iterdir()] == ["signing.pub"]
+    Trust(tmp_path / "pinned", shared).verify(bundle_of(first), DIGEST, SITE)
+    second = create_key(tmp_path / "second")
+    publish_key(second, shared)
+    assert (shared / "signing.pub").read_bytes() == second.pem
+    joined = Trust(tmp_path / "later", shared)
+    for key in (first, second):
+        joined.verify(bundle_of(key), DIGEST, SITE)
+    assert not any(b"PRIVATE" in path.read_bytes() for path in shared.iterdir())

@@ -80,7 +80,7 @@ class Compose:
     def up(self) -> None:
         """Everything, healthy. What keeps it from that is in the failure, with the last lines of who is not."""
         began = time.monotonic()
-        done = self.run("up", "--detach", "--wait", "--wait-timeout", "280", check=False, timeout=320)
+        done = self.run("up", "--detach", "--wait", "--wait-timeout", "420", check=False, timeout=480)
         self.up_seconds = time.monotonic() - began
         sick = [one for one in self.containers() if one["State"] != "exited" and one["Health"] not in ("healthy", "")]
         failed = [one for one in self.containers() if one["State"] == "exited" and one["ExitCode"] != 0]

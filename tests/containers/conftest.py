@@ -22,6 +22,13 @@ Stand-in images, under the real names and tags (tests/containers/README.md):
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The single servers first: the compose file stays up from its first test to the last."""
+    here = [item for item in items if "containers" in item.keywords]
+    if here:
+        items.sort(key=lambda item: ("containers" in item.keywords, "test_servers" not in item.nodeid))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the tier did not run is said each time."""
     if os.environ.get("HEADWAY_STANDINS"):
@@ -50,18 +57,18 @@ def engine() -> str:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def compose(engine: str) -> Iterator[Compose]:
     with running() as made:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(compose: Compose) -> Stack:
     return compose.stack()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def caller(stack: Stack) -> Iterator[Caller]:
     made = Caller(stack)
     yield made

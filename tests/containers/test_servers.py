@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -123,14 +123,19 @@ def schema(database: str) -> Iterator[str]:
     admin.dispose()
 
 
-def test_the_schema_and_the_queue_on_postgresql(schema: str) -> None:
+QUEUE = (
+    queue_cases.test_many_claimers_get_one_rollout,
+    queue_cases.test_sixteen_writers_are_never_told_that_the_database_is_locked,
+)
+
+
+@pytest.mark.parametrize("case", QUEUE)
+def test_the_schema_and_the_queue_on_postgresql(schema: str, case: Callable[[World], None]) -> None:
     assert current(schema) == newest()
     assert upgrade(schema) == newest()
     opened = Store.open(schema)
     try:
-        world = World.make(opened)
-        queue_cases.test_many_claimers_get_one_rollout(world)
-        queue_cases.test_sixteen_writers_are_never_told_that_the_database_is_locked(world)
+        case(World.make(opened))
     finally:
         opened.close()
 
