@@ -31,6 +31,7 @@ from headway import ready
 from headway.errors import HeadwayError
 from headway.settings import Settings
 from store import migrations
+from store.sandboxes import SandboxLimits
 from store.session import Store
 from temporal.client import connect
 from temporal.starts import TemporalStarts
@@ -106,6 +107,13 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         signing_key=settings.path("keys", "signing.pub"),
         docs_url=settings.docs_url,
         job_retention=timedelta(days=settings.job_retention_days),
+        sandboxes=SandboxLimits(
+            settings.sandbox_files,
+            settings.sandbox_bytes,
+            settings.sandbox_file_bytes,
+            settings.sandboxes_per_team,
+            timedelta(hours=settings.sandbox_idle_hours),
+        ),
     )
     return parts, broker_tokens(settings.data_dir)
 
