@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +41,7 @@ def document(server: Served) -> dict[str, Any]:
 
 def test_the_document_is_this_dialects_alone(server: Served, document: dict[str, Any]) -> None:
     assert all(path.startswith("/api/v1/") for path in document["paths"])
-    assert "forge" not in str(document).lower()
+    assert "forge-version" not in str(document).lower()
     names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(names) == len(set(names)) > 60
     other = httpx.get(f"{server.address}/openapi.json", timeout=60).json()
@@ -60,26 +61,33 @@ def test_the_document_is_this_dialects_alone(server: Served, document: dict[str,
             assert {"401", "403", "404", "429"} <= set(operation["responses"])
 
 
+@pytest.mark.slow
 def test_what_is_served_is_what_the_document_says(server: Served, document: dict[str, Any]) -> None:
     known = known_ids(server)
     schema = schemathesis.openapi.from_dict(document)
     schema.config.base_url = server.address
     checks = [CHECKS.get_one(name) for name in CHECKED]
     asked: Counter[str] = Counter()
+    untrue: dict[str, str] = {}
     for result in schema.get_all_operations():
         operation = result.ok()
         if operation.method.upper() != "DELETE" and not operation.path.endswith(WAITING):
-            probe(operation, server, known, checks, asked)
+            try:
+                probe(operation, server, known, checks, asked)
+            except (Exception, BaseExceptionGroup) as failure:
+                untrue[operation.label] = "".join(traceback.format_exception(failure))[-1500:]
+    assert untrue == {}
     assert len(asked) > 50
 
 
 def known_ids(server: Served) -> dict[str, str]:
     """A deployment with a version, and a sandbox with a file."""
-    http = httpx.Client(base_url=f"{server.address}/api/v1", headers=server.headers, timeout=60)
-    deployment = http.post("/deployments", json={"name": "Known"}).json()["data"]
-    sandbox = http.post("/sandboxes", json={}).json()["data"]["id"]
-    http.post(f"/sandboxes/{sandbox}/fs/write", json={"path": "index.html", "content": "x"})
-    result = http.post(f"/deployments/{deployment['id']}/publish", json={"source_sandbox_id": sandbox}).json()["data"]
+    with httpx.Client(base_url=f"{server.address}/api/v1", headers=server.headers, timeout=60) as http:
+        deployment = http.post("/deployments", json={"name": "Known"}).json()["data"]
+        sandbox = http.post("/sandboxes", json={}).json()["data"]["id"]
+        http.post(f"/sandboxes/{sandbox}/fs/write", json={"path": "index.html", "content": "x"})
+        body = {"source_sandbox_id": sandbox}
+        result = http.post(f"/deployments/{deployment['id']}/publish", json=body).json()["data"]
     return {
         "deployment_id": deployment["id"],
         "sandbox_id": sandbox,
