@@ -33,6 +33,7 @@ from headway.errors import HeadwayError
 from headway.settings import Settings
 from store import migrations
 from store.config_keys import values_are_hidden
+from store.sandboxes import SandboxLimits
 from store.session import Store
 from temporal.client import connect
 from temporal.starts import TemporalStarts
@@ -119,6 +120,13 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
         job_retention=timedelta(days=settings.job_retention_days),
+        sandboxes=SandboxLimits(
+            settings.sandbox_files,
+            settings.sandbox_bytes,
+            settings.sandbox_file_bytes,
+            settings.sandboxes_per_team,
+            timedelta(hours=settings.sandbox_idle_hours),
+        ),
     )
     return parts, broker_tokens(settings.data_dir, settings.secrets_dir)
 

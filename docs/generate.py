@@ -99,7 +99,27 @@ def routes() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES: dict[str, Callable[[], str]] = {"errors": errors, "settings": settings, "commands": commands, "routes": routes}
+def miosa() -> str:
+    """The same of the MIOSA dialect."""
+    from api.miosa.app import create_miosa
+    from api.miosa.document import openapi_of
+
+    app = create_miosa(cast(Any, SimpleNamespace()))
+    lines = ["| method | path | what it does |", "|---|---|---|"]
+    for path, operations in openapi_of(app, "")["paths"].items():
+        for method, operation in operations.items():
+            if operation.get("summary", "") != "Not on this platform":
+                lines.append(f"| {method.upper()} | `{path}` | {operation.get('summary', '')} |")
+    return "\n".join(lines) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "errors": errors,
+    "settings": settings,
+    "commands": commands,
+    "routes": routes,
+    "miosa": miosa,
+}
 
 
 def rendered(text: str) -> str:

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
     build_log: int = Field(default=64 << 20, description="Bytes of log of one build.")
     build_slots: int = Field(default=2, description="Builds at once on one builder.")
 
+    sandbox_files: int = Field(default=20_000, description="Files of one sandbox.")
+    sandbox_bytes: int = Field(default=1 << 30, description="Bytes of one sandbox.")
+    sandbox_file_bytes: int = Field(default=64 << 20, description="Bytes of one file in a sandbox.")
+    sandboxes_per_team: int = Field(default=200, description="Sandboxes of a team at once.")
+    sandbox_idle_hours: int = Field(default=168, description="Hours without a use that end a sandbox.")
+
     keep_trees: int = Field(default=5, description="Release trees kept per environment on a host.")
     disk_floor: int = Field(default=512 << 20, description="Bytes that must stay free on a host.")
 

@@ -57,7 +57,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["errors", "settings", "cli", "api"])
+@pytest.mark.parametrize("name", ["errors", "settings", "cli", "api", "miosa"])
 def test_tables_are_as_the_code_says(name: str) -> None:
     text = (ROOT / "docs" / f"{name}.md").read_text()
     assert generator().rendered(text) == text, "run `make docs`"

@@ -69,7 +69,7 @@ def create_miosa(parts: Parts) -> FastAPI:
     _documents(app)
     for kind in (HeadwayError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handle)
-    app.add_middleware(MiosaGate, store=parts.store, auth=parts.auth, limiter=parts.limiter)
+    app.add_middleware(MiosaGate, parts=parts)
     return app
 
 

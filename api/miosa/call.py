@@ -162,6 +162,11 @@ class Call:
     def one(self, data: Any, status: int = 200, headers: dict[str, str] | None = None, **beside: Any) -> Response:
         return Response(json_bytes({"data": data, **beside}), status, headers, media_type=JSON_TYPE)
 
+    def whole(self, rows: Sequence[Json], **beside: Any) -> Response:
+        """A list that is never longer than one page."""
+        page = {"page": 1, "page_size": max(20, len(rows)), "total": len(rows)}
+        return self.one(rows, next_cursor=None, page=page, **beside)
+
     async def listed(
         self,
         paging: Paging,

@@ -57,7 +57,7 @@ def _row(session: Session, found: Environment) -> Json:
 @router.get(D + "/runtime-instances", **lists(AnyRow, "List what runs of a deployment; files need no instance"))
 async def list_instances(call: CallDep, deployment_id: str) -> Response:
     await call.read(lambda session: site_of(call, session, deployment_id))
-    return call.one([], next_cursor=None, page={"page": 1, "page_size": 20, "total": 0})
+    return call.whole([])
 
 
 @router.get(D + "/runtime-instances/{instance_id}", **gives(AnyRow, "Get an instance"))
@@ -76,7 +76,7 @@ async def instance_logs(
 @router.get(D + "/env", **lists(AnyRow, "List a deployment's variables, never their values"))
 async def list_variables(call: CallDep, deployment_id: str) -> Response:
     await call.read(lambda session: site_of(call, session, deployment_id))
-    return call.one([], next_cursor=None, page={"page": 1, "page_size": 20, "total": 0})
+    return call.whole([])
 
 
 async def _no_variables(call: KeyedDep, deployment_id: str) -> Response:

@@ -9,14 +9,14 @@ from typing import Any, Final
 import anyio
 from sqlmodel import Session, col, or_, select
 
-from api.auth import Authenticator, Caller
+from api.auth import Caller
 from api.gate import App, Message, Receive, Scope, Send, check_body, read_body, replaying
-from api.limits import Draw, RateLimiter, too_many
+from api.limits import Draw, too_many
 from api.miosa.problems import from_exception, problem
+from api.parts import Parts
 from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.models import Team
-from store.session import Store
 from store.sight import Sight
 
 PREFIX: Final = "/api/v1"
@@ -27,8 +27,8 @@ MAX_FILES: Final = 96 << 20
 
 
 class MiosaGate:
-    def __init__(self, app: App, *, store: Store, auth: Authenticator, limiter: RateLimiter) -> None:
-        self.app, self.store, self.auth, self.limiter = app, store, auth, limiter
+    def __init__(self, app: App, *, parts: Parts) -> None:
+        self.app, self.parts = app, parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +73,7 @@ class MiosaGate:
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes], extra: list[tuple[bytes, bytes]]) -> Caller:
         client, given = scope.get("client"), headers.get(b"authorization")
         address = client[0] if client else None
-        caller = await self.auth.caller(given.decode("latin-1") if given else None, address)
+        caller = await self.parts.auth.caller(given.decode("latin-1") if given else None, address)
         tenant = headers.get(b"x-miosa-tenant", b"").decode("latin-1").strip()
         caller = await self._within(caller, tenant)
         drawn = self._draw(caller, scope["method"])
@@ -95,9 +95,9 @@ class MiosaGate:
         def look(session: Session) -> str | None:
             return session.exec(select(Team.id).where(or_(col(Team.id) == named, col(Team.slug) == named))).first()
 
-        with self.store.read() as session:
+        with self.parts.store.read() as session:
             return look(session)
 
     def _draw(self, caller: Caller, method: str) -> Draw:
         name = "read" if method in ("GET", "HEAD", "OPTIONS") else "write"
-        return self.limiter.draw(caller.key_id, caller.team_id, name, exempt=caller.operator)  # type: ignore[arg-type]
+        return self.parts.limiter.draw(caller.key_id, caller.team_id, name, exempt=caller.operator)  # type: ignore[arg-type]

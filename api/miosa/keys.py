@@ -61,10 +61,10 @@ async def list_keys(call: CallDep, paging: PagingDep) -> Response:
     )
 
 
-@router.get("/presets", **gives(AnyRow, "Sets of scopes that keys usually have"))
+@router.get("/presets", **lists(AnyRow, "Sets of scopes that keys usually have"))
 async def list_presets(call: CallDep) -> Response:
     reading = [scope.replace(":write", ":read") for scope in USUAL]
-    return call.one([{"name": "deploy", "scopes": list(USUAL)}, {"name": "read-only", "scopes": reading}])
+    return call.whole([{"name": "deploy", "scopes": list(USUAL)}, {"name": "read-only", "scopes": reading}])
 
 
 @router.post("", **gives(KeyRow, "Make an API key; its secret is shown once", 201))

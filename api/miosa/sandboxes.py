@@ -193,7 +193,7 @@ def _ready(found: Sandbox) -> Json:
     }
 
 
-@router.get("/sandbox-templates", **gives(AnyRow, "The templates of sandboxes: there is one"))
+@router.get("/sandbox-templates", **lists(AnyRow, "The templates of sandboxes: there is one"))
 async def list_templates(call: CallDep) -> Response:
     rows = [{"id": TEMPLATE, "name": TEMPLATE, "description": "An empty workspace."}]
-    return call.one(rows, default_template_id=TEMPLATE)
+    return call.whole(rows, default_template_id=TEMPLATE)

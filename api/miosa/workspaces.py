@@ -49,7 +49,7 @@ def workspace_row(found: Workspace) -> Json:
         "is_default": found.is_default,
         "default": found.is_default,
         "external_workspace_id": found.external_workspace_id,
-        "metadata": (found.labels or {}).get("metadata", {}),
+        "metadata": (found.labels or {}).get("metadata") or {},
         "status": "active",
         "created_at": stamp(found.created_at),
         "updated_at": stamp(found.updated_at or found.created_at),

@@ -26,6 +26,7 @@ SETTINGS = {
     "HEADWAY_BUILD_LOG": str(8 << 20),
     "HEADWAY_BUILD_MEMORY": str(512 << 20),
     "HEADWAY_BUILD_PIDS": "64",
+    "HEADWAY_SANDBOX_FILE_BYTES": str(1 << 20),
     "HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]',
 }
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import tempfile
+import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from miosa import AsyncMiosa, Miosa
 from miosa.errors import (
@@ -21,16 +21,12 @@ from miosa.errors import (
 )
 
 from bench.stack import Stack
+from tests.faults.parts import kill
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="hwm-") as folder:
-        made = Stack.start(Path(folder))
-        try:
-            yield made
-        finally:
-            made.stop()
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +98,23 @@ def test_a_command_runs_in_the_sandbox_and_its_files_are_published(stack: Stack,
     assert fetch(stack, published["public_url"]) == (200, "made by a command")
 
 
+def test_a_killed_api_loses_nothing_that_it_acknowledged(stack: Stack) -> None:
+    with Miosa(api_key=stack.key, base_url=stack.api, timeout=60, max_retries=0) as client:
+        sandbox = client.sandboxes.create(name="lasting")
+        for number in range(5):
+            sandbox.files.write(f"/workspace/{number}.txt", str(number))
+        kill(stack, "api")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                found = client.sandboxes.get_by_name("lasting")
+                break
+            except (MiosaError, httpx.HTTPError):
+                assert time.monotonic() < deadline, "the API never came back"
+                time.sleep(0.1)
+        assert [found.files.read(f"/workspace/{number}.txt") for number in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
 def test_each_error_is_its_exception(client: Miosa, stack: Stack) -> None:
     sandbox = client.sandboxes.create()
     with pytest.raises(NotFoundError):
@@ -109,7 +122,7 @@ def test_each_error_is_its_exception(client: Miosa, stack: Stack) -> None:
     with pytest.raises(ValidationError):
         sandbox.files.write("/etc/passwd", "x")
     with pytest.raises(PayloadTooLargeError):
-        sandbox.files.write("/workspace/large", b"x" * (73 << 20))
+        sandbox.files.write("/workspace/large", b"x" * (1 << 21))
     with pytest.raises(MiosaError) as refused:
         client.deployments.create(name="x", database=True)
     assert (refused.value.status_code, refused.value.code) == (409, "NOT_SUPPORTED")
