@@ -242,3 +242,18 @@ async def test_logs_are_text_and_events(org: Org) -> None:
     assert json.loads(last.removeprefix("data: "))["result"] == {"state": "succeeded"}
     assert (await org.call("GET", f"/deployments/{made['id']}/logs"))["lines"] == ["hello"]
     assert org.api.one(Job, id=job).status == "succeeded"
+
+
+@pytest.mark.slow
+async def test_ten_thousand_files_are_written_and_frozen(org: Org) -> None:
+    sandbox = await org.sandbox()
+    for part in range(2):
+        await org.write(
+            sandbox, {f"d{number % 100}/f{part}-{number}.txt": f"{part}-{number}" for number in range(5_000)}
+        )
+    assert (await org.call("GET", f"/sandboxes/{sandbox}"))["files"] == 10_000
+    made = await org.deployment()
+    version = (await org.publish(made["id"], sandbox))["version"]
+    frozen = snapshot(org, version)
+    assert len(frozen) == 10_000
+    assert len({one.pack for one in frozen.values()}) == 2

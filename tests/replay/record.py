@@ -132,6 +132,20 @@ async def environments(made: Engine) -> dict[str, str]:
     return {**made_ids, "site-create": job.id}
 
 
+async def stops(made: Engine) -> dict[str, str]:
+    await made.run(made.world.accept_roll(made.world.artifact("a" * 64)))
+    stopped = await made.run(made.world.accept_stop())
+    return {"stop": stopped.id}
+
+
+async def commands(made: Engine) -> dict[str, str]:
+    done = await made.run(made.world.accept_exec())
+    assert made.executor is not None
+    made.executor.broken = "build.unsandboxed"
+    broken = await made.run(made.world.accept_exec())
+    return {"exec": done.id, "exec-breaks": broken.id}
+
+
 STORIES: tuple[tuple[Story, bool], ...] = (
     (build_succeeds, False),
     (build_breaks, False),
@@ -141,6 +155,8 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (pushes, False),
     (lost_runs, True),
     (environments, False),
+    (stops, False),
+    (commands, False),
 )
 
 

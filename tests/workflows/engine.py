@@ -26,7 +26,7 @@ from temporal.attributes import ALL as ATTRIBUTES
 from temporal.messages import Labels
 from temporal.starts import TemporalStarts
 from temporal.worker import Role, control, make_worker
-from tests.workflows.doubles import Builder, Host, Signer
+from tests.workflows.doubles import Builder, Executor, Host, Signer
 from tests.workflows.rows import World
 
 PATIENCE = 30.0
@@ -48,6 +48,7 @@ class Engine:
     starts: TemporalStarts
     builder: Builder = field(default_factory=Builder)
     host: Host = field(default_factory=Host)
+    executor: Executor | None = None
     workers: list[Worker] = field(default_factory=list)
 
     async def start(self, job: Job) -> None:
@@ -102,11 +103,11 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIter
     store = Store.open(settings.database)
     SQLModel.metadata.create_all(store.engine)
     made = Engine(client, settings, store, World.make(store), TemporalStarts(client))
-    signer = Signer(store)
+    signer, made.executor = Signer(store), Executor(store)
     made.host.commit = lambda rollout_id: store.in_write(lambda session: commit_rollout(session, rollout_id))
     roles = [
         control(settings, client),
-        Role(names.BUILDERS, [made.builder.produce]),
+        Role(names.BUILDERS, [made.builder.produce, made.executor.execute]),
         Role(names.SIGNING, [signer.sign]),
         Role(
             names.host_queue("local"),

@@ -119,6 +119,27 @@ class World:
             session.add(self._rollout(session, rollout_id, job.id, kind, artifact_id=artifact_id))
         return job
 
+    def accept_stop(self) -> Job:
+        rollout_id = new_id("dep")
+        job = self._job("deployment.stop", "deployment", rollout_id)
+        with self.store.write() as session:
+            session.add(job)
+            session.add(self._rollout(session, rollout_id, job.id, "stop"))
+        return job
+
+    def accept_exec(self) -> Job:
+        job = Job(
+            id=new_id("job"),
+            team_id=self.team_id,
+            type="sandbox.exec",
+            resource_type="sandbox",
+            resource_id=new_id("sbx"),
+            input={"command": "make", "attempt": 0},
+        )
+        with self.store.write() as session:
+            session.add(job)
+        return job
+
     def accept_push(self, ref: str = "main", branch: str = "main") -> Job:
         build_id, rollout_id = new_id("build"), new_id("dep")
         job = self._job("deployment.push", "deployment", rollout_id)

@@ -1,0 +1,60 @@
+"""Keys of this dialect: one table, one set of rules, another look."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.world import data, error
+from tests.miosa.org import Org, problem
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_operators_keys_command_makes_msk_keys(org: Org) -> None:
+    made = data(
+        await org.api.admin.post(
+            "/v1/api-keys", json={"name": "k", "scopes": ["deployments:read"], "team_id": org.team_id, "family": "msk"}
+        )
+    )
+    assert (made["secret"].startswith("msk_live_"), len(made["secret"])) == (True, 52)
+    assert made["prefix"] == made["secret"][:13]
+    client = org.api.client(made["secret"])
+    assert (await client.get("/api/v1/deployments")).status_code == 200
+    rolled = data(await org.api.admin.post(f"/v1/api-keys/{made['id']}/roll", json={"grace_period": "0s"}))
+    assert rolled["secret"].startswith("msk_live_")
+    org.api.parts.auth.forget()
+    problem(await client.get("/api/v1/deployments"), 401, "invalid_token")
+    fresh = org.api.client(rolled["secret"])
+    assert (await fresh.get("/api/v1/deployments")).status_code == 200
+    await org.api.admin.delete(f"/v1/api-keys/{made['id']}")
+    problem(await fresh.get("/api/v1/deployments"), 401, "invalid_token")
+    assert error(await fresh.get("/v1/sites"), 401)["code"] == "auth.revoked_key"
+
+
+async def test_a_key_makes_keys_for_no_more_than_itself(org: Org) -> None:
+    maker = await org.key("keys:write", "deployments:write")
+    made = (await maker.post("/api/v1/api-keys", json={"name": "k", "scopes": ["deployments:read"]})).json()["data"]
+    assert made["key"] == made["token"]
+    listed = (await maker.get("/api/v1/api-keys")).json()["data"]
+    assert made["id"] in [row["id"] for row in listed]
+    assert made["token"] not in (await maker.get("/api/v1/api-keys")).text
+    beyond = await maker.post("/api/v1/api-keys", json={"name": "k", "scopes": ["sandboxes:write"]})
+    problem(beyond, 403, "FORBIDDEN")
+    unknown = await maker.post("/api/v1/api-keys", json={"name": "k", "scopes": ["castles:build"]})
+    problem(unknown, 422, "VALIDATION_ERROR")
+    stranger = await org.other()
+    problem(await stranger.delete(f"/api/v1/api-keys/{made['id']}"), 404, "NOT_FOUND")
+    rotated = (await maker.post(f"/api/v1/api-keys/{made['id']}/rotate")).json()["data"]
+    assert rotated["token"] != made["token"]
+    assert (await org.api.client(rotated["token"]).get("/api/v1/deployments")).status_code == 200
+
+
+async def test_a_pinned_key_sees_its_own_part(org: Org) -> None:
+    one, two = await org.deployment("One"), await org.deployment("Two")
+    pin = {"type": "site", "id": one["id"].replace("dep_", "site_")}
+    secret = await org.api.key(org.team_id, None, ("*",), kind="service", family="msk", resource=pin)
+    pinned = org.api.client(secret)
+    assert [row["id"] for row in (await pinned.get("/api/v1/deployments")).json()["data"]] == [one["id"]]
+    problem(await pinned.get(f"/api/v1/deployments/{two['id']}"), 404, "NOT_FOUND")
+    assert (await pinned.patch(f"/api/v1/deployments/{one['id']}", json={"name": "Own"})).status_code == 200
+    problem(await pinned.post("/api/v1/deployments", json={"name": "Three"}), 403, "insufficient_scope")
