@@ -14,8 +14,8 @@ import pytest
 from api.main import ensure_key
 from store.models import Job, Rollout
 from store.models_configuration import ConfigValue
-from store.queue import claim_next
 from tests.api.world import World, data, error
+from tests.workflows.rows import claim_next
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]

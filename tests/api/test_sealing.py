@@ -14,10 +14,10 @@ from api.internal.configuration import Configuration
 from headway.broker import HostHello, Known, RollSpec, SealedConfig
 from headway.errors import HeadwayError
 from store.models import Environment, Rollout
-from store.queue import claim_next
 from tests.api.test_broker import Roles, failure
 from tests.api.test_configuration import Place
 from tests.api.world import World, data, error
+from tests.workflows.rows import claim_next
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,8 @@ from store.config_sets import values_of
 from store.config_values import KEPT_VERSIONS, Owner, open_value, revoke_value, set_value, unset_value
 from store.models_configuration import ConfigValue
 from store.outcomes import append_release
-from store.queue import claim_next
 from store.session import Store
-from tests.workflows.rows import World
+from tests.workflows.rows import World, claim_next
 
 
 @pytest.fixture
