@@ -15,8 +15,9 @@ from sqlmodel import select
 from headway.ids import new_id
 from store.models import Artifact, Build, Job, Rollout, utcnow
 from store.outcomes import append_release, end_rollout, fail_build, succeed_build
-from store.queue import claim_job, claim_next, ready_rollout
+from store.queue import claim_job, ready_rollout
 from tests.api.world import World, world
+from tests.workflows.rows import claim_next
 
 Json = dict[str, Any]
 

@@ -150,7 +150,7 @@ async def test_a_newer_publish_takes_the_place_of_an_older_slow_one(org: Org) ->
     org.finish(new["operation_id"], "b" * 64)
     org.build(old["operation_id"], "a" * 64)
     with org.api.store.write() as session:
-        from store.queue import claim_next
+        from tests.workflows.rows import claim_next
 
         assert claim_next(session, org.job(old["operation_id"]).env_id or "") is None
     row = await org.call("GET", f"/deployments/{made['id']}")
