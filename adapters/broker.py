@@ -20,6 +20,8 @@ from headway.broker import (
     HostHello,
     Hostnames,
     Known,
+    LogBatch,
+    LogHeard,
     Missing,
     Output,
     RollSpec,
@@ -95,6 +97,10 @@ class BrokerClient:
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")
+
+    def ship_logs(self, env_id: str, batch: LogBatch) -> LogHeard:
+        """Hand in lines of instances. One try: the sender has them still."""
+        return self._ask(LogHeard, "POST", f"/environments/{env_id}/logs", batch, patience=0.0)
 
     def health(self) -> None:
         """Raises service.unavailable where the broker does not answer."""

@@ -26,6 +26,7 @@ from api.managed import (
     hosts,
     jobs,
     keys,
+    logs,
     sites,
     teams,
     unsupported,
@@ -37,7 +38,20 @@ from headway import __version__
 from headway.errors import HeadwayError
 
 log = logging.getLogger("headway.api")
-ROUTERS = (teams, keys, sites, environments, configuration, builds, artifacts, deployments, jobs, hosts, unsupported)
+ROUTERS = (
+    teams,
+    keys,
+    sites,
+    environments,
+    configuration,
+    builds,
+    artifacts,
+    deployments,
+    jobs,
+    hosts,
+    logs,
+    unsupported,
+)
 
 
 def create_app(parts: Parts) -> FastAPI:

@@ -23,6 +23,7 @@ from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap, broker_tokens
 from api.events import EventLog
+from api.instance_logs import InstanceLogs
 from api.internal.app import create_broker
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Objects, Parts
@@ -86,7 +87,7 @@ async def _all_up(*servers: QuietServer) -> None:
 
 def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     """The parts and the broker's credentials, from the settings. Migrates and fills a new database."""
-    for name, mode in (("db", 0o700), ("run", 0o755), ("secrets", 0o700), ("events", 0o700)):
+    for name, mode in (("db", 0o700), ("run", 0o755), ("secrets", 0o700), ("events", 0o700), ("observed", 0o700)):
         settings.path(name).mkdir(mode=mode, parents=True, exist_ok=True)
     migrations.upgrade(settings.database)
     store = Store.open(settings.database)
@@ -99,6 +100,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         store=store,
         starts=TemporalStarts(client),
         events=EventLog(settings.path("events")),
+        logs=InstanceLogs(settings.path("observed", "lines"), settings.log_bytes),
         watch=Watch(store),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),

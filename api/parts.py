@@ -11,6 +11,7 @@ from typing import Protocol
 from adapters.config.vault import Vault
 from api.auth import Authenticator
 from api.events import EventLog
+from api.instance_logs import InstanceLogs
 from api.limits import RateLimiter
 from api.repositories import RepositoryPolicy
 from api.starting import Starts
@@ -48,6 +49,7 @@ class Parts:
     store: Store
     starts: Starts
     events: EventLog
+    logs: InstanceLogs
     watch: Watch
     auth: Authenticator
     limiter: RateLimiter

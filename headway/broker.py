@@ -15,6 +15,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | GET  /rollouts/{rollout_id}/config?host_id= | host | → SealedConfig |
 | PUT  /hosts/{host_id} | host | HostHello → Known |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
+| POST /environments/{env_id}/logs | host | LogBatch → LogHeard |
 | GET  /health | any | → {} |
 
 Errors: `{"error": {"code", "message", "param"?}}` with the status of `headway.errors.CODES`.
@@ -193,3 +194,33 @@ class Committed(Wire):
 class Hostnames(Wire):
     env_id: str
     hostnames: list[str]
+
+
+class InstanceLines(Wire):
+    """Lines of one instance, `(time, stream, text)`, numbered from `first` on. None: a question what was heard last."""
+
+    seq: int = Field(ge=0)
+    process: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    index: int = Field(ge=0)
+    first: int = Field(default=1, ge=1)
+    lines: list[tuple[str, Literal["stdout", "stderr", "system"], str]] = Field(default=[], max_length=5_000)
+
+
+class LogBatch(Wire):
+    """What instances of one environment on one host have printed. What was heard already is skipped."""
+
+    host_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    instances: list[InstanceLines] = Field(max_length=500)
+
+
+class LastHeard(Wire):
+    """The number and time of an instance's last line that is kept; 0 where none is."""
+
+    number: int
+    ts: str
+
+
+class LogHeard(Wire):
+    """In the order of the batch."""
+
+    heard: list[LastHeard]

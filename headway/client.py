@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from headway.errors import HeadwayError
 from headway.following import Follower, JobEvent, WaitTimeout
@@ -26,6 +26,7 @@ from headway.resources import (
     Identity,
     Job,
     Key,
+    LogLine,
     Member,
     Project,
     Release,
@@ -62,6 +63,7 @@ class Client:
         self.deployments = Deployments(self.transport)
         self.releases = Releases(self.transport)
         self.jobs = Jobs(self.transport)
+        self.logs = Logs(self.transport)
         self.keys = Keys(self.transport)
         self.variables = Values(self.transport, "variables")
         self.secrets = Values(self.transport, "secrets")
@@ -318,6 +320,21 @@ class Jobs(Noun):
         for event in self.stream(job_id, timeout=timeout):
             last = event.job or last
         return last if last is not None and last.ended else self.get(job_id)
+
+
+class Logs(Noun):
+    """Lines of an environment's apps, oldest first. `wanted`: tail, release, instance, since."""
+
+    def last(self, site_id: str, env_id: str, **wanted: Any) -> list[LogLine]:
+        answer = self._t.get(f"{_env(site_id, env_id)}/logs", **wanted)
+        return [LogLine.model_validate(row) for row in answer.data]
+
+    def follow(self, site_id: str, env_id: str, **wanted: Any) -> Iterator[LogLine]:
+        """The last lines, then each new one, until the environment is gone; resumed after a broken connection."""
+        path = f"{_env(site_id, env_id)}/logs"
+        if given := _given(**wanted):
+            path += "?" + urlencode(given)
+        return (LogLine.model_validate(row) for row in Follower(self._t).lines(path))
 
 
 class Keys(Noun):

@@ -131,6 +131,18 @@ class Release(Resource):
     config: Json = {}
 
 
+class LogLine(Resource):
+    """`id` counts in the environment. `sequence` and `instance` name who printed it; both are empty in a remark."""
+
+    id: int = 0
+    ts: str = ""
+    sequence: int = 0
+    release_id: str | None = None
+    instance: str = ""
+    stream: str = "stdout"
+    line: str = ""
+
+
 class Key(Resource):
     """`secret` is there once, in the answer that made or rolled it."""
 

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
     )
 
+    log_bytes: int = Field(default=32 << 20, description="Bytes of apps' log lines kept per environment.")
+
     rate_read: int = Field(default=1000, description="GETs a minute per key.")
     rate_write: int = Field(default=100, description="Writes a minute per key.")
     rate_create: int = Field(default=5, description="Sites and environments made a minute per key.")

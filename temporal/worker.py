@@ -139,6 +139,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
     from adapters.hosting.services import Services
+    from adapters.hosting.shipping import Shipper
     from adapters.hosting.trust import Trust
     from adapters.hosting.upkeep import Drift, Pace, Upkeep
     from adapters.runtime.process.driver import ProcessDriver, Setup
@@ -158,9 +159,13 @@ def host(settings: Settings, _client: Client) -> Role:
         private_ok=frozenset(settings.egress_private_ok),
         host_sockets=tuple(settings.host_sockets),
     )
-    services = Services(folders, ProcessDriver(setup))
+    driver = ProcessDriver(setup)
+    shipper = Shipper(settings.host_id, driver, broker)
+    driver.leaving = shipper.leaving
+    services = Services(folders, driver)
     upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), told)
-    threading.Thread(target=upkeep.run, name="upkeep", daemon=True).start()
+    for name, loop in (("upkeep", upkeep.run), ("shipping", shipper.run)):
+        threading.Thread(target=loop, name=name, daemon=True).start()
     activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
     return Role(
         queue=names.host_queue(settings.host_id),

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from api.internal.builds import Builds
 from api.internal.configuration import Configuration
+from api.internal.observing import Observing
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling
@@ -32,6 +33,8 @@ from headway.broker import (
     HostHello,
     Hostnames,
     Known,
+    LogBatch,
+    LogHeard,
     Missing,
     Output,
     RollSpec,
@@ -77,6 +80,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     doorkeeper = Doorkeeper(tokens)
     builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
     configuration = Configuration(parts.store, parts.vault)
+    observing = Observing(parts.store, parts.logs)
     outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
 
     def only(*roles: str) -> Callable[[Request], Awaitable[str]]:
@@ -145,6 +149,12 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def hostnames(env_id: str) -> Response:
         names: Hostnames = await anyio.to_thread.run_sync(rollouts.hostnames, env_id)
         return answer(names)
+
+    @app.post("/environments/{env_id}/logs", dependencies=[host])
+    async def logs(env_id: str, body: LogBatch) -> Response:
+        heard: LogHeard = await anyio.to_thread.run_sync(observing.hear_lines, env_id, body)
+        parts.watch.poke(env_id)
+        return answer(heard)
 
     for kind in (HeadwayError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, refuse)

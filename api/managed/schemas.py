@@ -425,6 +425,20 @@ class ReleaseRow(Row):
     config: ConfigRow
 
 
+class LogRow(Row):
+    """`id` counts in the environment: what `Last-Event-ID` takes. `sequence` is that of the rollout whose instance it
+    is, `release_id` what that rollout became: null before its switch."""
+
+    id: int
+    ts: str
+    host_id: str
+    sequence: int
+    release_id: str | None
+    instance: str
+    stream: Literal["stdout", "stderr", "system"]
+    line: str
+
+
 class KeyRow(Row):
     id: str
     name: str

@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rollback": ("headway.cli.deploy:rollback", "Put an earlier release back."),
     "releases": ("headway.cli.deploy:releases", "Releases: list."),
     "deployments": ("headway.cli.deploy:deployments", "Deployments: list."),
+    "logs": ("headway.cli.logs:logs", "Print what the apps of an environment print."),
     "variables": ("headway.cli.configuration:variables", "Variables: set, list, get, unset, versions."),
     "secrets": ("headway.cli.configuration:secrets", "Secrets: set, list, unset, revoke, versions, rekey."),
     "artifacts": ("headway.cli.artifacts:artifacts", "Artifacts: list, get, fetch, verify."),
