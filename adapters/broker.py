@@ -24,6 +24,8 @@ from headway.broker import (
     LogHeard,
     Missing,
     Output,
+    RequestBatch,
+    RequestsHeard,
     RollSpec,
     SealedConfig,
     Upload,
@@ -101,6 +103,10 @@ class BrokerClient:
     def ship_logs(self, env_id: str, batch: LogBatch) -> LogHeard:
         """Hand in lines of instances. One try: the sender has them still."""
         return self._ask(LogHeard, "POST", f"/environments/{env_id}/logs", batch, patience=0.0)
+
+    def ship_requests(self, env_id: str, batch: RequestBatch) -> RequestsHeard:
+        """Hand in what visitors asked. One try: the web server's log has it still."""
+        return self._ask(RequestsHeard, "POST", f"/environments/{env_id}/requests", batch, patience=0.0)
 
     def health(self) -> None:
         """Raises service.unavailable where the broker does not answer."""

@@ -28,6 +28,7 @@ from api.internal.app import create_broker
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Objects, Parts
 from api.repositories import RepositoryPolicy
+from api.requests import Requests
 from api.watch import Watch
 from headway import ready
 from headway.errors import HeadwayError
@@ -101,6 +102,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         starts=TemporalStarts(client),
         events=EventLog(settings.path("events")),
         logs=InstanceLogs(settings.path("observed", "lines"), settings.log_bytes),
+        requests=Requests(settings.path("observed", "requests")),
         watch=Watch(store),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),
@@ -110,6 +112,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         vault=Vault(settings.config_keys),
         signing_key=settings.path("keys", "signing.pub"),
         docs_url=settings.docs_url,
+        access_log=settings.access_log,
         job_retention=timedelta(days=settings.job_retention_days),
     )
     return parts, broker_tokens(settings.data_dir)

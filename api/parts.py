@@ -14,6 +14,7 @@ from api.events import EventLog
 from api.instance_logs import InstanceLogs
 from api.limits import RateLimiter
 from api.repositories import RepositoryPolicy
+from api.requests import Requests
 from api.starting import Starts
 from api.watch import Watch
 from store.session import Store
@@ -50,6 +51,7 @@ class Parts:
     starts: Starts
     events: EventLog
     logs: InstanceLogs
+    requests: Requests
     watch: Watch
     auth: Authenticator
     limiter: RateLimiter
@@ -59,4 +61,5 @@ class Parts:
     vault: Vault
     signing_key: Path
     docs_url: str
+    access_log: str = "services"
     job_retention: timedelta = timedelta(days=30)

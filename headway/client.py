@@ -28,8 +28,10 @@ from headway.resources import (
     Key,
     LogLine,
     Member,
+    Metrics,
     Project,
     Release,
+    RequestLog,
     Resource,
     Site,
     Team,
@@ -64,6 +66,7 @@ class Client:
         self.releases = Releases(self.transport)
         self.jobs = Jobs(self.transport)
         self.logs = Logs(self.transport)
+        self.requests = Requests(self.transport)
         self.keys = Keys(self.transport)
         self.variables = Values(self.transport, "variables")
         self.secrets = Values(self.transport, "secrets")
@@ -335,6 +338,18 @@ class Logs(Noun):
         if given := _given(**wanted):
             path += "?" + urlencode(given)
         return (LogLine.model_validate(row) for row in Follower(self._t).lines(path))
+
+
+class Requests(Noun):
+    """What visitors asked of an environment."""
+
+    def metrics(self, site_id: str, env_id: str, *, minutes: int | None = None) -> Metrics:
+        return Metrics.model_validate(self._t.get(f"{_env(site_id, env_id)}/metrics", minutes=minutes).data)
+
+    def last(self, site_id: str, env_id: str, *, tail: int | None = None) -> list[RequestLog]:
+        """The last requests, oldest first."""
+        answer = self._t.get(f"{_env(site_id, env_id)}/request-logs", tail=tail)
+        return [RequestLog.model_validate(row) for row in answer.data]
 
 
 class Keys(Noun):

@@ -7,6 +7,7 @@ Standard names where there are any (`DATABASE_URL`, `TEMPORAL_*`, `AWS_*`), `HEA
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -82,6 +83,9 @@ class Settings(BaseSettings):
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
     )
 
+    access_log: Literal["services", "all", "off"] = Field(
+        default="services", description="Whose requests are logged and counted; `all` costs static sites throughput."
+    )
     log_bytes: int = Field(default=32 << 20, description="Bytes of apps' log lines kept per environment.")
 
     rate_read: int = Field(default=1000, description="GETs a minute per key.")

@@ -134,6 +134,7 @@ def signing(settings: Settings, _client: Client) -> Role:
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
+    from adapters.hosting.access import AccessLog, RequestShipper
     from adapters.hosting.configuration import Configuration
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
@@ -142,6 +143,8 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.shipping import Shipper
     from adapters.hosting.trust import Trust
     from adapters.hosting.upkeep import Drift, Pace, Upkeep
+    from adapters.router.caddy import ACCESS_LOG
+    from adapters.router.routes import list_routes
     from adapters.runtime.process.driver import ProcessDriver, Setup
 
     def told(drift: Drift) -> None:
@@ -164,7 +167,9 @@ def host(settings: Settings, _client: Client) -> Role:
     driver.leaving = shipper.leaving
     services = Services(folders, driver)
     upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), told)
-    for name, loop in (("upkeep", upkeep.run), ("shipping", shipper.run)):
+    access = AccessLog(settings.path("caddy", ACCESS_LOG))
+    requests = RequestShipper(settings.host_id, access, lambda: list_routes(folders.routes), broker)
+    for name, loop in (("upkeep", upkeep.run), ("shipping", shipper.run), ("requests", requests.run)):
         threading.Thread(target=loop, name=name, daemon=True).start()
     activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
     return Role(

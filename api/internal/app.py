@@ -37,6 +37,8 @@ from headway.broker import (
     LogHeard,
     Missing,
     Output,
+    RequestBatch,
+    RequestsHeard,
     RollSpec,
     SealedConfig,
     Upload,
@@ -80,7 +82,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     doorkeeper = Doorkeeper(tokens)
     builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
     configuration = Configuration(parts.store, parts.vault)
-    observing = Observing(parts.store, parts.logs)
+    observing = Observing(parts.store, parts.logs, parts.requests)
     outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
 
     def only(*roles: str) -> Callable[[Request], Awaitable[str]]:
@@ -154,6 +156,11 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def logs(env_id: str, body: LogBatch) -> Response:
         heard: LogHeard = await anyio.to_thread.run_sync(observing.hear_lines, env_id, body)
         parts.watch.poke(env_id)
+        return answer(heard)
+
+    @app.post("/environments/{env_id}/requests", dependencies=[host])
+    async def requests(env_id: str, body: RequestBatch) -> Response:
+        heard: RequestsHeard = await anyio.to_thread.run_sync(observing.hear_requests, env_id, body)
         return answer(heard)
 
     for kind in (HeadwayError, RequestValidationError, HTTPException, Exception):

@@ -35,6 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "releases": ("headway.cli.deploy:releases", "Releases: list."),
     "deployments": ("headway.cli.deploy:deployments", "Deployments: list."),
     "logs": ("headway.cli.logs:logs", "Print what the apps of an environment print."),
+    "metrics": ("headway.cli.requests:metrics", "Requests of an environment by minute."),
+    "request-logs": ("headway.cli.requests:request_logs", "The last requests of an environment."),
     "variables": ("headway.cli.configuration:variables", "Variables: set, list, get, unset, versions."),
     "secrets": ("headway.cli.configuration:secrets", "Secrets: set, list, unset, revoke, versions, rekey."),
     "artifacts": ("headway.cli.artifacts:artifacts", "Artifacts: list, get, fetch, verify."),

@@ -135,6 +135,7 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
         starts=nothing,
         events=events,
         logs=InstanceLogs(tmp_path / "lines", 1 << 20),
+        requests=nothing,
         watch=cast(Any, Silent()),
         auth=nothing,
         limiter=nothing,

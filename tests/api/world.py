@@ -25,6 +25,7 @@ from api.instance_logs import InstanceLogs
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Parts
 from api.repositories import RepositoryPolicy
+from api.requests import Requests
 from api.watch import Watch
 from headway.ids import new_id
 from store import migrations
@@ -175,6 +176,7 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         starts=RecordingStarts(),
         events=EventLog(folder / "events"),
         logs=InstanceLogs(folder / "logs", 1 << 20),
+        requests=Requests(folder / "requests"),
         watch=Watch(store, every=0.02),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),

@@ -213,8 +213,8 @@ def test_following_reads_on_where_it_was(tmp_path: Path) -> None:
     for batch in range(300):
         for at in range(batch % 7):
             writer.feed("stdout", f"{batch} {at} {'y' * 200}\n".encode())
-        for item, place in log.read_on(tmp_path, since, place):
-            since = item[0]
+        for item, end in [*log.read_on(tmp_path, since, place)]:
+            since, place = item[0], end
             seen.append(since)
     assert seen == list(range(1, since + 1)), "a line is missing or doubled"
     assert since > 800
