@@ -27,6 +27,7 @@ from api.managed import (
     jobs,
     keys,
     logs,
+    requests,
     sites,
     teams,
     unsupported,
@@ -50,6 +51,7 @@ ROUTERS = (
     jobs,
     hosts,
     logs,
+    requests,
     unsupported,
 )
 

@@ -70,12 +70,14 @@ class Follower:
     def __init__(self, cli: Cli) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(cli.argv("logs", "--follow"), env=cli.env, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
+        with self.process.stdout as lines:
+            for line in lines:
+                self.lines.append(line)
 
     def saw(self, text: str) -> bool:
         return any(text in line for line in self.lines)
@@ -83,6 +85,7 @@ class Follower:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(20)
+        self.reader.join(20)
 
 
 def test_lines_and_requests_of_an_app(stack: Stack, caller: Caller, new_repository: NewRepository) -> None:
