@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
+from api.housekeeping import Housekeeping
 from api.managed import (
     artifacts,
     builds,
@@ -87,6 +88,8 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(parts.watch.run)
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
+            seen = (parts.logs, parts.requests)
+            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen).run)
             try:
                 yield
             finally:

@@ -74,6 +74,12 @@ class InstanceLogs:
                 ring.append(source, [number, last], records)
         return LastHeard(number=number, ts=last)
 
+    def known(self) -> list[str]:
+        return self.rings.known()
+
+    def forget(self, env_id: str) -> None:
+        self.rings.forget(env_id)
+
     def tail(self, env_id: str, count: int, wanted: Wanted, before: int | None = None) -> tuple[list[Line], bool]:
         """The last lines, oldest first, and whether there are earlier ones."""
         found, more = self.rings.ring(env_id).tail(count, wanted.takes, before)

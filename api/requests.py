@@ -70,6 +70,9 @@ class Requests:
         """The last requests, oldest first, and whether there are earlier ones."""
         return self.lines.ring(env_id).tail(count, lambda _: True, before)
 
+    def known(self) -> list[str]:
+        return sorted({*self.minutes.known(), *self.lines.known()})
+
     def forget(self, env_id: str) -> None:
         self.minutes.forget(env_id)
         self.lines.forget(env_id)

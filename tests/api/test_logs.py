@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from api.housekeeping import Housekeeping
 from api.instance_logs import InstanceLogs, Wanted
 from store.models import Environment, Release, utcnow
 from tests.api.test_broker import Roles, failure
@@ -249,3 +251,15 @@ async def test_a_stream_ends_when_the_api_does(apps: Apps) -> None:
     await apps.watched()
     apps.api.parts.watch.close()
     assert await following == []
+
+
+async def test_lines_and_requests_go_with_their_environment(apps: Apps) -> None:
+    parts = apps.api.parts
+    await apps.say(lines(1, "a"))
+    keeping = Housekeeping(parts.store, parts.events, timedelta(days=30), (parts.logs, parts.requests))
+    keeping.sweep_environments()
+    assert await apps.shown() == ["a"]
+    apps.api.change(Environment, apps.env_id, deleted_at=utcnow())
+    keeping.sweep_environments()
+    assert parts.logs.known() == []
+    assert not (apps.api.folder / "logs" / apps.env_id).exists()
