@@ -85,11 +85,13 @@ class Shipper:
 
     def leaving(self, ref: InstanceRef) -> None:
         """The instance is about to be forgotten: take what of its log is not heard yet."""
-        mark = self._marks.pop(ref, Mark())
+        mark, kept = self._marks.pop(ref, Mark()), deque[LogLine]()
         # Without a mark they may have been heard: the broker knows which.
-        lines = deque(self._driver.logs(ref, mark.number, KEPT), maxlen=LINES)
-        if lines:
-            self._gone.append(Gone(ref, list(lines)))
+        lines, room = deque(self._driver.logs(ref, mark.number, KEPT), maxlen=LINES), CHARACTERS
+        while lines and (room := room - len(lines[-1].line)) > 0:
+            kept.appendleft(lines.pop())
+        if kept:
+            self._gone.append(Gone(ref, list(kept)))
             self._wake.set()
 
     def look(self) -> None:
@@ -97,7 +99,7 @@ class Shipper:
         failure = None
         self._ship_gone()
         refs = sorted(status.ref for status in self._driver.list())
-        for ref in self._marks.keys() - set(refs):
+        for ref in set(list(self._marks)) - set(refs):  # noqa: C414 - another thread may take one away
             self._marks.pop(ref, None)
         for env_id, of_env in groupby(refs, key=lambda ref: ref.env_id):
             if env_id not in self._strange:

@@ -81,12 +81,14 @@ class Lines:
             if after is None:
                 after = await anyio.to_thread.run_sync(self.call.parts.logs.last_number, self.env_id)
                 rows, _ = await self.last(tail, after + 1)
-                yield _framed(rows)
+                if rows:
+                    yield _framed(rows)
             following = await anyio.to_thread.run_sync(self.call.parts.logs.follow, self.env_id, after, self.wanted)
             pinged = time.monotonic()
             while not watch.closing:
                 while (lines := await anyio.to_thread.run_sync(following.read)) is not None:
-                    yield _framed(await self._rows(lines))
+                    if lines:
+                        yield _framed(await self._rows(lines))
                 if not await subscription.wait(max(0.05, pinged + PING - time.monotonic())):
                     if await self.call.read(self._is_gone):
                         yield frame("end", {"status": "gone"})

@@ -55,8 +55,8 @@ def test_following_resumes_where_the_connection_broke(double: ApiDouble) -> None
     done = run(f"logs {WHERE} --follow")
     assert [text.partition("| ")[2] for text in done.stdout.splitlines()] == ["a", "b", "c"]
     asked = [one for one in double.asked if one.path == f"{E}/logs?tail=100"]
-    assert [one.headers.get("Last-Event-ID") for one in asked] == [None, "2", "2"]
-    assert all(one.headers["Accept"] == "text/event-stream" for one in asked)
+    assert [one.headers.get("last-event-id") for one in asked] == [None, "2", "2"]
+    assert all(one.headers["accept"] == "text/event-stream" for one in asked)
 
 
 def test_an_instance_has_a_colour_where_somebody_looks(double: ApiDouble) -> None:
