@@ -26,8 +26,12 @@ from headway.broker import (
     Hostnames,
     Inputs,
     Known,
+    LogBatch,
+    LogHeard,
     Missing,
     Output,
+    RequestBatch,
+    RequestsHeard,
     RollSpec,
     SealedConfig,
     Upload,
@@ -163,6 +167,14 @@ class BrokerClient:
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")
+
+    def ship_logs(self, env_id: str, batch: LogBatch) -> LogHeard:
+        """Hand in lines of instances. One try: the sender has them still."""
+        return self._ask(LogHeard, "POST", f"/environments/{env_id}/logs", batch, patience=0.0)
+
+    def ship_requests(self, env_id: str, batch: RequestBatch) -> RequestsHeard:
+        """Hand in what visitors asked. One try: the web server's log has it still."""
+        return self._ask(RequestsHeard, "POST", f"/environments/{env_id}/requests", batch, patience=0.0)
 
     def health(self) -> None:
         """Raises service.unavailable where the broker does not answer."""

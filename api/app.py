@@ -29,6 +29,8 @@ from api.managed import (
     jobs,
     keys,
     ledger,
+    logs,
+    requests,
     sites,
     teams,
     unsupported,
@@ -54,6 +56,8 @@ ROUTERS = (
     ledger,
     jobs,
     hosts,
+    logs,
+    requests,
     unsupported,
 )
 
@@ -90,7 +94,8 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(parts.watch.run)
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
-            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention).run)
+            seen = (parts.logs, parts.requests)
+            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen).run)
             try:
                 yield
             finally:

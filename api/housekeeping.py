@@ -1,15 +1,19 @@
-"""Forgetting, once an hour: ended jobs past their retention with their event logs, and sandboxes nobody uses."""
+"""Forgetting, once an hour: ended jobs past their retention with their event logs, sandboxes nobody uses, and what was seen
+of environments that are gone."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import anyio
 
 from api.events import EventLog
+from store.environments import gone
 from store.models import utcnow
 from store.retention import forget_jobs
 from store.sandboxes import expire, forget_files
@@ -19,19 +23,29 @@ BATCH = 100
 log = logging.getLogger("headway.housekeeping")
 
 
+class Seen(Protocol):
+    """What is kept of environments in files."""
+
+    def known(self) -> list[str]: ...
+
+    def forget(self, env_id: str) -> None: ...
+
+
 @dataclass
 class Housekeeping:
     store: Store
     events: EventLog
     retention: timedelta
+    seen: Sequence[Seen] = ()
     every: float = 3600.0
 
     async def run(self) -> None:
         while True:
             try:
                 await anyio.to_thread.run_sync(self.sweep)
+                await anyio.to_thread.run_sync(self.sweep_environments)
             except Exception as error:
-                log.warning("old jobs are forgotten later: %s", type(error).__name__)
+                log.warning("what is old is forgotten later: %s", type(error).__name__)
             await asyncio.sleep(self.every)
 
     def sweep(self) -> int:
@@ -48,3 +62,12 @@ class Housekeeping:
             forgotten += len(gone)
             if len(gone) < BATCH:
                 return forgotten
+
+    def sweep_environments(self) -> None:
+        """Forget what was seen of environments that are gone."""
+        for one in self.seen:
+            known = one.known()
+            with self.store.read() as session:
+                over = gone(session, known)
+            for env_id in sorted(over):
+                one.forget(env_id)

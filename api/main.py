@@ -23,10 +23,12 @@ from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap, broker_tokens
 from api.events import EventLog
+from api.instance_logs import InstanceLogs
 from api.internal.app import create_broker
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Objects, Parts
 from api.repositories import RepositoryPolicy
+from api.requests import Requests
 from api.watch import Watch
 from headway import ready
 from headway.errors import HeadwayError
@@ -96,7 +98,7 @@ async def _all_up(*servers: QuietServer) -> None:
 
 def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     """The parts and the broker's credentials, from the settings. Migrates and fills a new database."""
-    for name, mode in (("db", 0o700), ("run", 0o755), ("secrets", 0o700), ("events", 0o700)):
+    for name, mode in (("db", 0o700), ("run", 0o755), ("secrets", 0o700), ("events", 0o700), ("observed", 0o700)):
         settings.path(name).mkdir(mode=mode, parents=True, exist_ok=True)
     migrations.upgrade(settings.database)
     store = Store.open(settings.database)
@@ -110,6 +112,8 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         store=store,
         starts=TemporalStarts(client),
         events=events,
+        logs=InstanceLogs(settings.path("observed", "lines"), settings.log_bytes),
+        requests=Requests(settings.path("observed", "requests")),
         watch=Watch(store, events),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),
@@ -119,6 +123,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         vault=Vault(settings.config_keys),
         signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
+        access_log=settings.access_log,
         job_retention=timedelta(days=settings.job_retention_days),
         sandboxes=SandboxLimits(
             settings.sandbox_files,

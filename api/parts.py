@@ -11,8 +11,10 @@ from typing import Protocol
 from adapters.config.vault import Vault
 from api.auth import Authenticator
 from api.events import EventLog
+from api.instance_logs import InstanceLogs
 from api.limits import RateLimiter
 from api.repositories import RepositoryPolicy
+from api.requests import Requests
 from api.starting import Starts
 from api.watch import Watch
 from store.sandboxes import SandboxLimits
@@ -49,6 +51,8 @@ class Parts:
     store: Store
     starts: Starts
     events: EventLog
+    logs: InstanceLogs
+    requests: Requests
     watch: Watch
     auth: Authenticator
     limiter: RateLimiter
@@ -58,6 +62,7 @@ class Parts:
     vault: Vault
     signing_key: Path
     docs_url: str
+    access_log: str = "services"
     job_retention: timedelta = timedelta(days=30)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.

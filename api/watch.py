@@ -85,7 +85,8 @@ class Watch:
             await asyncio.sleep(self.every)
 
     async def look(self) -> None:
-        job_ids = list(self._watched)
+        # Environments are watched for their lines alone: whoever brings those pokes.
+        job_ids = [one for one in self._watched if not one.startswith("env_")]
         for start in range(0, len(job_ids), 500):
             found = await anyio.to_thread.run_sync(self._states, job_ids[start : start + 500])
             for job_id, (rev, size) in found.items():

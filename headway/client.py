@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from headway.errors import HeadwayError
 from headway.following import Follower, JobEvent, WaitTimeout
@@ -27,9 +27,12 @@ from headway.resources import (
     Identity,
     Job,
     Key,
+    LogLine,
     Member,
+    Metrics,
     Project,
     Release,
+    RequestLog,
     Resource,
     Site,
     Team,
@@ -64,6 +67,8 @@ class Client:
         self.releases = Releases(self.transport)
         self.ledger = Ledger(self.transport)
         self.jobs = Jobs(self.transport)
+        self.logs = Logs(self.transport)
+        self.requests = Requests(self.transport)
         self.keys = Keys(self.transport)
         self.variables = Values(self.transport, "variables")
         self.secrets = Values(self.transport, "secrets")
@@ -351,6 +356,33 @@ class Jobs(Noun):
         for event in self.stream(job_id, timeout=timeout):
             last = event.job or last
         return last if last is not None and last.ended else self.get(job_id)
+
+
+class Logs(Noun):
+    """Lines of an environment's apps, oldest first. `wanted`: tail, release, instance, since."""
+
+    def last(self, site_id: str, env_id: str, **wanted: Any) -> list[LogLine]:
+        answer = self._t.get(f"{_env(site_id, env_id)}/logs", **wanted)
+        return [LogLine.model_validate(row) for row in answer.data]
+
+    def follow(self, site_id: str, env_id: str, **wanted: Any) -> Iterator[LogLine]:
+        """The last lines, then each new one, until the environment is gone; resumed after a broken connection."""
+        path = f"{_env(site_id, env_id)}/logs"
+        if given := _given(**wanted):
+            path += "?" + urlencode(given)
+        return (LogLine.model_validate(row) for row in Follower(self._t).lines(path))
+
+
+class Requests(Noun):
+    """What visitors asked of an environment."""
+
+    def metrics(self, site_id: str, env_id: str, *, minutes: int | None = None) -> Metrics:
+        return Metrics.model_validate(self._t.get(f"{_env(site_id, env_id)}/metrics", minutes=minutes).data)
+
+    def last(self, site_id: str, env_id: str, *, tail: int | None = None) -> list[RequestLog]:
+        """The last requests, oldest first."""
+        answer = self._t.get(f"{_env(site_id, env_id)}/request-logs", tail=tail)
+        return [RequestLog.model_validate(row) for row in answer.data]
 
 
 class Keys(Noun):

@@ -131,6 +131,41 @@ class Release(Resource):
     config: Json = {}
 
 
+class LogLine(Resource):
+    """`id` counts in the environment. `sequence` and `instance` name who printed it; both are empty in a remark."""
+
+    id: int = 0
+    ts: str = ""
+    sequence: int = 0
+    release_id: str | None = None
+    instance: str = ""
+    stream: str = "stdout"
+    line: str = ""
+
+
+class Metrics(Resource):
+    """`total` and each of `minutes`: requests, status_2xx … status_5xx, bytes, p50_ms, p95_ms, p99_ms."""
+
+    access_log: str = "all"
+    since: str | None = None
+    until: str | None = None
+    total: Json = {}
+    minutes: list[Json] = []
+
+
+class RequestLog(Resource):
+    """One request of a visitor."""
+
+    id: int = 0
+    ts: str = ""
+    method: str = ""
+    path: str = ""
+    status: int = 0
+    duration_ms: float = 0.0
+    bytes: int = 0
+    unlisted: int = 0
+
+
 class Key(Resource):
     """`secret` is there once, in the answer that made or rolled it."""
 

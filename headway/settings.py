@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr
 from pydantic.fields import FieldInfo
@@ -158,6 +158,11 @@ class Settings(BaseSettings):
     host_sockets: list[Path] = Field(
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
     )
+
+    access_log: Literal["services", "all", "off"] = Field(
+        default="services", description="Whose requests are logged and counted; `all` costs static sites throughput."
+    )
+    log_bytes: int = Field(default=32 << 20, description="Bytes of apps' log lines kept per environment.")
 
     rate_read: int = Field(default=1000, description="GETs a minute per key.")
     rate_write: int = Field(default=100, description="Writes a minute per key.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -153,6 +153,12 @@ def accept_environment(
         actor=actor,
         resource={"site_id": site.id, "kind": made.kind, "slug": made.slug, "branch": made.branch},
     )
+
+
+def gone(session: Session, env_ids: Collection[str]) -> set[str]:
+    """Which of these environments are deleted, or were never there."""
+    there = select(Environment.id).where(col(Environment.id).in_(env_ids), col(Environment.deleted_at).is_(None))
+    return set(env_ids) - set(session.exec(there).all())
 
 
 def accept_deletion(session: Session, site: Site, environment: Environment, actor: Json) -> Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -22,6 +22,24 @@ def release_of(session: Session, env_id: str, release_id: str) -> Release:
     if found is None or found.env_id != env_id:
         raise HeadwayError("release.not_found", f"There is no release {release_id}.", param="release_id")
     return found
+
+
+def sequences_of(session: Session, release: Release) -> frozenset[int]:
+    """The rollouts whose instances may serve a release: its own, and those of earlier ones with the same code and
+    configuration, whose instances it may have taken over warm."""
+    query = select(Release.seq).where(
+        Release.env_id == release.env_id,
+        Release.artifact_id == release.artifact_id,
+        Release.config_version == release.config_version,
+        col(Release.seq) <= release.seq,
+    )
+    return frozenset(session.exec(query).all())
+
+
+def releases_by_sequence(session: Session, env_id: str, seqs: Iterable[int]) -> dict[int, str]:
+    """The releases that became of these rollouts of an environment, by their number."""
+    query = select(Release.seq, Release.id).where(Release.env_id == env_id, col(Release.seq).in_(sorted(set(seqs))))
+    return dict(session.exec(query).all())
 
 
 def replaced_in(session: Session, releases: Sequence[Release]) -> dict[str, list[dict[str, Any]] | None]:

@@ -147,13 +147,17 @@ def signing(settings: Settings, _client: Client) -> Role:
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
+    from adapters.hosting.access import AccessLog, RequestShipper
     from adapters.hosting.configuration import Configuration
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
     from adapters.hosting.services import Services
+    from adapters.hosting.shipping import Shipper
     from adapters.hosting.trust import Trust
     from adapters.hosting.upkeep import Drift, Pace, Upkeep
+    from adapters.router.caddy import ACCESS_LOG
+    from adapters.router.routes import list_routes
     from adapters.runtime.process.driver import ProcessDriver, Setup
 
     def told(drift: Drift) -> None:
@@ -171,9 +175,15 @@ def host(settings: Settings, _client: Client) -> Role:
         private_ok=frozenset(settings.egress_private_ok),
         host_sockets=tuple(settings.host_sockets),
     )
-    services = Services(folders, ProcessDriver(setup))
+    driver = ProcessDriver(setup)
+    shipper = Shipper(settings.host_id, driver, broker)
+    driver.leaving = shipper.leaving
+    services = Services(folders, driver)
     upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), told)
-    threading.Thread(target=upkeep.run, name="upkeep", daemon=True).start()
+    access = AccessLog(settings.path("caddy", ACCESS_LOG))
+    requests = RequestShipper(settings.host_id, access, lambda: list_routes(folders.routes), broker)
+    for name, loop in (("upkeep", upkeep.run), ("shipping", shipper.run), ("requests", requests.run)):
+        threading.Thread(target=loop, name=name, daemon=True).start()
     activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
     return Role(
         queue=names.host_queue(settings.host_id),

@@ -15,7 +15,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from adapters.artifact.paths import ETAG_SUFFIX
 from adapters.router.routes import HOSTNAME
@@ -31,7 +31,10 @@ MAX_SOCKET: Final = 107
 # one request of 100,000 and eight lost none; only a try that failed has a next.
 TRIES: Final = 8
 
+ACCESS_LOG: Final = "access.log"
+
 Json = dict[str, Any]
+Logged = Literal["services", "all", "off"]
 
 _HOST: Final = "{http.request.host}"
 _PINNED: Final = "{http.regexp.pin.1}"
@@ -41,11 +44,13 @@ _REVALIDATE: Final = "public, max-age=0, must-revalidate"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
-def render(*, routes: Path, listen: str, rules_socket: Path, plain_socket: Path, state: Path) -> Json:
+def render(
+    *, routes: Path, listen: str, rules_socket: Path, plain_socket: Path, state: Path, logged: Logged = "off"
+) -> Json:
     """The whole configuration. `listen` is `address:port`; `state` is Caddy's own folder.
 
-    `plain_socket` is Caddy's own: it answers in the rules server's place while that one is away. Raises
-    stack.folder_invalid where a path cannot stand in the configuration.
+    `plain_socket` is Caddy's own: it answers in the rules server's place while that one is away. `logged`: whose
+    requests go to `state/access.log`. Raises stack.folder_invalid where a path cannot stand in the configuration.
     """
     for path in (routes, rules_socket, plain_socket, state):
         if _EXPANDED.search(str(path)) or not path.is_absolute():
@@ -70,11 +75,29 @@ def render(*, routes: Path, listen: str, rules_socket: Path, plain_socket: Path,
         "protocols": ["h1"],
         "routes": [_handle(_text(200, ""))],
     }
-    return {
+    config = {
         "admin": {"disabled": True, "config": {"persist": False}},
         "storage": {"module": "file_system", "root": str(state)},
         "apps": {"http": {"grace_period": "5s", "servers": {"sites": server, "plain": plain}}},
     }
+    return config if logged == "off" else _logging(config, server, str(state / ACCESS_LOG), logged)
+
+
+def _logging(config: Json, server: Json, path: str, logged: Logged) -> Json:
+    """One line a request, without headers, addresses and queries: none of them is needed, and secrets travel there."""
+    gone = ("headers", "tls", "remote_ip", "remote_port", "client_ip", "proto")
+    fields: Json = {f"request>{name}": {"filter": "delete"} for name in gone}
+    fields |= {name: {"filter": "delete"} for name in ("resp_headers", "user_id", "bytes_read")}
+    fields["request>uri"] = {"filter": "regexp", "regexp": r"[?].*$", "value": ""}
+    access = {
+        "include": ["http.log.access"],
+        "writer": {"output": "file", "filename": path, "roll_size_mb": 16, "roll_keep": 2, "roll_gzip": False},
+        "encoder": {"format": "filter", "wrap": {"format": "json"}, "fields": fields},
+    }
+    if logged == "services":
+        server["routes"] = [_handle({"handler": "vars", "log_skip": True}), *server["routes"]]
+    server["logs"] = {}
+    return {**config, "logging": {"logs": {"default": {"exclude": ["http.log.access"]}, "access": access}}}
 
 
 def rendered(**folders: Any) -> bytes:
@@ -140,7 +163,7 @@ class Site:
         ]
         plain = [*to_files, _handle(self._files(marked=False))]
         return [
-            _route(_pin(r"/@([0-9]+)\+(env_[0-9A-Za-z]+)$"), self._service()),
+            _route(_pin(r"/@([0-9]+)\+(env_[0-9A-Za-z]+)$"), {"handler": "vars", "log_skip": False}, self._service()),
             _route(_pin(r"/@([0-9]+)\+$"), {"handler": "subroute", "routes": marked}),
             _route(_pin(r"/@([0-9]+)$"), {"handler": "subroute", "routes": plain}),
         ]

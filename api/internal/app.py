@@ -17,6 +17,7 @@ from starlette.responses import Response
 from api.internal.builds import Builds
 from api.internal.configuration import Configuration
 from api.internal.execs import Execs
+from api.internal.observing import Observing
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling
@@ -37,8 +38,12 @@ from headway.broker import (
     Hostnames,
     Inputs,
     Known,
+    LogBatch,
+    LogHeard,
     Missing,
     Output,
+    RequestBatch,
+    RequestsHeard,
     RollSpec,
     SealedConfig,
     Upload,
@@ -83,6 +88,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
     configuration = Configuration(parts.store, parts.vault)
     execs = Execs(parts.store, parts.objects, parts.sandboxes)
+    observing = Observing(parts.store, parts.logs, parts.requests)
     outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
 
     def only(*roles: str) -> Callable[[Request], Awaitable[str]]:
@@ -172,6 +178,17 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def hostnames(env_id: str) -> Response:
         names: Hostnames = await anyio.to_thread.run_sync(rollouts.hostnames, env_id)
         return answer(names)
+
+    @app.post("/environments/{env_id}/logs", dependencies=[host])
+    async def logs(env_id: str, body: LogBatch) -> Response:
+        heard: LogHeard = await anyio.to_thread.run_sync(observing.hear_lines, env_id, body)
+        parts.watch.poke(env_id)
+        return answer(heard)
+
+    @app.post("/environments/{env_id}/requests", dependencies=[host])
+    async def requests(env_id: str, body: RequestBatch) -> Response:
+        heard: RequestsHeard = await anyio.to_thread.run_sync(observing.hear_requests, env_id, body)
+        return answer(heard)
 
     for kind in (HeadwayError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, refuse)

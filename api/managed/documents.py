@@ -95,6 +95,14 @@ def lists(row: type[BaseModel], summary: str) -> Operation:
     return {"summary": summary, "responses": {200: answer}}
 
 
+def lists_or_streams(row: type[BaseModel], summary: str) -> Operation:
+    """A route that answers with rows, oldest first, or with `Accept: text/event-stream` follows them."""
+    operation = lists(row, summary)
+    answer = {**operation["responses"][200], "description": "Rows, oldest first; `next_cursor` leads to earlier ones."}
+    answer["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {**operation, "responses": {200: answer}}
+
+
 def starts_job(summary: str) -> Operation:
     """A route that starts work and answers 202 with its job."""
     answer = {"model": one_of(JobRow), "description": "Accepted: follow the job.", "headers": _JOB_HEADERS}

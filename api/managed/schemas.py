@@ -519,6 +519,63 @@ class WhyRow(Row):
     links: dict[str, str]
 
 
+class LogRow(Row):
+    """`id` counts in the environment: what `Last-Event-ID` takes. `sequence` is that of the rollout whose instance it
+    is, `release_id` what that rollout became: null before its switch."""
+
+    id: int
+    ts: str
+    host_id: str
+    sequence: int
+    release_id: str | None
+    instance: str
+    stream: Literal["stdout", "stderr", "system"]
+    line: str
+
+
+class TallyRow(Row):
+    """Percentiles of the time to answer, at most a tenth too high; null where nothing was asked."""
+
+    requests: int
+    status_2xx: int
+    status_3xx: int
+    status_4xx: int
+    status_5xx: int
+    bytes: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class MinuteRow(TallyRow):
+    minute: str
+
+
+class MetricsRow(Row):
+    """`access_log`: whose requests this installation counts (services, all, off). Minutes without any are left out."""
+
+    env_id: str
+    access_log: str
+    since: str
+    until: str
+    total: TallyRow
+    minutes: list[MinuteRow]
+
+
+class RequestLogRow(Row):
+    """One request, without its query. `unlisted`: how many just before it are counted, and not listed."""
+
+    id: int
+    ts: str
+    hostname: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    bytes: int
+    unlisted: int
+
+
 class KeyRow(Row):
     id: str
     name: str

@@ -44,9 +44,12 @@ def exit_code(error: HeadwayError) -> int:
 
 
 def print_json(document: object) -> None:
-    text = json.dumps(document, ensure_ascii=False, indent=2)
-    # JSON lets C1 controls and marks of direction stand as they are; a terminal would obey them.
-    click.echo(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    click.echo(printable_json(json.dumps(document, ensure_ascii=False, indent=2)))
+
+
+def printable_json(text: str) -> str:
+    """JSON lets C1 controls and marks of direction stand as they are; a terminal would obey them."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def say(text: str) -> None:

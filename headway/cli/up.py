@@ -184,6 +184,7 @@ def _web_server(options: Options) -> bytes:
         rules_socket=folder.path("run", "rules.sock"),
         plain_socket=folder.path("run", "plain.sock"),
         state=folder.path("caddy"),
+        logged=options.settings.get("HEADWAY_ACCESS_LOG", "services"),
     )
 
 

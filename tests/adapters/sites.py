@@ -23,7 +23,7 @@ from adapters.artifact.rules import StaticRules
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host, Limits
 from adapters.hosting.layout import HostFolders
-from adapters.router.caddy import rendered
+from adapters.router.caddy import Logged, rendered
 from headway.broker import RollSpec
 from headway.errors import HeadwayError
 
@@ -196,7 +196,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(folders: HostFolders, run: Path) -> Iterator[Server]:
+def running_server(folders: HostFolders, run: Path, *, logged: Logged = "off") -> Iterator[Server]:
     """Start Caddy and the rules server; on the way out both are ended. `run` has a short path: sockets lie there."""
     run.mkdir(parents=True, exist_ok=True)
     port, rules = free_port(), run / "rules.sock"
@@ -208,6 +208,7 @@ def running_server(folders: HostFolders, run: Path) -> Iterator[Server]:
             rules_socket=rules,
             plain_socket=run / "plain.sock",
             state=run / "caddy",
+            logged=logged,
         )
     )
     log = run / "caddy.log"

@@ -26,6 +26,7 @@ from adapters.broker import BrokerClient
 from adapters.objects import ObjectStore
 from adapters.sandbox import Limits
 from api.events import EventLog
+from api.instance_logs import InstanceLogs
 from api.internal.app import create_broker
 from api.parts import Parts
 from store.models import Artifact, Build, Environment, Job, Site, utcnow
@@ -155,12 +156,15 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
         store=store,
         starts=nothing,
         events=events,
+        logs=InstanceLogs(tmp_path / "lines", 1 << 20),
+        requests=nothing,
         watch=cast(Any, Silent()),
         auth=nothing,
         limiter=nothing,
         objects=objects,
         addresses=nothing,
         repositories=nothing,
+        vault=nothing,
         signing_key=tmp_path,
         docs_url="",
     )

@@ -21,9 +21,11 @@ from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap
 from api.events import EventLog
+from api.instance_logs import InstanceLogs
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Parts
 from api.repositories import RepositoryPolicy
+from api.requests import Requests
 from api.watch import Watch
 from headway.ids import new_id
 from store import migrations
@@ -173,6 +175,8 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         store=store,
         starts=RecordingStarts(),
         events=EventLog(folder / "events"),
+        logs=InstanceLogs(folder / "logs", 1 << 20),
+        requests=Requests(folder / "requests"),
         watch=Watch(store, every=0.02),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),

@@ -63,7 +63,10 @@ class Setup:
 
 
 class ProcessDriver:
-    """`RuntimeDriver` with keepers. Errors of `ensure` and `run_once` beside those: `runtime.egress_refused`."""
+    """`RuntimeDriver` with keepers. Errors of `ensure` and `run_once` beside those: `runtime.egress_refused`.
+
+    `leaving` is called with each instance that is about to be forgotten, while its log can still be read.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -73,6 +76,9 @@ class ProcessDriver:
         self._cgroups = cgroup.find()
         self._tried = threading.Lock()
         self._machine: view.Machine | None = None
+        # Only a short cut for who follows a log: what it says is looked at again.
+        self._read_to: dict[InstanceRef, log.Place] = {}
+        self.leaving: Callable[[InstanceRef], None] = lambda _ref: None
 
     def capabilities(self) -> Capabilities:
         limits = self._cgroups.controllers if self._cgroups is not None else ()
@@ -127,6 +133,8 @@ class ProcessDriver:
             raise HeadwayError("runtime.unavailable", f"{ref} was started again while it was removed")
         try:
             self._sweep(ref)
+            self.leaving(ref)
+            self._read_to.pop(ref, None)
             remove_tree(folder)
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()
@@ -151,9 +159,11 @@ class ProcessDriver:
         return [one for ref in self._places.known(env_id) if (one := self.status(ref)).state != "absent"]
 
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
-        for at, (number, ts, stream, text) in enumerate(log.read(self._places.folder(ref), since)):
+        known = self._read_to.get(ref)
+        for at, ((number, ts, stream, text), place) in enumerate(log.read_on(self._places.folder(ref), since, known)):
             if at >= limit:
                 return
+            self._read_to[ref] = place
             yield LogLine(number, ts, cast("Any", stream), text)
 
     def run_once(

@@ -12,7 +12,9 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from adapters.redaction import Redactor
 
@@ -28,7 +30,7 @@ class LogWriter:
     def __init__(self, folder: Path, limit: int) -> None:
         self._path = folder / NAME
         self._limit = max(limit, 4 * LONGEST)
-        self._number = max((int(item[0]) for item in _items(folder)), default=0)
+        self._number = max((item[0] for item, _ in _items(_files(folder))), default=0)
         self._partial = {"stdout": b"", "stderr": b""}
         self._cut = dict.fromkeys(self._partial, 0)
         self._open()
@@ -102,25 +104,68 @@ class LogWriter:
         self._open()
 
 
-def read(folder: Path, since: int = 0) -> Iterator[tuple[int, str, str, str]]:
+@dataclass(frozen=True)
+class Place:
+    """Where the line `number` ends: what comes after it is found without reading what is before it."""
+
+    number: int
+    inode: int
+    offset: int
+
+
+Item = tuple[int, str, str, str]
+
+
+def read(folder: Path, since: int = 0) -> Iterator[Item]:
     """The kept lines above `since`, oldest first, each once: `(number, time, stream, text)`."""
-    for number, ts, stream, text in _items(folder):
-        if number > since:
-            since = number
-            yield number, ts, stream, text
+    return (item for item, _ in read_on(folder, since, None))
 
 
-def _items(folder: Path) -> Iterator[tuple[int, str, str, str]]:
-    # Opened newest first, so that a rotation meanwhile shows a file twice rather than never.
+def read_on(folder: Path, since: int, place: Place | None) -> Iterator[tuple[Item, Place]]:
+    """As `read`, each line with its place; `place` is where an earlier reading ended."""
     with contextlib.ExitStack() as stack:
-        files = []
-        for name in [NAME, *(f"{NAME}.{at}" for at in range(1, KEEP))]:
-            with contextlib.suppress(FileNotFoundError):
-                files.append(stack.enter_context((folder / name).open("rb")))
-        for file in reversed(files):
-            for line in file:
-                try:
-                    number, ts, stream, text = json.loads(line)
-                except ValueError:
-                    continue  # it is being written, or its writer was killed
-                yield int(number), str(ts), str(stream), str(text)
+        files = _opened(folder, stack)
+        if place is not None and place.number == since and _goes_on(files, place):
+            while os.fstat(files[0].fileno()).st_ino != place.inode:
+                files.pop(0)
+            files[0].seek(place.offset)
+        for item, found in _items(iter(files)):
+            if item[0] > since:
+                since = item[0]
+                yield item, found
+
+
+def _goes_on(files: list[BinaryIO], place: Place) -> bool:
+    """Whether the line after `place` still stands there: inode numbers are used again."""
+    for file in files:
+        if os.fstat(file.fileno()).st_ino == place.inode:
+            before = os.pread(file.fileno(), 1, place.offset - 1)
+            head = os.pread(file.fileno(), 24, place.offset)
+            return before == b"\n" and (not head or head.startswith(b"[%d," % (place.number + 1)))
+    return False
+
+
+def _files(folder: Path) -> Iterator[BinaryIO]:
+    with contextlib.ExitStack() as stack:
+        yield from _opened(folder, stack)
+
+
+def _opened(folder: Path, stack: contextlib.ExitStack) -> list[BinaryIO]:
+    """Oldest first; opened newest first, so that a rotation meanwhile shows a file twice rather than never."""
+    files: list[BinaryIO] = []
+    for name in [NAME, *(f"{NAME}.{at}" for at in range(1, KEEP))]:
+        with contextlib.suppress(FileNotFoundError):
+            files.append(stack.enter_context((folder / name).open("rb")))
+    return files[::-1]
+
+
+def _items(files: Iterator[BinaryIO]) -> Iterator[tuple[Item, Place]]:
+    for file in files:
+        inode, offset = os.fstat(file.fileno()).st_ino, file.tell()
+        for line in file:
+            offset += len(line)
+            try:
+                number, ts, stream, text = json.loads(line)
+            except ValueError:
+                continue  # it is being written, or its writer was killed
+            yield (int(number), str(ts), str(stream), str(text)), Place(int(number), inode, offset)
