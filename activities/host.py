@@ -19,7 +19,7 @@ from adapters.events import timestamp
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
-from adapters.hosting.services import Services, Story
+from adapters.hosting.services import Reuse, Services, Story
 from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
 from headway.broker import Committed, Event, Events, Heard, Hostnames, RollSpec
@@ -31,6 +31,7 @@ BEAT_SECONDS = 1.0
 # A full disk is refused early: a rollout that waits for room would hold its environment's queue.
 DISK_TRIES = 2
 MISSING_TRIES = 4
+REUSE: dict[str, Reuse] = {"restart": "none", "scale": "grow"}
 log = logging.getLogger("headway.host")
 
 
@@ -89,9 +90,14 @@ class HostActivities:
         return self._switch(order)
 
     def _prepare(self, order: RollOrder, check: Callable[[], None]) -> Placed:
+        if order.kind == "suspend":
+            self._host.place_suspended(order.env_id, order.apply_seq)
+            return Placed(self.host_id, order.apply_seq, "")
         spec = self._broker.get_rollout(order.rollout_id)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
+            if order.kind == "repair":
+                self._host.repair(spec, check)
             manifest = self._host.place(spec, order.apply_seq, check)
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check)
@@ -109,13 +115,23 @@ class HostActivities:
         def configure() -> None:
             self._configuration.place(spec, self._host.environment(env_id).release(seq))
             # What a release needs done to the data goes with what is new; what was released before had it done then.
-            if order.kind != "rollback" and order.hosts[0] == self.host_id:
+            if order.kind in ("deploy", "promote") and order.hosts[0] == self.host_id:
                 self._services.run_release_command(env_id, seq, manifest, story)
 
         story = Story(look, teller.line, teller.stage)
         hostname = spec.hostnames[0] if spec.hostnames else "localhost"
         try:
-            self._services.prepare(env_id, seq, manifest, spec.config_version, hostname, story, configure)
+            self._services.prepare(
+                env_id,
+                seq,
+                manifest,
+                spec.config_version,
+                hostname,
+                story,
+                configure,
+                web=spec.instances,
+                reuse=REUSE.get(order.kind, "warm"),
+            )
         finally:
             teller.flush(now=True)
 

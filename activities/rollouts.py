@@ -15,7 +15,7 @@ from activities.labels import ahead_in, roll_order, run_of
 from headway.errors import HeadwayError
 from store import queue
 from store.models import Job, Rollout, utcnow
-from store.outcomes import append_release, end_rollout, primary_hostname
+from store.outcomes import end_rollout, primary_hostname, record_live
 from store.session import Store
 from temporal.failures import error_dict, mapped
 from temporal.messages import Ahead, Ended, Enqueue, Failure, JobRef, RolloutRef, Settle, Standing, Turn
@@ -77,7 +77,7 @@ class RolloutRecords:
     def _append(self, session: Session, rollout_id: str) -> Ended:
         rollout = session.get_one(Rollout, rollout_id)
         hostname = primary_hostname(session, rollout.env_id)
-        append_release(session, rollout_id, self.site_url(hostname) if hostname else None)
+        record_live(session, rollout_id, self.site_url(hostname) if hostname else None)
         return Ended(rollout_id, "succeeded")
 
     @activity.defn(name="rollout.fail")

@@ -15,6 +15,7 @@ from sqlmodel import Session, col
 from store.idempotency import sweep_keys
 from store.jobs import unstarted
 from store.models import Environment, Job, Site, utcnow
+from store.queue import ROLL_JOBS
 from store.session import Store
 from temporal.messages import Labels
 
@@ -85,7 +86,7 @@ class Outbox:
             rung: set[str] = set()
             due = []
             for job in jobs:
-                if job.type in ("deployment.roll", "deployment.promote", "deployment.rollback"):
+                if job.type in ROLL_JOBS:
                     if job.env_id in rung:
                         continue
                     rung.add(job.env_id or "")

@@ -86,6 +86,7 @@ CODES: dict[str, Code] = {
     "environment.kind_singleton": _conflict("A site has one environment of that kind."),
     "environment.protected": _conflict("Production cannot be deleted: delete the site."),
     "environment.suspended": _conflict("Resume the environment first."),
+    "environment.not_suspended": _conflict("Only a suspended environment is resumed."),
     "environment.not_active": _conflict("Wait until the environment is active."),
     "environment.capability_unsupported": _conflict("This runtime cannot do that: see the site's capabilities."),
     "build.not_succeeded": _conflict("Deploy a build that succeeded."),

@@ -15,7 +15,8 @@ class ConfigValue(SQLModel, table=True):
 
     `owner_id` is the environment whose value it is, or the site whose default. `ciphertext` is under a key of its own,
     and `wrapped_key` is that one under the key `key_id`, which is not in the database. Both are None once the value
-    has been withdrawn. `ended_by` is who set a newer version, unset the name or withdrew this version. There is no digest of a value anywhere: it could be guessed.
+    has been withdrawn. `ended_by` is who set a newer version, unset the name or withdrew this version. There
+    is no digest of a value anywhere: it could be guessed.
     """
 
     __tablename__ = "config_value"

@@ -13,10 +13,19 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
 from store.config_sets import freeze
-from store.models import Build, Environment, Job, Rollout, Site, utcnow
+from store.models import Build, Environment, Job, Release, Rollout, Site, utcnow
 from store.outcomes import end_build, end_job, end_rollout
 
-ROLL_JOBS = ("deployment.roll", "deployment.promote", "deployment.rollback")
+# Kinds about the artifact that runs already: they learn which one that is when they are claimed.
+ABOUT_WHAT_RUNS = ("restart", "scale", "suspend", "resume", "repair")
+ROLL_JOBS = (
+    "deployment.roll",
+    "deployment.promote",
+    "deployment.rollback",
+    *(f"environment.{kind}" for kind in ABOUT_WHAT_RUNS),
+)
+# What does not wait for a bake to be over: the release that is watched makes way.
+ENDS_BAKE = ("rollback", "suspend")
 
 
 def job_by_id(session: Session, job_id: str) -> Job:
@@ -111,9 +120,12 @@ def _ended_before_start(session: Session, environment: Environment, rollout: Rol
     if job.cancel_requested_at is not None or job.finished_at is not None:
         end_rollout(session, rollout, "canceled", {"code": "job.canceled", "message": "Canceled while queued."})
         return True
-    if environment.status not in ("active", "provisioning"):
+    if (code := _refusal(environment, rollout)) is not None:
         message = f"The environment is {environment.status}."
-        end_rollout(session, rollout, "failed", {"code": "environment.not_active", "message": message})
+        end_rollout(session, rollout, "failed", {"code": code, "message": message})
+        return True
+    if rollout.kind in ABOUT_WHAT_RUNS and environment.active_release_id is None:
+        end_rollout(session, rollout, "failed", {"code": "release.none", "message": "Nothing runs there."})
         return True
     newer = newer_of_branch(session, rollout, others)
     if newer is None:
@@ -121,6 +133,20 @@ def _ended_before_start(session: Session, environment: Environment, rollout: Rol
     error = {"code": "job.superseded", "message": f"Deployment {newer.id} was accepted later and has taken its place."}
     end_rollout(session, rollout, "superseded", error, superseded_by=newer.job_id)
     return True
+
+
+def _refusal(environment: Environment, rollout: Rollout) -> str | None:
+    """Why its environment does not take a rollout: only a resume goes onto a suspended one, and nowhere else."""
+    match environment.status, rollout.kind:
+        case ("suspended", "resume") | ("provisioning", _):
+            return None
+        case "suspended", _:
+            return "environment.suspended"
+        case "active", "resume":
+            return "environment.not_suspended"
+        case "active", _:
+            return None
+    return "environment.not_active"
 
 
 def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | None = None) -> Rollout | None:
@@ -144,6 +170,7 @@ def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | 
             Rollout.env_id == rollout.env_id,
             or_(col(Rollout.branch) == rollout.branch, col(Rollout.branch).is_(None)),
             Rollout.status == "succeeded",
+            col(Rollout.kind).not_in(ABOUT_WHAT_RUNS),
             Rollout.accept_seq > rollout.accept_seq,
         )
         .order_by(col(Rollout.accept_seq).desc())
@@ -155,6 +182,11 @@ def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollo
     rollout.apply_seq, rollout.undo_seq = environment.fence_seq - 1, environment.fence_seq
     rollout.status, rollout.stage, rollout.started_at = "running", "verify", utcnow()
     rollout.previous_release_id = environment.active_release_id
+    if rollout.kind in ABOUT_WHAT_RUNS:
+        runs = session.get_one(Release, environment.active_release_id)
+        rollout.artifact_id, rollout.source_release_id, rollout.ref = runs.artifact_id, runs.id, runs.ref
+    if rollout.instances is None:
+        rollout.instances = environment.instances
     freeze(session, rollout)
     job = job_by_id(session, rollout.job_id)
     if job.type in ROLL_JOBS:

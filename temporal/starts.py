@@ -29,8 +29,22 @@ WORKFLOWS: Final = {
     "environment.create": names.PROVISION,
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
+    "environment.restart": names.RESTART,
+    "environment.scale": names.SCALE,
+    "environment.suspend": names.SUSPEND,
+    "environment.resume": names.RESUME,
+    "environment.repair": names.REPAIR,
 }
-STORIES: Final = {"deploy": names.ROLL, "promote": names.PROMOTE, "rollback": names.ROLLBACK}
+STORIES: Final = {
+    "deploy": names.ROLL,
+    "promote": names.PROMOTE,
+    "rollback": names.ROLLBACK,
+    "restart": names.RESTART,
+    "scale": names.SCALE,
+    "suspend": names.SUSPEND,
+    "resume": names.RESUME,
+    "repair": names.REPAIR,
+}
 BOUND: Final = 0.5
 log = logging.getLogger("headway.starts")
 

@@ -135,16 +135,15 @@ def signing(settings: Settings, _client: Client) -> Role:
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
     from adapters.hosting.configuration import Configuration
+    from adapters.hosting.drift import DriftBook, DriftReports
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
+    from adapters.hosting.mending import Mender, Scrubber
     from adapters.hosting.services import Services
     from adapters.hosting.trust import Trust
-    from adapters.hosting.upkeep import Drift, Pace, Upkeep
+    from adapters.hosting.upkeep import Pace, Upkeep
     from adapters.runtime.process.driver import ProcessDriver, Setup
-
-    def told(drift: Drift) -> None:
-        log.warning("repaired %s: %s", drift.env_id, drift.what)
 
     folders = HostFolders(settings.path("host"))
     trust = Trust(folders.trust, settings.path("keys"))
@@ -159,14 +158,18 @@ def host(settings: Settings, _client: Client) -> Role:
         host_sockets=tuple(settings.host_sockets),
     )
     services = Services(folders, ProcessDriver(setup))
-    upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), told)
-    threading.Thread(target=upkeep.run, name="upkeep", daemon=True).start()
+    book = DriftBook(folders.root / "drifts")
+    mender = Mender(folders, serving.store, serving.trees, book)
+    upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), book, mender.mend)
+    scrubber = Scrubber(folders, mender.forget_broken, settings.scrub_seconds)
+    for name, work in (("upkeep", upkeep.run), ("scrub", scrubber.run)):
+        threading.Thread(target=work, name=name, daemon=True).start()
     activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
     return Role(
         queue=names.host_queue(settings.host_id),
         activities=offered(activities),
         threads=8,
-        beside=[configuration.stay_registered],
+        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workflows.build import Build
+from workflows.lifecycle import Repair, Restart, Resume, Scale, Suspend
 from workflows.promote import Promote
 from workflows.provision import Provision
 from workflows.push import Push
@@ -11,4 +12,4 @@ from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
 
-ALL = (Build, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback)
+ALL = (Build, Promote, Provision, Push, Reconcile, Repair, Restart, Resume, Retire, Roll, Rollback, Scale, Suspend)

@@ -7,7 +7,8 @@ from sqlalchemy import text
 from sqlmodel import SQLModel
 
 import store.models
-import store.models_configuration  # noqa: F401
+import store.models_configuration
+import store.models_lifecycle  # noqa: F401
 from store.session import open_engine
 
 LOCK = 4857201  # any fixed number: concurrent upgrades on PostgreSQL wait for each other
