@@ -8,6 +8,8 @@ from __future__ import annotations
 from temporalio import activity
 
 from temporal.messages import (
+    Bake,
+    Baked,
     BuildOrder,
     BuildOutput,
     BuildRef,
@@ -17,6 +19,7 @@ from temporal.messages import (
     Failure,
     JobRef,
     Live,
+    Measured,
     Placed,
     PlaceOrder,
     PushOrder,
@@ -73,6 +76,12 @@ def switch(order: Switch) -> Live:
 @activity.defn(name="host.undo")
 def undo(order: Switch) -> Live:
     """Put back what was live before."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.bake")
+def bake(order: Bake) -> Measured:
+    """Watch what was switched to for so long, or until it is bad; beats; ends at once on a cancel."""
     raise NotImplementedError
 
 
@@ -133,6 +142,12 @@ async def claim_turn(ref: JobRef) -> Turn:
 @activity.defn(name="rollout.commit")
 def commit(ref: RolloutRef) -> RolloutRef:
     """The point of no return. Raises job.canceled if a cancel came first."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.bake")
+def note_bake(baked: Baked) -> RolloutRef:
+    """Begin the bake, or keep what was measured. Raises job.canceled where somebody waits for its end."""
     raise NotImplementedError
 
 

@@ -136,6 +136,9 @@ CODES: dict[str, Code] = {
     "roll.health_failed": _invalid("The new release did not become healthy: read its log."),
     "roll.start_failed": _invalid("The app ended while it was started: read its last lines, correct it, deploy again."),
     "roll.release_command_failed": _invalid("Read the release command's lines in the job's log, then deploy again."),
+    "roll.bake_failed": _invalid(
+        "The new release did badly while it was watched: read its log, correct it, deploy again."
+    ),
     "roll.timeout": _fault("Check the host worker with `headway doctor`, then retry.", retryable=True),
     "roll.stale": _conflict("A later rollout has already switched this environment."),
     # runtime

@@ -125,7 +125,7 @@ def cancel_job(session: Session, job: Job) -> Job:
     """
     if job.finished_at is not None:
         raise HeadwayError("job.not_cancelable", f"The job has ended: it is {job.status}.")
-    if job.committed_at is not None:
+    if job.committed_at is not None and job.stage != "bake":
         raise HeadwayError("job.not_cancelable", "The switch has begun: roll back instead.")
     if job.status == "queued":
         _end_unstarted(session, job)

@@ -7,6 +7,7 @@ environment, in the order of acceptance, with two sequence numbers each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlmodel import Session, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -18,6 +19,7 @@ from store.outcomes import end_build, end_job, end_rollout
 
 # Kinds about the artifact that runs already: they learn which one that is when they are claimed.
 ABOUT_WHAT_RUNS = ("restart", "scale", "suspend", "resume", "repair")
+Json = dict[str, Any]
 ROLL_JOBS = (
     "deployment.roll",
     "deployment.promote",
@@ -227,14 +229,43 @@ def commit_rollout(session: Session, rollout_id: str) -> Rollout:
     return rollout
 
 
+def begin_bake(session: Session, rollout_id: str) -> None:
+    """The rollout has switched and is watched. Raises job.canceled where somebody waits who would end that at once."""
+    rollout = _running(session, rollout_id)
+    job = job_by_id(session, rollout.job_id)
+    waits = select(Rollout.id).where(
+        Rollout.env_id == rollout.env_id, Rollout.status == "queued", col(Rollout.kind).in_(ENDS_BAKE)
+    )
+    if session.exec(waits).first() is not None:
+        raise HeadwayError("job.canceled", "What was accepted meanwhile does not wait for the end of a bake.")
+    rollout.stage = job.stage = "bake"
+    job.progress, job.rev = max(job.progress, 85), job.rev + 1
+
+
+def keep_bake(session: Session, rollout_id: str, measured: list[Json]) -> None:
+    """What the hosts saw: the job's result shows it, however it ends."""
+    _running(session, rollout_id).bake = {"hosts": measured}
+
+
+def _running(session: Session, rollout_id: str) -> Rollout:
+    rollout = session.get(Rollout, rollout_id, with_for_update=True)
+    if rollout is None or rollout.status != "running":
+        raise HeadwayError("job.lost", f"Deployment {rollout_id} is not carried out any more.")
+    return rollout
+
+
 def preempt(session: Session, env_id: str) -> Rollout | None:
-    """A waiting rollback cancels the running rollout of its environment if that has not reached its switch."""
+    """What a waiting rollback cancels: the running rollout, if that has not reached its switch or is only watched.
+
+    A waiting suspension cancels what is watched.
+    """
     rollouts = session.exec(select(Rollout).where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))).all()
     running = next((r for r in rollouts if r.status == "running" and r.kind != "rollback"), None)
-    if running is None or not any(r.status == "queued" and r.kind == "rollback" for r in rollouts):
+    waiting = {r.kind for r in rollouts if r.status == "queued"}
+    if running is None or waiting.isdisjoint(ENDS_BAKE):
         return None
     job = job_by_id(session, running.job_id)
-    if job.committed_at is not None:
+    if running.stage != "bake" and (job.committed_at is not None or "rollback" not in waiting):
         return None
     if job.cancel_requested_at is None:
         job.cancel_requested_at, job.rev = utcnow(), job.rev + 1

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from adapters.artifact.manifest import Manifest, parse_manifest
-from adapters.artifact.run import RunSettings
+from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.hosting.durable import point, sync_folder, write_file
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import Probe, look, wait_until_healthy
@@ -126,6 +126,17 @@ class Services:
         statuses = [self.driver.ensure(spec) for spec in self._specs(env_id, plan, run)]
         self._link(env_id, seq, plan)
         return statuses
+
+    def instances(self, env_id: str, seq: int) -> list[Status]:
+        """The instances of the web process that serve a release; none of a static one."""
+        plan = self.plan_of(env_id, seq)
+        refs = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)] if plan else []
+        return [self.driver.status(ref) for ref in refs]
+
+    def health(self, env_id: str, seq: int) -> HealthCheck | None:
+        """How a placed release is asked whether it is healthy; None for a static one."""
+        run = self._run_of(env_id, seq)
+        return run.health if run is not None else None
 
     def stop(self, env_id: str, origin: int) -> None:
         """Stop and forget the instances that were started for a release."""

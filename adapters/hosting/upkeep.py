@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import is_suspended
@@ -151,9 +152,11 @@ class Upkeep:
         return warm and self._since_switch(env_id) < self._warm(env_id, live)
 
     def _warm(self, env_id: str, live: int) -> float:
-        """How long what was replaced stays ready: not at all behind a suspension."""
+        """How long what was replaced stays ready: not at all behind a suspension, always behind a bake."""
         release = ReleaseSwitch(self._folders.environment(env_id)).release(live)
-        return 0.0 if is_suspended(release) else self._pace.warm
+        if is_suspended(release):
+            return 0.0
+        return max(self._pace.warm, baking_until(release) - time.time() + self._since_switch(env_id))
 
     def _since_switch(self, env_id: str) -> float:
         try:

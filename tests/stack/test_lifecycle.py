@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,11 +15,11 @@ import pytest
 from bench.client import Caller
 from bench.stack import Stack
 from tests.stack.conftest import NewRepository
-from tests.stack.sites import Place, end_of, visit
+from tests.stack.sites import visit
 
 Json = dict[str, Any]
 PATIENCE = 60.0
-APP = '''
+APP = """
 import http.server, json, os, pathlib, time
 SAYS = {"pid": os.getpid(), "x": os.environ.get("X"), "edition": "EDITION", "started": time.time_ns()}
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -35,7 +32,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-'''
+"""
 SETTINGS = '[build]\ncommand = ""\n[run]\ncommand = "exec python3 app.py"\nhealth_check_interval = 0.2\n'
 
 
