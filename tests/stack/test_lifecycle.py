@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +20,7 @@ import pytest
 from bench.client import Caller
 from bench.stack import Stack
 from tests.stack.conftest import NewRepository
-from tests.stack.sites import visit
+from tests.stack.sites import end_of, visit
 
 Json = dict[str, Any]
 PATIENCE = 60.0
@@ -72,6 +77,23 @@ class Service:
 
     def drifts(self) -> list[Json]:
         return self.caller.get(f"{self.path}/drifts")
+
+    def drift(self, kind: str) -> Json:
+        """The newest of its kind."""
+        return next((one for one in self.drifts() if one["kind"] == kind), {})
+
+    def started(self) -> int | None:
+        page = visit(self.stack, self.hostname)
+        return json.loads(page.body)["started"] if page.status == 200 else None
+
+    def pid(self) -> int:
+        """The app's own, on this machine."""
+        command = [sys.executable, "-m", "headway", "apps", "list"]
+        environment = {**os.environ, "HEADWAY_DATA_DIR": str(self.stack.data)}
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        origin = json.loads((self.folder / "current" / "instances.json").read_bytes())["origin"]
+        [found] = re.findall(rf"^{self.env} +{origin} +web\.0 +running +pid (\d+)", said, re.MULTILINE)
+        return int(found)
 
     def live(self) -> int:
         return int(os.readlink(self.folder / "current").rpartition("/")[2])
@@ -130,6 +152,7 @@ def test_a_restart_takes_the_newest_configuration_and_loses_no_request(service: 
     assert service.state()["active_release_id"] == job["result"]["release_id"]
 
 
+@pytest.mark.slow
 def test_a_scaled_app_keeps_its_instances_and_its_number(service: Service) -> None:
     [first] = service.pids()
     with Visitor(service) as visitor:
@@ -160,3 +183,61 @@ def test_a_suspended_environment_says_so_and_comes_back_as_it_was(service: Servi
     after = service.says()
     assert (after["edition"], after["x"]) == (says["edition"], says["x"])
     assert after["started"] > says["started"]
+
+
+def test_a_release_that_turns_bad_in_its_bake_goes_back(service: Service) -> None:
+    answer = service.caller.http.patch(service.path, json={"bake_seconds": 30})
+    assert answer.json()["data"]["bake_seconds"] == 30
+    good, live = service.says(), service.state()["active_release_id"]
+    service.repository.commit(edition("broken"))
+    job = end_of(service.caller, service.push())
+    error = job["error"]
+    assert (job["status"], error["code"], error["stage"]) == ("failed", "roll.bake_failed", "bake")
+    [measured] = job["result"]["bake"]["hosts"]
+    assert measured["looks"] > measured["bad"] >= 3
+    assert measured["seconds"] < 30
+    # The instance that served before: nothing was started for it.
+    assert service.says() == good
+    assert service.state()["active_release_id"] == live
+    service.caller.http.patch(service.path, json={"bake_seconds": 0}).raise_for_status()
+
+
+@pytest.mark.slow
+def test_a_host_puts_right_what_drifts_and_says_so(service: Service) -> None:
+    def mended(kind: str) -> Json | None:
+        rows = [one for one in service.drifts() if one["kind"] == kind and one["release_seq"] == live]
+        return next((one for one in rows if one["mended_at"]), None)
+
+    live, before = service.live(), service.says()
+    (service.folder / "current").unlink()
+    until(lambda: visit(service.stack, service.hostname).status, lambda status: status == 200)
+    assert service.live() == live
+    assert "was gone" in until(lambda: mended("current"), bool)["what"]
+    assert service.says() == before
+
+    os.kill(service.pid(), signal.SIGKILL)
+    until(service.started, lambda now: now not in (None, before["started"]))
+    assert "web.0" in until(lambda: mended("instance"), bool)["what"]
+
+    tree = Path(os.path.realpath(service.folder / "current" / "root"))
+    (tree / "app.py").unlink()
+    (tree / "app.py").write_text("edited")
+    (tree / "added.py").write_text("added")
+    assert "added.py, app.py" in until(lambda: mended("tree"), bool)["what"]
+    assert (tree / "app.py").read_text() == edition("one")["app.py"]
+    assert not (tree / "added.py").exists()
+
+
+@pytest.mark.slow
+def test_what_a_host_has_lost_is_fetched_again_through_the_queue(service: Service) -> None:
+    live, says = service.live(), service.says()
+    tree = Path(os.path.realpath(service.folder / "current" / "root"))
+    os.chmod(tree / "app.py", 0o644)
+    (tree / "app.py").write_text("edited in place: the store has it, too")
+    row = until(lambda: service.drift("contents"), lambda one: one.get("mended_at"))
+    assert "app.py" in row["what"]
+    job = end_of(service.caller, service.caller.get(f"/v1/jobs/{row['job_id']}"))
+    assert (job["type"], job["status"], job["actor"]["type"]) == ("environment.repair", "succeeded", "system")
+    assert (tree / "app.py").read_text() == edition("one")["app.py"]
+    assert service.live() > live
+    assert service.says() == says
