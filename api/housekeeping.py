@@ -11,7 +11,7 @@ import anyio
 
 from api.events import EventLog
 from store.models import utcnow
-from store.retention import forget_jobs
+from store.retention import forget_drifts, forget_jobs
 from store.session import Store
 
 BATCH = 100
@@ -36,6 +36,7 @@ class Housekeeping:
     def sweep(self) -> int:
         """How many jobs were forgotten. The row goes first: a log without a row is found by nobody."""
         before, forgotten = utcnow() - self.retention, 0
+        self.store.in_write(lambda session: forget_drifts(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
             for job_id in gone:
