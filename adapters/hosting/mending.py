@@ -23,7 +23,7 @@ from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
 from headway.errors import HeadwayError
 
-EVERY: Final = 20.0
+EVERY: Final = 30.0
 SHOWN: Final = 5
 log = logging.getLogger("headway.upkeep")
 
