@@ -16,21 +16,23 @@ from temporalio.exceptions import CancelledError
 from activities.telling import Teller
 from adapters.artifact.manifest import Manifest
 from adapters.events import timestamp
+from adapters.hosting.baking import Bakery
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
-from adapters.hosting.services import Services, Story
+from adapters.hosting.services import Reuse, Services, Story
 from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
 from headway.broker import Committed, Event, Events, Heard, Hostnames, RollSpec
 from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
-from temporal.messages import EnvironmentRef, Live, Placed, RollOrder, Switch
+from temporal.messages import Bake, EnvironmentRef, Live, Measured, Placed, RollOrder, Switch
 
 BEAT_SECONDS = 1.0
 # A full disk is refused early: a rollout that waits for room would hold its environment's queue.
 DISK_TRIES = 2
 MISSING_TRIES = 4
+REUSE: dict[str, Reuse] = {"restart": "none", "scale": "grow"}
 log = logging.getLogger("headway.host")
 
 
@@ -55,6 +57,7 @@ class HostActivities:
         services: Services,
         configuration: Configuration,
         upkeep: Upkeep,
+        bakery: Bakery | None = None,
     ) -> None:
         self.host_id = host_id
         self._host = host
@@ -62,6 +65,7 @@ class HostActivities:
         self._services = services
         self._configuration = configuration
         self._upkeep = upkeep
+        self._bakery = bakery or Bakery(services)
         self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
 
     def close(self) -> None:
@@ -89,9 +93,14 @@ class HostActivities:
         return self._switch(order)
 
     def _prepare(self, order: RollOrder, check: Callable[[], None]) -> Placed:
+        if order.kind == "suspend":
+            self._host.place_suspended(order.env_id, order.apply_seq)
+            return Placed(self.host_id, order.apply_seq, "")
         spec = self._broker.get_rollout(order.rollout_id)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
+            if order.kind == "repair":
+                self._host.repair(spec, check)
             manifest = self._host.place(spec, order.apply_seq, check)
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check)
@@ -109,13 +118,23 @@ class HostActivities:
         def configure() -> None:
             self._configuration.place(spec.rollout_id, self._host.environment(env_id).release(seq))
             # What a release needs done to the data goes with what is new; what was released before had it done then.
-            if order.kind != "rollback" and order.hosts[0] == self.host_id:
+            if order.kind in ("deploy", "promote") and order.hosts[0] == self.host_id:
                 self._services.run_release_command(env_id, seq, manifest, story)
 
         story = Story(look, teller.line, teller.stage)
         hostname = spec.hostnames[0] if spec.hostnames else "localhost"
         try:
-            self._services.prepare(env_id, seq, manifest, spec.config_version, hostname, story, configure)
+            self._services.prepare(
+                env_id,
+                seq,
+                manifest,
+                spec.config_version,
+                hostname,
+                story,
+                configure,
+                web=spec.instances,
+                reuse=REUSE.get(order.kind, "warm"),
+            )
         finally:
             teller.flush(now=True)
 
@@ -130,6 +149,36 @@ class HostActivities:
     def undo(self, order: Switch) -> Live:
         environment = self._host.environment(order.env_id)
         return self._live(order.env_id, environment.undo(order.seq, order.back_to, order.rollout_id))
+
+    @activity.defn(name="host.bake", no_thread_cancel_exception=True)
+    @mapped
+    def bake(self, order: Bake) -> Measured:
+        source = f"{order.rollout_id}/{self.host_id}/bake/{activity.info().attempt}"
+        teller = Teller(self._broker, order.job_id, source)
+        hostname = "localhost"
+        with contextlib.suppress(HeadwayError):
+            hostname = next(iter(self._broker.get_hostnames(order.env_id).hostnames), hostname)
+        release = self._host.environment(order.env_id).release(order.seq)
+        with _beating(lambda: None) as check, contextlib.ExitStack() as stack:
+            stack.callback(teller.flush, now=True)
+
+            def step() -> None:
+                teller.flush()
+                check()
+
+            story = Story(step, teller.line, teller.stage)
+            seen = self._bakery.watch(order.env_id, order.seq, release, order.seconds, hostname, story)
+        return Measured(
+            self.host_id,
+            seen.seconds,
+            seen.looks,
+            seen.bad,
+            seen.restarts,
+            round(seen.slowest * 1000),
+            seen.requests,
+            seen.errors,
+            seen.why,
+        )
 
     @activity.defn(name="host.live", no_thread_cancel_exception=True)
     @mapped

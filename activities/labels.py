@@ -9,6 +9,9 @@ from store.queue import next_in_line
 from temporal import names
 from temporal.messages import Ahead, BuildOrder, Labels, RollOrder
 
+# Kinds that bring something new, in code or configuration.
+BAKED = ("deploy", "promote", "restart")
+
 
 def labels_of(session: Session, env_id: str, job: Job | None = None, *, commit: str = "", digest: str = "") -> Labels:
     environment = session.get(Environment, env_id)
@@ -50,6 +53,7 @@ def roll_order(session: Session, rollout: Rollout) -> RollOrder:
         undo_seq=rollout.undo_seq or 0,
         composite=bool(job and job.type == "deployment.push"),
         labels=labels_of(session, rollout.env_id, job),
+        bake_seconds=environment.bake_seconds if environment and rollout.kind in BAKED else 0,
     )
 
 

@@ -11,15 +11,16 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.labels import ahead_in, roll_order
+from activities.labels import ahead_in, labels_of, roll_order
 from activities.rollouts import run_is_open, run_status
+from store.drifts import accept_repair, unmended
 from store.models import Build, Job, Rollout, utcnow
 from store.outcomes import end_build, end_job, end_rollout
 from store.queue import idle_queues, job_by_id
 from store.session import Store
 from temporal import names
 from temporal.failures import mapped
-from temporal.messages import Ahead, Ended, RollOrder, Suspects
+from temporal.messages import Ahead, Ended, Labels, RollOrder, Suspects
 from temporal.starts import TemporalStarts
 
 log = logging.getLogger("headway.reconcile")
@@ -47,6 +48,7 @@ class Reconciler:
     async def _look(self) -> None:
         for ahead in await asyncio.to_thread(self._idle):
             await self.starts.give_turn(ahead)
+        await self._repair()
         suspects = await self.suspects()
         if suspects.jobs or suspects.rollouts:
             await self.client.start_workflow(
@@ -57,6 +59,21 @@ class Reconciler:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 static_summary=f"{len(suspects.jobs)} jobs, {len(suspects.rollouts)} rollouts lost their runs",
             )
+
+    async def _repair(self) -> None:
+        """What hosts cannot mend alone becomes a rollout like any other, in its environment's order."""
+        for job, labels in await asyncio.to_thread(self._repairs):
+            await self.starts.start(job.id, job.type, labels=labels)
+
+    def _repairs(self) -> list[tuple[Job, Labels]]:
+        with self.store.read() as session:
+            wanted = unmended(session)
+        made = []
+        for env_id in wanted:
+            with self.store.write() as session:
+                if (job := accept_repair(session, env_id)) is not None:
+                    made.append((job, labels_of(session, env_id, job)))
+        return made
 
     def _idle(self) -> list[Ahead]:
         with self.store.read() as session:

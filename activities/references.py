@@ -8,6 +8,8 @@ from __future__ import annotations
 from temporalio import activity
 
 from temporal.messages import (
+    Bake,
+    Baked,
     BuildOrder,
     BuildOutput,
     BuildRef,
@@ -18,6 +20,7 @@ from temporal.messages import (
     Failure,
     JobRef,
     Live,
+    Measured,
     Placed,
     PlaceOrder,
     PushOrder,
@@ -83,6 +86,12 @@ def undo(order: Switch) -> Live:
     raise NotImplementedError
 
 
+@activity.defn(name="host.bake")
+def bake(order: Bake) -> Measured:
+    """Watch what was switched to for so long, or until it is bad; beats; ends at once on a cancel."""
+    raise NotImplementedError
+
+
 @activity.defn(name="host.fence")
 def fence(order: Switch) -> Live:
     """Refuse everything up to this sequence number from now on; say what is live."""
@@ -145,6 +154,12 @@ async def claim_turn(ref: JobRef) -> Turn:
 @activity.defn(name="rollout.commit")
 def commit(ref: RolloutRef) -> RolloutRef:
     """The point of no return. Raises job.canceled if a cancel came first."""
+    raise NotImplementedError
+
+
+@activity.defn(name="rollout.bake")
+def note_bake(baked: Baked) -> RolloutRef:
+    """Begin the bake, or keep what was measured. Raises job.canceled where somebody waits for its end."""
     raise NotImplementedError
 
 

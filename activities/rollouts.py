@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from sqlmodel import Session
@@ -15,10 +16,10 @@ from activities.labels import ahead_in, roll_order, run_of
 from headway.errors import HeadwayError
 from store import queue
 from store.models import Job, Rollout, utcnow
-from store.outcomes import append_release, end_rollout, primary_hostname, record_stop
+from store.outcomes import end_rollout, primary_hostname, record_live, record_stop
 from store.session import Store
 from temporal.failures import error_dict, mapped
-from temporal.messages import Ahead, Ended, Enqueue, Failure, JobRef, RolloutRef, Settle, Standing, Turn
+from temporal.messages import Ahead, Baked, Ended, Enqueue, Failure, JobRef, RolloutRef, Settle, Standing, Turn
 from temporal.starts import TemporalStarts
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ class RolloutRecords:
             rollout = queue.claim_turn(session, ref.job_id)
             if rollout.status == "running":
                 return Turn(rollout.id, rollout.status, roll_order(session, rollout)), None
-            other = queue.preempt(session, rollout.env_id) if rollout.kind == "rollback" else None
+            other = queue.preempt(session, rollout.env_id) if rollout.kind in queue.ENDS_BAKE else None
             run = run_of(other, session.get_one(Job, other.job_id)) if other else None
             return Turn(rollout.id, rollout.status), run
 
@@ -56,6 +57,16 @@ class RolloutRecords:
         with self.store.write() as session:
             queue.commit_rollout(session, ref.rollout_id)
             return ref
+
+    @activity.defn(name="rollout.bake")
+    @mapped
+    def note_bake(self, baked: Baked) -> RolloutRef:
+        with self.store.write() as session:
+            if baked.measured:
+                queue.keep_bake(session, baked.rollout_id, [asdict(one) for one in baked.measured])
+            else:
+                queue.begin_bake(session, baked.rollout_id)
+            return RolloutRef(baked.rollout_id)
 
     @activity.defn(name="rollout.record")
     @mapped
@@ -80,7 +91,7 @@ class RolloutRecords:
             record_stop(session, rollout_id)
             return Ended(rollout_id, "succeeded")
         hostname = primary_hostname(session, rollout.env_id)
-        append_release(session, rollout_id, self.site_url(hostname) if hostname else None)
+        record_live(session, rollout_id, self.site_url(hostname) if hostname else None)
         return Ended(rollout_id, "succeeded")
 
     @activity.defn(name="rollout.fail")
@@ -148,7 +159,7 @@ class RolloutRecords:
     def _flag(self, ref: JobRef) -> tuple[Job, str | None]:
         with self.store.write() as session:
             job = queue.job_by_id(session, ref.job_id)
-            if job.finished_at is not None or job.committed_at is not None:
+            if job.finished_at is not None or (job.committed_at is not None and job.stage != "bake"):
                 return job, None
             job.cancel_requested_at = job.cancel_requested_at or utcnow()
             rollout = session.get(Rollout, job.resource_id)

@@ -17,6 +17,7 @@ from headway.broker import (
     BuildSpec,
     Committed,
     Contents,
+    Drifts,
     Earlier,
     Events,
     ExecOutput,
@@ -29,6 +30,7 @@ from headway.broker import (
     LogBatch,
     LogHeard,
     Missing,
+    Noted,
     Output,
     RequestBatch,
     RequestsHeard,
@@ -164,6 +166,10 @@ class BrokerClient:
     def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:
         """Say which key a host has. Raises host.key_changed where another one is pinned."""
         return self._ask(Known, "PUT", f"/hosts/{host_id}", hello, patience=patience)
+
+    def report_drifts(self, host_id: str, drifts: Drifts, *, patience: float | None = None) -> Noted:
+        """What this host found otherwise than it had left it."""
+        return self._ask(Noted, "POST", f"/hosts/{host_id}/drifts", drifts, patience=patience)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")

@@ -1,5 +1,4 @@
-"""Forgetting, once an hour: ended jobs past their retention with their event logs, sandboxes nobody uses, and what was seen
-of environments that are gone."""
+"""Forgetting, once an hour: old jobs with their event logs, idle sandboxes, and what was seen of environments now gone."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ import anyio
 from api.events import EventLog
 from store.environments import gone
 from store.models import utcnow
-from store.retention import forget_jobs
+from store.retention import forget_drifts, forget_jobs
 from store.sandboxes import expire, forget_files
 from store.session import Store
 
@@ -55,6 +54,7 @@ class Housekeeping:
         while self.store.in_write(lambda session: forget_files(session, utcnow())):
             pass
         before, forgotten = utcnow() - self.retention, 0
+        self.store.in_write(lambda session: forget_drifts(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
             for job_id in gone:

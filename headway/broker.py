@@ -18,6 +18,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /rollouts/{rollout_id}/commit | host | → Committed |
 | GET  /rollouts/{rollout_id}/config?host_id= | host | → SealedConfig |
 | PUT  /hosts/{host_id} | host | HostHello → Known |
+| POST /hosts/{host_id}/drifts | host | Drifts → Noted |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
 | POST /environments/{env_id}/logs | host | LogBatch → LogHeard |
 | POST /environments/{env_id}/requests | host | RequestBatch → RequestsHeard |
@@ -226,7 +227,8 @@ class ExecOutput(Wire):
 class RollSpec(Wire):
     """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address.
 
-    `config_version` is 0 where there is no configuration to ask for; `keyring` is signed, or empty.
+    `config_version` is 0 where there is no configuration to ask for; `instances` is 0 where the artifact says how many.
+    `keyring` is signed, or empty.
     """
 
     rollout_id: str
@@ -245,6 +247,7 @@ class RollSpec(Wire):
     hostnames: list[str]
     config_version: int = 0
     keyring: str = ""
+    instances: int = 0
 
 
 class SealedConfig(Wire):
@@ -265,6 +268,28 @@ class HostHello(Wire):
 class Known(Wire):
     host_id: str
     labels: list[str]
+
+
+class DriftNote(Wire):
+    """Something that a host found otherwise than it had left it. Times in Unix seconds; `mended_at` None: not yet."""
+
+    id: str = Field(pattern=r"^drift_[0-9A-Z]{26}$")
+    env_id: str
+    seq: int = Field(ge=0)
+    kind: Literal["instance", "current", "tree", "contents", "release"]
+    what: str = Field(max_length=500)
+    found_at: float
+    mended_at: float | None = None
+
+
+class Drifts(Wire):
+    """Told again, a finding is the same one: it may have been mended meanwhile."""
+
+    drifts: list[DriftNote] = Field(max_length=100)
+
+
+class Noted(Wire):
+    noted: int
 
 
 class Committed(Wire):

@@ -22,6 +22,7 @@ from headway.resources import (
     Artifact,
     Build,
     Deployment,
+    Drift,
     Environment,
     Host,
     Identity,
@@ -174,9 +175,23 @@ class Environments(Noun):
     def delete(self, site_id: str, env_id: str) -> Job:
         return self._job(self._t.delete(_env(site_id, env_id)))
 
-    def act(self, site_id: str, env_id: str, action: str) -> Environment:
-        """`suspend`, `resume` or `renew`."""
-        return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/{action}").data)
+    def update(self, site_id: str, env_id: str, **fields: Any) -> Environment:
+        """`bake_seconds`."""
+        return Environment.model_validate(self._t.patch(_env(site_id, env_id), fields).data)
+
+    def act(self, site_id: str, env_id: str, action: str, *, idempotency_key: str | None = None) -> Job:
+        """`suspend`, `resume` or `restart`."""
+        return self._job(self._t.post(f"{_env(site_id, env_id)}/{action}", idempotency_key=idempotency_key))
+
+    def scale(self, site_id: str, env_id: str, instances: int, *, idempotency_key: str | None = None) -> Job:
+        body = {"instances": instances}
+        return self._job(self._t.post(f"{_env(site_id, env_id)}/scale", body, idempotency_key=idempotency_key))
+
+    def renew(self, site_id: str, env_id: str) -> Environment:
+        return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/renew").data)
+
+    def drifts(self, site_id: str, env_id: str, *, limit: int | None = None) -> Iterator[Drift]:
+        return self._list(Drift, f"{_env(site_id, env_id)}/drifts", limit)
 
 
 class Builds(Noun):

@@ -95,6 +95,7 @@ CODES: dict[str, Code] = {
     "environment.kind_singleton": _conflict("A site has one environment of that kind."),
     "environment.protected": _conflict("Production cannot be deleted: delete the site."),
     "environment.suspended": _conflict("Resume the environment first."),
+    "environment.not_suspended": _conflict("Only a suspended environment is resumed."),
     "environment.not_active": _conflict("Wait until the environment is active."),
     "environment.capability_unsupported": _conflict("This runtime cannot do that: see the site's capabilities."),
     "version.not_ready": _conflict("Wait until the version is ready, or publish again where it has failed."),
@@ -153,6 +154,9 @@ CODES: dict[str, Code] = {
     "roll.health_failed": _invalid("The new release did not become healthy: read its log."),
     "roll.start_failed": _invalid("The app ended while it was started: read its last lines, correct it, deploy again."),
     "roll.release_command_failed": _invalid("Read the release command's lines in the job's log, then deploy again."),
+    "roll.bake_failed": _invalid(
+        "The new release did badly while it was watched: read its log, correct it, deploy again."
+    ),
     "roll.timeout": _fault("Check the host worker with `headway doctor`, then retry.", retryable=True),
     "roll.stale": _conflict("A later rollout has already switched this environment."),
     # runtime

@@ -66,8 +66,22 @@ class Environment(Resource):
     url: str | None = None
     preview_url: str | None = None
     active_release_id: str | None = None
+    instances: int | None = None
+    bake_seconds: int = 0
     expires_at: str | None = None
     created_at: str | None = None
+
+
+class Drift(Resource):
+    id: str
+    env_id: str = ""
+    host_id: str = ""
+    kind: str = ""
+    release_seq: int = 0
+    what: str = ""
+    job_id: str | None = None
+    found_at: str | None = None
+    mended_at: str | None = None
 
 
 class Build(Resource):

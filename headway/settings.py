@@ -155,6 +155,9 @@ class Settings(BaseSettings):
 
     warm_seconds: float = Field(default=600, description="Seconds that a replaced service stays ready to come back.")
     drain_seconds: float = Field(default=60, description="Seconds that its visitors may take to leave after that.")
+    scrub_seconds: float = Field(
+        default=86400, description="Seconds between two readings of all that a host stores; 0: never."
+    )
     host_sockets: list[Path] = Field(
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
     )

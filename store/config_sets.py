@@ -20,6 +20,8 @@ from store.models import Environment, Release, Rollout
 from store.models_configuration import ConfigEntry, ConfigValue
 
 Json = dict[str, Any]
+# Kinds that bring the configuration of the release they go back to, or go on with.
+KEEPS = ("rollback", "scale", "suspend", "resume", "repair")
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Frozen:
 
 
 def freeze(session: Session, rollout: Rollout) -> None:
-    """Give a rollout its configuration; the environment's row is locked. A rollback takes that of its release."""
+    """Give a rollout its configuration; the environment's row is locked. See `KEEPS` for whose it is."""
     target = None
-    if rollout.kind == "rollback" and not rollout.keep_config and rollout.source_release_id is not None:
+    if rollout.kind in KEEPS and not rollout.keep_config and rollout.source_release_id is not None:
         target = session.get(Release, rollout.source_release_id)
     if target is None:
         _take(session, rollout, Frozen(effective_values(session, Owner(rollout.site_id, rollout.env_id))))

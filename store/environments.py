@@ -185,17 +185,6 @@ def accept_deletion(session: Session, site: Site, environment: Environment, acto
     )
 
 
-def suspend(session: Session, environment: Environment, *, to: str) -> Environment:
-    """`to`: suspended or active. A suspended environment takes no deployments. Idempotent."""
-    if environment.status != to:
-        if environment.status not in ("active", "suspended"):
-            raise HeadwayError("environment.not_active", f"The environment is {environment.status}.")
-        environment.status = to
-        session.add(environment)
-        session.flush()
-    return environment
-
-
 def renew(session: Session, environment: Environment) -> Environment:
     """An ephemeral environment lives for another 72 hours from now."""
     if not environment.ephemeral:

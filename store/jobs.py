@@ -19,7 +19,7 @@ from store.sight import Sight
 
 Json = dict[str, Any]
 BUILD_STAGES: Final = {"fetch": 5, "detect": 12, "build": 20, "pack": 70, "sign": 85}
-ROLL_STAGES: Final = {"verify": 10, "place": 30, "start": 55, "health": 65, "switch": 80, "drain": 95}
+ROLL_STAGES: Final = {"verify": 10, "place": 30, "start": 55, "health": 65, "switch": 80, "bake": 85, "drain": 95}
 
 
 def add_job(
@@ -125,11 +125,11 @@ def cancel_job(session: Session, job: Job) -> Job:
     """
     if job.finished_at is not None:
         raise HeadwayError("job.not_cancelable", f"The job has ended: it is {job.status}.")
-    if job.committed_at is not None:
+    if job.committed_at is not None and job.stage != "bake":
         raise HeadwayError("job.not_cancelable", "The switch has begun: roll back instead.")
     if job.status == "queued":
         _end_unstarted(session, job)
-    elif not job.type.startswith(("build.", "deployment.", "sandbox.")):
+    elif job.resource_type not in ("build", "deployment", "sandbox"):
         raise HeadwayError("job.not_cancelable", f"A running {job.type} cannot be stopped half-way.")
     elif job.cancel_requested_at is None:
         job.cancel_requested_at, job.rev = utcnow(), job.rev + 1

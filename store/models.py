@@ -143,7 +143,8 @@ class Environment(SQLModel, table=True):
     """`kind`: production | staging | preview. `status`: provisioning | active | suspended | deleting | gone.
 
     `accept_seq` numbers the requests in the order in which the API accepted them; `fence_seq` numbers what a host
-    may apply (two per rollout: apply and undo).
+    may apply (two per rollout: apply and undo). `instances` is what `scale` asked for (None: what the artifact says);
+    `bake_seconds` is how long a new release is watched before it counts.
     """
 
     __table_args__ = (
@@ -167,6 +168,8 @@ class Environment(SQLModel, table=True):
     hosts: list[str] = Field(default_factory=lambda: ["local"], sa_column=Column(JSON, nullable=False))
     accept_seq: int = 0
     fence_seq: int = 0
+    instances: int | None = None
+    bake_seconds: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     active_release_id: str | None = None
     created_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
@@ -333,13 +336,15 @@ class PackLease(SQLModel, table=True):
 
 
 class Rollout(SQLModel, table=True):
-    """A request to put one artifact on one environment. `kind`: deploy | promote | rollback | stop (no artifact).
+    """A request to put one artifact on one environment. `kind`: deploy | promote | rollback, and the kinds that are
+    about the artifact which runs there already: restart | scale | suspend | resume | repair; stop has no artifact.
 
     `status`: waiting (for its build) | queued | running | succeeded | failed | canceled | superseded.
     `accept_seq` is its place in the order of acceptance; `branch` is set where a newer rollout of the same branch
     supersedes it (build-then-deploy). `apply_seq` and `undo_seq` are given when it is claimed, and so is
     `config_version`, the configuration that it brings. `config_replaced` lists what was revoked in the one that a
-    rollback goes back to: `{name, revoked, version_id}`, the last one the value taken instead, or None.
+    rollback goes back to: `{name, revoked, version_id}`, the last one the value taken instead, or None. `instances` is
+    how many instances it has (None: what the artifact says), `bake` what was measured while it was watched.
     """
 
     __table_args__ = (
@@ -369,6 +374,8 @@ class Rollout(SQLModel, table=True):
     keep_config: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     config_version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     config_replaced: list[Json] | None = json_column()
+    instances: int | None = None
+    bake: Json | None = json_column()
     status: str = "queued"
     stage: str | None = None
     release_id: str | None = None

@@ -46,7 +46,9 @@ def end_rollout(
     session.add(rollout)
     job = session.get(Job, rollout.job_id, with_for_update=True)
     if job is not None and job.resource_type == "deployment":
-        result = {"superseded_by": superseded_by} if superseded_by else None
+        result: Json | None = {"superseded_by": superseded_by} if superseded_by else None
+        if rollout.bake:
+            result = {**(result or {}), "bake": rollout.bake}
         end_job(session, job, ROLL_STATUS_OF_JOB[status], result=result, error=error)
         # A push whose build was ended from outside: the build's own run cannot say so any more.
         for build in session.exec(select(Build).where(Build.job_id == job.id, col(Build.finished_at).is_(None))).all():
@@ -88,6 +90,19 @@ def fail_build(session: Session, build_id: str, error: Json, *, canceled: bool) 
     return build
 
 
+def record_live(session: Session, rollout_id: str, url: str | None) -> None:
+    """The rollout's number is live: its release, or the environment's rest, is recorded. Idempotent by rollout."""
+    rollout = session.get(Rollout, rollout_id, with_for_update=True)
+    if rollout is None or rollout.kind != "suspend":
+        append_release(session, rollout_id, url)
+    elif rollout.finished_at is None:
+        session.get_one(Environment, rollout.env_id, with_for_update=True).status = "suspended"
+        rollout.status, rollout.finished_at = "succeeded", utcnow()
+        job = session.get_one(Job, rollout.job_id, with_for_update=True)
+        result = {"deployment_id": rollout.id, "env_id": rollout.env_id, "release_id": rollout.source_release_id}
+        end_job(session, job, "succeeded", result=result)
+
+
 def append_release(session: Session, rollout_id: str, url: str | None) -> Release:
     """The rollout is live: one release, current; the rollout and its job succeeded. Idempotent by rollout."""
     rollout = session.get(Rollout, rollout_id, with_for_update=True)
@@ -116,6 +131,10 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
     environment = session.get(Environment, rollout.env_id, with_for_update=True)
     assert environment is not None  # noqa: S101
     environment.active_release_id = release.id
+    if rollout.kind == "resume" and environment.status == "suspended":
+        environment.status = "active"
+    if rollout.kind == "scale":
+        environment.instances = rollout.instances
     rollout.status, rollout.release_id, rollout.finished_at = "succeeded", release.id, utcnow()
     job = session.get(Job, rollout.job_id, with_for_update=True)
     if job is not None and job.resource_type == "deployment":
@@ -128,6 +147,10 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
         }
         if job.type == "deployment.push":
             result["build_id"] = rollout.build_id
+        if rollout.kind == "scale":
+            result["instances"] = rollout.instances
+        if rollout.bake:
+            result["bake"] = rollout.bake
         if rollout.config_replaced:
             result["config_replaced"] = rollout.config_replaced
         end_job(session, job, "succeeded", result=result)

@@ -7,16 +7,28 @@ environment, in the order of acceptance, with two sequence numbers each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlmodel import Session, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
 from store.config_sets import freeze
-from store.models import Build, Environment, Job, Rollout, Site, utcnow
+from store.models import Build, Environment, Job, Release, Rollout, Site, utcnow
 from store.outcomes import end_build, end_job, end_rollout
 
-ROLL_JOBS = ("deployment.roll", "deployment.promote", "deployment.rollback", "deployment.stop")
+# Kinds about the artifact that runs already: they learn which one that is when they are claimed.
+ABOUT_WHAT_RUNS = ("restart", "scale", "suspend", "resume", "repair")
+Json = dict[str, Any]
+ROLL_JOBS = (
+    "deployment.roll",
+    "deployment.promote",
+    "deployment.rollback",
+    "deployment.stop",
+    *(f"environment.{kind}" for kind in ABOUT_WHAT_RUNS),
+)
+# What does not wait for a bake to be over: the release that is watched makes way.
+ENDS_BAKE = ("rollback", "suspend")
 
 
 def job_by_id(session: Session, job_id: str) -> Job:
@@ -111,9 +123,12 @@ def _ended_before_start(session: Session, environment: Environment, rollout: Rol
     if job.cancel_requested_at is not None or job.finished_at is not None:
         end_rollout(session, rollout, "canceled", {"code": "job.canceled", "message": "Canceled while queued."})
         return True
-    if environment.status not in ("active", "provisioning"):
+    if (code := _refusal(environment, rollout)) is not None:
         message = f"The environment is {environment.status}."
-        end_rollout(session, rollout, "failed", {"code": "environment.not_active", "message": message})
+        end_rollout(session, rollout, "failed", {"code": code, "message": message})
+        return True
+    if rollout.kind in ABOUT_WHAT_RUNS and environment.active_release_id is None:
+        end_rollout(session, rollout, "failed", {"code": "release.none", "message": "Nothing runs there."})
         return True
     newer = newer_of_branch(session, rollout, others)
     if newer is None:
@@ -121,6 +136,20 @@ def _ended_before_start(session: Session, environment: Environment, rollout: Rol
     error = {"code": "job.superseded", "message": f"Deployment {newer.id} was accepted later and has taken its place."}
     end_rollout(session, rollout, "superseded", error, superseded_by=newer.job_id)
     return True
+
+
+def _refusal(environment: Environment, rollout: Rollout) -> str | None:
+    """Why its environment does not take a rollout: only a resume goes onto a suspended one, and nowhere else."""
+    match environment.status, rollout.kind:
+        case ("suspended", "resume") | ("provisioning", _):
+            return None
+        case "suspended", _:
+            return "environment.suspended"
+        case "active", "resume":
+            return "environment.not_suspended"
+        case "active", _:
+            return None
+    return "environment.not_active"
 
 
 def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | None = None) -> Rollout | None:
@@ -144,6 +173,7 @@ def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | 
             Rollout.env_id == rollout.env_id,
             or_(col(Rollout.branch) == rollout.branch, col(Rollout.branch).is_(None)),
             Rollout.status == "succeeded",
+            col(Rollout.kind).not_in(ABOUT_WHAT_RUNS),
             Rollout.accept_seq > rollout.accept_seq,
         )
         .order_by(col(Rollout.accept_seq).desc())
@@ -155,6 +185,11 @@ def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollo
     rollout.apply_seq, rollout.undo_seq = environment.fence_seq - 1, environment.fence_seq
     rollout.status, rollout.stage, rollout.started_at = "running", "verify", utcnow()
     rollout.previous_release_id = environment.active_release_id
+    if rollout.kind in ABOUT_WHAT_RUNS:
+        runs = session.get_one(Release, environment.active_release_id)
+        rollout.artifact_id, rollout.source_release_id, rollout.ref = runs.artifact_id, runs.id, runs.ref
+    if rollout.instances is None:
+        rollout.instances = environment.instances
     freeze(session, rollout)
     job = job_by_id(session, rollout.job_id)
     if job.type in ROLL_JOBS:
@@ -195,14 +230,43 @@ def commit_rollout(session: Session, rollout_id: str) -> Rollout:
     return rollout
 
 
+def begin_bake(session: Session, rollout_id: str) -> None:
+    """The rollout has switched and is watched. Raises job.canceled where somebody waits who would end that at once."""
+    rollout = _running(session, rollout_id)
+    job = job_by_id(session, rollout.job_id)
+    waits = select(Rollout.id).where(
+        Rollout.env_id == rollout.env_id, Rollout.status == "queued", col(Rollout.kind).in_(ENDS_BAKE)
+    )
+    if session.exec(waits).first() is not None:
+        raise HeadwayError("job.canceled", "What was accepted meanwhile does not wait for the end of a bake.")
+    rollout.stage = job.stage = "bake"
+    job.progress, job.rev = max(job.progress, 85), job.rev + 1
+
+
+def keep_bake(session: Session, rollout_id: str, measured: list[Json]) -> None:
+    """What the hosts saw: the job's result shows it, however it ends."""
+    _running(session, rollout_id).bake = {"hosts": measured}
+
+
+def _running(session: Session, rollout_id: str) -> Rollout:
+    rollout = session.get(Rollout, rollout_id, with_for_update=True)
+    if rollout is None or rollout.status != "running":
+        raise HeadwayError("job.lost", f"Deployment {rollout_id} is not carried out any more.")
+    return rollout
+
+
 def preempt(session: Session, env_id: str) -> Rollout | None:
-    """A waiting rollback cancels the running rollout of its environment if that has not reached its switch."""
+    """What a waiting rollback cancels: the running rollout, if that has not reached its switch or is only watched.
+
+    A waiting suspension cancels what is watched.
+    """
     rollouts = session.exec(select(Rollout).where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))).all()
     running = next((r for r in rollouts if r.status == "running" and r.kind != "rollback"), None)
-    if running is None or not any(r.status == "queued" and r.kind == "rollback" for r in rollouts):
+    waiting = {r.kind for r in rollouts if r.status == "queued"}
+    if running is None or waiting.isdisjoint(ENDS_BAKE):
         return None
     job = job_by_id(session, running.job_id)
-    if job.committed_at is not None:
+    if running.stage != "bake" and (job.committed_at is not None or "rollback" not in waiting):
         return None
     if job.cancel_requested_at is None:
         job.cancel_requested_at, job.rev = utcnow(), job.rev + 1

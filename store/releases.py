@@ -53,13 +53,33 @@ def current_release(session: Session, env_id: str) -> Release | None:
     return session.exec(select(Release).where(Release.env_id == env_id, col(Release.current))).first()
 
 
+def is_watched(rollout: Rollout) -> bool:
+    """In its bake: live, and no release yet."""
+    return rollout.status == "running" and rollout.stage == "bake"
+
+
 def release_before(session: Session, rollout: Rollout) -> Release:
-    """The release that preceded this deployment's. Raises release.no_previous."""
+    """The release that preceded this deployment's: of one that is still watched the current one.
+
+    Raises release.no_previous.
+    """
+    if is_watched(rollout) and (current := current_release(session, rollout.env_id)) is not None:
+        return current
     own = session.get(Release, rollout.release_id) if rollout.release_id else None
     if own is None:
         raise HeadwayError("release.no_previous", f"The deployment {rollout.id} never became a release.")
-    earlier = select(Release).where(Release.env_id == rollout.env_id, col(Release.seq) < own.seq)
-    found = session.exec(earlier.order_by(col(Release.seq).desc())).first()
-    if found is None:
-        raise HeadwayError("release.no_previous", "No release preceded that deployment.")
-    return found
+    while True:
+        earlier = select(Release).where(Release.env_id == rollout.env_id, col(Release.seq) < own.seq)
+        found = session.exec(earlier.order_by(col(Release.seq).desc())).first()
+        if found is None:
+            raise HeadwayError("release.no_previous", "No release preceded that deployment.")
+        if not _same_again(session, own, found):
+            return found
+        own = found
+
+
+def _same_again(session: Session, own: Release, before: Release) -> bool:
+    """Whether a release is the one before it, restarted, scaled, resumed or repaired: nothing to go back over."""
+    kind = session.exec(select(Rollout.kind).where(Rollout.id == own.rollout_id)).one()
+    same = (own.artifact_id, own.config_version) == (before.artifact_id, before.config_version)
+    return same and kind not in ("deploy", "promote", "rollback")

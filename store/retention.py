@@ -1,12 +1,14 @@
-"""What may be forgotten: ended jobs past their time, unless what they made still runs somewhere."""
+"""What may be forgotten: ended jobs past their time, unless what they made still runs somewhere; old drifts."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import delete
 from sqlmodel import Session, col, or_, select
 
 from store.models import Build, Job, Release, Rollout
+from store.models_lifecycle import Drift
 
 
 def forget_jobs(session: Session, before: datetime, *, limit: int = 100) -> list[str]:
@@ -27,3 +29,8 @@ def forget_jobs(session: Session, before: datetime, *, limit: int = 100) -> list
     for job in jobs:
         session.delete(job)
     return [job.id for job in jobs]
+
+
+def forget_drifts(session: Session, before: datetime) -> None:
+    """Delete what hosts found and mended before `before`."""
+    session.execute(delete(Drift).where(col(Drift.mended_at) < before))

@@ -15,7 +15,7 @@ from store.environments import next_acceptance
 from store.jobs import add_job
 from store.models import Artifact, Build, Environment, Job, Release, Rollout, Site
 from store.paging import Page, fetch_page
-from store.releases import current_release
+from store.releases import current_release, is_watched
 from store.slugs import is_branch_name
 
 Json = dict[str, Any]
@@ -143,9 +143,10 @@ def accept_rollback(
 ) -> Job:
     """Back to that release's code and configuration; with `keep_config` to its code alone, under today's configuration.
 
-    Raises release.already_current and artifact.collected.
+    Raises release.already_current (but while another one is watched, which is live then) and artifact.collected.
     """
-    if to.current:
+    running = select(Rollout).where(Rollout.env_id == environment.id, Rollout.status == "running")
+    if to.current and not any(is_watched(one) for one in session.exec(running)):
         raise HeadwayError("release.already_current", f"The release {to.id} is the current one.")
     return accept_rollout(
         session,

@@ -118,6 +118,7 @@ _STAGES = {
     "roll.release_command_failed": "start",
     "roll.health_failed": "health",
     "roll.stale": "switch",
+    "roll.bake_failed": "bake",
 }
 
 

@@ -72,6 +72,44 @@ class RollOrder:
     undo_seq: int
     composite: bool = False
     labels: Labels = field(default_factory=Labels)
+    bake_seconds: int = 0
+
+
+@dataclass(frozen=True)
+class Bake:
+    """Watch a release that was just switched to. What it has replaced stays ready to come back meanwhile."""
+
+    rollout_id: str
+    job_id: str
+    env_id: str
+    seq: int
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one host saw in a bake: looks at the health path, those that were bad, restarts, the slowest look.
+
+    `requests` and `errors` are visitors' (None: nobody counts them here). `why` is empty where all was well.
+    """
+
+    host_id: str
+    seconds: float
+    looks: int = 0
+    bad: int = 0
+    restarts: int = 0
+    slowest_ms: int = 0
+    requests: int | None = None
+    errors: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Baked:
+    """The bake of a rollout: begun (no measurements yet), or over."""
+
+    rollout_id: str
+    measured: tuple[Measured, ...] = ()
 
 
 @dataclass(frozen=True)

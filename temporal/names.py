@@ -37,6 +37,11 @@ PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
 EXEC: Final = "Exec"
+RESTART: Final = "Restart"
+SCALE: Final = "Scale"
+SUSPEND: Final = "Suspend"
+RESUME: Final = "Resume"
+REPAIR: Final = "Repair"
 
 # Your turn may have come: a rollout that waits looks at the rows again. Losing it only delays.
 TURN: Final = "turn"

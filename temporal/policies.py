@@ -59,6 +59,14 @@ PLACE: Final[Policy] = {
     "retry_policy": _PATIENT,
 }
 
+# A bake lasts as long as its environment says (an hour at most); a host that is away for long has not proven anything.
+BAKE: Final[Policy] = {
+    "start_to_close_timeout": timedelta(minutes=70),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "schedule_to_close_timeout": timedelta(minutes=90),
+    "retry_policy": _PATIENT,
+}
+
 # What a host that may be away is asked on behalf of many: whoever asks comes again.
 ASK: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),

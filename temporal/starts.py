@@ -31,8 +31,23 @@ WORKFLOWS: Final = {
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
     "sandbox.exec": names.EXEC,
+    "environment.restart": names.RESTART,
+    "environment.scale": names.SCALE,
+    "environment.suspend": names.SUSPEND,
+    "environment.resume": names.RESUME,
+    "environment.repair": names.REPAIR,
 }
-STORIES: Final = {"deploy": names.ROLL, "promote": names.PROMOTE, "rollback": names.ROLLBACK, "stop": names.STOP}
+STORIES: Final = {
+    "deploy": names.ROLL,
+    "promote": names.PROMOTE,
+    "rollback": names.ROLLBACK,
+    "stop": names.STOP,
+    "restart": names.RESTART,
+    "scale": names.SCALE,
+    "suspend": names.SUSPEND,
+    "resume": names.RESUME,
+    "repair": names.REPAIR,
+}
 BOUND: Final = 0.5
 log = logging.getLogger("headway.starts")
 

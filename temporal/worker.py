@@ -149,19 +149,18 @@ def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
     from adapters.hosting.access import AccessLog, RequestShipper
     from adapters.hosting.configuration import Configuration
+    from adapters.hosting.drift import DriftBook, DriftReports
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
+    from adapters.hosting.mending import Mender, Scrubber
     from adapters.hosting.services import Services
     from adapters.hosting.shipping import Shipper
     from adapters.hosting.trust import Trust
-    from adapters.hosting.upkeep import Drift, Pace, Upkeep
+    from adapters.hosting.upkeep import Pace, Upkeep
     from adapters.router.caddy import ACCESS_LOG
     from adapters.router.routes import list_routes
     from adapters.runtime.process.driver import ProcessDriver, Setup
-
-    def told(drift: Drift) -> None:
-        log.warning("repaired %s: %s", drift.env_id, drift.what)
 
     folders = HostFolders(settings.path("host"))
     trust = Trust(folders.trust, settings.trust_path, settings.ledger_root)
@@ -179,17 +178,21 @@ def host(settings: Settings, _client: Client) -> Role:
     shipper = Shipper(settings.host_id, driver, broker)
     driver.leaving = shipper.leaving
     services = Services(folders, driver)
-    upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), told)
+    book = DriftBook(folders.root / "drifts")
+    mender = Mender(folders, serving.store, serving.trees, book)
+    upkeep = Upkeep(folders, services, Pace(settings.warm_seconds, settings.drain_seconds), book, mender.mend)
+    scrubber = Scrubber(folders, mender.forget_broken, settings.scrub_seconds)
     access = AccessLog(settings.path("caddy", ACCESS_LOG))
     requests = RequestShipper(settings.host_id, access, lambda: list_routes(folders.routes), broker)
-    for name, loop in (("upkeep", upkeep.run), ("shipping", shipper.run), ("requests", requests.run)):
+    loops = {"upkeep": upkeep.run, "scrub": scrubber.run, "shipping": shipper.run, "requests": requests.run}
+    for name, loop in loops.items():
         threading.Thread(target=loop, name=name, daemon=True).start()
     activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
     return Role(
         queue=names.host_queue(settings.host_id),
         activities=offered(activities),
         threads=8,
-        beside=[configuration.stay_registered],
+        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run],
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
@@ -15,7 +16,9 @@ with workflow.unsafe.imports_passed_through():
     from temporal import names, policies
     from temporal.failures import describe_failure, stage_of
     from temporal.messages import Ended, Failure, JobRef, Live, RollOrder, RolloutRef, Settle, Switch, Turn
+    from workflows.bake import bake
 
+T = TypeVar("T")
 REREAD, LONGEST = timedelta(seconds=5), timedelta(minutes=1)
 TIMED_OUT = {"place": "roll.place_failed"}
 WAIT_FOR_IT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
@@ -27,8 +30,7 @@ class Rollout:
     def __init__(self) -> None:
         self.stage = "place"
         self.turns = 0
-        # Whether a failure says that nothing of it is served; a host that does it all alone may not have answered.
-        self.confirmed = True
+        self.undone = False
 
     @workflow.signal(name=names.TURN)
     def turn(self) -> None:
@@ -64,13 +66,15 @@ class Rollout:
 
     async def _roll(self, order: RollOrder) -> Ended:
         """On one host everything up to the switch is one activity; several are ready before the first one switches."""
-        self._tell("place", order)
         if len(order.hosts) == 1:
-            self.confirmed = False
-            await self._on(order.hosts[0], order)
-            return await to_the_end(asyncio.create_task(self._record(order)))
-        await self._prepare(order)
-        return await to_the_end(asyncio.create_task(self._switch_all(order)))
+            self._tell("place", order)
+            lives = [await self._on(order.hosts[0], order)]
+        else:
+            await self._prepare(order)
+            lives = await to_the_end(asyncio.create_task(self._commit(order)))
+        if order.bake_seconds:
+            await self._bake(order, lives)
+        return await to_the_end(asyncio.create_task(self._finish(order)))
 
     async def _on(self, host: str, order: RollOrder) -> Live:
         return await workflow.execute_activity(
@@ -83,6 +87,7 @@ class Rollout:
         )
 
     async def _prepare(self, order: RollOrder) -> None:
+        self._tell("place", order)
         preparing = [
             workflow.execute_activity(
                 act.prepare,
@@ -96,11 +101,35 @@ class Rollout:
         ]
         await asyncio.gather(*preparing)
 
-    async def _switch_all(self, order: RollOrder) -> Ended:
+    async def _commit(self, order: RollOrder) -> list[Live]:
         # The gate and the cancel flag are one transaction: from here on a cancel answers 409.
         ref = RolloutRef(order.rollout_id)
         await workflow.execute_local_activity(act.commit, ref, summary="point of no return", **policies.RECORD)
         self._tell("switch", order)
+        return await self._switch(order)
+
+    async def _bake(self, order: RollOrder, lives: list[Live]) -> None:
+        """Live, and watched: it counts once it has done well for so long. Else, and on a cancel, it goes."""
+        self._tell("bake", order)
+        try:
+            await bake(order, lives)
+        except (FailureError, asyncio.CancelledError):
+            await to_the_end(asyncio.create_task(self._go_back(order, lives)))
+            raise
+
+    async def _go_back(self, order: RollOrder, lives: list[Live]) -> None:
+        for live in lives:
+            await self._undo(order, live)
+        self.undone = True
+
+    async def _finish(self, order: RollOrder) -> Ended:
+        ref = RolloutRef(order.rollout_id)
+        self._tell("record", order)
+        return await workflow.execute_local_activity(
+            act.record_release, ref, summary="append release", **policies.RECORD
+        )
+
+    async def _switch(self, order: RollOrder) -> list[Live]:
         done: list[Live] = []
         try:
             for host in order.hosts:
@@ -109,7 +138,7 @@ class Rollout:
             for live in done:
                 await self._undo(order, live)
             raise
-        return await self._record(order)
+        return done
 
     async def _switch_on(self, host: str, order: RollOrder) -> Live:
         return await workflow.execute_activity(
@@ -118,12 +147,6 @@ class Rollout:
             task_queue=names.host_queue(host),
             summary=f"switch {host} to {order.apply_seq}",
             **policies.SWITCH,
-        )
-
-    async def _record(self, order: RollOrder) -> Ended:
-        self._tell("record", order)
-        return await workflow.execute_local_activity(
-            act.record_release, RolloutRef(order.rollout_id), summary="append release", **policies.RECORD
         )
 
     async def _undo(self, order: RollOrder, live: Live) -> None:
@@ -138,7 +161,7 @@ class Rollout:
 
     async def _end(self, order: RollOrder, failure: Failure, error: BaseException) -> Ended:
         """Not live: the row ends as failed. Past the point of no return only the hosts can say what is."""
-        failure = replace(failure, undone=self.confirmed)
+        failure = replace(failure, undone=self.undone or len(order.hosts) != 1)
         ended = await workflow.execute_activity(
             act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
         )
@@ -179,7 +202,7 @@ async def fence(order: RollOrder, host: str, policy: policies.Policy) -> Live:
     )
 
 
-async def to_the_end(task: asyncio.Task[Ended]) -> Ended:
+async def to_the_end(task: asyncio.Task[T]) -> T:
     """Past the gate a cancel from the Temporal UI changes nothing: the switch is finished or undone first."""
     while True:
         try:

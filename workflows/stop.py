@@ -22,7 +22,8 @@ class Stop(Rollout):
         return await self.carry_out(ref)
 
     async def _roll(self, order: RollOrder) -> Ended:
-        return await to_the_end(asyncio.create_task(self._switch_all(order)))
+        await to_the_end(asyncio.create_task(self._commit(order)))
+        return await to_the_end(asyncio.create_task(self._finish(order)))
 
     async def _switch_on(self, host: str, order: RollOrder) -> Live:
         return await workflow.execute_activity(

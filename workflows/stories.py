@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workflows.build import Build
 from workflows.exec import Exec
+from workflows.lifecycle import Repair, Restart, Resume, Scale, Suspend
 from workflows.promote import Promote
 from workflows.provision import Provision
 from workflows.push import Push
@@ -13,4 +14,20 @@ from workflows.roll import Roll
 from workflows.rollback import Rollback
 from workflows.stop import Stop
 
-ALL = (Build, Exec, Promote, Provision, Push, Reconcile, Retire, Roll, Rollback, Stop)
+ALL = (
+    Build,
+    Exec,
+    Promote,
+    Provision,
+    Push,
+    Reconcile,
+    Repair,
+    Restart,
+    Resume,
+    Retire,
+    Roll,
+    Rollback,
+    Scale,
+    Stop,
+    Suspend,
+)

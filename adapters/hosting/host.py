@@ -14,11 +14,13 @@ from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import MAX_BYTES as MAX_MANIFEST
 from adapters.artifact.manifest import Manifest, parse_manifest
 from adapters.hosting.disk import check_floor
+from adapters.hosting.durable import write_file
 from adapters.hosting.fetch import Downloads, Missing, fetch_contents
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import (
     empty_tmp,
     place_release,
+    place_suspended,
     prune_releases,
     remove_environment,
     used_digests,
@@ -90,6 +92,13 @@ class Host:
             raise write_failure(error) from error
         return manifest
 
+    def place_suspended(self, env_id: str, seq: int) -> None:
+        """Make the release `seq` ready that says that the environment is suspended. Idempotent."""
+        try:
+            place_suspended(self.folders, env_id, seq)
+        except OSError as error:
+            raise write_failure(error) from error
+
     def route(self, env_id: str, hostnames: Iterable[str]) -> None:
         """Let exactly these host names lead to the environment."""
         self.folders.environment(env_id).mkdir(exist_ok=True)
@@ -116,10 +125,19 @@ class Host:
             self.store.collect(grace)
 
     def repair(self, spec: RollSpec, check: Callable[[], None]) -> list[str]:
-        """Put a release tree right, fetching again what the store lost. The paths that were wrong."""
+        """Put a release tree right, fetching again what the store lost. The paths that were wrong.
+
+        A tree that is not there at all is made by `place`.
+        """
         manifest = self._manifest(spec)
         self._fetch(spec, self.trees.missing(manifest), check)
-        return repair_tree(self.trees.folder(spec.digest) / "root", manifest, self.store)
+        folder = self.trees.folder(spec.digest)
+        if not folder.exists():
+            return []
+        if self.trees.manifest(spec.digest) != manifest.raw:
+            write_file(folder / "manifest.json", manifest.raw)
+        (folder / "root").mkdir(exist_ok=True)
+        return repair_tree(folder / "root", manifest, self.store)
 
     def _make(self, spec: RollSpec, seq: int, manifest: Manifest, check: Callable[[], None]) -> None:
         for _ in range(3):

@@ -7,6 +7,7 @@
 | `rules` | ask the rules socket; the file is the rules |
 | `spa` | unknown paths get index.html |
 | `not_found.html` | link to the page for 404 |
+| `@<seq>-` | suspended: a page that says so, and nothing else of the release is there |
 """
 
 from __future__ import annotations
@@ -53,6 +54,38 @@ def place_release(folders: HostFolders, env_id: str, seq: int, manifest: Manifes
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(release.parent)
+
+
+def place_suspended(folders: HostFolders, env_id: str, seq: int) -> None:
+    """A release that serves nothing but the page of a suspended environment. Idempotent; raises roll.stale."""
+    switch = ReleaseSwitch(folders.environment(env_id))
+    if switch.last_step().seq > seq:
+        raise HeadwayError("roll.stale", f"A later rollout was applied: release {seq} comes too late.")
+    release = switch.release(seq)
+    if is_suspended(release):
+        return
+    release.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folders.tmp / f"release-{secrets.token_hex(8)}"
+    temporary.mkdir()
+    (temporary / f"@{seq}-").touch()
+    sync_folder(temporary)
+    os.rename(temporary, release)
+    sync_folder(release.parent)
+
+
+def is_suspended(release: Path) -> bool:
+    return (release / f"@{release.name}-").exists()
+
+
+def lacks(release: Path, env_id: str) -> str:
+    """What of a placed release is gone, so that it cannot be served or it is not known how; empty: nothing."""
+    number = release.name
+    if digest_of(release) is None:
+        return "the link to the tree" if release.is_dir() else "all"
+    serves = (release / f"@{number}+{env_id}").exists()
+    if not serves and not any((release / f"@{number}{mark}").exists() for mark in ("", "+")):
+        return "the marker"
+    return "instances.json" if serves and not (release / "instances.json").exists() else ""
 
 
 def digest_of(release: Path) -> str | None:
@@ -152,11 +185,11 @@ def _superfluous(switch: ReleaseSwitch, keep: int) -> list[int]:
         )
     except FileNotFoundError:
         return []
-    kept: set[str | None] = set()
+    kept: set[str] = set()
     superfluous = []
     for seq in placed:
         digest = digest_of(switch.release(seq))
-        if digest in kept or len(kept) >= keep:
+        if digest is None or digest in kept or len(kept) >= keep:
             superfluous.append(seq)
         else:
             kept.add(digest)

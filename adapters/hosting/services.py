@@ -14,10 +14,10 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from adapters.artifact.manifest import Manifest, parse_manifest
-from adapters.artifact.run import RunSettings
+from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.hosting.durable import point, sync_folder, write_file
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import Probe, look, wait_until_healthy
@@ -32,6 +32,9 @@ SEALED: Final = "config.sealed"
 # An app that has died so often while it was looked at will not become healthy.
 DEATHS: Final = 3
 RELEASE: Final = "release"
+# Whose instances a release may have: none but its own, warm ones that are just what it wants, or those that are live
+# with some more or fewer.
+Reuse = Literal["none", "warm", "grow"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Services:
         configure: Callable[[], None],
         *,
         web: int = 0,
+        reuse: Reuse = "warm",
     ) -> None:
         """Start the placed release's instances, or take over warm ones, and wait until they are healthy.
 
@@ -80,8 +84,10 @@ class Services:
         roll.health_failed, runtime.*; what was started for it is stopped then.
         """
         run = _run(manifest)
-        plan = self._plan(env_id, seq, manifest, config_version, web or run.instances)
+        plan = self._plan(env_id, seq, manifest, config_version, web or run.instances, reuse)
         if plan.origin != seq:
+            if reuse == "grow":
+                return self._grow(env_id, seq, plan, run, hostname, story)
             if self._still_healthy(env_id, plan, run, hostname):
                 story.line(f"taking over the warm instances of release {plan.origin}: nothing is started")
                 return self._link(env_id, seq, plan)
@@ -121,6 +127,17 @@ class Services:
         self._link(env_id, seq, plan)
         return statuses
 
+    def instances(self, env_id: str, seq: int) -> list[Status]:
+        """The instances of the web process that serve a release; none of a static one."""
+        plan = self.plan_of(env_id, seq)
+        refs = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)] if plan else []
+        return [self.driver.status(ref) for ref in refs]
+
+    def health(self, env_id: str, seq: int) -> HealthCheck | None:
+        """How a placed release is asked whether it is healthy; None for a static one."""
+        run = self._run_of(env_id, seq)
+        return run.health if run is not None else None
+
     def stop(self, env_id: str, origin: int) -> None:
         """Stop and forget the instances that were started for a release."""
         for status in self.driver.list(env_id):
@@ -159,16 +176,33 @@ class Services:
 
     # what a release needs
 
-    def _plan(self, env_id: str, seq: int, manifest: Manifest, config_version: int, web: int) -> Plan:
+    def _grow(self, env_id: str, seq: int, plan: Plan, run: RunSettings, hostname: str, story: Story) -> None:
+        """What runs is left alone; what is missing is started beside it, and all of it has to be healthy."""
+        before = {status.ref for status in self.driver.list(env_id) if status.state != "stopped"}
+        story.line(f"the instances of release {plan.origin} go on: {plan.web} are wanted")
+        try:
+            self._start(env_id, plan, run, hostname, story)
+        except BaseException:
+            for status in self.driver.list(env_id):
+                if status.ref.seq == plan.origin and status.ref not in before:
+                    self.driver.remove(status.ref)
+            raise
+        self._link(env_id, seq, plan)
+
+    def _plan(
+        self, env_id: str, seq: int, manifest: Manifest, config_version: int, web: int, reuse: Reuse = "warm"
+    ) -> Plan:
         """Decided under the environment's lock, once: instances that are on their way out are not taken over."""
         known = self.plan_of(env_id, seq)
         if known is not None and not known.stopping:
             return known
-        with ReleaseSwitch(self.folders.environment(env_id)).spared(-1):
-            origin = seq
+        switch = ReleaseSwitch(self.folders.environment(env_id))
+        with switch.spared(-1):
+            origin, live = seq, switch.last_step().live
             for other, plan in sorted(self.origins(env_id).items(), reverse=True):
-                same = (plan.digest, plan.config_version, plan.web) == (manifest.digest, config_version, web)
-                if other != seq and same and not plan.stopping:
+                same = (plan.digest, plan.config_version) == (manifest.digest, config_version)
+                fits = other == live if reuse == "grow" else plan.web == web and reuse == "warm"
+                if other != seq and same and fits and not plan.stopping:
                     origin = plan.origin
                     break
             made = Plan(origin, manifest.digest, config_version, web)

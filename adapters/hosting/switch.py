@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -100,6 +101,39 @@ class ReleaseSwitch:
             if last != Step(seq, "fence", now, last.previous, rollout):
                 self._write(Step(seq, "fence", now, last.previous, rollout))
             return Position(now, last.previous)
+
+    def mend(self) -> str | None:
+        """Let `current` say what the last step made live, where it does not: what it said instead. None: it did.
+
+        Also the end of a step that was killed between its two writes, as its next try would do it.
+        """
+        last = self.last_step()
+        if last.seq == 0 or self._says(last.live):
+            return None
+        with self._locked():
+            last = self.last_step()
+            if self._says(last.live) or (last.live and not self.release(last.live).is_dir()):
+                return None
+            path = self.env / "current"
+            said = (
+                f"led to {os.readlink(path)}" if path.is_symlink() else "was no link" if path.exists() else "was gone"
+            )
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            if last.live:
+                point(path, f"r/{last.live}")
+            else:
+                path.unlink(missing_ok=True)
+                sync_folder(self.env)
+            return said
+
+    def _says(self, seq: int) -> bool:
+        try:
+            return os.readlink(self.env / "current") == f"r/{seq}"
+        except FileNotFoundError:
+            return seq == 0
+        except OSError:
+            return False
 
     def retire(self) -> None:
         """Nothing is live any more, and no later step can change it. The folders are the caller's to remove."""

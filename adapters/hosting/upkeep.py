@@ -13,7 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from adapters.hosting.baking import baking_until
+from adapters.hosting.drift import DriftBook
 from adapters.hosting.layout import HostFolders
+from adapters.hosting.releases import is_suspended
 from adapters.hosting.services import RELEASE, Plan, Services
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.runtime.driver import InstanceRef, Status
@@ -31,24 +34,25 @@ class Pace:
     drain: float = 60.0
 
 
-@dataclass(frozen=True)
-class Drift:
-    """Something that was not as it should be, and was put right."""
-
-    env_id: str
-    what: str
-
-
 class Upkeep:
-    """`tell` hears of each drift. `look` may be called from anywhere; `run` is the loop for a thread."""
+    """`book` keeps each drift; `mend` puts the files of an environment's live release right, and says whether they are
+    there to serve. `look` may be called from anywhere; `run` is the loop for a thread.
+    """
 
     def __init__(
-        self, folders: HostFolders, services: Services, pace: Pace, tell: Callable[[Drift], None] = lambda _: None
+        self,
+        folders: HostFolders,
+        services: Services,
+        pace: Pace,
+        book: DriftBook,
+        mend: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._folders = folders
         self._services = services
         self._pace = pace
-        self._tell = tell
+        self._book = book
+        self._mend = mend
+        self._restarts: dict[InstanceRef, int] = {}
         self._wake = threading.Event()
         self._closed = threading.Event()
         # One environment whose app is slow to stop keeps no other waiting.
@@ -75,7 +79,12 @@ class Upkeep:
 
     def look(self, env_id: str) -> None:
         """Put one environment right."""
-        last = ReleaseSwitch(self._folders.environment(env_id)).last_step()
+        switch = ReleaseSwitch(self._folders.environment(env_id))
+        last = switch.last_step()
+        if (said := switch.mend()) is not None:
+            self._book.mended(env_id, last.live, "current", f"`current` {said}: it leads to release {last.live} again")
+        if not self._mend(env_id):
+            return  # what lies there does not say what should run: what runs goes on
         plans = self._services.origins(env_id)
         statuses = []
         for status in self._services.driver.list(env_id):
@@ -83,11 +92,14 @@ class Upkeep:
                 statuses.append(status)
             elif status.ref.seq <= last.seq:
                 self._services.driver.remove(status.ref)  # its rollout is over
+        self._count_restarts(env_id, statuses)
         if last.live in plans and self._should_run(env_id, last.live):
             self._keep_running(env_id, last.live, plans[last.live], statuses)
         for origin in sorted({status.ref.seq for status in statuses}):
             if not self._wanted(env_id, origin, plans, last.seq, last.live, last.previous):
                 self._let_go(env_id, origin, [one for one in statuses if one.ref.seq == origin])
+            else:
+                self._trim(env_id, origin, [one for one in statuses if one.ref.seq == origin])
 
     def _environments(self) -> list[str]:
         on_disk = {path.name for path in self._folders.environments.iterdir() if not path.name.startswith(".")}
@@ -108,13 +120,28 @@ class Upkeep:
         known = {status.ref: status for status in statuses}
         wanted = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)]
         stopped = [ref for ref in wanted if ref not in known or known[ref].state in ("stopped", "absent")]
-        stopped += [one.ref for one in statuses if one.ref.seq == plan.origin and one.state == "stopped"]
+        beside = [one for one in statuses if one.ref.seq == plan.origin and one.ref.process != "web"]
+        stopped += [one.ref for one in beside if one.state == "stopped"]
         if not stopped:
             return
         self._services.ensure(env_id, seq)
         for ref in sorted(set(stopped)):
             why = known[ref].reason if ref in known else "it was gone"
-            self._tell(Drift(env_id, f"{ref.process}.{ref.index} of release {seq} did not run ({why}): started again"))
+            what = f"{ref.process}.{ref.index} did not run ({why}): it was started again"
+            self._book.mended(env_id, seq, "instance", what)
+
+    def _count_restarts(self, env_id: str, statuses: list[Status]) -> None:
+        """What the driver has started again by itself; of a crash loop not every turn."""
+        for status in statuses:
+            ref, before = status.ref, self._restarts.get(status.ref, status.restarts)
+            self._restarts[ref] = status.restarts
+            if status.restarts > before and (status.restarts < 4 or status.restarts & (status.restarts - 1) == 0):
+                ended = f"{ref.process}.{ref.index} ended with {status.exit_code}"
+                what = f"{ended}{f' ({status.reason})' if status.reason else ''}: start number {status.restarts + 1}"
+                self._book.mended(env_id, ref.seq, "instance", what)
+        known = {status.ref for status in statuses}
+        for ref in [ref for ref in self._restarts if ref.env_id == env_id and ref not in known]:
+            del self._restarts[ref]
 
     def _wanted(self, env_id: str, origin: int, plans: dict[int, Plan], last: int, live: int, previous: int) -> bool:
         """Live, being prepared, or warm still."""
@@ -122,7 +149,14 @@ class Upkeep:
             if plan.origin == origin and (seq > last or seq == live):
                 return True
         warm = previous in plans and plans[previous].origin == origin and not plans[previous].stopping
-        return warm and self._since_switch(env_id) < self._pace.warm
+        return warm and self._since_switch(env_id) < self._warm(env_id, live)
+
+    def _warm(self, env_id: str, live: int) -> float:
+        """How long what was replaced stays ready: not at all behind a suspension, always behind a bake."""
+        release = ReleaseSwitch(self._folders.environment(env_id)).release(live)
+        if is_suspended(release):
+            return 0.0
+        return max(self._pace.warm, baking_until(release) - time.time() + self._since_switch(env_id))
 
     def _since_switch(self, env_id: str) -> float:
         try:
@@ -134,8 +168,22 @@ class Upkeep:
         """Stop what no visitor is connected to any more, or what has had its time."""
         if not self._services.retire(env_id, origin):
             return
+        live = ReleaseSwitch(self._folders.environment(env_id)).last_step().live
+        self._stop_unused(statuses, self._since_switch(env_id) > self._warm(env_id, live) + self._pace.drain)
+
+    def _trim(self, env_id: str, origin: int, statuses: list[Status]) -> None:
+        """Stop what a release that was scaled has no more of. Read anew: a rollout may want it again by now."""
+        last = ReleaseSwitch(self._folders.environment(env_id)).last_step()
+        plans = self._services.origins(env_id)
+        wanted = [
+            plan.web for seq, plan in plans.items() if plan.origin == origin and (seq > last.seq or seq == last.live)
+        ]
+        if wanted:
+            surplus = [one for one in statuses if one.ref.process == "web" and one.ref.index >= max(wanted)]
+            self._stop_unused(surplus, self._since_switch(env_id) > self._pace.drain)
+
+    def _stop_unused(self, statuses: list[Status], over: bool) -> None:
         driver = self._services.driver
-        over = self._since_switch(env_id) > self._pace.warm + self._pace.drain
         for status in statuses:
             if status.state in ("stopped", "absent") or over or driver.connections(status.ref) == 0:
                 driver.remove(status.ref)

@@ -166,6 +166,8 @@ class Site:
             _route(_pin(r"/@([0-9]+)\+(env_[0-9A-Za-z]+)$"), {"handler": "vars", "log_skip": False}, self._service()),
             _route(_pin(r"/@([0-9]+)\+$"), {"handler": "subroute", "routes": marked}),
             _route(_pin(r"/@([0-9]+)$"), {"handler": "subroute", "routes": plain}),
+            # Looked at last: whoever is served pays nothing for it.
+            _handle(*_page(503, "This site is suspended.\n")),
         ]
 
     def _with_body(self) -> list[Json]:

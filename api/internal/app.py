@@ -29,6 +29,7 @@ from headway.broker import (
     BuildSpec,
     Committed,
     Contents,
+    Drifts,
     Earlier,
     Events,
     ExecOutput,
@@ -41,6 +42,7 @@ from headway.broker import (
     LogBatch,
     LogHeard,
     Missing,
+    Noted,
     Output,
     RequestBatch,
     RequestsHeard,
@@ -173,6 +175,11 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def hello(host_id: HostId, body: HostHello) -> Response:
         known: Known = await anyio.to_thread.run_sync(configuration.hello, host_id, body)
         return answer(known)
+
+    @app.post("/hosts/{host_id}/drifts", dependencies=[host])
+    async def drifts(host_id: HostId, body: Drifts) -> Response:
+        noted: Noted = await anyio.to_thread.run_sync(rollouts.note_drifts, host_id, body)
+        return answer(noted)
 
     @app.get("/environments/{env_id}/hostnames", dependencies=[host])
     async def hostnames(env_id: str) -> Response:

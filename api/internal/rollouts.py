@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from api.parts import Objects
-from headway.broker import Hostnames, RollSpec
+from headway.broker import Drifts, Hostnames, Noted, RollSpec
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
+from store.drifts import note_drifts
 from store.ledger import document
 from store.queue import commit_rollout
 from store.session import Store
@@ -48,11 +49,16 @@ class Rollouts:
             hostnames=found.hostnames,
             config_version=rollout.config_version,
             keyring=keyring.body.decode() if keyring else "",
+            instances=rollout.instances or 0,
         )
 
     def commit(self, rollout_id: str) -> str:
         """The job whose point of no return this is."""
         return self.store.in_write(lambda session: commit_rollout(session, rollout_id).job_id)
+
+    def note_drifts(self, host_id: str, body: Drifts) -> Noted:
+        """What a host found. Of environments that are not on it, or gone, nothing is kept."""
+        return Noted(noted=self.store.in_write(lambda session: note_drifts(session, host_id, body.drifts)))
 
     def hostnames(self, env_id: str) -> Hostnames:
         with self.store.read() as session:

@@ -12,12 +12,13 @@ from starlette.responses import Response
 from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
-from api.managed.rows import environment_row
-from api.managed.schemas import EnvironmentCreate, EnvironmentRow, Nothing
+from api.managed.rows import drift_row, environment_row
+from api.managed.schemas import DriftRow, EnvironmentCreate, EnvironmentRow, EnvironmentUpdate, Nothing, Scale
 from api.managed.sites import check_branch, site_to_change, site_to_read
-from store import environments
+from store import drifts, environments, lifecycle
 from store.hostnames import hostnames_of
 from store.models import Environment, Job, Site
+from store.models_lifecycle import Drift
 from store.paging import Page
 
 router = APIRouter(tags=["environments"])
@@ -105,28 +106,62 @@ async def delete_environment(call: CallDep, site_id: str, env_id: str, body: Not
     return await call.start(body, work)
 
 
-async def _change(call: Call, site_id: str, env_id: str, to: str) -> Response:
+@router.patch(E, **gives(EnvironmentRow, "Change an environment's settings"))
+async def update_environment(call: CallDep, site_id: str, env_id: str, body: EnvironmentUpdate) -> Response:
     def work(session: Session) -> Json:
         site, environment = env_to_change(call, session, site_id, env_id)
-        if to == "renew":
-            environments.renew(session, environment)
-        else:
-            environments.suspend(session, environment, to=to)
+        if body.bake_seconds is not None:
+            environment.bake_seconds = body.bake_seconds
         return shown(call, session, site, [environment])[0]
 
     return call.one(await call.write(work))
 
 
-@router.post(E + "/suspend", **gives(EnvironmentRow, "Refuse deployments onto this environment"))
-async def suspend_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
-    return await _change(call, site_id, env_id, "suspended")
+async def _act(
+    call: Call, site_id: str, env_id: str, kind: str, body: Nothing | Scale | None, *, instances: int | None = None
+) -> Response:
+    def work(session: Session, once: Once) -> Job:
+        site, environment = env_to_change(call, session, site_id, env_id)
+        once.claim(session)
+        return lifecycle.accept_action(session, site, environment, kind, call.caller.actor, instances=instances)
+
+    return await call.start(body, work)
 
 
-@router.post(E + "/resume", **gives(EnvironmentRow, "Take deployments again"))
-async def resume_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
-    return await _change(call, site_id, env_id, "active")
+@router.post(E + "/suspend", **starts_job("Serve a page that says so, stop what runs, and refuse deployments"))
+async def suspend_environment(call: KeyedDep, site_id: str, env_id: str, body: Nothing | None = None) -> Response:
+    return await _act(call, site_id, env_id, "suspend", body)
+
+
+@router.post(E + "/resume", **starts_job("Serve again what a suspended environment served"))
+async def resume_environment(call: KeyedDep, site_id: str, env_id: str, body: Nothing | None = None) -> Response:
+    return await _act(call, site_id, env_id, "resume", body)
+
+
+@router.post(E + "/restart", **starts_job("Replace the instances by fresh ones, with today's configuration"))
+async def restart_environment(call: KeyedDep, site_id: str, env_id: str, body: Nothing | None = None) -> Response:
+    return await _act(call, site_id, env_id, "restart", body)
+
+
+@router.post(E + "/scale", **starts_job("Run this many instances from now on"))
+async def scale_environment(call: KeyedDep, site_id: str, env_id: str, body: Scale) -> Response:
+    return await _act(call, site_id, env_id, "scale", body, instances=body.instances)
 
 
 @router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live 72 hours from now"))
 async def renew_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
-    return await _change(call, site_id, env_id, "renew")
+    def work(session: Session) -> Json:
+        site, environment = env_to_change(call, session, site_id, env_id)
+        environments.renew(session, environment)
+        return shown(call, session, site, [environment])[0]
+
+    return call.one(await call.write(work))
+
+
+@router.get(E + "/drifts", **lists(DriftRow, "What hosts found otherwise than they had left it, and put right"))
+async def list_drifts(call: CallDep, paging: PagingDep, site_id: str, env_id: str) -> Response:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[Drift], bool]:
+        _, environment = env_to_read(call, session, site_id, env_id)
+        return drifts.list_drifts(session, environment.id, page)
+
+    return await call.page(paging, fetch, drift_row)

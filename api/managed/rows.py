@@ -27,6 +27,7 @@ from store.models import (
     Team,
 )
 from store.models_configuration import ConfigValue, Host
+from store.models_lifecycle import Drift
 
 Json = dict[str, Any]
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -110,7 +111,24 @@ def environment_row(environment: Environment, site: Site, names: Sequence[Hostna
         "ephemeral": environment.ephemeral,
         "expires_at": stamp(environment.expires_at),
         "active_release_id": environment.active_release_id,
+        "instances": environment.instances,
+        "bake_seconds": environment.bake_seconds,
         "created_at": stamp(environment.created_at),
+    }
+
+
+def drift_row(drift: Drift) -> Json:
+    return {
+        "id": drift.id,
+        "env_id": drift.env_id,
+        "host_id": drift.host_id,
+        "kind": drift.kind,
+        "release_seq": drift.seq,
+        "what": drift.what,
+        "job_id": drift.job_id,
+        "found_at": stamp(drift.found_at),
+        "mended_at": stamp(drift.mended_at),
+        "created_at": stamp(drift.created_at),
     }
 
 

@@ -21,6 +21,11 @@ JobType = Literal[
     "site.delete",
     "environment.create",
     "environment.delete",
+    "environment.restart",
+    "environment.scale",
+    "environment.suspend",
+    "environment.resume",
+    "environment.repair",
     "build.run",
     "deployment.roll",
     "deployment.promote",
@@ -68,6 +73,16 @@ class EnvironmentCreate(Body):
     kind: Literal["staging", "preview"]
     branch: str = Field(min_length=1, max_length=250)
     ephemeral: bool = Field(default=False, description="Ends by itself when it is idle, unless it is renewed.")
+
+
+class EnvironmentUpdate(Body):
+    bake_seconds: int | None = Field(
+        default=None, ge=0, le=3600, description="How long a new release is watched before it counts; 0: not at all."
+    )
+
+
+class Scale(Body):
+    instances: int = Field(ge=1, le=8, description="Of the web process, on each host, until it is scaled again.")
 
 
 class BuildCreate(Body):
@@ -278,6 +293,21 @@ class EnvironmentRow(Row):
     ephemeral: bool
     expires_at: str | None
     active_release_id: str | None
+    instances: int | None
+    bake_seconds: int
+    created_at: str
+
+
+class DriftRow(Row):
+    id: str
+    env_id: str
+    host_id: str
+    kind: Literal["instance", "current", "tree", "contents", "release"]
+    release_seq: int
+    what: str
+    job_id: str | None
+    found_at: str
+    mended_at: str | None
     created_at: str
 
 
@@ -353,7 +383,7 @@ class DeploymentRow(Row):
     ref: str | None
     release_id: str | None
     previous_release_id: str | None
-    kind: Literal["deploy", "promote", "rollback", "stop"]
+    kind: Literal["deploy", "promote", "rollback", "stop", "restart", "scale", "suspend", "resume", "repair"]
     source_env_id: str | None
     source_release_id: str | None
     keep_config: bool

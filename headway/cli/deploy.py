@@ -82,12 +82,18 @@ def rollback(
     job = session.client.deployments.rollback(
         where.id,
         found.id,
-        _current_deployment(session, found).id,
+        (_watched_deployment(session, found) or _current_deployment(session, found)).id,
         release_id=release_id,
         keep_config=keep_config,
         idempotency_key=session.key,
     )
     return session.started(job, wait=wait, timeout=timeout)
+
+
+def _watched_deployment(session: Session, env: Environment) -> Deployment | None:
+    """The deployment that is live and in its bake: going back from it ends that."""
+    running = session.client.deployments.list(env.site_id, env.id, status="running")
+    return next((one for one in running if one.stage == "bake"), None)
 
 
 def _current_deployment(session: Session, env: Environment) -> Deployment:

@@ -78,3 +78,80 @@ def url(session: Session, site: str, env: str) -> None:
     if session.as_json:
         return print_json({"url": found.url, "preview_url": found.preview_url})
     return click.echo(clean(found.url or found.preview_url or ""))
+
+
+@env.command()
+@site_option
+@env_option
+@connected(starts=True)
+def suspend(session: Session, site: str, env: str, wait: bool, timeout: float | None) -> int:
+    """Stop what runs and serve a page that says so. Deployments are refused until it is resumed."""
+    return _act(session, site, env, "suspend", wait, timeout)
+
+
+@env.command()
+@site_option
+@env_option
+@connected(starts=True)
+def resume(session: Session, site: str, env: str, wait: bool, timeout: float | None) -> int:
+    """Serve again what a suspended environment served."""
+    return _act(session, site, env, "resume", wait, timeout)
+
+
+@env.command()
+@site_option
+@env_option
+@connected(starts=True)
+def restart(session: Session, site: str, env: str, wait: bool, timeout: float | None) -> int:
+    """Replace the instances by fresh ones, with today's configuration. No request is lost."""
+    return _act(session, site, env, "restart", wait, timeout)
+
+
+@env.command()
+@site_option
+@env_option
+@click.argument("instances", type=click.IntRange(1, 8))
+@connected(starts=True)
+def scale(session: Session, site: str, env: str, instances: int, wait: bool, timeout: float | None) -> int:
+    """Run this many instances of the web process, until it is scaled again."""
+    where, found = session.place(site, env)
+    job = session.client.environments.scale(where.id, found.id, instances, idempotency_key=session.key)
+    return session.started(job, wait=wait, timeout=timeout)
+
+
+@env.command("set")
+@site_option
+@env_option
+@click.option("--bake", type=click.IntRange(0, 3600), required=True, help="Seconds to watch a new release; 0: none.")
+@connected()
+def set_environment(session: Session, site: str, env: str, bake: int) -> None:
+    """Change an environment's settings."""
+    where, found = session.place(site, env)
+    changed = session.client.environments.update(where.id, found.id, bake_seconds=bake)
+    return print_json(changed.as_dict()) if session.as_json else print_fields(changed.as_dict())
+
+
+@env.command()
+@site_option
+@env_option
+@limit_option
+@connected()
+def drift(session: Session, site: str, env: str, limit: int | None) -> None:
+    """List what hosts found otherwise than they had left it, and put right."""
+    where, found = session.place(site, env)
+    rows = list(session.client.environments.drifts(where.id, found.id, limit=limit))
+    if session.as_json:
+        return print_json([row.as_dict() for row in rows])
+    return print_table(
+        ("found", "mended", "host", "release", "kind", "what", "job"),
+        [
+            (row.found_at, row.mended_at or "not yet", row.host_id, row.release_seq, row.kind, row.what, row.job_id)
+            for row in rows
+        ],
+    )
+
+
+def _act(session: Session, site: str, env: str, action: str, wait: bool, timeout: float | None) -> int:
+    where, found = session.place(site, env)
+    job = session.client.environments.act(where.id, found.id, action, idempotency_key=session.key)
+    return session.started(job, wait=wait, timeout=timeout)

@@ -182,14 +182,20 @@ async def test_environments_that_are_not_active_take_no_work(api: World) -> None
     site_id, env_id, staging = await two_environments(api)
     path = path_of(site_id, env_id)
     artifact = api.artifact(site_id, env_id)
-    assert data(await api.admin.post(f"{path}/suspend"))["status"] == "suspended"
+    await api.admin.post(f"{path}/deployments", json={"artifact_id": artifact})
+    api.roll(env_id)
+    assert data(await api.admin.post(f"{path}/suspend"))["type"] == "environment.suspend"
+    assert api.roll(env_id) == ""
+    assert data(await api.admin.get(path))["status"] == "suspended"
     for suffix, body in (("builds", {}), ("deployments", {"artifact_id": artifact})):
         assert error(await api.admin.post(f"{path}/{suffix}", json=body), 409)["code"] == "environment.suspended"
     await api.admin.post(f"{path_of(site_id, staging)}/deployments", json={"artifact_id": artifact})
     api.roll(staging)
     onto = await api.admin.post(f"{path_of(site_id, staging)}/promote", json={"to_env": "production"})
     assert error(onto, 409)["code"] == "environment.suspended"
-    assert data(await api.admin.post(f"{path}/resume"))["status"] == "active"
+    assert data(await api.admin.post(f"{path}/resume"))["type"] == "environment.resume"
+    api.roll(env_id)
+    assert data(await api.admin.get(path))["status"] == "active"
     assert (await api.admin.post(f"{path}/deployments", json={"artifact_id": artifact})).status_code == 202
     fresh = data(await api.admin.post("/v1/sites", json={"name": "Fresh"}))["resource"]
     early = await api.admin.post(f"{path_of(fresh['id'], fresh['env_id'])}/builds")

@@ -30,7 +30,7 @@ from api.watch import Watch
 from headway.ids import new_id
 from store import migrations
 from store.models import Artifact, Build, Environment, Job, Rollout, Site, utcnow
-from store.outcomes import activate, append_release, end_job
+from store.outcomes import activate, end_job, record_live
 from store.queue import claim_job
 from store.session import Store
 from tests.api.doubles import MemoryObjects, RecordingStarts
@@ -96,7 +96,9 @@ class World:
             activate(session, job.env_id or "")
             end_job(session, job, "succeeded", result={"env_id": job.env_id})
 
-    def artifact(self, site_id: str, env_id: str, digest: str = "a" * 64, ref: str = "main") -> str:
+    def artifact(
+        self, site_id: str, env_id: str, digest: str = "a" * 64, ref: str = "main", kind: str = "static"
+    ) -> str:
         """A signed artifact of a build that has succeeded."""
         artifact_id, build_id = new_id("art"), new_id("build")
         with self.store.write() as session:
@@ -118,8 +120,8 @@ class World:
                     id=artifact_id,
                     site_id=site_id,
                     digest=digest,
-                    kind="static",
-                    profile="static",
+                    kind=kind,
+                    profile=kind,
                     size_bytes=10,
                     files=1,
                     build_id=build_id,
@@ -136,7 +138,8 @@ class World:
         with self.store.write() as session:
             rollout = claim_next(session, env_id)
             assert rollout is not None
-            return append_release(session, rollout.id, None).id
+            record_live(session, rollout.id, None)
+            return rollout.release_id or ""
 
     def one(self, table: Any, **wanted: Any) -> Any:
         with self.store.read() as session:

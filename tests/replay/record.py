@@ -84,6 +84,33 @@ async def pushes(made: Engine) -> dict[str, str]:
     return {"push": fast.id, "push-superseded": slow.id, "push-breaks": bad.id}
 
 
+async def lifecycle(made: Engine) -> dict[str, str]:
+    artifact = made.world.artifact("a" * 64, "dynamic")
+    await made.run(made.world.accept_roll(artifact))
+    ids = {}
+    for kind in ("restart", "suspend", "resume"):
+        ids[kind] = (await made.run(made.world.act(kind))).id
+    ids["scale"] = (await made.run(made.world.act("scale", instances=2))).id
+    ids["repair"] = (await made.run(made.world.act("repair"))).id
+    return ids
+
+
+async def bakes(made: Engine) -> dict[str, str]:
+    artifact = made.world.artifact("a" * 64, "dynamic")
+    await made.run(made.world.accept_roll(artifact))
+    with made.store.write() as session:
+        session.get_one(Environment, made.world.env_id).bake_seconds = 60
+    good = await made.run(made.world.accept_roll(artifact))
+    made.host.bad = "/ was bad 3 times in a row"
+    bad = await made.run(made.world.accept_roll(artifact))
+    made.host.bad, made.host.bake_gate = "", asyncio.Event()
+    ended = made.world.accept_roll(artifact)
+    await made.start(ended)
+    await made.until(lambda: made.host.baking, lambda baking: ended.resource_id in baking)
+    await made.run(made.world.accept_roll(artifact, "rollback"))
+    return {"roll-bakes": good.id, "roll-bakes-badly": bad.id, "roll-bake-is-ended": ended.id}
+
+
 async def lost_runs(made: Engine) -> dict[str, str]:
     made.host.switch_gate = asyncio.Event()
     roll = made.world.accept_roll(made.world.artifact("a" * 64))
@@ -154,6 +181,8 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (roll_is_preempted, False),
     (pushes, False),
     (lost_runs, True),
+    (lifecycle, False),
+    (bakes, False),
     (environments, False),
     (stops, False),
     (commands, False),

@@ -417,6 +417,7 @@ def test_rollback_goes_by_the_current_deployment(double: ApiDouble) -> None:
         "GET", f"{E}/releases", [{"id": "rel_2", "artifact_id": "a", "deployment_id": "dep_2", "current": True}]
     )
     row = {"id": "dep_2", "site_id": SITE, "env_id": ENV, "kind": "deploy", "status": "succeeded"}
+    double.data("GET", f"{E}/deployments", [])
     double.data("GET", f"{E}/deployments/dep_2", row)
     double.data("POST", f"{E}/deployments/dep_2/rollback", job(), status=202)
     assert run("rollback --site acme-store --env feature-checkout").exit_code == 0
@@ -425,7 +426,34 @@ def test_rollback_goes_by_the_current_deployment(double: ApiDouble) -> None:
     assert [one.body for one in asked] == [{}, {"release_id": "rel_1"}]
 
 
+def test_rollback_of_what_is_watched_goes_by_its_deployment(double: ApiDouble) -> None:
+    row = {"id": "dep_3", "site_id": SITE, "env_id": ENV, "kind": "deploy", "status": "running", "stage": "bake"}
+    double.data("GET", f"{E}/deployments", [row])
+    double.data("POST", f"{E}/deployments/dep_3/rollback", job(), status=202)
+    assert run("rollback --site acme-store --env feature-checkout").exit_code == 0
+
+
+def test_what_is_done_about_an_environment(double: ApiDouble) -> None:
+    for action in ("suspend", "resume", "restart", "scale"):
+        double.data("POST", f"{E}/{action}", job(), status=202)
+    where = "--site acme-store --env feature-checkout"
+    for verb in ("suspend", "resume", "restart", "scale 3"):
+        assert run(f"env {verb} {where}").exit_code == 0
+    assert double.calls("POST", f"{E}/scale")[0].body == {"instances": 3}
+    assert run(f"env scale 9 {where}").exit_code == 2
+    environment = {"id": ENV, "site_id": SITE, "kind": "preview", "slug": "feature-checkout", "bake_seconds": 60}
+    double.data("PATCH", E, environment)
+    assert "60" in run(f"env set --bake 60 {where}").output
+    assert double.calls("PATCH", E)[0].body == {"bake_seconds": 60}
+    drift = {"id": "drift_1", "env_id": ENV, "kind": "current", "what": "`current` was gone", "found_at": "then"}
+    double.data("GET", f"{E}/drifts", [drift])
+    said = run(f"env drift {where}").output
+    assert "`current` was gone" in said
+    assert "not yet" in said
+
+
 def test_rollback_of_nothing(double: ApiDouble) -> None:
+    double.data("GET", f"{E}/deployments", [])
     double.data("GET", f"{E}/releases", [])
     assert run("rollback --site acme-store --env feature-checkout").exit_code == 5
 

@@ -65,6 +65,7 @@ def test_a_rollback_may_keep_the_configuration(double: ApiDouble) -> None:
     release = {"id": "rel_0001", "artifact_id": "art_0001", "current": True, "deployment_id": "dep_0001"}
     double.data("GET", f"{E}/releases", [release])
     deployment = {"id": "dep_0001", "site_id": SITE, "env_id": ENV, "kind": "deploy", "status": "succeeded"}
+    double.data("GET", f"{E}/deployments", [])
     double.data("GET", f"{E}/deployments/dep_0001", deployment)
     job = {"id": "job_0001", "type": "deployment.rollback", "status": "queued"}
     double.data("POST", f"{E}/deployments/dep_0001/rollback", job, status=202)

@@ -16,12 +16,14 @@ from store.models import Artifact, Build, Job, utcnow
 from store.session import Store
 from temporal.failures import mapped
 from temporal.messages import (
+    Bake,
     BuildOrder,
     BuildOutput,
     Ended,
     EnvironmentRef,
     ExecOrder,
     Live,
+    Measured,
     Placed,
     RollOrder,
     Signed,
@@ -110,6 +112,9 @@ class Host:
     switching: list[str] = field(default_factory=list)
     place_gate: asyncio.Event | None = None
     switch_gate: asyncio.Event | None = None
+    baking: list[str] = field(default_factory=list)
+    bake_gate: asyncio.Event | None = None
+    bad: str = ""
     refuse: str | None = None
     refuse_switch: str | None = None
     commit: Callable[[str], object] = str
@@ -164,6 +169,14 @@ class Host:
         self.fenced, self.live = order.seq, order.back_to or 0
         self.history.append(self.live)
         return Live(self.host_id, order.env_id, self.live)
+
+    @activity.defn(name="host.bake")
+    async def bake(self, order: Bake) -> Measured:
+        self.baking.append(order.rollout_id)
+        while self.bake_gate is not None and not self.bake_gate.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        return Measured(self.host_id, order.seconds, looks=3, bad=3 if self.bad else 0, why=self.bad)
 
     @activity.defn(name="host.fence")
     async def fence(self, order: Switch) -> Live:

@@ -116,6 +116,7 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIter
                 made.host.prepare,
                 made.host.switch,
                 made.host.undo,
+                made.host.bake,
                 made.host.fence,
                 made.host.route,
                 made.host.retire,

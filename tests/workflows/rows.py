@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from headway.errors import HeadwayError
 from headway.ids import new_id
 from store import queue
+from store.lifecycle import accept_action
 from store.models import (
     Artifact,
     Build,
@@ -83,13 +84,13 @@ class World:
             resource_id=resource_id,
         )
 
-    def artifact(self, digest: str) -> str:
+    def artifact(self, digest: str, kind: str = "static") -> str:
         row = Artifact(
             id=new_id("art"),
             site_id=self.site_id,
             digest=digest,
-            kind="static",
-            profile="static",
+            kind=kind,
+            profile=kind,
             size_bytes=1,
             files=1,
             build_id="build_X",
@@ -139,6 +140,16 @@ class World:
         with self.store.write() as session:
             session.add(job)
         return job
+
+    def act(self, kind: str, *, instances: int | None = None) -> Job:
+        """Restart, scale, suspend or resume, as the API accepts it."""
+        with self.store.write() as session:
+            site, environment = session.get_one(Site, self.site_id), session.get_one(Environment, self.env_id)
+            return accept_action(session, site, environment, kind, {"type": "test"}, instances=instances)
+
+    def environment(self) -> Environment:
+        with self.store.read() as session:
+            return session.get_one(Environment, self.env_id)
 
     def accept_push(self, ref: str = "main", branch: str = "main") -> Job:
         build_id, rollout_id = new_id("build"), new_id("dep")

@@ -1,0 +1,332 @@
+"""What a host puts right by itself, on real folders: `current`, trees, instances; and what it asks others for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from adapters.hosting.baking import Bakery
+from adapters.hosting.drift import Drift, DriftBook, DriftReports
+from adapters.hosting.mending import Mender, Scrubber
+from adapters.hosting.releases import is_suspended, prune_releases
+from adapters.hosting.services import Plan, Services, Story
+from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.upkeep import Pace, Upkeep
+from adapters.runtime.driver import InstanceRef, Status
+from headway.broker import Drifts, Noted
+from headway.errors import HeadwayError
+from tests.adapters.sites import ENV, Machine, keep_on, running_server
+
+FILES = {"index.html": b"<h1>one</h1>", "a/b.txt": b"text"}
+
+
+@dataclass
+class Memory:
+    """A driver's list of instances without the processes; `visited` are those with open connections."""
+
+    running: dict[InstanceRef, Status] = field(default_factory=dict)
+    visited: set[InstanceRef] = field(default_factory=set)
+
+    def start(self, seq: int, number: int) -> None:
+        for index in range(number):
+            ref = InstanceRef(ENV, seq, "web", index)
+            self.running[ref] = Status(ref, "running", endpoint=f"unix:/nowhere/{seq}.{index}")
+
+    def indexes(self, seq: int) -> list[int]:
+        return sorted(ref.index for ref in self.running if ref.seq == seq)
+
+    def list(self, env_id: str | None = None) -> list[Status]:
+        return [one for one in self.running.values() if env_id in (None, one.ref.env_id)]
+
+    def status(self, ref: InstanceRef) -> Status:
+        return self.running.get(ref, Status(ref, "absent"))
+
+    def connections(self, ref: InstanceRef) -> int:
+        return int(ref in self.visited)
+
+    def remove(self, ref: InstanceRef) -> None:
+        self.running.pop(ref, None)
+
+
+@dataclass
+class House:
+    machine: Machine
+    driver: Memory
+    services: Services
+    book: DriftBook
+    mender: Mender
+    upkeep: Upkeep
+
+    @property
+    def env(self) -> ReleaseSwitch:
+        return self.machine.host.environment(ENV)
+
+    def found(self, kind: str) -> list[Drift]:
+        return [one for one in self.book.untold() if one.kind == kind]
+
+    def app(self, web: int, origin: int = 0) -> int:
+        """A release that is an app, as far as its folder goes, with its instances; it is live."""
+        seq = self.machine.deploy(FILES)
+        release = self.env.release(seq)
+        plan = Plan(origin or seq, "d" * 64, 0, web)
+        (release / "instances.json").write_text(json.dumps(plan.__dict__))
+        (release / f"@{seq}").rename(release / f"@{seq}+{ENV}")
+        return seq
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    machine, driver = Machine(tmp_path / "host"), Memory()
+    machine.host.route(ENV, ["acme.localhost"])
+    folders = machine.host.folders
+    services = Services(folders, driver)  # type: ignore[arg-type]
+    book = DriftBook(tmp_path / "drifts")
+    mender = Mender(folders, machine.host.store, machine.host.trees, book, every=0.0)
+    upkeep = Upkeep(folders, services, Pace(warm=600.0, drain=60.0), book, mender.mend)
+    yield House(machine, driver, services, book, mender, upkeep)
+    upkeep.close()
+
+
+# current
+
+
+@pytest.mark.parametrize("damage", ["removed", "other", "file", "folder", "nowhere"])
+def test_current_is_what_the_last_step_made_live(house: House, damage: str) -> None:
+    house.machine.deploy(FILES)
+    live = house.machine.deploy({"index.html": b"two"})
+    current = house.env.env / "current"
+    current.unlink()
+    match damage:
+        case "other":
+            current.symlink_to("r/1")
+        case "file":
+            current.write_text("r/2")
+        case "folder":
+            (current / "r").mkdir(parents=True)
+        case "nowhere":
+            current.symlink_to("/etc")
+    house.upkeep.look(ENV)
+    assert os.readlink(current) == f"r/{live}"
+    [drift] = house.found("current")
+    assert drift.seq == live
+    assert drift.mended_at is not None
+    house.upkeep.look(ENV)
+    assert len(house.found("current")) == 1
+
+
+def test_a_step_that_was_killed_half_way_is_finished_and_a_retired_environment_stays_so(house: House) -> None:
+    house.machine.deploy(FILES)
+    two = house.machine.deploy({"index.html": b"two"})
+    (house.env.env / "current").unlink()
+    (house.env.env / "current").symlink_to("r/1")
+    assert house.env.mend() == "led to r/1"
+    assert house.env.live().seq == two
+    house.env.retire()
+    assert house.env.mend() is None
+    (house.env.env / "current").symlink_to("r/1")
+    house.env.mend()
+    assert not (house.env.env / "current").is_symlink()
+
+
+def test_a_release_whose_folder_is_gone_is_asked_for_and_its_instances_go_on(house: House) -> None:
+    seq = house.app(2)
+    house.driver.start(seq, 2)
+    shutil.rmtree(house.env.release(seq))
+    house.upkeep.look(ENV)
+    [drift] = house.found("release")
+    assert drift.mended_at is None
+    assert house.driver.indexes(seq) == [0, 1]
+
+
+# trees
+
+
+def test_what_was_changed_in_a_tree_is_put_back_from_the_store(house: House) -> None:
+    house.machine.deploy(FILES)
+    root = Path(os.path.realpath(house.env.env / "current" / "root"))
+    (root / "index.html").unlink()
+    (root / "index.html").write_bytes(b"hax")
+    (root / "a" / "b.txt").unlink()
+    (root / "added.php").write_bytes(b"<?php")
+    house.upkeep.look(ENV)
+    assert {name: (root / name).read_bytes() for name in FILES} == FILES
+    assert not (root / "added.php").exists()
+    [drift] = house.found("tree")
+    assert drift.what.startswith("a/b.txt, added.php, index.html")
+
+
+def test_what_the_store_has_lost_is_open_until_it_was_fetched_again(house: House) -> None:
+    seq = house.machine.deploy(FILES)
+    root = Path(os.path.realpath(house.env.env / "current" / "root"))
+    (root / "index.html").chmod(0o644)
+    (root / "index.html").write_bytes(b"in the store, too")
+    house.upkeep.look(ENV)
+    house.upkeep.look(ENV)
+    [drift] = house.found("contents")
+    assert (drift.seq, drift.mended_at) == (seq, None)
+    assert "index.html" in drift.what
+    spec, _ = house.machine.shelf.artifact(FILES)
+    house.machine.host.repair(spec, keep_on)
+    house.upkeep.look(ENV)
+    assert (root / "index.html").read_bytes() == FILES["index.html"]
+    [again] = house.found("contents")
+    assert again.id == drift.id
+    assert again.mended_at is not None
+
+
+def test_a_tree_without_its_manifest_is_given_it_back(house: House) -> None:
+    house.machine.deploy(FILES)
+    manifest = Path(os.path.realpath(house.env.env / "current" / "root")).parent / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"{}")
+    house.upkeep.look(ENV)
+    assert len(house.found("contents")) == 1
+    house.machine.host.repair(house.machine.shelf.artifact(FILES)[0], keep_on)
+    assert manifest.read_bytes() == whole
+
+
+def test_a_scrub_leaves_no_broken_tree_to_be_rolled_back_to(house: House) -> None:
+    old = house.machine.deploy({"index.html": b"old", "a/b.txt": b"text"})
+    house.machine.deploy(FILES)
+    tree = Path(os.path.realpath(house.env.release(old) / "root"))
+    (tree / "index.html").chmod(0o644)
+    (tree / "index.html").write_bytes(b"OLD")
+    os.utime(tree / "index.html", ns=(0, 0))
+    (tree / "index.html").chmod(0o444)
+    house.upkeep.look(ENV)
+    assert house.book.untold() == []  # nothing shows without reading
+    assert len(house.mender.forget_broken()) == 1
+    assert not tree.exists()
+    assert (house.env.env / "current" / "root" / "index.html").read_bytes() == FILES["index.html"]
+    assert house.mender.forget_broken() == []
+
+
+def test_scrubbing_is_due_once_in_its_time_across_restarts(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "host")
+    assert 99 < Scrubber(machine.host.folders, list, 100.0).due_in() <= 100
+    stamp = machine.host.folders.root / "scrubbed"
+    os.utime(stamp, (time.time() - 70, time.time() - 70))
+    assert 29 < Scrubber(machine.host.folders, list, 100.0).due_in() <= 30
+
+
+# instances
+
+
+def test_a_scaled_release_keeps_no_more_than_it_has(house: House) -> None:
+    first = house.app(3)
+    house.driver.start(first, 3)
+    house.app(1, origin=first)
+    house.driver.visited = {InstanceRef(ENV, first, "web", 2)}
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(first) == [0, 2]  # one visitor has not left yet
+    house.driver.visited = set()
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(first) == [0]
+
+
+def test_a_suspended_environment_runs_nothing_and_serves_its_page(house: House, tmp_path: Path) -> None:
+    app = house.app(2)
+    house.driver.start(app, 2)
+    seq = house.machine.seq = app + 1
+    house.machine.host.place_suspended(ENV, seq)
+    house.machine.host.place_suspended(ENV, seq)
+    house.env.switch(seq)
+    house.driver.visited = {InstanceRef(ENV, app, "web", 1)}
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(app) == [1]
+    os.utime(house.env.env / "fence", (time.time() - 61, time.time() - 61))
+    house.upkeep.look(ENV)
+    assert house.driver.running == {}
+    with running_server(house.machine.host.folders, tmp_path) as server:
+        answer = server.get("/any/path", method="POST")
+        assert (answer.status, answer.body) == (503, b"This site is suspended.\n")
+        assert answer.headers["Cache-Control"] == "no-store"
+    with pytest.raises(HeadwayError, match="too late"):
+        house.machine.host.place_suspended(ENV, app)
+    house.machine.deploy(FILES)
+    house.machine.deploy({"index.html": b"two"})
+    assert prune_releases(house.machine.host.folders, ENV, 5) == [seq, app]
+    assert not is_suspended(house.env.release(seq))
+
+
+def test_what_a_driver_started_again_is_told_but_not_every_turn_of_a_loop(house: House) -> None:
+    seq = house.app(1)
+    house.driver.start(seq, 1)
+    [ref] = house.driver.running
+    for restarts in range(0, 40):
+        house.driver.running[ref] = replace(house.driver.running[ref], restarts=restarts, exit_code=137)
+        house.upkeep.look(ENV)
+    assert [int(one.what.rpartition(" ")[2]) - 1 for one in house.found("instance")] == [1, 2, 3, 4, 8, 16, 32]
+
+
+# baking
+
+
+def test_what_a_watched_release_has_replaced_stays_ready(house: House) -> None:
+    old = house.app(1)
+    new = house.app(1)
+    for seq in (old, new):
+        house.driver.start(seq, 1)
+    (house.env.release(new) / "bake").write_text(json.dumps({"until": time.time() + 10}))
+    os.utime(house.env.env / "fence", (time.time() - 3000, time.time() - 3000))
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == [0]
+    (house.env.release(new) / "bake").write_text(json.dumps({"until": time.time() - 1000}))
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == []
+
+
+def test_visitors_speak_in_a_bake(house: House) -> None:
+    seq = house.machine.deploy(FILES)
+    counts = iter([(0, 0), (10, 9), (40, 2), (60, 4)])
+    bakery = Bakery(house.services, lambda _env, _since: next(counts))
+    seen = bakery.watch(ENV, seq, house.env.release(seq), 3600, "acme.localhost", Story(keep_on))
+    assert (seen.requests, seen.errors) == (60, 4)
+    assert seen.why == "4 of 60 visitors got a server error"
+    quiet = Bakery(house.services).watch(ENV, seq, house.env.release(seq), 3600, "acme.localhost", Story(keep_on))
+    assert (quiet.looks, quiet.why) == (0, "")
+
+
+# telling
+
+
+@dataclass
+class Listener:
+    heard: list[Drifts] = field(default_factory=list)
+    away: bool = False
+
+    def report_drifts(self, host_id: str, drifts: Drifts, *, patience: float | None = None) -> Noted:
+        assert (host_id, patience) == ("local", 1.0)
+        if self.away:
+            raise HeadwayError("service.unavailable", "away")
+        self.heard.append(drifts)
+        return Noted(noted=len(drifts.drifts))
+
+
+def test_a_finding_is_told_once_and_its_end_too_across_restarts(tmp_path: Path) -> None:
+    listener = Listener(away=True)
+    book = DriftBook(tmp_path)
+    book.open(ENV, 3, "contents", "index.html")
+    book.open(ENV, 3, "contents", "index.html")
+    book.mended(ENV, 3, "current", "was gone")
+    with pytest.raises(HeadwayError):
+        DriftReports("local", book, listener).send()
+    listener.away = False
+    book = DriftBook(tmp_path)
+    reports = DriftReports("local", book, listener)
+    reports.send()
+    reports.send()
+    assert [[one.kind for one in batch.drifts] for batch in listener.heard] == [["contents", "current"]]
+    book = DriftBook(tmp_path)
+    book.close(ENV)
+    DriftReports("local", book, listener).send()
+    [last] = listener.heard[-1].drifts
+    assert (last.id, last.mended_at is not None) == (listener.heard[0].drifts[0].id, True)
+    assert list(tmp_path.iterdir()) == []
