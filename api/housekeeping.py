@@ -1,4 +1,4 @@
-"""Forgetting, once an hour: old jobs with their event logs, idle sandboxes, and what was seen of environments now gone."""
+"""Forgetting, once an hour: old jobs with their logs, idle sandboxes, and what was seen of environments now gone."""
 
 from __future__ import annotations
 
