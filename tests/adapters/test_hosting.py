@@ -22,14 +22,19 @@ from temporalio.testing import ActivityEnvironment
 from activities.host import HostActivities
 from adapters.artifact.manifest import parse_manifest
 from adapters.artifact.rules import HeaderRule, StaticRules
+from adapters.hosting.configuration import Configuration
+from adapters.hosting.drift import DriftBook
 from adapters.hosting.fetch import HttpDownloads
 from adapters.hosting.host import Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import digest_of, prune_releases
+from adapters.hosting.services import Services
 from adapters.hosting.store import Content, ContentStore
+from adapters.hosting.upkeep import Pace, Upkeep
 from adapters.objects import ObjectStore
 from adapters.router.routes import list_routes
-from headway.broker import Hostnames, RollSpec
+from adapters.runtime.process.driver import ProcessDriver, Setup
+from headway.broker import Committed, Events, Heard, HostHello, Hostnames, Known, RollSpec, SealedConfig
 from headway.errors import HeadwayError
 from temporal.messages import EnvironmentRef, RollOrder, Switch
 from tests.adapters.sites import ENV, HOST, ROOT, Machine, Shelf, keep_on, verify
@@ -566,8 +571,27 @@ def test_answers_of_the_object_store(weed: ObjectStore, downloads: HttpDownloads
 
 
 class FakeBroker:
+    """`gate`: what the point of no return answers; `passed`: who came to it."""
+
     def __init__(self, *specs: RollSpec) -> None:
         self.specs = {spec.rollout_id: spec for spec in specs}
+        self.gate: HeadwayError | None = None
+        self.passed: list[str] = []
+
+    def commit(self, rollout_id: str) -> Committed:
+        self.passed.append(rollout_id)
+        if self.gate is not None:
+            raise self.gate
+        return Committed(rollout_id=rollout_id)
+
+    def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard:  # noqa: ARG002
+        return Heard(cancel=False)
+
+    def get_config(self, rollout_id: str, host_id: str) -> SealedConfig:
+        raise HeadwayError("deployment.not_found", f"{rollout_id} on {host_id} has no configuration")
+
+    def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:  # noqa: ARG002
+        return Known(host_id=host_id, labels=hello.labels)
 
     def get_rollout(self, rollout_id: str) -> RollSpec:
         if rollout_id not in self.specs:
@@ -582,22 +606,52 @@ def order(spec: RollSpec, apply_seq: int) -> RollOrder:
     return RollOrder(spec.job_id, spec.rollout_id, "deploy", spec.env_id, ("local",), apply_seq, apply_seq + 1)
 
 
+def activities_on(machine: Machine, broker: FakeBroker) -> HostActivities:
+    """As the worker makes them, but for the loop that looks by itself."""
+    folders = machine.host.folders
+    services = Services(folders, ProcessDriver(Setup(state=folders.root / "run")))
+    configuration = Configuration("local", folders.identity, broker)
+    upkeep = Upkeep(folders, services, Pace(), DriftBook(folders.root / "drifts"))
+    return HostActivities("local", machine.host, broker, services, configuration, upkeep)
+
+
+def test_a_roll_on_one_host_passes_the_gate_before_it_switches(machine: Machine) -> None:
+    one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    two, _ = machine.shelf.artifact({"index.html": b"two"}, rollout="roll_two")
+    broker = FakeBroker(one, two)
+    activities = activities_on(machine, broker)
+    run = ActivityEnvironment()
+    run.run(activities.route, EnvironmentRef(ENV))
+    assert run.run(activities.roll, order(one, 1)).seq == 1
+    broker.gate = HeadwayError("job.canceled", "a cancel came first")
+    with pytest.raises(ApplicationError) as caught:
+        run.run(activities.roll, order(two, 3))
+    assert caught.value.type == "job.canceled"
+    assert run.run(activities.live, EnvironmentRef(ENV)).seq == 1
+    broker.gate = None
+    live = run.run(activities.roll, order(two, 3))
+    assert (live.seq, live.previous) == (3, 1)
+    assert run.run(activities.roll, order(two, 3)) == live
+    assert broker.passed == ["roll_one", "roll_two", "roll_two", "roll_two"]
+    activities.close()
+
+
 def test_the_activities_of_a_roll(machine: Machine) -> None:
     one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
     two, manifest = machine.shelf.artifact(
         {"index.html": b"two"}, rollout="roll_two", static=StaticRules(headers=(HeaderRule("/*", {"A": "b"}),))
     )
-    activities = HostActivities("local", machine.host, FakeBroker(one, two))
+    activities = activities_on(machine, FakeBroker(one, two))
     beats: list[object] = []
     run = ActivityEnvironment()
     run.on_heartbeat = lambda *details: beats.append(details)
     assert run.run(activities.route, EnvironmentRef(ENV)).seq == 0
     assert list_routes(machine.host.folders.routes) == {HOST: ENV}
-    placed = run.run(activities.place, order(one, 1))
+    placed = run.run(activities.prepare, order(one, 1))
     assert (placed.host_id, placed.seq, placed.digest) == ("local", 1, one.digest)
     assert beats
     assert run.run(activities.switch, Switch("roll_one", ENV, 1)).seq == 1
-    assert run.run(activities.place, order(two, 3)).digest == manifest.digest
+    assert run.run(activities.prepare, order(two, 3)).digest == manifest.digest
     live = run.run(activities.switch, Switch("roll_two", ENV, 3))
     assert (live.host_id, live.env_id, live.seq, live.previous) == ("local", ENV, 3, 1)
     assert run.run(activities.switch, Switch("roll_two", ENV, 3)) == live
@@ -615,17 +669,17 @@ def test_the_activities_of_a_roll(machine: Machine) -> None:
 
 def test_failures_of_placing_say_whether_a_retry_helps(machine: Machine) -> None:
     spec, _ = machine.shelf.artifact(SITE)
-    activities = HostActivities("local", machine.host, FakeBroker(spec))
+    activities = activities_on(machine, FakeBroker(spec))
     machine.shelf.objects[spec.bundle_url] = b"forged"
     with pytest.raises(ApplicationError) as caught:
-        ActivityEnvironment().run(activities.place, order(spec, 1))
+        ActivityEnvironment().run(activities.prepare, order(spec, 1))
     assert (caught.value.type, caught.value.non_retryable) == ("artifact.signature_invalid", True)
     activities.close()
 
 
 def test_a_cancel_ends_placing_between_two_pieces(machine: Machine) -> None:
     spec, manifest = machine.shelf.artifact(SITE)
-    activities = HostActivities("local", machine.host, FakeBroker(spec))
+    activities = activities_on(machine, FakeBroker(spec))
     run = ActivityEnvironment()
     reached, go_on = threading.Event(), threading.Event()
     plain = machine.shelf.range
@@ -638,7 +692,7 @@ def test_a_cancel_ends_placing_between_two_pieces(machine: Machine) -> None:
 
     machine.shelf.range = slow  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
-        placing = pool.submit(run.run, activities.place, order(spec, 1))
+        placing = pool.submit(run.run, activities.prepare, order(spec, 1))
         assert reached.wait(10)
         run.cancel()
         go_on.set()
