@@ -145,7 +145,7 @@ def ask(caller: Caller, method: str, path: str, ids: dict[str, str]) -> tuple[st
 
 def nameless(error: Json) -> Json:
     """The error without the ids in its words."""
-    return {name: re.sub(r"[a-z]+_[0-9A-Z]{26}", "ID", str(value)) for name, value in error.items()}
+    return {name: re.sub(r"[a-z]+_[0-9A-Z]{26}|\b(local|nowhere)\b", "ID", str(value)) for name, value in error.items()}
 
 
 def state(tenant: Tenant) -> Json:
