@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 QUEUE = "bench-bare"
+START_SECONDS = 30.0
 
 
 def archive_and_swap(repository: Path, site: Path, release: int) -> float:
@@ -74,3 +77,36 @@ async def bare_starts(client: Client, total: int, callers: int, label: str) -> f
 async def end_all(client: Client, ids: Sequence[str]) -> None:
     for run in ids:
         await client.get_workflow_handle(run).terminate("measured")
+
+
+def service_starts(folder: Path, times: int) -> list[float]:
+    """Seconds from the start of `app.py` in `folder`, as a plain process, to its first answer."""
+    taken = []
+    for _ in range(times):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        began = time.perf_counter()
+        app = subprocess.Popen(["python3", "app.py"], cwd=folder, env={**os.environ, "PORT": str(port)})
+        try:
+            _first_answer(port, began + START_SECONDS)
+            taken.append(time.perf_counter() - began)
+        finally:
+            app.kill()
+            app.wait()
+    return taken
+
+
+def _first_answer(port: int, until: float) -> None:
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            connection.getresponse().read()
+            return
+        except OSError:
+            if time.perf_counter() > until:
+                raise
+            time.sleep(0.002)
+        finally:
+            connection.close()

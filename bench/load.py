@@ -31,7 +31,7 @@ async def _one(port: int, hostname: str, known: tuple[str, ...]) -> str:
     return "ok" if any(text in answer for text in known) else "unknown body"
 
 
-async def _load(port: int, hostname: str, known: tuple[str, ...], end: Connection) -> dict[str, object]:
+async def _load(port: int, hostname: str, known: tuple[str, ...], rate: int, end: Connection) -> dict[str, object]:
     counts: Counter[str] = Counter()
     slowest = 0.0
 
@@ -48,7 +48,7 @@ async def _load(port: int, hostname: str, known: tuple[str, ...], end: Connectio
     running: set[asyncio.Task[None]] = set()
     sent = 0
     while not end.poll():
-        due = int((time.perf_counter() - began) * RATE)
+        due = int((time.perf_counter() - began) * rate)
         for _ in range(due - sent):
             task = asyncio.create_task(ask())
             running.add(task)
@@ -60,8 +60,8 @@ async def _load(port: int, hostname: str, known: tuple[str, ...], end: Connectio
     return {"sent": sent, "seconds": took, "counts": dict(counts), "slowest_ms": round(slowest * 1000, 1)}
 
 
-def _process(port: int, hostname: str, known: tuple[str, ...], pipe: Connection) -> None:
-    pipe.send(asyncio.run(_load(port, hostname, known, pipe)))
+def _process(port: int, hostname: str, known: tuple[str, ...], rate: int, pipe: Connection) -> None:
+    pipe.send(asyncio.run(_load(port, hostname, known, rate, pipe)))
 
 
 class Load:
@@ -69,11 +69,11 @@ class Load:
 
     result: dict[str, object]
 
-    def __init__(self, port: int, hostname: str, known: tuple[str, ...]) -> None:
+    def __init__(self, port: int, hostname: str, known: tuple[str, ...], *, rate: int = RATE) -> None:
         self.began = 0.0
         self._pipe, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self._child = context.Process(target=_process, args=(port, hostname, known, theirs), daemon=True)
+        self._child = context.Process(target=_process, args=(port, hostname, known, rate, theirs), daemon=True)
 
     def __enter__(self) -> Load:
         self._child.start()

@@ -26,7 +26,7 @@ from bench.client import Caller, Site, Watch
 from bench.figures import percentile, spread
 from bench.load import RATE, Load
 from bench.memory import pss_by_component
-from bench.repository import CHANGED, FILES, Repository
+from bench.repository import CHANGED, FILES, Repository, Service
 from bench.stack import Stack
 
 DEPLOYS = 30
@@ -35,6 +35,8 @@ REQUESTS = 5000
 STARTS = 400
 CALLERS = 16
 UPS = 3
+UPDATES = 20
+SERVICE_RATE = 200
 
 
 @dataclass
@@ -113,11 +115,11 @@ class Editions:
     markers: tuple[str, str]
 
 
-def _editions(run: Run, name: str) -> Editions:
-    repository = Repository(run.stack.repos / name)
+def _editions(run: Run, name: str, kind: type[Repository] = Repository) -> Editions:
+    repository = kind(run.stack.repos / name)
     markers, artifacts = [], []
     marker = repository.commit()
-    site = run.caller.new_site(f"bench-{name}", repository.url)
+    site = run.caller.new_site(f"bench-{name}", repository.url, "auto" if kind is Service else "static")
     for following in (True, False):
         run.caller.finish(run.caller.push(site, site.staging))
         markers.append(marker)
@@ -188,6 +190,41 @@ def requests(run: Run) -> dict[str, Any]:
         "failed": sum(failed.values()),
         "why": failed,
         "goal": "0 failed",
+    }
+
+
+def services(run: Run) -> dict[str, Any]:
+    """A one-file WSGI app under 200 new connections a second: new instances by deploys, warm ones by rollbacks.
+
+    A deploy starts the app: a bare start of it, to its first answer, stands beside.
+    """
+    made = _editions(run, "service", Service)
+    staging = f"/v1/sites/{made.site.id}/environments/{made.site.staging}"
+    variables = f"{staging}/variables/ROUND"
+    cold = []
+    with Load(run.stack.sites_port, made.site.staging_host, made.markers, rate=SERVICE_RATE) as load:
+        with Watch(run.stack, made.site.staging_host) as watch:
+            for number in range(UPDATES):
+                # Another configuration: what is warm does not fit, and is not taken over.
+                run.caller.http.put(variables, json={"value": str(number)}).raise_for_status()
+                began = time.perf_counter()
+                job = run.caller.post(f"{staging}/deployments", {"artifact_id": made.artifacts[number % 2]})
+                watch.until(made.markers[number % 2])
+                cold.append(time.perf_counter() - began)
+                run.caller.finish(job)
+        warm = _rollbacks(run, made)
+    counts = load.result["counts"]
+    failed = {why: number for why, number in counts.items() if why != "ok"} if isinstance(counts, dict) else {}
+    return {
+        "update": spread(cold),
+        "rollback_to_warm": spread(warm),
+        "bare_start": spread(bare.service_starts(run.stack.repos / "service", UPDATES)),
+        **load.result,
+        "rate": SERVICE_RATE,
+        "switches": UPDATES + SWITCHES,
+        "failed": sum(failed.values()),
+        "why": failed,
+        "goal": "update p50 under 1.5 s; rollback p50 under 60 ms, p99 under 150 ms; 0 failed",
     }
 
 
@@ -300,6 +337,7 @@ MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "deploy": deploy,
     "rollback_and_promote": rollback_and_promote,
     "requests": requests,
+    "services": services,
     "starts": starts,
     "ledger": ledger,
     "memory_after": memory,

@@ -63,3 +63,38 @@ class Repository:
         page = self.folder / f"part{number % 10}" / f"page{number}.html"
         page.parent.mkdir(exist_ok=True)
         page.write_text(f"<!doctype html>\n<p>{text}</p>\n")
+
+
+APP = """
+import os
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+
+def app(environ, answer):
+    answer("200 OK", [("Content-Type", "text/plain")])
+    return [b"MARKER"]
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
+make_server("127.0.0.1", int(os.environ["PORT"]), app, handler_class=Quiet).serve_forever()
+"""
+
+
+class Service(Repository):
+    """A one-file WSGI app of the standard library: what is measured is the platform, not a framework's imports."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, files=1)
+        (folder / "headway.toml").write_text('[build]\ncommand = ""\n\n[run]\ncommand = "exec python3 app.py"\n')
+
+    def commit(self) -> str:
+        self.commits += 1
+        marker = f"edition {self.commits} of {self.folder.name}"
+        (self.folder / "app.py").write_text(APP.replace("MARKER", marker))
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", marker)
+        return marker

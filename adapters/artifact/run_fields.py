@@ -17,7 +17,8 @@ Fail = Callable[[str, str], HeadwayError]
 
 PORT: Final = 65535
 SECONDS: Final = 3600
-INSTANCES: Final = 100
+# As many sockets as a release has on a host (adapters.router.caddy.SOCKETS).
+INSTANCES: Final = 8
 MAX_COMMAND: Final = 32 << 10
 MAX_VALUE: Final = 32 << 10
 MAX_ENV: Final = 200
