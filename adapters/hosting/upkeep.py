@@ -152,9 +152,9 @@ class Upkeep:
         return warm and self._since_switch(env_id) < self._warm(env_id, live)
 
     def _warm(self, env_id: str, live: int) -> float:
-        """How long what was replaced stays ready: not at all behind a suspension, always behind a bake."""
+        """How long what was replaced stays ready: not at all behind a stop or a suspension, always behind a bake."""
         release = ReleaseSwitch(self._folders.environment(env_id)).release(live)
-        if is_suspended(release):
+        if live == 0 or is_suspended(release):
             return 0.0
         return max(self._pace.warm, baking_until(release) - time.time() + self._since_switch(env_id))
 

@@ -77,7 +77,7 @@ def services(folder: Folder) -> Iterator[Finding]:
         )
         yield failure("services", complaint, fix)
     try:
-        Places(folder.path("host") / "apps").socket(InstanceRef("env", 0))
+        Places(folder.path("host", "run")).socket(InstanceRef("env", 0))
     except HeadwayError as error:
         yield failure(
             "services", error.message, f"Choose a shorter --data-dir: a socket's path has {LONGEST_SOCKET} bytes."
