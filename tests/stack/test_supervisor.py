@@ -66,7 +66,7 @@ def test_the_twin_takes_over_from_a_killed_supervisor(pair):
     began = time.monotonic()
     assert pair.successor("supervisor", before) == twin
     pair.healthy()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     assert {name: pair.pid(name) for name in ("a", "b")} == served
     assert pair.ran.read_text() == "setup\n"
     assert pair.successor(TWIN, twin) != twin
