@@ -92,6 +92,8 @@ def accept_push(
 
     `branch` is set where the ref may move, so that a newer push of it supersedes this one.
     """
+    # The environment's row before the site's, as whoever locks an environment first does: no two wait for each other.
+    accept_seq = next_acceptance(session, environment)
     build = new_build(session, site, environment, ref, actor, clean=clean, trigger=trigger, given=given)
     rollout = Rollout(
         id=new_id("dep"),
@@ -102,7 +104,7 @@ def accept_push(
         build_id=build.id,
         ref=ref,
         branch=branch or branch_of(ref),
-        accept_seq=next_acceptance(session, environment),
+        accept_seq=accept_seq,
         status="waiting",
         actor=actor,
     )
