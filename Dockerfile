@@ -27,8 +27,8 @@ RUN apt-get update \
 # Empty named volumes take owner and mode from here.
 RUN echo 'headway:x:10001:10001:Headway:/data:/usr/sbin/nologin' >> /etc/passwd \
     && echo 'headway:x:10001:' >> /etc/group \
-    && mkdir -p /data/events /data/keys /data/host /data/repos /data/builder /data/run /data/trust /run/headway /srv/repos /config \
-    && chmod 700 /data/keys /data/events \
+    && mkdir -p /data/events /data/observed /data/keys /data/ledger /data/host /data/repos /data/builder /data/run /data/trust /run/headway /srv/repos /config \
+    && chmod 700 /data/keys /data/ledger /data/events /data/observed \
     && chown -R 10001:10001 /data /run/headway /config
 COPY --from=packages /opt/headway /opt/headway
 COPY --from=packages /opt/headway-app /opt/headway-app

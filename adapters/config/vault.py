@@ -106,6 +106,11 @@ def make_key_file(path: Path) -> None:
     _write(path, [_new_line()], over=False)
 
 
+def new_key() -> str:
+    """One line of a key file: for whoever keeps secrets as files of his own."""
+    return _new_line().strip()
+
+
 def add_key(path: Path) -> str:
     """Put a new key before the others; its id."""
     line = _new_line()

@@ -39,6 +39,9 @@ def make_secrets(folder: Path, database_host: str) -> None:
     from store.keys import new_secret
 
     _keep(folder / "admin.key", new_secret("operator"))
+    from adapters.config.vault import new_key
+
+    _keep(folder / "config.key", new_key())
     click.echo(f"{folder}: {len(list(folder.iterdir()))} files. Keep a copy where only you can read it.")
 
 

@@ -158,7 +158,7 @@ def test_a_workflow_on_temporal(temporal: str, tmp_path: Path) -> None:
             job = made.world.accept_build()
             # What the outbox does: a start that was not answered in half a second is made again under the same id.
             labels = Labels(site="acme", environment="production", job_type=job.type)
-            while not await made.starts.start(job.id, job.type, env_id=job.env_id, labels=labels):  # noqa: ASYNC110
+            while not await made.starts.start(job.id, job.type, labels=labels):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
             job = await made.ended(job)
             assert job.status == "succeeded"
