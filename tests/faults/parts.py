@@ -137,3 +137,14 @@ def caught_in_the_switch(stack: Stack, place: Place, artifact_id: str, until: Un
         gate.close()
         until(lambda: place.caller.get(f"/v1/jobs/{job['id']}")["stage"] == "switch", "the gate is passed")
         yield job
+
+
+def entered_releases(place: Place, env_id: str) -> list[Json]:
+    """The releases once each has its place in the ledger, which is given a moment behind the switch."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = place.releases(env_id)
+        if all(row["log_index"] is not None for row in found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)

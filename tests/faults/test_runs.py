@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from bench.stack import Stack
 from tests.faults.conftest import Visitor
-from tests.faults.parts import Json, Until, frozen, in_hand, in_temporal, patiently, pid_of
+from tests.faults.parts import Json, Until, entered_releases, frozen, in_hand, in_temporal, patiently, pid_of
 from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
@@ -58,7 +58,7 @@ def closed(stack: Stack, workflow_id: str) -> bool:
 def rows(place: Place) -> Json:
     production = place.site.production
     return {
-        "releases": place.releases(production),
+        "releases": entered_releases(place, production),
         "artifacts": place.artifacts(),
         "builds": [(row["id"], row["status"], row["artifact_id"]) for row in place.get(production, "builds?limit=100")],
         "deployments": [(row["id"], row["status"]) for row in place.get(production, "deployments?limit=100")],

@@ -14,7 +14,7 @@ import pytest
 
 from bench.stack import Stack
 from tests.faults.conftest import Visitor
-from tests.faults.parts import Json, Until, frozen, patiently, pid_of
+from tests.faults.parts import Json, Until, entered_releases, frozen, patiently, pid_of
 from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
@@ -54,7 +54,7 @@ def put_back(folder: Path, source: Path) -> None:
 def settled(place: Place) -> Json:
     production = place.site.production
     return {
-        "releases": place.releases(production),
+        "releases": entered_releases(place, production),
         "artifacts": place.artifacts(),
         "builds": place.get(production, "builds?limit=100"),
         "deployments": place.get(production, "deployments?limit=100"),
