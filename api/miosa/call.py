@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import anyio
 from fastapi import Depends, Header, Query, Request
@@ -29,6 +29,7 @@ from store.paging import Page, count_of, fetch_page, fetch_slice
 from store.sight import Sight
 
 T = TypeVar("T")
+UNCERTAIN: Final = 5.0
 Json = dict[str, Any]
 
 
@@ -148,13 +149,17 @@ class Call:
         return Call(self.parts, self.caller, self.request)
 
     async def end_of(self, job: Job, running: bool = True, *, patience: float | None = None) -> Job:
-        """The job when it has ended, or as it is when patience ends. What does not run yet is not waited for."""
+        """The job when it has ended, or as it is when patience ends.
+
+        A start that is uncertain (Temporal is away, or slow) is given a few seconds to show itself by a claim.
+        """
         seconds = self.parts.patience if patience is None else patience
-        until = time.monotonic() + (seconds if running else 0.0)
+        began = time.monotonic()
         async with self.parts.watch.on(job.id, job.rev) as subscription:
             while True:
                 now = await self.read(lambda session: session.get_one(Job, job.id))
-                left = until - time.monotonic()
+                bound = seconds if running or now.started_at is not None else min(seconds, UNCERTAIN)
+                left = began + bound - time.monotonic()
                 if now.finished_at is not None or left <= 0 or self.parts.watch.closing:
                     return now
                 await subscription.wait(left)
