@@ -107,6 +107,7 @@ def test_a_stopped_keeper_that_hangs_is_killed(box: Stage, monkeypatch: pytest.M
     ref = box.serve()
     keeper, app = keeper_of(box, ref), box.driver.status(ref).pid
     os.kill(keeper, signal.SIGSTOP)
+    assert box.driver.status(ref).state == "running", "a keeper that is busy is not one that is gone"
     box.driver._over = lambda ref, seconds, over=box.driver._over: over(ref, min(seconds, 1.0))  # type: ignore[attr-defined]
     assert box.driver.stop(ref, 0.0).state == "stopped"
     assert gone(keeper)
@@ -238,6 +239,7 @@ def test_what_cannot_be_an_instance_is_refused_before_anything_starts(
         box.driver.ensure(spec)
     assert caught.value.code == "runtime.spec_invalid"
     assert box.driver.list() == []
+    assert not list((box.tree.parent / "state" / "instances").iterdir())
 
 
 def test_a_release_command_survives_its_caller_and_runs_once(box: Stage, place: Path) -> None:
