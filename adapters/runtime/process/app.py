@@ -192,7 +192,7 @@ class App:
                 os.close(number)
         said = self._exit_code()
         reason = self._why
-        if events is not None and events.out_of_memory:
+        if events is not None and events.out_of_memory and said != 0:
             reason = f"out of memory: the limit is {self._recipe.bounds.memory >> 20} MiB"
         elif self._first is None and not reason:
             reason = f"the sandbox did not start: {self._log.last_error}"
