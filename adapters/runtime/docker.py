@@ -19,11 +19,9 @@ import os
 import re
 import shlex
 import signal
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +29,7 @@ import httpx
 
 from adapters.redaction import Redactor
 from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.engine import LABEL, established, frames, nanoseconds, ref_of, status_of
 from adapters.runtime.process.app import children, term_targets
 from adapters.runtime.process.opening import CannotOpen, open_configuration
 from adapters.runtime.process.recipe import Opener
@@ -39,18 +38,15 @@ from adapters.runtime.process.view import PORT, allowed_sockets, inside
 from headway.errors import HeadwayError
 
 API = "/v1.40"
-LABEL = "headway.instance"
 SCOPE = "headway.scope"
 NETWORK = "headway-apps"
 SECRETS = "/run/headway-environment"
 KEPT_FILES = 3
 TMP_BYTES, HOME_BYTES = 256 << 20, 64 << 20
 HOME, USER = "/home/app", 1000
-CRASHES = 5
 KILLED = 137
 LOOK = 0.02
 SECONDS = 60.0
-ESTABLISHED, CLOSE_WAIT = "01", "08"  # of /proc/net/tcp
 # The first process of a container ignores signals it does not handle, so the app is its child.
 FIRST = f"""[ ! -r {SECRETS} ] || {{ set -a; . {SECRETS}; set +a; }}
 trap 'kill -TERM "$app"' TERM
@@ -128,12 +124,12 @@ class DockerDriver:
 
     def status(self, ref: InstanceRef) -> Status:
         found = self._inspect(ref)
-        return Status(ref, "absent") if found is None else _status(ref, found)
+        return Status(ref, "absent") if found is None else status_of(ref, found)
 
     def list(self, env_id: str | None = None) -> list[Status]:
         wanted = {"label": [f"{SCOPE}={self._scope}"]}
         rows = self._call("GET", f"/containers/json?all=true&filters={json.dumps(wanted)}").json()
-        refs = [_ref(json.loads(row["Labels"][LABEL])) for row in rows]
+        refs = [ref_of(json.loads(row["Labels"][LABEL])) for row in rows]
         return [self.status(ref) for ref in sorted(refs) if env_id in (None, ref.env_id)]
 
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
@@ -146,9 +142,9 @@ class DockerDriver:
             return
         redactor = Redactor(self._opened(ref).values())
         last = given = 0
-        for stream, line in _frames(answer.content):
+        for stream, line in frames(answer.content):
             stamp, _, text = line.partition(b" ")
-            number = max(_nanoseconds(stamp.decode()), last + 1)
+            number = max(nanoseconds(stamp.decode()), last + 1)
             last = number
             if number > since and given < limit:
                 given += 1
@@ -358,64 +354,3 @@ class DockerDriver:
                 said = answer.reason_phrase
             raise HeadwayError("runtime.unavailable", f"the engine refused: {said}")
         return answer
-
-
-def _ref(told: dict[str, Any]) -> InstanceRef:
-    return InstanceRef(told["env_id"], int(told["seq"]), told["process"], int(told["index"]))
-
-
-def _status(ref: InstanceRef, found: dict[str, Any]) -> Status:
-    state, restarts = found["State"], int(found["RestartCount"])
-    word = state["Status"]
-    kind = {"running": "running", "restarting": "backoff", "created": "starting"}.get(word, "stopped")
-    if kind == "backoff" and restarts >= CRASHES:
-        kind = "crash_loop"
-    told = json.loads(found["Config"]["Labels"][LABEL])
-    address = next((one["IPAddress"] for one in found["NetworkSettings"]["Networks"].values()), "")
-    served = kind == "running" and told["port"] is not None and address
-    apps = children(int(state["Pid"])) if kind == "running" else []
-    # Before the first end there is no code, and the engine says 0.
-    ended = kind != "running" or restarts > 0
-    began = state["FinishedAt"] if kind == "stopped" else state["StartedAt"]
-    return Status(
-        ref,
-        cast("Any", kind),
-        endpoint=f"tcp:{address}:{told['port']}" if served else None,
-        pid=apps[0] if apps else None,
-        restarts=restarts,
-        exit_code=int(state["ExitCode"]) if ended and kind != "starting" else None,
-        reason="out of memory" if state.get("OOMKilled") else str(state.get("Error", "")),
-        since=_nanoseconds(began) / 1e9,
-    )
-
-
-def _nanoseconds(stamp: str) -> int:
-    """Of RFC 3339 with any number of digits, as the engine writes it."""
-    whole, _, rest = stamp.rstrip("Z").partition(".")
-    try:
-        seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
-    except ValueError:
-        return 0
-    return max(0, seconds) * 10**9 + int(rest.ljust(9, "0")[:9] or 0)
-
-
-def _frames(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The engine's multiplexed stream: a byte for the stream, three zeros, a length, a line."""
-    at = 0
-    while at + 8 <= len(content):
-        kind, size = struct.unpack_from(">B3xI", content, at)
-        piece = content[at + 8 : at + 8 + size]
-        at += 8 + size
-        yield ("stderr" if kind == 2 else "stdout"), piece.removesuffix(b"\n")
-
-
-def established(pid: int, port: int) -> int:
-    """Connections to `port` in the network of process `pid`."""
-    count = 0
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
-                fields = line.split()
-                if int(fields[1].rpartition(":")[2], 16) == port and fields[3] in (ESTABLISHED, CLOSE_WAIT):
-                    count += 1
-    return count

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from adapters.redaction import Redactor
-from adapters.runtime.docker import established
 from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.engine import established
 from adapters.runtime.process.opening import CannotOpen, open_configuration
 from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener

@@ -63,6 +63,8 @@ def docker_box(place: Path) -> Iterator[Stage]:
     engine = Path(address.removeprefix("unix://"))
     driver = DockerDriver(DockerSetup(engine, image.make(engine), place / "state"))
     one = Stage(driver, place / "tree")
-    yield one
-    one.close()
-    driver.close()
+    try:
+        yield one
+        one.close()
+    finally:
+        driver.close()

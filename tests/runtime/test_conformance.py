@@ -93,6 +93,12 @@ def test_an_endpoint_before_the_app_listens_closes_at_once(stage: Stage) -> None
     assert stage.driver.status(ref).state == "running", "health is not the driver's business"
 
 
+def test_one_that_listens_late_is_reached_when_it_does(stage: Stage) -> None:
+    ref = stage.start("late")
+    until(lambda: stage.answers(ref), "never answered")
+    assert stage.driver.status(ref).restarts == 0
+
+
 def test_a_shell_in_front_of_the_app_passes_the_signal_on(stage: Stage) -> None:
     ref = stage.serve(command="echo before; python3 app.py; echo after")
     assert stage.driver.stop(ref, 10.0).state == "stopped"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
 import pytest
 
-from adapters.runtime.docker import API, DockerDriver, Setup
+from adapters.runtime.docker import DockerDriver, Setup
 from headway.errors import HeadwayError
 from tests.runtime.stage import Stage, until
 
@@ -66,10 +67,12 @@ def test_secrets_are_not_in_what_the_engine_keeps(docker_box: Stage, place: Path
         driver.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_is_away_is_said_so(place: Path) -> None:
     driver = DockerDriver(Setup(place / "none.sock", "image", place / "state"))
     with pytest.raises(HeadwayError) as caught:
         driver.list()
     assert (caught.value.code, caught.value.retryable) == ("runtime.unavailable", True)
-    assert API.startswith("/v1.")
     driver.close()
+    del caught
+    gc.collect()  # the HTTP library leaves the socket that did not connect to the collector

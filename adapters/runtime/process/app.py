@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -76,6 +77,7 @@ class App:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                umask=0o022,
                 bufsize=0,
             )
         except OSError:
@@ -145,14 +147,16 @@ class App:
             self._open(int(json.loads(self._status.splitlines()[0])["child-pid"]))
 
     def _open(self, first: int) -> None:
-        """It waits at the gate: limits are set before it may go on."""
-        with contextlib.suppress(OSError):
+        """It waits at the gate: limits are set before it may go on. A closed gate is open too."""
+        try:
             self._first, self._first_pid = os.pidfd_open(first), first
             if self._group is not None:
                 self._group.add(first)
             if self._recipe.tasks is not None:
                 resource.prlimit(first, resource.RLIMIT_NPROC, (self._recipe.tasks, self._recipe.tasks))
             os.write(self._gate, b"+")
+        except OSError as error:
+            self.kill("" if error.errno == errno.ESRCH else f"its limits cannot be set: {error.strerror}")
         os.close(self._gate)
         self._gate = -1
         self._find(TRIES)
@@ -188,7 +192,7 @@ class App:
                 os.close(number)
         said = self._exit_code()
         reason = self._why
-        if events is not None and events.out_of_memory:
+        if events is not None and events.out_of_memory and said != 0:
             reason = f"out of memory: the limit is {self._recipe.bounds.memory >> 20} MiB"
         elif self._first is None and not reason:
             reason = f"the sandbox did not start: {self._log.last_error}"

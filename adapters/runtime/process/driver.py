@@ -94,17 +94,20 @@ class ProcessDriver:
 
     def ensure(self, spec: InstanceSpec) -> Status:
         deadline = time.monotonic() + START_SECONDS
+        self._places.folder(spec.ref)
+        recipe: Recipe | None = None
         while True:
-            held = self._hold(spec.ref)
-            if held is not None:
-                try:
-                    self._start(spec, held, once=None)
-                finally:
-                    os.close(held)
-                return self.status(spec.ref)
             said = control.ask(str(self._places.control(spec.ref)), op="status")
             if said is not None and said["state"] not in ("stopping", "stopped"):
                 return self._told(spec.ref, said)
+            recipe = recipe or self._recipe(spec, once=None)
+            held = self._hold(spec.ref)
+            if held is not None:
+                try:
+                    self._start(spec, recipe, held)
+                finally:
+                    os.close(held)
+                return self.status(spec.ref)
             if time.monotonic() > deadline:
                 raise HeadwayError("runtime.unavailable", f"the keeper of {spec.ref} does not answer")
             time.sleep(LOOK)
@@ -149,6 +152,8 @@ class ProcessDriver:
         if not (folder / "spec.json").exists():
             return Status(ref, "absent")
         known = self._record(ref)
+        if not self._over(ref, 0.0):
+            return self._told(ref, {"state": "starting", **known})  # it lives, and is busy
         told = self._told(ref, known | {"state": "stopped", "pid": None})
         if known.get("state") == "stopped":
             return told
@@ -169,11 +174,13 @@ class ProcessDriver:
     def run_once(
         self, spec: InstanceSpec, timeout: float, *, canceled: Callable[[], bool] = lambda: False
     ) -> tuple[int, Lines]:
+        self._places.folder(spec.ref)
+        recipe = self._recipe(spec, once=timeout)
         held = self._hold(spec.ref)
         if held is not None:
             try:
                 if self._record(spec.ref).get("state") != "stopped":
-                    self._start(spec, held, once=timeout)
+                    self._start(spec, recipe, held)
             finally:
                 os.close(held)
         while not self._over(spec.ref, 0.1):
@@ -190,13 +197,12 @@ class ProcessDriver:
         said = control.ask(str(self._places.control(ref)), op="status")
         return int(said["connections"]) if said is not None else 0
 
-    def _start(self, spec: InstanceSpec, held: int, once: float | None) -> None:
+    def _start(self, spec: InstanceSpec, recipe: Recipe, held: int) -> None:
         """With the lock in hand: nothing of the instance is running, or it is ended first."""
-        recipe = self._recipe(spec, once)
         self._sweep(spec.ref)
         folder = self._places.folder(spec.ref)
         (folder / "state.json").unlink(missing_ok=True)
-        kept = {"command": spec.command, "stop_grace": spec.stop_grace, "once": once is not None}
+        kept = {"command": spec.command, "stop_grace": spec.stop_grace, "once": recipe.once is not None}
         (folder / "spec.json").write_text(json.dumps(kept))
         with os.fdopen(os.memfd_create("recipe"), "w+b") as told, (folder / "keeper.log").open("ab") as complaints:
             told.write(recipe.dump())
