@@ -7,24 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-import anyio
 from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.conversation import Conversation
 from api.idempotency import Once, Replay
 from api.managed.rows import etag, job_row
 from api.paging import page_from, pagination
-from api.parts import Parts
 from api.problems import JSON_TYPE, json_bytes
 from api.starting import labels_of
 from store import jobs
 from store.models import Job
 from store.paging import Page
-from store.sight import Sight
 from temporal.messages import Labels
 
 T = TypeVar("T")
@@ -32,42 +28,10 @@ Json = dict[str, Any]
 Position = Callable[[Any], tuple[datetime, str]]
 
 
-@dataclass(frozen=True)
-class Call:
-    parts: Parts
-    caller: Caller
-    request: Request
-    idempotency_key: str | None = None
-
-    @property
-    def sight(self) -> Sight:
-        return self.caller.sight
-
+class Call(Conversation):
     @property
     def request_id(self) -> str:
         return str(self.request.state.request_id)
-
-    async def read(self, work: Callable[[Session], T]) -> T:
-        """`work` in a thread, in a session for reading."""
-
-        def run() -> T:
-            with self.parts.store.read() as session:
-                return work(session)
-
-        return await anyio.to_thread.run_sync(run)
-
-    async def write(self, work: Callable[[Session], T]) -> T:
-        """`work` in a thread, in one write transaction; again where a concurrent one took a unique value first."""
-
-        def run() -> T:
-            for _ in range(2):
-                try:
-                    return self.parts.store.in_write(work)
-                except IntegrityError:
-                    continue
-            return self.parts.store.in_write(work)
-
-        return await anyio.to_thread.run_sync(run)
 
     def once(self, body: BaseModel | None) -> Once:
         given = body.model_dump(mode="json", exclude_unset=True) if body is not None else {}

@@ -8,25 +8,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
-import anyio
 from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response
 
-from api.auth import Caller
+from api.conversation import Conversation
 from api.idempotency import Once, Replay
 from api.paging import encode_cursor, page_from
-from api.parts import Parts
 from api.problems import JSON_TYPE, json_bytes
 from api.starting import labels_of
 from headway.errors import HeadwayError
 from store.idempotency import KEPT
 from store.models import Idempotency, Job, utcnow
 from store.paging import Page, count_of, fetch_page, fetch_slice
-from store.sight import Sight
 
 T = TypeVar("T")
 UNCERTAIN: Final = 5.0
@@ -46,40 +42,10 @@ class Paging:
         return ((self.page or 1) - 1) * self.limit
 
 
-@dataclass(frozen=True)
-class Call:
-    parts: Parts
-    caller: Caller
-    request: Request
-    idempotency_key: str | None = None
-
-    @property
-    def sight(self) -> Sight:
-        return self.caller.sight
-
+class Call(Conversation):
     @property
     def team_id(self) -> str:
         return self.caller.team_id
-
-    async def read(self, work: Callable[[Session], T]) -> T:
-        def run() -> T:
-            with self.parts.store.read() as session:
-                return work(session)
-
-        return await anyio.to_thread.run_sync(run)
-
-    async def write(self, work: Callable[[Session], T]) -> T:
-        """One write transaction; again where a concurrent one took a unique value first."""
-
-        def run() -> T:
-            for _ in range(2):
-                try:
-                    return self.parts.store.in_write(work)
-                except IntegrityError:
-                    continue
-            return self.parts.store.in_write(work)
-
-        return await anyio.to_thread.run_sync(run)
 
     def once(self, body: BaseModel | None) -> Once:
         """Keys of this dialect are apart from the other's."""

@@ -56,10 +56,10 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 @pytest.fixture
 def docker_box(place: Path) -> Iterator[Stage]:
-    """A stage of the engine that DOCKER_HOST names; `tests/runtime/engine.sh` starts one."""
+    """A stage of the engine that DOCKER_HOST names; `.ci/engine.sh` starts one."""
     address = os.environ.get("DOCKER_HOST", "")
     if not address.startswith("unix://"):
-        pytest.skip("no engine: DOCKER_HOST names no unix socket (see tests/runtime/engine.sh)")
+        pytest.skip("no engine: DOCKER_HOST names no unix socket (see .ci/engine.sh)")
     engine = Path(address.removeprefix("unix://"))
     driver = DockerDriver(DockerSetup(engine, image.make(engine), place / "state"))
     one = Stage(driver, place / "tree")
