@@ -5,14 +5,14 @@ from __future__ import annotations
 from sqlmodel import select
 from temporalio import activity
 
-from activities.labels import build_order, labels_of
+from activities.labels import build_order
 from headway.errors import HeadwayError
-from store.models import Build, Rollout
+from store.models import Build
 from store.outcomes import fail_build, succeed_build
 from store.queue import claim_build, claim_job
 from store.session import Store
 from temporal.failures import error_dict, mapped
-from temporal.messages import BuildOrder, BuildRef, Ended, ExecOrder, Failure, JobRef, PushOrder
+from temporal.messages import BuildOrder, BuildRef, Ended, ExecOrder, Failure, JobRef
 
 
 class BuildRecords:
@@ -50,12 +50,3 @@ class BuildRecords:
         with self.store.write() as session:
             job = claim_job(session, ref.job_id)
             return ExecOrder(job.id, job.resource_id)
-
-    @activity.defn(name="push.claim")
-    @mapped
-    def claim_push(self, ref: JobRef) -> PushOrder:
-        with self.store.write() as session:
-            job = claim_job(session, ref.job_id)
-            rollout = session.exec(select(Rollout).where(Rollout.job_id == job.id)).one()
-            labels = labels_of(session, rollout.env_id, job)
-            return PushOrder(job.id, rollout.build_id or "", rollout.id, rollout.env_id, labels)

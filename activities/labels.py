@@ -6,7 +6,6 @@ from sqlmodel import Session
 
 from store.models import Artifact, Build, Environment, Job, Rollout, Site
 from store.queue import next_in_line
-from temporal import names
 from temporal.messages import Ahead, BuildOrder, Labels, RollOrder
 
 # Kinds that bring something new, in code or configuration.
@@ -37,6 +36,7 @@ def build_order(session: Session, build: Build, job: Job) -> BuildOrder:
         labels=labels,
         artifact_id=made.id if made else "",
         digest=made.digest if made else "",
+        rollout_id=job.resource_id if job.resource_type == "deployment" else "",
     )
 
 
@@ -51,15 +51,9 @@ def roll_order(session: Session, rollout: Rollout) -> RollOrder:
         hosts=tuple(environment.hosts) if environment else ("local",),
         apply_seq=rollout.apply_seq or 0,
         undo_seq=rollout.undo_seq or 0,
-        composite=bool(job and job.type == "deployment.push"),
         labels=labels_of(session, rollout.env_id, job),
         bake_seconds=environment.bake_seconds if environment and rollout.kind in BAKED else 0,
     )
-
-
-def run_of(rollout: Rollout, job: Job) -> str:
-    """The id of the run that carries a rollout out."""
-    return names.roll_workflow(rollout.id) if job.type == "deployment.push" else job.id
 
 
 def ahead_in(session: Session, env_id: str) -> Ahead | None:
@@ -68,4 +62,4 @@ def ahead_in(session: Session, env_id: str) -> Ahead | None:
     if rollout is None:
         return None
     job = session.get_one(Job, rollout.job_id)
-    return Ahead(run_of(rollout, job), job.id, rollout.kind, labels_of(session, env_id, job))
+    return Ahead(job.id, rollout.kind, labels_of(session, env_id, job))

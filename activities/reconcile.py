@@ -95,13 +95,12 @@ class Reconciler:
 
     async def _is_lost(self, order: RollOrder) -> bool:
         """Whether nobody will end it. What Temporal has forgotten is started again before its point of no return."""
-        run = names.roll_workflow(order.rollout_id) if order.composite else order.job_id
-        status = await run_status(self.client, run)
+        status = await run_status(self.client, order.job_id)
         if status is WorkflowExecutionStatus.RUNNING:
             return False
         if status is not None or await asyncio.to_thread(self._is_committed, order.job_id):
             return True
-        await self.starts.give_turn(Ahead(run, order.job_id, order.kind, order.labels))
+        await self.starts.give_turn(Ahead(order.job_id, order.kind, order.labels))
         return False
 
     def _is_committed(self, job_id: str) -> bool:
@@ -111,9 +110,14 @@ class Reconciler:
     def _claimed(self) -> tuple[list[str], list[RollOrder]]:
         before = utcnow() - GRACE
         with self.store.read() as session:
+            # A place in a queue needs no run: who is first there is told, and its run is started where it is missing.
+            in_line = select(Rollout.job_id).where(Rollout.status == "queued")
             jobs = session.exec(
                 select(Job.id).where(
-                    col(Job.finished_at).is_(None), Job.status == "running", col(Job.started_at) < before
+                    col(Job.finished_at).is_(None),
+                    Job.status == "running",
+                    col(Job.started_at) < before,
+                    col(Job.id).not_in(in_line),
                 )
             ).all()
             running = session.exec(

@@ -14,7 +14,6 @@ from temporal.messages import (
     BuildOutput,
     BuildRef,
     Ended,
-    Enqueue,
     EnvironmentRef,
     ExecOrder,
     Failure,
@@ -23,16 +22,15 @@ from temporal.messages import (
     Measured,
     Placed,
     PlaceOrder,
-    PushOrder,
     RetireOrder,
     RollOrder,
     RolloutRef,
     Settle,
     Signed,
-    Standing,
     Suspects,
     Switch,
     Turn,
+    TurnRef,
 )
 
 # builders
@@ -134,19 +132,8 @@ def claim_exec(ref: JobRef) -> ExecOrder:
     raise NotImplementedError
 
 
-@activity.defn(name="push.claim")
-def claim_push(ref: JobRef) -> PushOrder:
-    raise NotImplementedError
-
-
-@activity.defn(name="rollout.enqueue")
-def enqueue(order: Enqueue) -> Standing:
-    """Let the rollout join its environment's queue."""
-    raise NotImplementedError
-
-
 @activity.defn(name="rollout.claim")
-async def claim_turn(ref: JobRef) -> Turn:
+async def claim_turn(ref: TurnRef) -> Turn:
     """Pick, supersede, cancel and number in one transaction; a rollback makes what runs make way."""
     raise NotImplementedError
 
@@ -172,12 +159,6 @@ async def record_release(ref: RolloutRef) -> Ended:
 @activity.defn(name="rollout.fail")
 async def fail_rollout(failure: Failure) -> Ended:
     """End the row, and tell the next of the queue. Past the point of no return it answers `committed` instead."""
-    raise NotImplementedError
-
-
-@activity.defn(name="rollout.standing")
-async def standing(ref: RolloutRef) -> Standing:
-    """How the row stands, and whether its run is still open."""
     raise NotImplementedError
 
 

@@ -12,14 +12,14 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.labels import ahead_in, roll_order, run_of
+from activities.labels import ahead_in, roll_order
 from headway.errors import HeadwayError
 from store import queue
 from store.models import Job, Rollout, utcnow
 from store.outcomes import end_rollout, primary_hostname, record_live, record_stop
 from store.session import Store
 from temporal.failures import error_dict, mapped
-from temporal.messages import Ahead, Baked, Ended, Enqueue, Failure, JobRef, RolloutRef, Settle, Standing, Turn
+from temporal.messages import Ahead, Baked, Ended, Failure, JobRef, RolloutRef, Settle, Turn, TurnRef
 from temporal.starts import TemporalStarts
 
 T = TypeVar("T")
@@ -36,20 +36,19 @@ class RolloutRecords:
 
     @activity.defn(name="rollout.claim")
     @mapped
-    async def claim_turn(self, ref: JobRef) -> Turn:
+    async def claim_turn(self, ref: TurnRef) -> Turn:
         turn, in_the_way = await asyncio.to_thread(self._claim, ref)
         if in_the_way is not None:
             await self.starts.cancel(in_the_way)
         return turn
 
-    def _claim(self, ref: JobRef) -> tuple[Turn, str | None]:
+    def _claim(self, ref: TurnRef) -> tuple[Turn, str | None]:
         with self.store.write() as session:
-            rollout = queue.claim_turn(session, ref.job_id)
+            rollout = queue.claim_turn(session, ref.job_id, ref.artifact_id or None)
             if rollout.status == "running":
                 return Turn(rollout.id, rollout.status, roll_order(session, rollout)), None
             other = queue.preempt(session, rollout.env_id) if rollout.kind in queue.ENDS_BAKE else None
-            run = run_of(other, session.get_one(Job, other.job_id)) if other else None
-            return Turn(rollout.id, rollout.status), run
+            return Turn(rollout.id, rollout.status), other.job_id if other else None
 
     @activity.defn(name="rollout.commit")
     @mapped
@@ -105,32 +104,8 @@ class RolloutRecords:
             job = session.get_one(Job, rollout.job_id)
             if rollout.status == "running" and job.committed_at is not None and not failure.undone:
                 return Ended(rollout.id, "committed"), None
-            # A build's failure ends only what waits for it: what has joined the queue ends by its own run.
-            if failure.stage != "build" or rollout.status == "waiting":
-                end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error_dict(failure))
+            end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error_dict(failure))
             return Ended(rollout.id, rollout.status), ahead_in(session, rollout.env_id)
-
-    @activity.defn(name="rollout.enqueue")
-    @mapped
-    def enqueue(self, order: Enqueue) -> Standing:
-        with self.store.write() as session:
-            return Standing(queue.ready_rollout(session, order.rollout_id, order.artifact_id).status, open=True)
-
-    @activity.defn(name="rollout.standing")
-    @mapped
-    async def standing(self, ref: RolloutRef) -> Standing:
-        rollout, run = await asyncio.to_thread(self._look, ref)
-        if rollout.status != "running":
-            return Standing(rollout.status, open=False)
-        open_run = await run_is_open(self.client, run)
-        # The row is read again after the run: a run that has just ended wrote its end first.
-        rollout, _ = await asyncio.to_thread(self._look, ref)
-        return Standing(rollout.status, open_run)
-
-    def _look(self, ref: RolloutRef) -> tuple[Rollout, str]:
-        with self.store.read() as session:
-            rollout = session.get_one(Rollout, ref.rollout_id)
-            return rollout, run_of(rollout, session.get_one(Job, rollout.job_id))
 
     @activity.defn(name="rollout.settle")
     @mapped
@@ -151,22 +126,22 @@ class RolloutRecords:
     @activity.defn(name="job.cancel")
     @mapped
     async def request_cancel(self, ref: JobRef) -> Ended:
-        job, run = await asyncio.to_thread(self._flag, ref)
-        if run is not None:
-            await self.starts.cancel(run)
+        job, rolls = await asyncio.to_thread(self._flag, ref)
+        if rolls:
+            await self.starts.cancel(job.id)
         return Ended(ref.job_id, job.status)
 
-    def _flag(self, ref: JobRef) -> tuple[Job, str | None]:
+    def _flag(self, ref: JobRef) -> tuple[Job, bool]:
         with self.store.write() as session:
             job = queue.job_by_id(session, ref.job_id)
             if job.finished_at is not None or (job.committed_at is not None and job.stage != "bake"):
-                return job, None
+                return job, False
             job.cancel_requested_at = job.cancel_requested_at or utcnow()
             rollout = session.get(Rollout, job.resource_id)
             if rollout is not None and rollout.status in ("waiting", "queued"):
                 error = {"code": "job.canceled", "message": "Canceled before its turn: what was live still is."}
                 end_rollout(session, rollout, "canceled", error)
-            return job, run_of(rollout, job) if rollout is not None and rollout.status == "running" else None
+            return job, rollout is not None and rollout.status == "running"
 
 
 def _why(order: Settle, rollout: Rollout) -> dict[str, Any]:

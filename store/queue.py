@@ -15,7 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from headway.errors import HeadwayError
 from store.config_sets import freeze
 from store.models import Build, Environment, Job, Release, Rollout, Site, utcnow
-from store.outcomes import end_build, end_job, end_rollout
+from store.outcomes import end_build, end_job, end_rollout, succeed_build
 
 # Kinds about the artifact that runs already: they learn which one that is when they are claimed.
 ABOUT_WHAT_RUNS = ("restart", "scale", "suspend", "resume", "repair")
@@ -68,11 +68,12 @@ def claim_build(session: Session, build_id: str) -> tuple[Build, Job, Site, Envi
     return build, job, site, environment
 
 
-def claim_turn(session: Session, job_id: str) -> Rollout:
+def claim_turn(session: Session, job_id: str, artifact_id: str | None = None) -> Rollout:
     """The job's rollout: `running` if it is carried out from now on (or was before), else how it stands.
 
     One at a time per environment: rollbacks first, then the order of acceptance. On the way, what was canceled or
-    superseded is ended. Raises deployment.not_found, and as `claim_job` where the rollout has ended.
+    superseded is ended. `artifact_id`: what the job's own build has made, which joins the queue with it.
+    Raises deployment.not_found, and as `claim_job` where the rollout has ended.
     """
     rollout = session.exec(select(Rollout).where(Rollout.job_id == job_id)).one_or_none()
     if rollout is None:
@@ -83,6 +84,9 @@ def claim_turn(session: Session, job_id: str) -> Rollout:
     if rollout.finished_at is not None and rollout.status != "superseded":
         code = "job.canceled" if rollout.status == "canceled" else "job.lost"
         raise HeadwayError(code, f"Deployment {rollout.id} has ended already ({rollout.status}).")
+    if artifact_id is not None and rollout.build_id is not None and rollout.status == "waiting":
+        ready_rollout(session, rollout.id, artifact_id)
+        succeed_build(session, rollout.build_id)
     if rollout.status == "queued" and _first(session, environment) is rollout:
         _take(session, environment, rollout)
     return rollout

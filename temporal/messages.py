@@ -30,7 +30,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """A claimed build. `job_id` names the job whose stream gets the log. With `artifact_id` it is made already."""
+    """A claimed build. `job_id` names the job whose stream gets the log. With `artifact_id` it is made already.
+
+    `rollout_id` is set where the job goes on to deploy it.
+    """
 
     job_id: str
     build_id: str
@@ -40,6 +43,7 @@ class BuildOrder:
     labels: Labels = field(default_factory=Labels)
     artifact_id: str = ""
     digest: str = ""
+    rollout_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,6 @@ class RollOrder:
     hosts: tuple[str, ...]
     apply_seq: int
     undo_seq: int
-    composite: bool = False
     labels: Labels = field(default_factory=Labels)
     bake_seconds: int = 0
 
@@ -113,6 +116,14 @@ class Baked:
 
 
 @dataclass(frozen=True)
+class TurnRef:
+    """A job whose rollout asks for its turn. `artifact_id`: its build has made this, so that it may join the queue."""
+
+    job_id: str
+    artifact_id: str = ""
+
+
+@dataclass(frozen=True)
 class Turn:
     """Whether a rollout may go: with its order it may; without one, `status` says how it stands."""
 
@@ -123,9 +134,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Ahead:
-    """The first of an environment's queue: which run carries it out."""
+    """The first of an environment's queue: the job whose run carries it out."""
 
-    run: str
     job_id: str
     kind: str
     labels: Labels = field(default_factory=Labels)
@@ -195,25 +205,6 @@ class RolloutRef:
 
 
 @dataclass(frozen=True)
-class PushOrder:
-    """A claimed build-then-deploy: its two parts were made with it."""
-
-    job_id: str
-    build_id: str
-    rollout_id: str
-    env_id: str
-    labels: Labels = field(default_factory=Labels)
-
-
-@dataclass(frozen=True)
-class Enqueue:
-    """The build made this artifact: the rollout may join its environment's queue."""
-
-    rollout_id: str
-    artifact_id: str
-
-
-@dataclass(frozen=True)
 class PlaceOrder:
     """What one environment's job (provision, retire) does, and on which hosts."""
 
@@ -259,11 +250,3 @@ class Suspects:
 
     jobs: tuple[str, ...] = ()
     rollouts: tuple[RollOrder, ...] = ()
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A rollout's row and run: `open` says whether its workflow still runs."""
-
-    status: str
-    open: bool

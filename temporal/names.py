@@ -14,16 +14,6 @@ def host_queue(host_id: str) -> str:
     return f"host/{host_id}"
 
 
-def build_workflow(build_id: str) -> str:
-    """A build inside a composite job."""
-    return f"build/{build_id}"
-
-
-def roll_workflow(rollout_id: str) -> str:
-    """A roll inside a composite job."""
-    return f"roll/{rollout_id}"
-
-
 RECONCILE_WORKFLOW: Final = "reconcile"
 
 # workflow types, as an operator reads them in the Temporal UI

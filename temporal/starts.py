@@ -93,7 +93,7 @@ class TemporalStarts:
                 self.client.start_workflow(
                     STORIES[ahead.kind],
                     JobRef(ahead.job_id),
-                    id=ahead.run,
+                    id=ahead.job_id,
                     task_queue=names.CONTROL,
                     start_signal=names.TURN,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
@@ -106,7 +106,7 @@ class TemporalStarts:
         except WorkflowAlreadyStartedError:
             return  # it has ended: so has its row, or reconcile settles it
         except (RPCError, RuntimeError, TimeoutError) as error:
-            log.warning("the turn of %s is told later: %s", ahead.run, type(error).__name__)
+            log.warning("the turn of %s is told later: %s", ahead.job_id, type(error).__name__)
 
     async def cancel(self, job_id: str) -> None:
         """Tell the run; the flag on the row decides, so a lost message only delays."""

@@ -12,41 +12,29 @@ with workflow.unsafe.imports_passed_through():
     from temporal import names, policies
     from temporal.attributes import commit_attribute, digest_attribute
     from temporal.failures import describe_failure
-    from temporal.messages import BuildOrder, BuildRef, JobRef, Signed
+    from temporal.messages import BuildOrder, BuildRef, Failure, JobRef, Signed
 
 TIMED_OUT = {"build": "build.workers_unavailable", "sign": "sign.failed"}
 
 
-@workflow.defn(name=names.BUILD)
-class Build:
-    """Queue `control`; id: the job's, or `build/{build_id}` inside a composite job."""
+class Making:
+    """The story that a build shares with a build-then-deploy. `order` is set once the row is claimed."""
 
     def __init__(self) -> None:
         self.stage = "claim"
-        self.build_id = ""
+        self.order: BuildOrder | None = None
 
-    @workflow.run
-    async def run(self, ref: JobRef) -> Signed:
-        try:
-            return await self._build(ref)
-        except (FailureError, asyncio.CancelledError) as error:
-            if not self.build_id:
-                raise
-            timed_out = TIMED_OUT.get(self.stage, "internal.error")
-            failure = describe_failure(self.build_id, self.stage, error, on_timeout=timed_out)
-            await workflow.execute_activity(
-                act.fail_build, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
-            )
-            if failure.canceled:
-                raise
-            raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
+    async def claim(self, ref: JobRef) -> BuildOrder:
+        self.order = await workflow.execute_local_activity(
+            act.claim_build, ref, summary="claim the row", **policies.RECORD
+        )
+        return self.order
 
-    async def _build(self, ref: JobRef) -> Signed:
-        order = await workflow.execute_local_activity(act.claim_build, ref, summary="claim the row", **policies.RECORD)
-        self.build_id = order.build_id
+    async def make(self, order: BuildOrder) -> Signed:
+        """The build's artifact: the one that it has already, or a new one."""
         if order.artifact_id:
             return Signed(order.build_id, order.artifact_id, order.digest)
-        self._tell("build", order)
+        self.tell("build", order)
         output = await workflow.execute_activity(
             act.produce,
             order,
@@ -58,20 +46,49 @@ class Build:
         workflow.upsert_search_attributes(
             [commit_attribute(output.commit_sha), digest_attribute(output.manifest_sha256)]
         )
-        self._tell("sign", order)
-        signed = await workflow.execute_activity(
+        self.tell("sign", order)
+        return await workflow.execute_activity(
             act.sign,
             order,
             task_queue=names.SIGNING,
             summary=f"sign sha256:{output.manifest_sha256[:12]}",
             **policies.SIGN,
         )
-        self._tell("record", order)
+
+    def failure(self, subject_id: str, error: BaseException) -> Failure:
+        timed_out = TIMED_OUT.get(self.stage, "internal.error")
+        return describe_failure(subject_id, self.stage, error, on_timeout=timed_out)
+
+    def tell(self, stage: str, order: BuildOrder) -> None:
+        self.stage = stage
+        workflow.set_current_details(f"**{stage}** · build `{order.build_id}` of `{order.ref}`")
+
+
+@workflow.defn(name=names.BUILD)
+class Build:
+    """Queue `control`; id: the job's."""
+
+    def __init__(self) -> None:
+        self.making = Making()
+
+    @workflow.run
+    async def run(self, ref: JobRef) -> Signed:
+        order = await self.making.claim(ref)
+        try:
+            return await self._to_the_end(order)
+        except (FailureError, asyncio.CancelledError) as error:
+            failure = self.making.failure(order.build_id, error)
+            await workflow.execute_activity(
+                act.fail_build, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+            )
+            if failure.canceled:
+                raise
+            raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
+
+    async def _to_the_end(self, order: BuildOrder) -> Signed:
+        signed = await self.making.make(order)
+        self.making.tell("record", order)
         await workflow.execute_local_activity(
             act.succeed_build, BuildRef(order.build_id), summary="end the build", **policies.RECORD
         )
         return signed
-
-    def _tell(self, stage: str, order: BuildOrder) -> None:
-        self.stage = stage
-        workflow.set_current_details(f"**{stage}** · build `{order.build_id}` of `{order.ref}`")

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.failures import describe_failure, stage_of
-    from temporal.messages import Ended, Failure, JobRef, Live, RollOrder, RolloutRef, Settle, Switch, Turn
+    from temporal.messages import Ended, Failure, JobRef, Live, RollOrder, RolloutRef, Settle, Switch, Turn, TurnRef
     from workflows.bake import bake
 
 T = TypeVar("T")
@@ -36,8 +36,9 @@ class Rollout:
     def turn(self) -> None:
         self.turns += 1
 
-    async def carry_out(self, ref: JobRef) -> Ended:
-        turn = await self._take_turn(ref)
+    async def carry_out(self, ref: JobRef, artifact_id: str = "") -> Ended:
+        """`artifact_id`: what the job itself has built, and its rollout waits for."""
+        turn = await self._take_turn(TurnRef(ref.job_id, artifact_id))
         if turn.order is None:
             return Ended(turn.rollout_id, turn.status)
         try:
@@ -47,7 +48,7 @@ class Rollout:
             failure = describe_failure(turn.rollout_id, self.stage, error, on_timeout=timed_out)
             return await self._end(turn.order, replace(failure, stage=stage_of(failure)), error)
 
-    async def _take_turn(self, ref: JobRef) -> Turn:
+    async def _take_turn(self, ref: TurnRef) -> Turn:
         """The queue is rows: look whenever told, and now and then without being told."""
         pause = REREAD
         while True:
@@ -61,7 +62,8 @@ class Rollout:
             except TimeoutError:
                 pause = min(2 * pause, LONGEST)
             except asyncio.CancelledError:
-                await workflow.execute_activity(act.request_cancel, ref, summary="end the row", **policies.RECORD)
+                job = JobRef(ref.job_id)
+                await workflow.execute_activity(act.request_cancel, job, summary="end the row", **policies.RECORD)
                 raise
 
     async def _roll(self, order: RollOrder) -> Ended:
@@ -214,7 +216,7 @@ async def to_the_end(task: asyncio.Task[T]) -> T:
 
 @workflow.defn(name=names.ROLL)
 class Roll(Rollout):
-    """Queue `control`; id: the job's, or `roll/{rollout_id}` inside a composite job."""
+    """Queue `control`; id: the job's."""
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:

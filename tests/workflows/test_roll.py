@@ -167,6 +167,28 @@ def test_terminating_what_waits_loses_nothing(tmp_path: Path) -> None:
     run_story(tmp_path, story, reconcile=True)
 
 
+def status_of(made: Engine, job: Job) -> str:
+    with made.store.read() as session:
+        return session.get_one(Rollout, job.resource_id).status
+
+
+def test_a_push_terminated_in_its_queue_is_rolled_in_its_turn_without_a_second_build(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        made.host.place_gate = asyncio.Event()
+        first, push = made.world.accept_roll(made.world.artifact("a" * 64)), made.world.accept_push()
+        await made.start(first)
+        await made.until(lambda: made.host.placing, lambda placing: placing)
+        await made.start(push)
+        await made.until(lambda: status_of(made, push), lambda status: status == "queued")
+        await made.client.get_workflow_handle(push.id).terminate("by hand")
+        made.host.place_gate.set()
+        assert [(await made.ended(job)).status for job in (first, push)] == ["succeeded"] * 2
+        assert made.builder.started == ["main"]
+        assert [r.rollout_id for r in releases(made)] == [first.resource_id, push.resource_id]
+
+    run_story(tmp_path, story, reconcile=True)
+
+
 def test_resetting_a_finished_run_doubles_no_release(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         job = await made.run(made.world.accept_roll(made.world.artifact("a" * 64)))
