@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkflowRunner
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
 from headway.ready import announce
 from headway.settings import Settings
 from temporal import names
 from temporal.client import connect
+from temporal.runner import PlainRunner
 
 if TYPE_CHECKING:
     from adapters.broker import BrokerClient
@@ -49,7 +50,7 @@ class Role:
 
 def workflow_runner() -> WorkflowRunner:
     """The sandbox stays on; only message, name, policy and reference modules pass through."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED))
+    return PlainRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED))
 
 
 def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
