@@ -30,10 +30,10 @@ class _Plain(WorkflowInstance):
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         return self._sandboxed.activate(act)
 
-    def get_serialization_context(self, command_info: Any) -> None:
+    def get_serialization_context(self, _command_info: Any) -> None:
         return None
 
-    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
+    def get_external_store_context(self, _command_info: Any) -> StorageDriverStoreContext:
         return StorageDriverStoreContext(target=None)
 
     def get_info(self) -> Info:

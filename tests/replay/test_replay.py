@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,15 @@ class SignsBeforeItBuilds:
 def test_a_reordering_is_caught() -> None:
     with pytest.raises(workflow.NondeterminismError):
         replay(HISTORIES / "build-succeeds.json", [SignsBeforeItBuilds])
+
+
+@workflow.defn(name=names.BUILD)
+class ReadsTheClock:
+    @workflow.run
+    async def run(self, _ref: JobRef) -> float:
+        return time.time()
+
+
+def test_the_clock_is_out_of_reach_of_workflows() -> None:
+    with pytest.raises(Exception, match=r"Cannot access time\.time"):
+        replay(HISTORIES / "build-succeeds.json", [ReadsTheClock])
