@@ -22,6 +22,7 @@ from api.git.keeper import BranchKeeper
 from api.housekeeping import Housekeeping
 from api.managed import (
     artifacts,
+    branch_routes,
     builds,
     configuration,
     deployments,
@@ -49,6 +50,7 @@ ROUTERS = (
     teams,
     keys,
     sites,
+    branch_routes,
     environments,
     configuration,
     builds,
@@ -102,7 +104,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             seen = (parts.logs, parts.requests)
             if (keeper := _app.state.keeper) is not None:
                 group.start_soon(keeper.run)
-            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen).run)
+            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen, parts.starts).run)
             try:
                 yield
             finally:

@@ -129,6 +129,10 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         docs_url=settings.docs_url,
         access_log=settings.access_log,
         git=git_parts(settings),
+        previews=Previews(
+            settings.previews_per_site,
+            timedelta(hours=settings.preview_idle_hours) if settings.preview_idle_hours else None,
+        ),
         job_retention=timedelta(days=settings.job_retention_days),
         sandboxes=SandboxLimits(
             settings.sandbox_files,
@@ -143,10 +147,8 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
 
 def git_parts(settings: Settings) -> GitParts:
     limits = PushLimits(settings.git_push_refs, settings.git_push_objects, settings.git_push_bytes)
-    hours = settings.preview_idle_hours
     return GitParts(
         backend=Backend.install(settings.path("repos"), limits),
-        previews=Previews(settings.previews_per_site, timedelta(hours=hours) if hours else None),
         seconds=settings.git_push_seconds,
         size=settings.git_repository_bytes,
     )

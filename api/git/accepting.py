@@ -73,7 +73,7 @@ class Accepting:
                 self.parts.addresses.domain,
                 self.caller.sight,
                 self._allow,
-                self.git.previews,
+                self.parts.previews,
             )
             return self._started(session, site, accepted, target)
 

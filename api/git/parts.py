@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from adapters.githost.backend import Backend
-from store.pushes import Previews
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,6 @@ class GitParts:
     """
 
     backend: Backend
-    previews: Previews = field(default_factory=Previews)
     seconds: float = 600.0
     receiving: int = 8
     open: int = 200
