@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from sqlmodel import Session, col, select
 from temporalio import activity
 
 from activities.labels import labels_of
+from adapters.githost.repositories import make_bare
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
 from store.models import Environment, Job, Rollout, Site, utcnow
@@ -17,8 +17,6 @@ from store.queue import cancel_queued_builds, claim_job, job_by_id
 from store.session import Store
 from temporal.failures import error_dict, mapped
 from temporal.messages import Ended, Failure, JobRef, PlaceOrder, RetireOrder
-
-_PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
 class EnvironmentRecords:
@@ -53,11 +51,7 @@ class EnvironmentRecords:
         with self.store.read() as session:
             branch = session.get_one(Site, order.site_id).default_branch
         if not (path / "HEAD").exists():
-            self.repositories.mkdir(parents=True, exist_ok=True)
-            command = ["git", "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}", "--", str(path)]
-            subprocess.run(
-                command, check=True, capture_output=True, timeout=20, env={"PATH": "/usr/local/bin:/usr/bin:/bin"}
-            )
+            make_bare(path, branch)
         return order
 
     @activity.defn(name="environment.activate")

@@ -17,9 +17,12 @@ from starlette.routing import Route
 
 from api.document import docs_page, openapi_of
 from api.gate import Gate
+from api.git.door import GitDoor
+from api.git.keeper import BranchKeeper
 from api.housekeeping import Housekeeping
 from api.managed import (
     artifacts,
+    branch_routes,
     builds,
     configuration,
     deployments,
@@ -47,6 +50,7 @@ ROUTERS = (
     teams,
     keys,
     sites,
+    branch_routes,
     environments,
     configuration,
     builds,
@@ -83,6 +87,9 @@ def create_app(parts: Parts) -> FastAPI:
         app.add_exception_handler(kind, _handler(app, parts))
     app.add_middleware(Gate, auth=parts.auth, limiter=parts.limiter, docs_url=parts.docs_url)
     app.add_middleware(Branch, other=create_miosa(parts))
+    keeper = _keeper(parts)
+    app.state.keeper = keeper
+    app.add_middleware(GitDoor, parts=parts, keeper=keeper)
     return app
 
 
@@ -95,7 +102,9 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
             seen = (parts.logs, parts.requests)
-            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen).run)
+            if (keeper := _app.state.keeper) is not None:
+                group.start_soon(keeper.run)
+            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen, parts.starts).run)
             try:
                 yield
             finally:
@@ -105,6 +114,10 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             await parts.auth.write_uses()
 
     return lifespan
+
+
+def _keeper(parts: Parts) -> BranchKeeper | None:
+    return BranchKeeper(parts.store, parts.git.backend.repositories) if parts.git is not None else None
 
 
 async def _write_uses(parts: Parts) -> None:

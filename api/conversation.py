@@ -41,12 +41,14 @@ class Conversation:
     async def write(self, work: Callable[[Session], T]) -> T:
         """`work` in a thread, in one write transaction; again where a concurrent one took a unique value first."""
 
-        def run() -> T:
-            for _ in range(2):
-                try:
-                    return self.parts.store.in_write(work)
-                except IntegrityError:
-                    continue
-            return self.parts.store.in_write(work)
+        return await anyio.to_thread.run_sync(self.write_now, self.parts, work)
 
-        return await anyio.to_thread.run_sync(run)
+    @staticmethod
+    def write_now(parts: Parts, work: Callable[[Session], T]) -> T:
+        """The same, from a thread."""
+        for _ in range(2):
+            try:
+                return parts.store.in_write(work)
+            except IntegrityError:
+                continue
+        return parts.store.in_write(work)

@@ -1,24 +1,32 @@
-"""Forgetting, once an hour: old jobs with their logs, idle sandboxes, and what was seen of environments now gone."""
+"""Forgetting, once an hour: old jobs with their logs, idle sandboxes, and what was seen of environments now gone.
+
+Every minute: ephemeral environments that nobody has used or renewed in time are deleted, by a job like any other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 import anyio
+from sqlmodel import Session
 
 from api.events import EventLog
-from store.environments import gone
-from store.models import utcnow
+from api.starting import Starts, labels_of
+from store.environments import accept_deletion, expired, gone
+from store.models import Job, utcnow
 from store.retention import forget_drifts, forget_jobs
 from store.sandboxes import expire, forget_files
 from store.session import Store
+from temporal.messages import Labels
 
 BATCH = 100
+ACTOR = {"type": "platform", "id": "expiry", "label": "idle expiry"}
 log = logging.getLogger("headway.housekeeping")
 
 
@@ -36,16 +44,35 @@ class Housekeeping:
     events: EventLog
     retention: timedelta
     seen: Sequence[Seen] = ()
+    starts: Starts | None = None
     every: float = 3600.0
+    expire_every: float = 60.0
 
     async def run(self) -> None:
+        forgotten = -self.every
         while True:
             try:
-                await anyio.to_thread.run_sync(self.sweep)
-                await anyio.to_thread.run_sync(self.sweep_environments)
+                if time.monotonic() - forgotten >= self.every:
+                    await anyio.to_thread.run_sync(self.sweep)
+                    await anyio.to_thread.run_sync(self.sweep_environments)
+                    forgotten = time.monotonic()
+                await self.end_idle()
             except Exception as error:
                 log.warning("what is old is forgotten later: %s", type(error).__name__)
-            await asyncio.sleep(self.every)
+            await asyncio.sleep(min(self.every, self.expire_every))
+
+    async def end_idle(self) -> int:
+        """How many environments were told to end. Where Temporal is away the outbox starts it later."""
+        ending = await anyio.to_thread.run_sync(self.store.in_write, self._idle)
+        if self.starts is not None:
+            for job, labels in ending:
+                await self.starts.start(job.id, job.type, labels=labels)
+        return len(ending)
+
+    def _idle(self, session: Session) -> list[tuple[Job, Labels]]:
+        jobs = [accept_deletion(session, site, environment, ACTOR) for site, environment in expired(session)]
+        session.flush()
+        return [(job, labels_of(session, job)) for job in jobs]
 
     def sweep(self) -> int:
         """How many jobs were forgotten. The row goes first: a log without a row is found by nobody."""

@@ -18,11 +18,14 @@ import uvloop
 from temporalio.client import Client
 
 from adapters.config.vault import Vault, make_key_file
+from adapters.githost.backend import Backend
+from adapters.githost.pushhead import PushLimits
 from adapters.objects import ObjectStore
 from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap, broker_tokens
 from api.events import EventLog
+from api.git.parts import GitParts
 from api.instance_logs import InstanceLogs
 from api.internal.app import create_broker
 from api.limits import Budgets, RateLimiter
@@ -35,6 +38,7 @@ from headway.errors import HeadwayError
 from headway.settings import Settings
 from store import migrations
 from store.config_keys import values_are_hidden
+from store.pushes import Previews
 from store.sandboxes import SandboxLimits
 from store.session import Store
 from temporal.client import connect
@@ -118,12 +122,17 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),
         objects=_objects(settings),
-        addresses=Addresses(settings.sites_domain, settings.site_url),
+        addresses=Addresses(settings.sites_domain, settings.site_url, f"{settings.api_url}/git"),
         repositories=RepositoryPolicy(tuple(settings.local_repos), tuple(settings.egress_private_ok)),
         vault=Vault(settings.config_keys),
         signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
         access_log=settings.access_log,
+        git=git_parts(settings),
+        previews=Previews(
+            settings.previews_per_site,
+            timedelta(hours=settings.preview_idle_hours) if settings.preview_idle_hours else None,
+        ),
         job_retention=timedelta(days=settings.job_retention_days),
         sandboxes=SandboxLimits(
             settings.sandbox_files,
@@ -134,6 +143,15 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         ),
     )
     return parts, broker_tokens(settings.data_dir, settings.secrets_dir)
+
+
+def git_parts(settings: Settings) -> GitParts:
+    limits = PushLimits(settings.git_push_refs, settings.git_push_objects, settings.git_push_bytes)
+    return GitParts(
+        backend=Backend.install(settings.path("repos"), limits),
+        seconds=settings.git_push_seconds,
+        size=settings.git_repository_bytes,
+    )
 
 
 def ensure_key(store: Store, path: Path) -> None:

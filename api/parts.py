@@ -11,12 +11,14 @@ from typing import Protocol
 from adapters.config.vault import Vault
 from api.auth import Authenticator
 from api.events import EventLog
+from api.git.parts import GitParts
 from api.instance_logs import InstanceLogs
 from api.limits import RateLimiter
 from api.repositories import RepositoryPolicy
 from api.requests import Requests
 from api.starting import Starts
 from api.watch import Watch
+from store.pushes import Previews
 from store.sandboxes import SandboxLimits
 from store.session import Store
 
@@ -64,6 +66,8 @@ class Parts:
     docs_url: str
     access_log: str = "services"
     job_retention: timedelta = timedelta(days=30)
+    git: GitParts | None = None
+    previews: Previews = field(default_factory=Previews)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.
     patience: float = 50.0

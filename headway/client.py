@@ -144,6 +144,14 @@ class Sites(Noun):
     def delete(self, site_id: str) -> Job:
         return self._job(self._t.delete(f"/v1/sites/{site_id}"))
 
+    def branch_routes(self, site_id: str) -> Json:
+        """`{routes: [{pattern, target}], default, from_repository}`."""
+        return dict(self._t.get(f"/v1/sites/{site_id}/branch-routes").data)
+
+    def set_branch_routes(self, site_id: str, body: Json) -> Json:
+        """`routes` (None: the defaults) and `from_repository`; what is left out stays."""
+        return dict(self._t.put(f"/v1/sites/{site_id}/branch-routes", body).data)
+
 
 class Environments(Noun):
     def create(

@@ -150,6 +150,16 @@ class Settings(BaseSettings):
     sandboxes_per_team: int = Field(default=200, description="Sandboxes of a team at once.")
     sandbox_idle_hours: int = Field(default=168, description="Hours without a use that end a sandbox.")
 
+    git_push_bytes: int = Field(default=256 << 20, description="Bytes of one `git push`.")
+    git_push_objects: int = Field(default=500_000, description="Objects of one `git push`.")
+    git_push_refs: int = Field(default=1000, description="Refs of one `git push`.")
+    git_push_seconds: float = Field(default=600, description="Seconds for receiving a push, and for a whole fetch.")
+    git_repository_bytes: int = Field(default=4 << 30, description="Bytes that the hosted repository of a site holds.")
+    previews_per_site: int = Field(default=20, description="Previews that a site may have at once.")
+    preview_idle_hours: int = Field(
+        default=336, description="Hours after which a preview ends that nobody pushes to or renews; 0: with its branch."
+    )
+
     keep_trees: int = Field(default=5, description="Release trees kept per environment on a host.")
     disk_floor: int = Field(default=512 << 20, description="Bytes that must stay free on a host.")
 

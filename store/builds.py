@@ -31,11 +31,12 @@ def check_ref(ref: str, *, param: str = "ref") -> str:
 
 @dataclass(frozen=True)
 class Given:
-    """What a request says beside the ref: another source, and overrides (see `store.models.Build`)."""
+    """What a request says beside the ref: a source, overrides (see `store.models.Build`), a push's commit."""
 
     source: Json | None = None
     overrides: Json | None = None
     labels: Json | None = None
+    commit: str | None = None
 
 
 REPOSITORY: Final = Given()
@@ -64,6 +65,7 @@ def new_build(
         source=given.source,
         overrides=given.overrides,
         labels=given.labels,
+        commit_sha=given.commit,
         trigger=trigger,
         actor=actor,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import update
@@ -99,7 +99,14 @@ def next_acceptance(session: Session, environment: Environment) -> int:
 
 
 def add_environment(
-    session: Session, site: Site, kind: str, branch: str, domain: str, *, ephemeral: bool = False
+    session: Session,
+    site: Site,
+    kind: str,
+    branch: str,
+    domain: str,
+    *,
+    ephemeral: bool = False,
+    idle: timedelta | None = None,
 ) -> Environment:
     """A provisioning environment with a slug of its own and its host names."""
     env_id = new_id("env")
@@ -111,7 +118,8 @@ def add_environment(
         slug=slug,
         branch=branch,
         ephemeral=ephemeral,
-        expires_at=utcnow() + IDLE if ephemeral else None,
+        expires_at=utcnow() + (idle or IDLE) if ephemeral else None,
+        idle_hours=int(idle.total_seconds() // 3600) if ephemeral and idle else None,
     )
     session.add(made)
     session.flush()
@@ -130,9 +138,18 @@ def _free_slug(session: Session, site: Site, branch: str) -> str:
 
 
 def accept_environment(
-    session: Session, site: Site, kind: str, branch: str, actor: Json, domain: str, *, ephemeral: bool
+    session: Session,
+    site: Site,
+    kind: str,
+    branch: str,
+    actor: Json,
+    domain: str,
+    *,
+    ephemeral: bool,
+    idle: timedelta | None = None,
+    most_previews: int | None = None,
 ) -> Job:
-    """Raises environment.kind_singleton and environment.branch_taken. The site's row must be locked."""
+    """Raises environment.kind_singleton, .branch_taken and .too_many. The site's row must be locked."""
     if site.status not in ("active", "provisioning"):
         raise HeadwayError("environment.not_active", f"The site {site.slug} is {site.status}.")
     living = select(Environment.id).where(Environment.site_id == site.id, col(Environment.deleted_at).is_(None))
@@ -142,7 +159,11 @@ def accept_environment(
         raise HeadwayError(
             "environment.branch_taken", f"An environment of this site has the branch {branch!r}.", param="branch"
         )
-    made = add_environment(session, site, kind, branch, domain, ephemeral=ephemeral)
+    if kind == "preview" and most_previews is not None:
+        count = len(session.exec(living.where(Environment.kind == kind)).all())
+        if count >= most_previews:
+            raise HeadwayError("environment.too_many", f"This site has {count} previews: it may have {most_previews}.")
+    made = add_environment(session, site, kind, branch, domain, ephemeral=ephemeral, idle=idle)
     return add_job(
         session,
         site=site,
@@ -185,11 +206,32 @@ def accept_deletion(session: Session, site: Site, environment: Environment, acto
     )
 
 
+def expiry(environment: Environment) -> datetime:
+    """When an ephemeral environment ends that is used now."""
+    return utcnow() + (timedelta(hours=environment.idle_hours) if environment.idle_hours else IDLE)
+
+
+def expired(session: Session, *, limit: int = 20) -> Sequence[tuple[Site, Environment]]:
+    """Ephemeral environments whose time is over and which nobody has ended yet."""
+    query = (
+        select(Site, Environment)
+        .join(Environment, col(Environment.site_id) == col(Site.id))
+        .where(
+            Environment.ephemeral,
+            col(Environment.expires_at) < utcnow(),
+            col(Environment.status).in_(("active", "suspended")),
+            col(Environment.deleted_at).is_(None),
+            col(Site.deleted_at).is_(None),
+        )
+    )
+    return session.exec(query.limit(limit)).all()
+
+
 def renew(session: Session, environment: Environment) -> Environment:
-    """An ephemeral environment lives for another 72 hours from now."""
+    """An ephemeral environment lives on from now: 72 hours, or what its kind of preview is given."""
     if not environment.ephemeral:
         raise HeadwayError("environment.not_active", "Only an ephemeral environment ends by itself.")
-    environment.expires_at = utcnow() + IDLE
+    environment.expires_at = expiry(environment)
     session.add(environment)
     session.flush()
     return environment

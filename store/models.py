@@ -102,6 +102,7 @@ class Site(SQLModel, table=True):
     """`status`: provisioning | active | suspended | deleting | gone. `slug` is unique per team among the living.
 
     `external_*` are the callers' own texts: shown, filtered by, never believed. `build_count` numbers the builds.
+    `branch_routes` None are the defaults; with `routes_from_repository` headway.toml may replace them.
     """
 
     __table_args__ = (
@@ -129,6 +130,8 @@ class Site(SQLModel, table=True):
     build_command: str | None = None
     run_command: str | None = None
     auto_deploy: bool = True
+    branch_routes: list[Json] | None = json_column()
+    routes_from_repository: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     labels: Json | None = json_column()
     external_workspace_id: str | None = Field(default=None, index=True)
     external_user_id: str | None = Field(default=None, index=True)
@@ -144,7 +147,8 @@ class Environment(SQLModel, table=True):
 
     `accept_seq` numbers the requests in the order in which the API accepted them; `fence_seq` numbers what a host
     may apply (two per rollout: apply and undo). `instances` is what `scale` asked for (None: what the artifact says);
-    `bake_seconds` is how long a new release is watched before it counts.
+    `bake_seconds` is how long a new release is watched before it counts. `idle_hours` is what a push to an
+    ephemeral one, or renewing it, lets it live.
     """
 
     __table_args__ = (
@@ -165,6 +169,7 @@ class Environment(SQLModel, table=True):
     status: str = "provisioning"
     ephemeral: bool = False
     expires_at: datetime | None = None
+    idle_hours: int | None = None
     hosts: list[str] = Field(default_factory=lambda: ["local"], sa_column=Column(JSON, nullable=False))
     accept_seq: int = 0
     fence_seq: int = 0

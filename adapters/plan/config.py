@@ -3,6 +3,7 @@
 [build]      command, install, output, root, env, timeout, watch
 [static]     not_found, spa, headers, redirects
 [run]        how an app runs (`adapters.plan.run_table`), with [processes] and [[mounts]]
+[[routes]]   branch routes, read by the platform and not here
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def parse_config(raw: bytes) -> Config:
         raise _fail("", f"is not TOML: {escaped(str(error))[:200]}") from None
     except RecursionError:
         raise _fail("", "is nested too deeply") from None
-    _known("", document, {"build", "static", "run", "processes", "mounts"})
+    # Routes are for the platform, which reads them where a push comes in.
+    _known("", document, {"build", "static", "run", "processes", "mounts", "routes"})
     build = _table(document, "build")
     _known("build", build, BUILD_KEYS)
     return Config(

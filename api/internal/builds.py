@@ -55,7 +55,8 @@ class Builds:
             env_id=build.env_id,
             attempt=build.attempt,
             repository=site.repository or f"hosted:{site.id}",
-            ref=build.ref,
+            # What was pushed is on no branch yet.
+            ref=(build.commit_sha if build.trigger == "push" else None) or build.ref,
             default_branch=site.default_branch,
             profile=site.profile,
             clean=build.clean,

@@ -63,6 +63,7 @@ async def create_environment(call: KeyedDep, site_id: str, body: EnvironmentCrea
             call.caller.actor,
             call.parts.addresses.domain,
             ephemeral=body.ephemeral,
+            most_previews=call.parts.previews.most,
         )
 
     return await call.start(body, work)

@@ -15,7 +15,7 @@ from api.managed.rows import site_row
 from api.managed.schemas import CapabilitiesRow, Nothing, RuntimeRow, SiteCreate, SiteRow, SiteUpdate
 from headway.errors import HeadwayError
 from store import projects, sites
-from store.models import Job, Site
+from store.models import Environment, Job, Site
 from store.slugs import is_branch_name
 
 router = APIRouter(tags=["sites"])
@@ -120,6 +120,7 @@ async def update_site(call: CallDep, site_id: str, body: SiteUpdate) -> Response
             site.profile = body.profile
         if body.default_branch is not None:
             site.default_branch = check_branch(body.default_branch, "default_branch")
+            session.get_one(Environment, site.production_env_id).branch = site.default_branch
         return site
 
     return call.one(site_row(await call.write(work), call.parts.addresses))

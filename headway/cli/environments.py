@@ -151,6 +151,17 @@ def drift(session: Session, site: str, env: str, limit: int | None) -> None:
     )
 
 
+@env.command()
+@site_option
+@env_option
+@connected()
+def renew(session: Session, site: str, env: str) -> None:
+    """Let a preview that ends by itself live on from now."""
+    where, found = session.place(site, env)
+    renewed = session.client.environments.renew(where.id, found.id)
+    return print_json(renewed.as_dict()) if session.as_json else click.echo(clean(renewed.expires_at or ""))
+
+
 def _act(session: Session, site: str, env: str, action: str, wait: bool, timeout: float | None) -> int:
     where, found = session.place(site, env)
     job = session.client.environments.act(where.id, found.id, action, idempotency_key=session.key)

@@ -1,0 +1,1 @@
+"""The bare repositories that the platform keeps for sites, and how git serves them."""

@@ -1,0 +1,136 @@
+"""One pushed branch: judged, kept, and its work accepted in one transaction. It runs in a thread."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlmodel import Session
+
+from adapters.githost.repositories import Repositories
+from api.auth import Caller
+from api.conversation import Conversation
+from api.git.commands import Command, Options
+from api.git.parts import GitParts
+from api.managed.rows import environment_row
+from api.parts import Parts
+from api.starting import labels_of
+from headway.errors import HeadwayError
+from store import pushes
+from store.branch_routes import IGNORE, Route, read_routes, routes_of, target_of
+from store.hostnames import hostnames_of
+from store.models import Environment, Job, Site
+from store.pushes import AcceptedPush, BranchPush
+from temporal.messages import Labels
+
+SCOPE: Final = "deployments:write"
+FILE: Final = "headway.toml"
+MOST: Final = 256 << 10
+
+
+@dataclass(frozen=True)
+class Started:
+    """What was accepted, with what it takes to start it and to tell of it."""
+
+    accepted: AcceptedPush
+    target: str
+    url: str | None
+    starts: tuple[tuple[Job, Labels], ...]
+
+
+@dataclass(frozen=True)
+class Accepting:
+    parts: Parts
+    git: GitParts
+    caller: Caller
+    site: Site
+
+    @property
+    def repositories(self) -> Repositories:
+        return self.git.backend.repositories
+
+    def accept(self, command: Command, options: Options) -> Started:
+        """Raises every reason for which a branch is not taken: nothing has changed then but a kept commit."""
+        branch = command.branch
+        if command.new is not None:
+            self._judge(command, branch, command.new)
+            self.repositories.keep(self.site.id, command.new)
+        routes = self._routes(branch, command.new)
+        target = IGNORE if options.skip else target_of(routes, branch)
+        pushed = BranchPush(branch, command.old, command.new, target, options.env, options.clean)
+
+        def work(session: Session) -> Started:
+            site = session.get_one(Site, self.site.id)
+            if site.status not in ("active", "provisioning"):
+                raise HeadwayError("environment.not_active", f"The site {site.slug} is {site.status}.")
+            accepted = pushes.accept(
+                session,
+                site,
+                pushed,
+                self.caller.actor,
+                self.parts.addresses.domain,
+                self.caller.sight,
+                self._allow,
+                self.parts.previews,
+            )
+            return self._started(session, site, accepted, target)
+
+        return Conversation.write_now(self.parts, work)
+
+    def _allow(self, environment: Environment | None) -> None:
+        env_id = environment.id if environment is not None else None
+        self.caller.require_change(SCOPE, site_id=self.site.id, env_id=env_id)
+
+    def _judge(self, command: Command, branch: str, new: str) -> None:
+        if not self.repositories.is_commit(self.site.id, new):
+            raise HeadwayError("ref.invalid", "A branch leads to a commit.")
+        if (other := self.repositories.in_the_way(self.site.id, branch)) is not None:
+            raise HeadwayError("ref.invalid", f"The branch {other} is in the way of that name.")
+        self._judge_in_flight(command, branch, new)
+
+    def _judge_in_flight(self, command: Command, branch: str, new: str) -> None:
+        """A pusher cannot see what is still being deployed: who did not force his own must not undo another's."""
+        with self.parts.store.read() as session:
+            before = pushes.in_flight(session, self.site.id, branch)
+        if before is None or before.new_sha is None or before.actor_id == self.caller.key_id:
+            return
+        contains, forced = self.repositories.is_ancestor, command.old
+        if contains(self.site.id, before.new_sha, new):
+            return
+        if forced is not None and not contains(self.site.id, forced, new):
+            return
+        raise HeadwayError(
+            "push.in_flight", f"{before.new_sha[:12]} is being deployed by {before.job_id}, and yours does not have it."
+        )
+
+    def _routes(self, branch: str, commit: str | None) -> Sequence[Route]:
+        """The site's, or headway.toml's on its default branch: no other branch may route itself to production."""
+        site = self.site
+        at = commit if branch == site.default_branch else self.repositories.tip(site.id, site.default_branch)
+        if not site.routes_from_repository or at is None:
+            return routes_of(site)
+        raw = self.repositories.read(site.id, at, FILE, MOST)
+        try:
+            given = tomllib.loads(raw.decode()).get("routes") if raw is not None else None
+        except (ValueError, RecursionError):
+            raise HeadwayError("build.config_invalid", f"{FILE} of {site.default_branch} is not TOML.") from None
+        if given is None:
+            return routes_of(site)
+        if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
+            raise HeadwayError("build.config_invalid", f"{FILE}: routes is a list of tables.")
+        try:
+            return read_routes(given)
+        except HeadwayError as error:
+            raise HeadwayError("build.config_invalid", f"{FILE}: {error.param}: {error.message}") from None
+
+    def _started(self, session: Session, site: Site, accepted: AcceptedPush, target: str) -> Started:
+        session.flush()
+        jobs = [job for job in (accepted.making, accepted.job) if job is not None]
+        url = None
+        if (environment := accepted.environment) is not None:
+            names = hostnames_of(session, [environment.id])[environment.id]
+            row = environment_row(environment, site, names, self.parts.addresses)
+            url = row["preview_url"] or row["url"]
+        return Started(accepted, target, url, tuple((job, labels_of(session, job)) for job in jobs))
