@@ -59,13 +59,16 @@ def roll_order(session: Session, rollout: Rollout) -> RollOrder:
 
 def run_of(rollout: Rollout, job: Job) -> str:
     """The id of the run that carries a rollout out."""
-    return names.roll_workflow(rollout.id) if job.type == "deployment.push" else job.id
+    return names.rollout_run(job.type, job.id, rollout.id)
 
 
 def ahead_in(session: Session, env_id: str) -> Ahead | None:
     """Whose turn it is in an environment, if nobody has it."""
     rollout = next_in_line(session, env_id)
-    if rollout is None:
-        return None
+    return bell_of(session, rollout) if rollout is not None else None
+
+
+def bell_of(session: Session, rollout: Rollout) -> Ahead:
+    """Which run is to look at this rollout again."""
     job = session.get_one(Job, rollout.job_id)
-    return Ahead(run_of(rollout, job), job.id, rollout.kind, labels_of(session, env_id, job))
+    return Ahead(run_of(rollout, job), job.id, rollout.kind, labels_of(session, rollout.env_id, job))

@@ -24,6 +24,11 @@ def roll_workflow(rollout_id: str) -> str:
     return f"roll/{rollout_id}"
 
 
+def rollout_run(job_type: str, job_id: str, rollout_id: str) -> str:
+    """The run that carries a rollout out: the job's own, or one inside a composite job."""
+    return roll_workflow(rollout_id) if job_type == "deployment.push" else job_id
+
+
 RECONCILE_WORKFLOW: Final = "reconcile"
 
 # workflow types, as an operator reads them in the Temporal UI

@@ -84,7 +84,7 @@ class Push:
             standing: Standing = await workflow.execute_activity(
                 act.standing, RolloutRef(order.rollout_id), summary="how it stands", **policies.RECORD
             )
-            if standing.status not in ("queued", "running", "waiting"):
+            if standing.status not in ("queued", "running", "waiting", "held"):
                 return standing
             # A place in a queue that waits for days must not outgrow a history.
             pause = min(2 * pause, LONGEST) if pause else REREAD
