@@ -78,7 +78,9 @@ class EnvironmentRecords:
             return RetireOrder(job.id, job.site_id or "", tuple(orders), whole)
 
     def _end_queue(self, session: Session, env_id: str) -> None:
-        waiting = select(Rollout).where(Rollout.env_id == env_id, col(Rollout.status).in_(("waiting", "queued")))
+        waiting = select(Rollout).where(
+            Rollout.env_id == env_id, col(Rollout.status).in_(("waiting", "held", "queued"))
+        )
         for rollout in session.exec(waiting).all():
             error = {"code": "job.canceled", "message": "The environment was deleted."}
             end_rollout(session, rollout, "canceled", error)

@@ -59,7 +59,10 @@ def roll_order(session: Session, rollout: Rollout) -> RollOrder:
 def ahead_in(session: Session, env_id: str) -> Ahead | None:
     """Whose turn it is in an environment, if nobody has it."""
     rollout = next_in_line(session, env_id)
-    if rollout is None:
-        return None
+    return bell_of(session, rollout) if rollout is not None else None
+
+
+def bell_of(session: Session, rollout: Rollout) -> Ahead:
+    """Which run is to look at this rollout again."""
     job = session.get_one(Job, rollout.job_id)
-    return Ahead(job.id, rollout.kind, labels_of(session, env_id, job))
+    return Ahead(job.id, rollout.kind, labels_of(session, rollout.env_id, job))

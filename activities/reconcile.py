@@ -11,12 +11,12 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.labels import ahead_in, labels_of, roll_order
+from activities.labels import ahead_in, bell_of, labels_of, roll_order
 from activities.rollouts import run_is_open, run_status
 from store.drifts import accept_repair, unmended
 from store.models import Build, Job, Rollout, utcnow
 from store.outcomes import end_build, end_job, end_rollout
-from store.queue import idle_queues, job_by_id
+from store.queue import idle_queues, job_by_id, unseen_holds
 from store.session import Store
 from temporal import names
 from temporal.failures import mapped
@@ -25,6 +25,8 @@ from temporal.starts import TemporalStarts
 
 log = logging.getLogger("headway.reconcile")
 GRACE = timedelta(seconds=3)
+# A held rollout's run looks at least once a minute, by itself.
+UNSEEN = timedelta(seconds=90)
 LOST = {"code": "job.lost", "message": "The run was ended from outside before it was done. Start a new job."}
 
 
@@ -78,7 +80,8 @@ class Reconciler:
     def _idle(self) -> list[Ahead]:
         with self.store.read() as session:
             found = (ahead_in(session, env_id) for env_id in idle_queues(session))
-            return [ahead for ahead in found if ahead is not None]
+            unseen = (bell_of(session, rollout) for rollout in unseen_holds(session, utcnow() - UNSEEN))
+            return [*(ahead for ahead in found if ahead is not None), *unseen]
 
     async def suspects(self) -> Suspects:
         """Rows that were claimed a while ago, are not ended, and whose run is closed or unknown."""
@@ -110,8 +113,8 @@ class Reconciler:
     def _claimed(self) -> tuple[list[str], list[RollOrder]]:
         before = utcnow() - GRACE
         with self.store.read() as session:
-            # A place in a queue needs no run: who is first there is told, and its run is started where it is missing.
-            in_line = select(Rollout.job_id).where(Rollout.status == "queued")
+            # What is in line, or held, needs no run: who is first is told, and its run is started where it is missing.
+            in_line = select(Rollout.job_id).where(col(Rollout.status).in_(("queued", "held")))
             jobs = session.exec(
                 select(Job.id).where(
                     col(Job.finished_at).is_(None),
@@ -132,7 +135,7 @@ class Reconciler:
             for job_id in suspects.jobs:
                 job = job_by_id(session, job_id)
                 rollouts = session.exec(select(Rollout).where(Rollout.job_id == job_id)).all()
-                if any(rollout.status == "running" for rollout in rollouts):
+                if any(rollout.status in ("running", "held", "queued") for rollout in rollouts):
                     continue  # it has begun meanwhile: its own run ends it, or its hosts settle it
                 for build in session.exec(select(Build).where(Build.job_id == job_id)).all():
                     end_build(session, build, "failed", LOST)

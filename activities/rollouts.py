@@ -37,18 +37,24 @@ class RolloutRecords:
     @activity.defn(name="rollout.claim")
     @mapped
     async def claim_turn(self, ref: TurnRef) -> Turn:
-        turn, in_the_way = await asyncio.to_thread(self._claim, ref)
+        turn, in_the_way, ahead = await asyncio.to_thread(self._claim, ref)
         if in_the_way is not None:
             await self.starts.cancel(in_the_way)
+        if ahead is not None:
+            await self.starts.give_turn(ahead)
         return turn
 
-    def _claim(self, ref: TurnRef) -> tuple[Turn, str | None]:
+    def _claim(self, ref: TurnRef) -> tuple[Turn, str | None, Ahead | None]:
         with self.store.write() as session:
             rollout = queue.claim_turn(session, ref.job_id, ref.artifact_id or None)
             if rollout.status == "running":
-                return Turn(rollout.id, rollout.status, roll_order(session, rollout)), None
+                return Turn(rollout.id, rollout.status, roll_order(session, rollout)), None, None
+            # What is held or refused leaves the queue: whoever stood behind it is told.
+            ahead = ahead_in(session, rollout.env_id) if rollout.status in ("held", "failed") else None
             other = queue.preempt(session, rollout.env_id) if rollout.kind in queue.ENDS_BAKE else None
-            return Turn(rollout.id, rollout.status), other.job_id if other else None
+            waits_for = session.get_one(Job, rollout.job_id).waits_for or {}
+            reasons = " ".join(str(reason["message"]) for reason in waits_for.get("reasons", ()))
+            return Turn(rollout.id, rollout.status, reason=reasons), other.job_id if other else None, ahead
 
     @activity.defn(name="rollout.commit")
     @mapped
@@ -138,7 +144,7 @@ class RolloutRecords:
                 return job, False
             job.cancel_requested_at = job.cancel_requested_at or utcnow()
             rollout = session.get(Rollout, job.resource_id)
-            if rollout is not None and rollout.status in ("waiting", "queued"):
+            if rollout is not None and rollout.status in ("waiting", "held", "queued"):
                 error = {"code": "job.canceled", "message": "Canceled before its turn: what was live still is."}
                 end_rollout(session, rollout, "canceled", error)
             return job, rollout is not None and rollout.status == "running"

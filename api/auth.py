@@ -54,6 +54,10 @@ class Caller:
         """Whose idempotency keys these are: the account's or the team's, within the team."""
         return f"{self.team_id}/{self.account_id}" if self.account_id else self.team_id
 
+    def may(self, scope: str) -> bool:
+        """Whether `require` lets it pass."""
+        return scope in self.scopes and (self.operator or scope in ROLES[self.role])
+
     def require(self, scope: str) -> None:
         """Raises scope.insufficient or role.insufficient: the row is visible, the right to do this is missing."""
         if scope not in self.scopes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
@@ -14,13 +15,15 @@ from sqlmodel import Session, col
 
 from store.idempotency import sweep_keys
 from store.jobs import unstarted
-from store.models import Environment, Job, Site, utcnow
+from store.models import Environment, Job, Rollout, Site, utcnow
 from store.queue import ROLL_JOBS
 from store.session import Store
-from temporal.messages import Labels
+from temporal import names
+from temporal.messages import Ahead, Labels
 
 BATCH: Final = 50
 AT_ONCE: Final = 8
+MOST_BELLS: Final = 20
 log = logging.getLogger("headway.outbox")
 
 
@@ -31,6 +34,8 @@ class Starts(Protocol):
 
     async def cancel(self, job_id: str) -> object: ...
 
+    async def give_turn(self, ahead: Ahead) -> object: ...
+
 
 def labels_of(session: Session, job: Job) -> Labels:
     """Two slugs in one plain statement: this is on the way of every acceptance."""
@@ -38,6 +43,18 @@ def labels_of(session: Session, job: Job) -> Labels:
     environment = select(col(Environment.slug)).where(col(Environment.id) == job.env_id).scalar_subquery()
     found = session.execute(select(site, environment)).one()
     return Labels(site=found[0] or "", environment=found[1] or "", job_type=job.type)
+
+
+def bell_of(session: Session, rollout: Rollout) -> Ahead:
+    """Which run is to look at this rollout again."""
+    job = session.get_one(Job, rollout.job_id)
+    return Ahead(names.rollout_run(job.type, job.id, rollout.id), job.id, rollout.kind, labels_of(session, job))
+
+
+async def ring(starts: Starts, bells: Sequence[Ahead]) -> None:
+    """Tell runs that what held them may be gone. Those that are not told look by themselves within a minute."""
+    for bell in bells[:MOST_BELLS]:
+        await starts.give_turn(bell)
 
 
 @dataclass

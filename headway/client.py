@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 from headway.errors import HeadwayError
 from headway.following import Follower, JobEvent, WaitTimeout
+from headway.governance import Audit, Policies
 from headway.ids import is_id
 from headway.resources import (
     Artifact,
@@ -67,6 +68,8 @@ class Client:
         self.deployments = Deployments(self.transport)
         self.releases = Releases(self.transport)
         self.ledger = Ledger(self.transport)
+        self.policies = Policies(self.transport)
+        self.audit = Audit(self.transport)
         self.jobs = Jobs(self.transport)
         self.logs = Logs(self.transport)
         self.requests = Requests(self.transport)
@@ -184,7 +187,7 @@ class Environments(Noun):
         return self._job(self._t.delete(_env(site_id, env_id)))
 
     def update(self, site_id: str, env_id: str, **fields: Any) -> Environment:
-        """`bake_seconds`."""
+        """`bake_seconds`, `pinned` and `pin_reason`."""
         return Environment.model_validate(self._t.patch(_env(site_id, env_id), fields).data)
 
     def act(self, site_id: str, env_id: str, action: str, *, idempotency_key: str | None = None) -> Job:

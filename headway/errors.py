@@ -83,6 +83,7 @@ CODES: dict[str, Code] = {
     "variable.not_found": _missing("variable"),
     "host.not_found": _missing("host"),
     "ledger.entry_not_found": _missing("ledger entry"),
+    "decision.not_found": _missing("policy decision"),
     "site.slug_taken": _conflict("Choose another name: this team has a site of that slug."),
     "project.slug_taken": _conflict("Choose another name: this team has a project of that slug."),
     "team.slug_taken": _conflict("Choose another name: a team of that slug exists."),
@@ -109,6 +110,11 @@ CODES: dict[str, Code] = {
     "release.already_current": _conflict("That release is the current one."),
     "deployment.in_progress": _conflict("Wait for the running deployment, or cancel it."),
     "job.not_cancelable": _conflict("The job is past the point where it can be canceled, or has ended."),
+    # policy
+    "policy.invalid": _invalid("Correct what the message names in the policy."),
+    "policy.refused": _conflict("Deploy what the policy allows, or have the policy changed: `headway policy get`."),
+    "approval.not_named": Code("permission", 403, "Ask one of the accounts that the policy names."),
+    "approval.not_held": _conflict("Only a deployment that is held is approved or let through."),
     # configuration
     "config.kind_taken": _conflict("A name is a variable or a secret: unset the one before setting the other."),
     "config.unreadable": _fault("Put the configuration key that the message names back, or set the value again."),

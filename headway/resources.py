@@ -22,7 +22,10 @@ class Resource(BaseModel):
 
 
 class Job(Resource):
-    """`result` on success, `error` on failure; `resource` is `{type, id, site_id?, env_id?}`."""
+    """`result` on success, `error` on failure; `resource` is `{type, id, site_id?, env_id?}`.
+
+    `waits_for` is set while a policy holds it: `reasons`, each with its `message`.
+    """
 
     id: str
     type: str
@@ -34,11 +37,17 @@ class Job(Resource):
     resource: Json = {}
     result: Json | None = None
     error: Json | None = None
+    waits_for: Json | None = None
     links: Json = {}
 
     @property
     def ended(self) -> bool:
         return self.status in FINAL
+
+    @property
+    def held(self) -> bool:
+        """It waits for people or for the end of a freeze, not for its turn."""
+        return self.waits_for is not None and not self.ended
 
 
 class Site(Resource):
@@ -68,6 +77,7 @@ class Environment(Resource):
     active_release_id: str | None = None
     instances: int | None = None
     bake_seconds: int = 0
+    pin: Json | None = None
     expires_at: str | None = None
     created_at: str | None = None
 

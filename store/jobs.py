@@ -77,13 +77,14 @@ def revisions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
 
 
 def unstarted(session: Session, before: datetime, after: str, limit: int) -> Sequence[Job]:
-    """Queued, unclaimed jobs older than `before`, in the order of their ids, behind the id `after`."""
+    """Queued, unclaimed jobs older than `before` that nothing holds, by their ids, behind the id `after`."""
     return session.exec(
         select(Job)
         .where(
             Job.status == "queued",
             col(Job.finished_at).is_(None),
             col(Job.started_at).is_(None),
+            col(Job.waits_for).is_(None),
             col(Job.created_at) < before,
             col(Job.id) > after,
         )

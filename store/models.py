@@ -148,7 +148,7 @@ class Environment(SQLModel, table=True):
     `accept_seq` numbers the requests in the order in which the API accepted them; `fence_seq` numbers what a host
     may apply (two per rollout: apply and undo). `instances` is what `scale` asked for (None: what the artifact says);
     `bake_seconds` is how long a new release is watched before it counts. `idle_hours` is what a push to an
-    ephemeral one, or renewing it, lets it live.
+    ephemeral one, or renewing it, lets it live. `pin` (`{reason, actor, at}`) holds what is new.
     """
 
     __table_args__ = (
@@ -175,6 +175,7 @@ class Environment(SQLModel, table=True):
     fence_seq: int = 0
     instances: int | None = None
     bake_seconds: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    pin: Json | None = json_column()
     active_release_id: str | None = None
     created_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
@@ -194,7 +195,8 @@ class Job(SQLModel, table=True):
 
     `status`: queued | running | succeeded | failed | canceled, the last three final. `rev` grows with every change.
     `started_at` is set with the claim: only unclaimed `queued` rows may ever be started (invariant 2).
-    `committed_at` is the point of no return: from then on a cancel answers 409.
+    `committed_at` is the point of no return: from then on a cancel answers 409. `waits_for` says what its rollout is
+    held for.
     """
 
     __table_args__ = (
@@ -221,6 +223,7 @@ class Job(SQLModel, table=True):
     progress: int = 0
     result: Json | None = json_column()
     error: Json | None = json_column()
+    waits_for: Json | None = json_column()
     actor: Json | None = json_column()
     rev: int = 1
     cancel_requested_at: datetime | None = None
@@ -344,7 +347,8 @@ class Rollout(SQLModel, table=True):
     """A request to put one artifact on one environment. `kind`: deploy | promote | rollback, and the kinds that are
     about the artifact which runs there already: restart | scale | suspend | resume | repair; stop has no artifact.
 
-    `status`: waiting (for its build) | queued | running | succeeded | failed | canceled | superseded.
+    `status`: waiting (for its build) | held (by a policy) | queued | running | succeeded | failed | canceled |
+    superseded.
     `accept_seq` is its place in the order of acceptance; `branch` is set where a newer rollout of the same branch
     supersedes it (build-then-deploy). `apply_seq` and `undo_seq` are given when it is claimed, and so is
     `config_version`, the configuration that it brings. `config_replaced` lists what was revoked in the one that a

@@ -18,6 +18,7 @@ def end_job(session: Session, job: Job, status: str, *, result: Json | None = No
     """`status`: succeeded | failed | canceled. Terminal is final."""
     if job.finished_at is None:
         job.status, job.result, job.error, job.finished_at = status, result, error, utcnow()
+        job.waits_for = None
         job.progress = 100 if status == "succeeded" else job.progress
         if job.type == "sandbox.exec":
             job.input = None  # a command and its variables are nobody's business once it has ended

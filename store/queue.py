@@ -7,6 +7,7 @@ environment, in the order of acceptance, with two sequence numbers each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlmodel import Session, col, or_, select
@@ -15,7 +16,9 @@ from sqlmodel.sql.expression import SelectOfScalar
 from headway.errors import HeadwayError
 from store.config_sets import freeze
 from store.models import Build, Environment, Job, Release, Rollout, Site, utcnow
+from store.models_policy import Decision
 from store.outcomes import end_build, end_job, end_rollout, succeed_build
+from store.policies import conclude, decide, effective, refusal, waits_for
 
 # Kinds about the artifact that runs already: they learn which one that is when they are claimed.
 ABOUT_WHAT_RUNS = ("restart", "scale", "suspend", "resume", "repair")
@@ -72,7 +75,8 @@ def claim_turn(session: Session, job_id: str, artifact_id: str | None = None) ->
     """The job's rollout: `running` if it is carried out from now on (or was before), else how it stands.
 
     One at a time per environment: rollbacks first, then the order of acceptance. On the way, what was canceled or
-    superseded is ended. `artifact_id`: what the job's own build has made, which joins the queue with it.
+    superseded is ended. What a policy holds has no place in that order: it is `held` until it is allowed, and what is
+    refused ends. `artifact_id`: what the job's own build has made, which joins the queue with it.
     Raises deployment.not_found, and as `claim_job` where the rollout has ended.
     """
     rollout = session.exec(select(Rollout).where(Rollout.job_id == job_id)).one_or_none()
@@ -87,9 +91,30 @@ def claim_turn(session: Session, job_id: str, artifact_id: str | None = None) ->
     if artifact_id is not None and rollout.build_id is not None and rollout.status == "waiting":
         ready_rollout(session, rollout.id, artifact_id)
         succeed_build(session, rollout.build_id)
+    if rollout.status in ("queued", "held"):
+        _judge(session, environment, rollout)
     if rollout.status == "queued" and _first(session, environment) is rollout:
         _take(session, environment, rollout)
     return rollout
+
+
+def _judge(session: Session, environment: Environment, rollout: Rollout) -> None:
+    """Held, queued or refused, by what its policies say now. Asked by its own run alone, before it could be taken."""
+    policies = effective(session, rollout.site_id, rollout.env_id)
+    if rollout.status == "queued" and not policies and environment.pin is None:
+        return
+    if _ended_before_start(session, environment, rollout, list(session.exec(_open(environment.id)).all())):
+        return
+    decision = decide(session, environment, rollout, policies)
+    if decision is not None and decision.outcome == "refused":
+        end_rollout(session, rollout, "failed", refusal(decision))
+        return
+    held = decision is not None and decision.outcome == "held"
+    waits = waits_for(decision) if decision is not None and held else None
+    job = job_by_id(session, rollout.job_id)
+    rollout.status = "held" if held else "queued"
+    if job.waits_for != waits:
+        job.waits_for, job.stage, job.rev = waits, "hold" if held else None, job.rev + 1
 
 
 def _first(session: Session, environment: Environment) -> Rollout | None:
@@ -159,15 +184,17 @@ def _refusal(environment: Environment, rollout: Rollout) -> str | None:
 def newer_of_branch(session: Session, rollout: Rollout, others: list[Rollout] | None = None) -> Rollout | None:
     """What was accepted later and takes the place of a build-then-deploy, if anything does.
 
-    The same branch's while it is queued, running or has succeeded; what somebody asked for by name (a deploy of an
-    artifact, a promote, a rollback) once it has succeeded: a build that ends late does not undo a rollback.
+    The same branch's while it is queued, running or has succeeded, and of two that are held the later one; what
+    somebody asked for by name (a deploy of an artifact, a promote, a rollback) once it has succeeded: a build that ends
+    late does not undo a rollback.
     """
     if rollout.branch is None:
         return None
+    going = ("queued", "running", "held") if rollout.status == "held" else ("queued", "running")
     alive = [
         r
         for r in others or []
-        if r.branch == rollout.branch and r.accept_seq > rollout.accept_seq and r.status in ("queued", "running")
+        if r.branch == rollout.branch and r.accept_seq > rollout.accept_seq and r.status in going
     ]
     if alive:
         return max(alive, key=lambda r: r.accept_seq)
@@ -195,6 +222,7 @@ def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollo
     if rollout.instances is None:
         rollout.instances = environment.instances
     freeze(session, rollout)
+    conclude(session, rollout)
     job = job_by_id(session, rollout.job_id)
     if job.type in ROLL_JOBS:
         job.status, job.started_at = "running", utcnow()
@@ -282,6 +310,16 @@ def idle_queues(session: Session, *, limit: int = 50) -> list[str]:
     queued = select(Rollout.env_id).where(Rollout.status == "queued").distinct().limit(limit)
     running = select(Rollout.env_id).where(Rollout.status == "running")
     return list(session.exec(queued.where(col(Rollout.env_id).not_in(running))).all())
+
+
+def unseen_holds(session: Session, before: datetime, *, limit: int = 50) -> Sequence[Rollout]:
+    """Held rollouts at which nobody has looked since then: their runs may be gone."""
+    query = (
+        select(Rollout)
+        .join(Decision, col(Decision.rollout_id) == Rollout.id)
+        .where(Rollout.status == "held", col(Decision.judged_at) < before)
+    )
+    return session.exec(query.order_by(col(Decision.judged_at)).limit(limit)).all()
 
 
 def cancel_queued_builds(session: Session, site_id: str) -> None:

@@ -125,11 +125,12 @@ class TurnRef:
 
 @dataclass(frozen=True)
 class Turn:
-    """Whether a rollout may go: with its order it may; without one, `status` says how it stands."""
+    """Whether a rollout may go: with its order it may; without one, `status` says how it stands, `reason` why."""
 
     rollout_id: str
     status: str
     order: RollOrder | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

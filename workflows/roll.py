@@ -54,9 +54,10 @@ class Rollout:
         while True:
             seen = self.turns
             turn = await workflow.execute_local_activity(act.claim_turn, ref, summary="my turn?", **policies.RECORD)
-            if turn.status not in ("queued", "waiting"):
+            if turn.status not in ("queued", "waiting", "held"):
                 return turn
-            workflow.set_current_details(f"**queue** · `{turn.rollout_id}` waits for its turn")
+            waits = f"is held: {turn.reason}" if turn.status == "held" else "waits for its turn"
+            workflow.set_current_details(f"**queue** · `{turn.rollout_id}` {waits}")
             try:
                 await workflow.wait_condition(lambda seen=seen: self.turns > seen, timeout=pause)  # type: ignore[misc]
             except TimeoutError:

@@ -117,6 +117,11 @@ if [ -z "$ref" ]; then
     [ -n "$ref" ] && printf 'note-branch %s\n' "$ref"
   fi
 fi
+# A tag that has a branch's name does not take its place, as git would have it: rules are about branches.
+case $ref in
+  refs/*) ;;
+  *[!0-9a-f]*) if resolve "refs/heads/$ref" >/dev/null; then ref=refs/heads/$ref; fi ;;
+esac
 oid=$(resolve "$ref")
 if [ -z "$oid" ]; then
   # A ref outside of branches and tags, or a commit that no ref leads to: the remote may still give it.

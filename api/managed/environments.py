@@ -15,11 +15,14 @@ from api.managed.documents import gives, lists, starts_job
 from api.managed.rows import drift_row, environment_row
 from api.managed.schemas import DriftRow, EnvironmentCreate, EnvironmentRow, EnvironmentUpdate, Nothing, Scale
 from api.managed.sites import check_branch, site_to_change, site_to_read
+from api.starting import bell_of, ring
 from store import drifts, environments, lifecycle
+from store.approvals import held_in, set_pin
 from store.hostnames import hostnames_of
 from store.models import Environment, Job, Site
 from store.models_lifecycle import Drift
 from store.paging import Page
+from temporal.messages import Ahead
 
 router = APIRouter(tags=["environments"])
 Json = dict[str, Any]
@@ -109,13 +112,18 @@ async def delete_environment(call: CallDep, site_id: str, env_id: str, body: Not
 
 @router.patch(E, **gives(EnvironmentRow, "Change an environment's settings"))
 async def update_environment(call: CallDep, site_id: str, env_id: str, body: EnvironmentUpdate) -> Response:
-    def work(session: Session) -> Json:
+    def work(session: Session) -> tuple[Json, list[Ahead]]:
         site, environment = env_to_change(call, session, site_id, env_id)
         if body.bake_seconds is not None:
             environment.bake_seconds = body.bake_seconds
-        return shown(call, session, site, [environment])[0]
+        if body.pinned is not None:
+            set_pin(environment, call.caller.actor if body.pinned else None, body.pin_reason or "")
+        freed = held_in(session, site.id, environment.id) if body.pinned is False else ()
+        return shown(call, session, site, [environment])[0], [bell_of(session, one) for one in freed]
 
-    return call.one(await call.write(work))
+    row, bells = await call.write(work)
+    await ring(call.parts.starts, bells)
+    return call.one(row)
 
 
 async def _act(

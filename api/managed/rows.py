@@ -61,6 +61,7 @@ def job_row(job: Job, docs_url: str) -> Json:
         "actor": job.actor,
         "result": job.result,
         "error": error_row(job.error, docs_url),
+        "waits_for": job.waits_for,
         "links": {"self": f"/v1/jobs/{job.id}", "stream": f"/v1/jobs/{job.id}/stream"},
     }
 
@@ -113,6 +114,7 @@ def environment_row(environment: Environment, site: Site, names: Sequence[Hostna
         "active_release_id": environment.active_release_id,
         "instances": environment.instances,
         "bake_seconds": environment.bake_seconds,
+        "pin": environment.pin,
         "created_at": stamp(environment.created_at),
     }
 

@@ -14,7 +14,7 @@ Ref = Annotated[str, Field(min_length=1, max_length=255)]
 Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
-RolloutStatus = Literal["waiting", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
+RolloutStatus = Literal["waiting", "held", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
 ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox"]
 JobType = Literal[
     "site.create",
@@ -79,6 +79,8 @@ class EnvironmentUpdate(Body):
     bake_seconds: int | None = Field(
         default=None, ge=0, le=3600, description="How long a new release is watched before it counts; 0: not at all."
     )
+    pinned: bool | None = Field(default=None, description="Build, but hold whatever is new. Rollbacks go ahead.")
+    pin_reason: str | None = Field(default=None, max_length=500, description="Why; with `pinned`.")
 
 
 class Scale(Body):
@@ -258,6 +260,7 @@ class JobRow(Row):
     actor: Json | None
     result: Json | None
     error: ErrorObject | None
+    waits_for: Json | None = Field(description="What a held deployment waits for: `reasons`, each with its `message`.")
     links: JobLinks
 
 
@@ -295,6 +298,7 @@ class EnvironmentRow(Row):
     active_release_id: str | None
     instances: int | None
     bake_seconds: int
+    pin: Json | None
     created_at: str
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headway.cli.output import print_json, print_table
+from headway.cli.policy import approve, break_glass, decision
 from headway.cli.session import Session, connected, env_option, limit_option, site_option
 from headway.errors import HeadwayError
 
@@ -161,3 +162,7 @@ def list_deployments(session: Session, site: str, env: str, status: str | None, 
         ("id", "kind", "status", "stage", "artifact", "release", "created"),
         [(row.id, row.kind, row.status, row.stage, row.artifact_id, row.release_id, row.created_at) for row in rows],
     )
+
+
+for command in (decision, approve, break_glass):
+    deployments.add_command(command)

@@ -134,6 +134,29 @@ def set_environment(session: Session, site: str, env: str, bake: int) -> None:
 @env.command()
 @site_option
 @env_option
+@click.option("--reason", default="", metavar="TEXT", help="Why; whoever is held reads it.")
+@connected()
+def pin(session: Session, site: str, env: str, reason: str) -> None:
+    """Keep what runs: builds go on, what is new is held, rollbacks go ahead."""
+    where, found = session.place(site, env)
+    changed = session.client.environments.update(where.id, found.id, pinned=True, pin_reason=reason)
+    return print_json(changed.as_dict()) if session.as_json else print_fields(changed.as_dict())
+
+
+@env.command()
+@site_option
+@env_option
+@connected()
+def unpin(session: Session, site: str, env: str) -> None:
+    """Take the pin away: what it held goes on."""
+    where, found = session.place(site, env)
+    changed = session.client.environments.update(where.id, found.id, pinned=False)
+    return print_json(changed.as_dict()) if session.as_json else print_fields(changed.as_dict())
+
+
+@env.command()
+@site_option
+@env_option
 @limit_option
 @connected()
 def drift(session: Session, site: str, env: str, limit: int | None) -> None:

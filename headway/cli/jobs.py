@@ -47,7 +47,7 @@ def get(session: Session, job_id: str) -> None:
 @connected()
 def watch(session: Session, job_id: str, timeout: float | None) -> int:
     """Follow a job to its end; exits with 1 if it failed."""
-    return follow(session, job_id, timeout=timeout)
+    return follow(session, job_id, timeout=timeout, through_holds=True)
 
 
 @jobs.command()

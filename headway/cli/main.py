@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rollback": ("headway.cli.deploy:rollback", "Put an earlier release back."),
     "releases": ("headway.cli.deploy:releases", "Releases: list."),
     "deployments": ("headway.cli.deploy:deployments", "Deployments: list."),
+    "policy": ("headway.cli.policy:policy", "Policies: get, set, versions."),
     "logs": ("headway.cli.logs:logs", "Print what the apps of an environment print."),
     "metrics": ("headway.cli.requests:metrics", "Requests of an environment by minute."),
     "request-logs": ("headway.cli.requests:request_logs", "The last requests of an environment."),

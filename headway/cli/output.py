@@ -39,7 +39,10 @@ def clean(text: object) -> str:
 
 
 def exit_code(error: HeadwayError) -> int:
-    """0 ok; 1 job failed; 2 usage; 3 auth; 4 not found; 5 conflict; 6 rate or quota; 7 server; 124 wait timeout."""
+    """0 ok; 1 job failed; 2 usage; 3 auth; 4 not found; 5 conflict; 6 rate or quota; 7 server; 124 wait timeout.
+
+    A job that is held exits with 3 too: somebody else has to let it.
+    """
     return _EXIT_OF_TYPE.get(error.type, SERVER_FAULT)
 
 

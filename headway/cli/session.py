@@ -135,7 +135,9 @@ def _options(*, starts: bool, writes: bool) -> list[Callable[..., Any]]:
     ]
     if starts:
         options = [
-            click.option("--wait", is_flag=True, help="Follow the job to its end; exit with 1 if it failed."),
+            click.option(
+                "--wait", is_flag=True, help="Follow the job; exit with 1 if it failed, with 3 if it is held."
+            ),
             click.option("--timeout", type=Duration(), help="With --wait: stop waiting after this time (exit 124)."),
             *options,
         ]

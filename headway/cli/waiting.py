@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headway.cli.session import Session
     from headway.resources import Job
 
+HELD = 3
 TIMED_OUT = 124
 INTERRUPTED = 130
 
@@ -34,8 +35,11 @@ def show_started(session: Session, job: Job) -> None:
     say(f"Watch it: {session.program} jobs watch {job.id}")
 
 
-def follow(session: Session, job_id: str, *, timeout: float | None) -> int:
-    """Wait for the end of a job; the exit code. Ctrl-C and a timeout stop the waiting, not the job."""
+def follow(session: Session, job_id: str, *, timeout: float | None, through_holds: bool = False) -> int:
+    """Wait for the end of a job; the exit code. Ctrl-C and a timeout stop the waiting, not the job.
+
+    A job that is held waits for people: unless told otherwise, nobody waits for them here.
+    """
     from headway.client import WaitTimeout
 
     last: Job | None = None
@@ -45,6 +49,8 @@ def follow(session: Session, job_id: str, *, timeout: float | None) -> int:
                 if event.job is not None:
                     last = event.job
                     view.job(last)
+                    if last.held and not through_holds:
+                        return show_held(session, last)
                 if event.line is not None:
                     view.line(clean(event.line.get("stage") or ""), clean(event.line.get("line") or ""))
         if last is None or not last.ended:
@@ -58,6 +64,18 @@ def follow(session: Session, job_id: str, *, timeout: float | None) -> int:
             print_json(last.as_dict())
         return TIMED_OUT
     return show_ended(session, last)
+
+
+def show_held(session: Session, job: Job) -> int:
+    waits_for = job.waits_for or {}
+    if session.as_json:
+        print_json(job.as_dict())
+    else:
+        print_fields({"job": job.id, "type": job.type, "status": "held", "deployment": waits_for.get("deployment_id")})
+    for reason in waits_for.get("reasons", ()):
+        say(f"{session.program}: held: {clean(reason.get('message', ''))}")
+    say(f"  It goes on by itself. Watch it: {session.program} jobs watch {job.id}")
+    return HELD
 
 
 def show_ended(session: Session, job: Job) -> int:

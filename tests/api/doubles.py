@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from headway.errors import HeadwayError
-from temporal.messages import Labels
+from temporal.messages import Ahead, Labels
 
 
 @dataclass
@@ -16,6 +16,7 @@ class RecordingStarts:
     started: list[tuple[str, str]] = field(default_factory=list)
     canceled: list[str] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
+    rung: list[str] = field(default_factory=list)
     away: bool = False
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
@@ -26,6 +27,9 @@ class RecordingStarts:
 
     async def cancel(self, job_id: str) -> None:
         self.canceled.append(job_id)
+
+    async def give_turn(self, ahead: Ahead) -> None:
+        self.rung.append(ahead.run)
 
 
 @dataclass
