@@ -94,9 +94,12 @@ class HostActivities:
 
     def _prepare(self, order: RollOrder, check: Callable[[], None]) -> Placed:
         if order.kind == "suspend":
+            if not self._host.knows(order.env_id):
+                self._host.lead(order.env_id, self._broker.get_hostnames(order.env_id).hostnames)
             self._host.place_suspended(order.env_id, order.apply_seq)
             return Placed(self.host_id, order.apply_seq, "")
         spec = self._broker.get_rollout(order.rollout_id)
+        self._host.lead(order.env_id, spec.hostnames)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
             if order.kind == "repair":
@@ -118,7 +121,7 @@ class HostActivities:
         def configure() -> None:
             self._configuration.place(spec.rollout_id, self._host.environment(env_id).release(seq))
             # What a release needs done to the data goes with what is new; what was released before had it done then.
-            if order.kind in ("deploy", "promote") and order.hosts[0] == self.host_id:
+            if order.kind in ("deploy", "promote") and (order.leader or order.hosts[0]) == self.host_id:
                 self._services.run_release_command(env_id, seq, manifest, story)
 
         story = Story(look, teller.line, teller.stage)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
+from store.drifts import SYSTEM
+from store.fleet import hosts_of
 from store.models import Artifact, Build, Environment, Job, Rollout, Site
 from store.queue import next_in_line
 from temporal.messages import Ahead, BuildOrder, Labels, RollOrder
 
+# Seconds in which a host of several takes up its work, or is away.
+PATIENCE = 10
 # Kinds that bring something new, in code or configuration.
 BAKED = ("deploy", "promote", "restart")
 
@@ -40,19 +44,21 @@ def build_order(session: Session, build: Build, job: Job) -> BuildOrder:
     )
 
 
-def roll_order(session: Session, rollout: Rollout) -> RollOrder:
-    """The order of a claimed rollout (its two sequence numbers are given)."""
+def roll_order(session: Session, rollout: Rollout, patience: int = PATIENCE) -> RollOrder:
+    """The order of a claimed rollout (its numbers are given). What lets one host catch up fails for no other one."""
     job, environment = session.get(Job, rollout.job_id), session.get(Environment, rollout.env_id)
     return RollOrder(
         job_id=rollout.job_id,
         rollout_id=rollout.id,
         kind=rollout.kind,
         env_id=rollout.env_id,
-        hosts=tuple(environment.hosts) if environment else ("local",),
+        hosts=tuple(hosts_of(session, rollout)) or ("local",),
         apply_seq=rollout.apply_seq or 0,
         undo_seq=rollout.undo_seq or 0,
         labels=labels_of(session, rollout.env_id, job),
         bake_seconds=environment.bake_seconds if environment and rollout.kind in BAKED else 0,
+        away="skip" if rollout.actor == SYSTEM else environment.away if environment else "fail",
+        patience=patience,
     )
 
 

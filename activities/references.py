@@ -90,6 +90,12 @@ def bake(order: Bake) -> Measured:
     raise NotImplementedError
 
 
+@activity.defn(name="host.live")
+def live(ref: EnvironmentRef) -> Live:
+    """What is live, without a fence: a late step may change it."""
+    raise NotImplementedError
+
+
 @activity.defn(name="host.fence")
 def fence(order: Switch) -> Live:
     """Refuse everything up to this sequence number from now on; say what is live."""

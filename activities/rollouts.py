@@ -12,9 +12,10 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.labels import ahead_in, roll_order
+from activities.labels import PATIENCE, ahead_in, roll_order
 from headway.errors import HeadwayError
 from store import queue
+from store.fleet import note_away, settle_hosts
 from store.models import Job, Rollout, utcnow
 from store.outcomes import end_rollout, primary_hostname, record_live, record_stop
 from store.session import Store
@@ -26,13 +27,14 @@ T = TypeVar("T")
 
 
 class RolloutRecords:
-    """Activities of the role `control`. `site_url` makes an address of a host name."""
+    """Activities of the role `control`. `site_url` makes an address of a host name; `patience` is for hosts, in s."""
 
-    def __init__(self, store: Store, client: Client, site_url: Callable[[str], str]) -> None:
+    def __init__(self, store: Store, client: Client, site_url: Callable[[str], str], patience: int = PATIENCE) -> None:
         self.store = store
         self.client = client
         self.starts = TemporalStarts(client)
         self.site_url = site_url
+        self.patience = patience
 
     @activity.defn(name="rollout.claim")
     @mapped
@@ -48,7 +50,7 @@ class RolloutRecords:
         with self.store.write() as session:
             rollout = queue.claim_turn(session, ref.job_id, ref.artifact_id or None)
             if rollout.status == "running":
-                return Turn(rollout.id, rollout.status, roll_order(session, rollout)), None, None
+                return Turn(rollout.id, rollout.status, roll_order(session, rollout, self.patience)), None, None
             # What is held or refused leaves the queue: whoever stood behind it is told.
             ahead = ahead_in(session, rollout.env_id) if rollout.status in ("held", "failed") else None
             other = queue.preempt(session, rollout.env_id) if rollout.kind in queue.ENDS_BAKE else None
@@ -87,11 +89,13 @@ class RolloutRecords:
 
     def _record(self, ref: RolloutRef) -> tuple[Ended, Ahead | None]:
         with self.store.write() as session:
-            ended = self._append(session, ref.rollout_id)
+            ended = self._append(session, ref.rollout_id, ref.away)
             return ended, ahead_in(session, session.get_one(Rollout, ref.rollout_id).env_id)
 
-    def _append(self, session: Session, rollout_id: str) -> Ended:
+    def _append(self, session: Session, rollout_id: str, away: tuple[str, ...]) -> Ended:
         rollout = session.get_one(Rollout, rollout_id)
+        if rollout.finished_at is None:
+            settle_hosts(session, rollout, away)
         if rollout.kind == "stop":
             record_stop(session, rollout_id)
             return Ended(rollout_id, "succeeded")
@@ -110,6 +114,7 @@ class RolloutRecords:
             job = session.get_one(Job, rollout.job_id)
             if rollout.status == "running" and job.committed_at is not None and not failure.undone:
                 return Ended(rollout.id, "committed"), None
+            note_away(session, rollout, failure.away, "it could not be asked when a rollout was put back")
             end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error_dict(failure))
             return Ended(rollout.id, rollout.status), ahead_in(session, rollout.env_id)
 
@@ -124,8 +129,9 @@ class RolloutRecords:
             if rollout.finished_at is None:
                 reached = 0 if rollout.kind == "stop" else rollout.apply_seq
                 if order.lives and all(live.seq == reached for live in order.lives):
-                    self._append(session, rollout.id)
+                    self._append(session, rollout.id, order.away)
                 else:
+                    note_away(session, rollout, order.away, "it could not be asked when a lost rollout was settled")
                     end_rollout(session, rollout, "failed", _why(order, rollout))
             return Ended(rollout.id, rollout.status), ahead_in(session, rollout.env_id)
 

@@ -19,6 +19,7 @@ from headway.broker import (
     Contents,
     Drifts,
     Earlier,
+    Environments,
     Events,
     ExecOutput,
     ExecSpec,
@@ -170,6 +171,10 @@ class BrokerClient:
     def report_drifts(self, host_id: str, drifts: Drifts, *, patience: float | None = None) -> Noted:
         """What this host found otherwise than it had left it."""
         return self._ask(Noted, "POST", f"/hosts/{host_id}/drifts", drifts, patience=patience)
+
+    def leftovers(self, host_id: str, environments: Environments) -> Environments:
+        """Which of these have no business on this host any more. One try: it is asked again."""
+        return self._ask(Environments, "POST", f"/hosts/{host_id}/leftovers", environments, patience=0.0)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")

@@ -70,7 +70,7 @@ async def serve(settings: Settings) -> None:
     )
     parts, tokens = compose(settings, client)
     public = _server(create_app(parts))
-    broker = _server(create_broker(parts, tokens))
+    broker = _server(create_broker(parts, tokens, settings.host_id))
     at_broker = own_socket(settings.broker_path)
     sockets = [listen_tcp(settings.api_host, settings.api_port), listen_unix(at_broker)]
 

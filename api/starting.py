@@ -18,7 +18,6 @@ from store.jobs import unstarted
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.queue import ROLL_JOBS
 from store.session import Store
-from temporal import names
 from temporal.messages import Ahead, Labels
 
 BATCH: Final = 50
@@ -48,7 +47,7 @@ def labels_of(session: Session, job: Job) -> Labels:
 def bell_of(session: Session, rollout: Rollout) -> Ahead:
     """Which run is to look at this rollout again."""
     job = session.get_one(Job, rollout.job_id)
-    return Ahead(names.rollout_run(job.type, job.id, rollout.id), job.id, rollout.kind, labels_of(session, job))
+    return Ahead(job.id, rollout.kind, labels_of(session, job))
 
 
 async def ring(starts: Starts, bells: Sequence[Ahead]) -> None:

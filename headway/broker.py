@@ -1,6 +1,7 @@
 """The broker's wire: what builders and hosts may ask of `api/internal`, over a unix socket or mTLS (DESIGN section 2).
 
-Every request carries `Authorization: Bearer <role credential>`. A builder's request names its attempt: what an
+Every request carries `Authorization: Bearer <credential>`: a role's, or a host's own. A host speaks for itself alone,
+and reaches the rollouts and environments that it has a part in. A builder's request names its attempt: what an
 earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was frozen and comes back changes nothing.
 
 | method, path | role | body → answer |
@@ -19,6 +20,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | GET  /rollouts/{rollout_id}/config?host_id= | host | → SealedConfig |
 | PUT  /hosts/{host_id} | host | HostHello → Known |
 | POST /hosts/{host_id}/drifts | host | Drifts → Noted |
+| POST /hosts/{host_id}/leftovers | host | Environments → Environments |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
 | POST /environments/{env_id}/logs | host | LogBatch → LogHeard |
 | POST /environments/{env_id}/requests | host | RequestBatch → RequestsHeard |
@@ -256,6 +258,12 @@ class SealedConfig(Wire):
     rollout_id: str
     config_version: int
     sealed: str
+
+
+class Environments(Wire):
+    """Those that lie on a host; the answer, those that have no business there any more."""
+
+    environments: list[str] = Field(max_length=10_000)
 
 
 class HostHello(Wire):

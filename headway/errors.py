@@ -119,6 +119,12 @@ CODES: dict[str, Code] = {
     "config.kind_taken": _conflict("A name is a variable or a secret: unset the one before setting the other."),
     "config.unreadable": _fault("Put the configuration key that the message names back, or set the value again."),
     "host.key_changed": _conflict("Compare the host's key, then accept it with `headway hosts accept`."),
+    "host.exists": _conflict("Choose another id, or remove that host first."),
+    "host.in_use": _conflict("Let its environments go elsewhere first: `headway env set --host-label`."),
+    "host.none_fits": _conflict("Give a host these labels with `headway hosts labels`, or choose others."),
+    "host.away": _fault(
+        "Start that host, remove it, or let the environment skip it: `headway env set --away skip`.", retryable=True
+    ),
     "host.key_mismatch": _conflict("List the hosts, and accept the key that is offered there."),
     # sandboxes
     "sandbox.name_taken": _conflict("Choose another name, or destroy the sandbox that has it."),

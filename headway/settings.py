@@ -115,6 +115,9 @@ class Settings(BaseSettings):
         description="Where signing leaves its public key for the API and for hosts that join; DATA/keys if empty.",
     )
     host_id: str = Field(default="local", description="The id of this serving machine.")
+    host_patience: int = Field(
+        default=10, ge=1, description="Seconds in which one host of several takes up its work, or counts as away."
+    )
     host_labels: list[str] = Field(default_factory=list, description="Labels of this serving machine.")
 
     temporal_bin: str = Field(default="", description="The `temporal` binary; else PATH's, else the installed one.")

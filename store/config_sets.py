@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select, tuple_
 
 from headway.errors import HeadwayError
 from store.config_values import Owner, effective_values
+from store.fleet import require_part
 from store.models import Environment, Release, Rollout
 from store.models_configuration import ConfigEntry, ConfigValue
 
@@ -112,8 +113,9 @@ def to_seal(session: Session, rollout_id: str, host_id: str) -> ToSeal:
     """
     rollout = session.get(Rollout, rollout_id)
     environment = session.get(Environment, rollout.env_id) if rollout is not None else None
-    if rollout is None or environment is None or host_id not in environment.hosts:
+    if rollout is None or environment is None:
         raise HeadwayError("deployment.not_found", f"There is no deployment {rollout_id} for the host {host_id}.")
+    require_part(session, rollout, host_id)
     running = rollout.status == "running" and rollout.apply_seq is not None
     release = session.get(Release, rollout.release_id) if rollout.release_id else None
     if not running and (release is None or not release.current):

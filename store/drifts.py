@@ -9,10 +9,12 @@ from typing import Final
 from sqlmodel import Session, col, select
 
 from headway.broker import DriftNote
+from store.fleet import KIND, may_catch_up
 from store.lifecycle import add_action
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.models_lifecycle import Drift
 from store.paging import Page, fetch_page
+from store.rollouts import accept_stop
 
 SYSTEM: Final = {"type": "system", "id": "repair"}
 # What a repair did not put right is not tried again at once, and ever more seldom.
@@ -63,23 +65,51 @@ def accept_repair(session: Session, env_id: str) -> Job | None:
     if environment is None or not _may_repair(session, env_id):
         return None
     site = session.get_one(Site, environment.site_id)
-    job = add_action(session, site, environment, "repair", dict(SYSTEM))
+    job = _job(session, site, environment)
     for drift in session.exec(select(Drift).where(Drift.env_id == env_id, col(Drift.mended_at).is_(None))).all():
         drift.job_id = job.id
     return job
 
 
+def _job(session: Session, site: Site, environment: Environment) -> Job:
+    """What runs, once more and in its turn; where nothing does, or something rests, so it is for who comes back."""
+    if environment.active_release_id is None:
+        return accept_stop(session, site, environment, dict(SYSTEM))
+    kind = "suspend" if environment.status == "suspended" else "repair"
+    return add_action(session, site, environment, kind, dict(SYSTEM))
+
+
+def _is_wanted(session: Session, environment: Environment) -> bool:
+    """Files and instances are put right of what runs; a host that was away catches up with whatever there is."""
+    others = select(Drift.id).where(Drift.env_id == environment.id, Drift.kind != KIND, col(Drift.mended_at).is_(None))
+    runs = environment.status == "active" and environment.active_release_id is not None
+    if runs and session.exec(others).first() is not None:
+        return True
+    return environment.status in ("active", "suspended") and may_catch_up(session, environment.id)
+
+
 def _may_repair(session: Session, env_id: str) -> bool:
     environment = session.get(Environment, env_id)
-    if environment is None or environment.status != "active" or environment.active_release_id is None:
+    if environment is None or not _is_wanted(session, environment):
         return False
     under_way = select(Rollout.id).where(Rollout.env_id == env_id, col(Rollout.status).in_(("queued", "running")))
     if session.exec(under_way).first() is not None:
         return False
-    tried = select(Rollout.finished_at).where(Rollout.env_id == env_id, Rollout.kind == "repair")
-    lately = session.exec(tried.where(col(Rollout.finished_at) > utcnow() - LATELY)).all()
-    last = max((time for time in lately if time is not None), default=None)
-    return last is None or last + PAUSE * 2 ** (len(lately) - 1) < utcnow()
+    lately = _tries(session, environment)
+    return not lately or max(lately) + PAUSE * 2 ** (len(lately) - 1) < utcnow()
+
+
+def _tries(session: Session, environment: Environment) -> list[datetime]:
+    """When what this has started lately ended; where a host comes back, only of what did not reach it."""
+    lately = select(Rollout).where(
+        Rollout.env_id == environment.id,
+        col(Rollout.kind).in_(("repair", "suspend", "stop")),
+        col(Rollout.finished_at) > utcnow() - LATELY,
+    )
+    ours = [one for one in session.exec(lately).all() if one.actor == SYSTEM]
+    if may_catch_up(session, environment.id):
+        ours = [one for one in ours if one.status != "succeeded" or one.hosts_away]
+    return [one.finished_at for one in ours if one.finished_at is not None]
 
 
 def _time(seconds: float) -> datetime:

@@ -148,7 +148,9 @@ class Environment(SQLModel, table=True):
     `accept_seq` numbers the requests in the order in which the API accepted them; `fence_seq` numbers what a host
     may apply (two per rollout: apply and undo). `instances` is what `scale` asked for (None: what the artifact says);
     `bake_seconds` is how long a new release is watched before it counts. `idle_hours` is what a push to an
-    ephemeral one, or renewing it, lets it live. `pin` (`{reason, actor, at}`) holds what is new.
+    ephemeral one, or renewing it, lets it live. `pin` (`{reason, actor, at}`) holds what is new. `hosts` are those that
+    serve it; with `host_labels` a rollout goes to every host that carries all of them. `away` says what a rollout does
+    about a host that does not answer: `fail`, or `skip` it.
     """
 
     __table_args__ = (
@@ -171,6 +173,10 @@ class Environment(SQLModel, table=True):
     expires_at: datetime | None = None
     idle_hours: int | None = None
     hosts: list[str] = Field(default_factory=lambda: ["local"], sa_column=Column(JSON, nullable=False))
+    host_labels: list[str] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False, server_default=text("'[]'"))
+    )
+    away: str = Field(default="fail", sa_column_kwargs={"server_default": "fail"})
     accept_seq: int = 0
     fence_seq: int = 0
     instances: int | None = None
@@ -353,7 +359,8 @@ class Rollout(SQLModel, table=True):
     supersedes it (build-then-deploy). `apply_seq` and `undo_seq` are given when it is claimed, and so is
     `config_version`, the configuration that it brings. `config_replaced` lists what was revoked in the one that a
     rollback goes back to: `{name, revoked, version_id}`, the last one the value taken instead, or None. `instances` is
-    how many instances it has (None: what the artifact says), `bake` what was measured while it was watched.
+    how many instances it has (None: what the artifact says), `bake` what was measured while it was watched. `hosts` are
+    given with the claim, too; `hosts_away` are those of them that did not answer and were left out.
     """
 
     __table_args__ = (
@@ -384,6 +391,8 @@ class Rollout(SQLModel, table=True):
     config_version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     config_replaced: list[Json] | None = json_column()
     instances: int | None = None
+    hosts: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    hosts_away: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     bake: Json | None = json_column()
     status: str = "queued"
     stage: str | None = None

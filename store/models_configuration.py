@@ -58,11 +58,17 @@ class ConfigEntry(SQLModel, table=True):
 
 
 class Host(SQLModel, table=True):
-    """A serving machine. `public_key` is pinned: another one waits in `offered_key` until an operator accepts it."""
+    """A serving machine. `public_key` is pinned: another one waits in `offered_key` until an operator accepts it.
 
+    It is empty for a host that was let in and has not said a word yet. `secret_sha256` is that of its own credential
+    for the broker; None for the one beside the API, which has the role's.
+    """
+
+    __table_args__ = (Index("host_secret", "secret_sha256", unique=True),)
     id: str = Field(primary_key=True)
     labels: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     public_key: str
     offered_key: str | None = None
+    secret_sha256: str | None = None
     created_at: datetime = Field(default_factory=utcnow)
     last_seen_at: datetime = Field(default_factory=utcnow)

@@ -11,7 +11,9 @@ from store.models import utcnow
 
 
 class Drift(SQLModel, table=True):
-    """`kind`: instance | current | tree | contents | release. The id is the host's: told twice, it is one row.
+    """`kind`: instance | current | tree | contents | release, or host: it was away, or is new, and has to catch up.
+
+    The id is the host's: told twice, it is one row.
 
     `job_id` is set where the host could not mend it alone: the rollout that does. `mended_at` is None until it is done.
     """

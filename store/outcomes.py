@@ -154,6 +154,8 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
             result["bake"] = rollout.bake
         if rollout.config_replaced:
             result["config_replaced"] = rollout.config_replaced
+        if rollout.hosts_away:
+            result["hosts_away"] = rollout.hosts_away
         end_job(session, job, "succeeded", result=result)
     return release
 

@@ -15,6 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
 from store.config_sets import freeze
+from store.fleet import hosts_for, hosts_of
 from store.models import Build, Environment, Job, Release, Rollout, Site, utcnow
 from store.models_policy import Decision
 from store.outcomes import end_build, end_job, end_rollout, succeed_build
@@ -156,6 +157,10 @@ def _ended_before_start(session: Session, environment: Environment, rollout: Rol
         message = f"The environment is {environment.status}."
         end_rollout(session, rollout, "failed", {"code": code, "message": message})
         return True
+    if not hosts_for(session, environment):
+        message = f"No host carries all of these labels: {', '.join(environment.host_labels)}."
+        end_rollout(session, rollout, "failed", {"code": "host.none_fits", "message": message})
+        return True
     if rollout.kind in ABOUT_WHAT_RUNS and environment.active_release_id is None:
         end_rollout(session, rollout, "failed", {"code": "release.none", "message": "Nothing runs there."})
         return True
@@ -168,9 +173,12 @@ def _ended_before_start(session: Session, environment: Environment, rollout: Rol
 
 
 def _refusal(environment: Environment, rollout: Rollout) -> str | None:
-    """Why its environment does not take a rollout: only a resume goes onto a suspended one, and nowhere else."""
+    """Why its environment does not take a rollout: only a resume goes onto a suspended one, and nowhere else.
+
+    A suspension does once more where a host was away when the others got it.
+    """
     match environment.status, rollout.kind:
-        case ("suspended", "resume") | ("provisioning", _):
+        case ("suspended", "resume" | "suspend") | ("provisioning", _):
             return None
         case "suspended", _:
             return "environment.suspended"
@@ -221,6 +229,7 @@ def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollo
         rollout.artifact_id, rollout.source_release_id, rollout.ref = runs.artifact_id, runs.id, runs.ref
     if rollout.instances is None:
         rollout.instances = environment.instances
+    rollout.hosts = hosts_for(session, environment)
     freeze(session, rollout)
     conclude(session, rollout)
     job = job_by_id(session, rollout.job_id)
@@ -240,14 +249,17 @@ def ready_rollout(session: Session, rollout_id: str, artifact_id: str) -> Rollou
     return rollout
 
 
-def commit_rollout(session: Session, rollout_id: str) -> Rollout:
+def commit_rollout(session: Session, rollout_id: str, *, by: str | None = None) -> Rollout:
     """The point of no return, in one transaction with the look at the cancel flag.
 
-    Raises job.canceled if a cancel came first, job.superseded if the rollout is no longer running.
+    `by` is the host that asks: of several none passes it alone, the control worker does. Raises job.canceled if a
+    cancel came first, job.lost if the rollout is no longer running, deployment.not_found.
     """
     rollout = session.get(Rollout, rollout_id, with_for_update=True)
     if rollout is None:
         raise HeadwayError("deployment.not_found", f"There is no deployment {rollout_id}.")
+    if by is not None and hosts_of(session, rollout) != [by]:
+        raise HeadwayError("deployment.not_found", f"There is no deployment {rollout_id} for the host {by} alone.")
     job = job_by_id(session, rollout.job_id)
     if rollout.status != "running":
         raise HeadwayError("job.lost", f"Deployment {rollout_id} has ended already ({rollout.status}).")

@@ -65,7 +65,11 @@ class Signed:
 
 @dataclass(frozen=True)
 class RollOrder:
-    """A claimed rollout with its two sequence numbers (DESIGN section 3, invariant 3)."""
+    """A claimed rollout with its two sequence numbers (DESIGN section 3, invariant 3).
+
+    Of several hosts: `away` says what is done about one that takes up no work within `patience` seconds (`fail`,
+    `skip`), and `leader` is the one that does what is done once.
+    """
 
     job_id: str
     rollout_id: str
@@ -76,6 +80,9 @@ class RollOrder:
     undo_seq: int
     labels: Labels = field(default_factory=Labels)
     bake_seconds: int = 0
+    away: str = "fail"
+    patience: int = 10
+    leader: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,8 @@ class Live:
 class Failure:
     """A failure as the row keeps it: stage, code and a message without secrets.
 
-    `undone`: no host serves anything of it, also where its point of no return was passed.
+    `undone`: no host serves anything of it, also where its point of no return was passed; but for those in `away`,
+    which could not be asked.
     """
 
     subject_id: str
@@ -185,6 +193,7 @@ class Failure:
     canceled: bool = False
     details: str = ""
     undone: bool = False
+    away: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,7 +211,10 @@ class BuildRef:
 
 @dataclass(frozen=True)
 class RolloutRef:
+    """`away`: its hosts that were left out."""
+
     rollout_id: str
+    away: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,6 +227,7 @@ class PlaceOrder:
     site_id: str = ""
     hosted: bool = False
     labels: Labels = field(default_factory=Labels)
+    patience: int = 10
 
 
 @dataclass(frozen=True)
@@ -237,12 +250,13 @@ class ExecOrder:
 class Settle:
     """A rollout of which only the hosts know: what each of them serves, after its fence.
 
-    `failure` is what its run said, None where the run is gone.
+    `failure` is what its run said, None where the run is gone. `away` are the hosts that could not be asked.
     """
 
     rollout_id: str
     lives: tuple[Live, ...]
     failure: Failure | None = None
+    away: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

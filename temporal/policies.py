@@ -79,3 +79,10 @@ SWITCH: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),
     "retry_policy": _QUICK,
 }
+
+# Of several hosts one that does not come to its end is put back, or catches up: nobody waits for it.
+SWITCH_ONE: Final[Policy] = {
+    "start_to_close_timeout": timedelta(seconds=10),
+    "schedule_to_close_timeout": timedelta(seconds=60),
+    "retry_policy": _QUICK,
+}

@@ -82,7 +82,7 @@ def control(settings: Settings, client: Client) -> Role:
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
-    builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url)
+    builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url, settings.host_patience)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
     return Role(
         queue=names.CONTROL,
@@ -154,6 +154,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
+    from adapters.hosting.leftovers import Leftovers
     from adapters.hosting.mending import Mender, Scrubber
     from adapters.hosting.services import Services
     from adapters.hosting.shipping import Shipper
@@ -189,11 +190,12 @@ def host(settings: Settings, _client: Client) -> Role:
     for name, loop in loops.items():
         threading.Thread(target=loop, name=name, daemon=True).start()
     activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
+    leftovers = Leftovers(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),
         activities=offered(activities),
         threads=8,
-        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run],
+        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, leftovers.run],
     )
 
 

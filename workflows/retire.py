@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.failures import describe_failure
     from temporal.messages import Ended, EnvironmentRef, JobRef, RetireOrder
+    from workflows import fleet
 
 
 @workflow.defn(name=names.RETIRE)
@@ -32,12 +33,19 @@ class Retire:
 
     async def _retire(self, order: RetireOrder) -> Ended:
         for environment in order.environments:
+            several = len(environment.hosts) > 1
+            policy = fleet.bounded(policies.CALL, environment.patience) if several else policies.CALL
             for host in environment.hosts:
-                await workflow.execute_activity(
-                    act.retire,
-                    EnvironmentRef(environment.env_id),
-                    task_queue=names.host_queue(host),
-                    summary=f"leave {host}",
-                    **policies.CALL,
-                )
+                try:
+                    await workflow.execute_activity(
+                        act.retire,
+                        EnvironmentRef(environment.env_id),
+                        task_queue=names.host_queue(host),
+                        summary=f"leave {host}",
+                        **policy,
+                    )
+                except ActivityError as error:
+                    # Once it is back it asks what has no business there, and lets it go.
+                    if not (several and fleet.is_away(error)):
+                        raise
         return await workflow.execute_activity(act.retired, order, summary="end the rows", **policies.RECORD)

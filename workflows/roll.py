@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.failures import describe_failure, stage_of
     from temporal.messages import Ended, Failure, JobRef, Live, RollOrder, RolloutRef, Settle, Switch, Turn, TurnRef
+    from workflows import fleet
     from workflows.bake import bake
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Rollout:
         self.stage = "place"
         self.turns = 0
         self.undone = False
+        self.lost: tuple[str, ...] = ()
 
     @workflow.signal(name=names.TURN)
     def turn(self) -> None:
@@ -43,10 +45,16 @@ class Rollout:
             return Ended(turn.rollout_id, turn.status)
         try:
             return await self._roll(turn.order)
+        except fleet.PutBack as error:
+            self.undone, self.lost = len(turn.order.hosts) > 1, error.lost
+            return await self._fail(turn.order, error.why)
         except (FailureError, asyncio.CancelledError) as error:
-            timed_out = TIMED_OUT.get(self.stage, "roll.timeout")
-            failure = describe_failure(turn.rollout_id, self.stage, error, on_timeout=timed_out)
-            return await self._end(turn.order, replace(failure, stage=stage_of(failure)), error)
+            return await self._fail(turn.order, error)
+
+    async def _fail(self, order: RollOrder, error: BaseException) -> Ended:
+        timed_out = TIMED_OUT.get(self.stage, "roll.timeout")
+        failure = describe_failure(order.rollout_id, self.stage, error, on_timeout=timed_out)
+        return await self._end(order, replace(failure, stage=stage_of(failure)), error)
 
     async def _take_turn(self, ref: TurnRef) -> Turn:
         """The queue is rows: look whenever told, and now and then without being told."""
@@ -73,11 +81,12 @@ class Rollout:
             self._tell("place", order)
             lives = [await self._on(order.hosts[0], order)]
         else:
-            await self._prepare(order)
-            lives = await to_the_end(asyncio.create_task(self._commit(order)))
+            self._tell("place", order)
+            ready = await fleet.prepare(order)
+            lives = await to_the_end(asyncio.create_task(self._commit(order, ready)))
         if order.bake_seconds:
-            await self._bake(order, lives)
-        return await to_the_end(asyncio.create_task(self._finish(order)))
+            lives = await self._bake(order, lives)
+        return await to_the_end(asyncio.create_task(self._finish(order, lives)))
 
     async def _on(self, host: str, order: RollOrder) -> Live:
         return await workflow.execute_activity(
@@ -89,59 +98,30 @@ class Rollout:
             **policies.PLACE,
         )
 
-    async def _prepare(self, order: RollOrder) -> None:
-        self._tell("place", order)
-        preparing = [
-            workflow.execute_activity(
-                act.prepare,
-                order,
-                task_queue=names.host_queue(host),
-                summary=f"verify and place on {host}",
-                cancellation_type=WAIT_FOR_IT,
-                **policies.PLACE,
-            )
-            for host in order.hosts
-        ]
-        await asyncio.gather(*preparing)
-
-    async def _commit(self, order: RollOrder) -> list[Live]:
+    async def _commit(self, order: RollOrder, hosts: Sequence[str]) -> list[Live]:
         # The gate and the cancel flag are one transaction: from here on a cancel answers 409.
         ref = RolloutRef(order.rollout_id)
         await workflow.execute_local_activity(act.commit, ref, summary="point of no return", **policies.RECORD)
         self._tell("switch", order)
-        return await self._switch(order)
+        return await fleet.switch(order, hosts, lambda host: self._switch_on(host, order))
 
-    async def _bake(self, order: RollOrder, lives: list[Live]) -> None:
+    async def _bake(self, order: RollOrder, lives: list[Live]) -> list[Live]:
         """Live, and watched: it counts once it has done well for so long. Else, and on a cancel, it goes."""
         self._tell("bake", order)
         try:
-            await bake(order, lives)
+            return await bake(order, lives)
         except (FailureError, asyncio.CancelledError):
-            await to_the_end(asyncio.create_task(self._go_back(order, lives)))
+            hosts = [live.host_id for live in lives]
+            undone = await to_the_end(asyncio.create_task(fleet.put_back(order, hosts, lives)))
+            self.undone, self.lost = True, fleet.missing(hosts, undone)
             raise
 
-    async def _go_back(self, order: RollOrder, lives: list[Live]) -> None:
-        for live in lives:
-            await self._undo(order, live)
-        self.undone = True
-
-    async def _finish(self, order: RollOrder) -> Ended:
-        ref = RolloutRef(order.rollout_id)
+    async def _finish(self, order: RollOrder, lives: Sequence[Live]) -> Ended:
+        ref = RolloutRef(order.rollout_id, fleet.missing(order.hosts, lives))
         self._tell("record", order)
         return await workflow.execute_local_activity(
             act.record_release, ref, summary="append release", **policies.RECORD
         )
-
-    async def _switch(self, order: RollOrder) -> list[Live]:
-        done: list[Live] = []
-        try:
-            for host in order.hosts:
-                done.append(await self._switch_on(host, order))
-        except ActivityError:
-            for live in done:
-                await self._undo(order, live)
-            raise
-        return done
 
     async def _switch_on(self, host: str, order: RollOrder) -> Live:
         return await workflow.execute_activity(
@@ -149,27 +129,17 @@ class Rollout:
             Switch(order.rollout_id, order.env_id, order.apply_seq),
             task_queue=names.host_queue(host),
             summary=f"switch {host} to {order.apply_seq}",
-            **policies.SWITCH,
-        )
-
-    async def _undo(self, order: RollOrder, live: Live) -> None:
-        request = Switch(order.rollout_id, order.env_id, order.undo_seq, back_to=live.previous)
-        await workflow.execute_activity(
-            act.undo,
-            request,
-            task_queue=names.host_queue(live.host_id),
-            summary=f"put {live.host_id} back to {live.previous}",
-            **policies.SWITCH,
+            **fleet.switching(order),
         )
 
     async def _end(self, order: RollOrder, failure: Failure, error: BaseException) -> Ended:
         """Not live: the row ends as failed. Past the point of no return only the hosts can say what is."""
-        failure = replace(failure, undone=self.undone or len(order.hosts) != 1)
+        failure = replace(failure, undone=self.undone or len(order.hosts) != 1, away=self.lost)
         ended = await workflow.execute_activity(
             act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
         )
         if ended.status == "committed":
-            ended = await settle(order, failure)
+            ended = await to_the_end(asyncio.create_task(self._past_the_gate(order, failure)))
         if ended.status == "succeeded":
             return ended
         await self._leave(order)
@@ -177,11 +147,19 @@ class Rollout:
             raise error
         raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
 
+    async def _past_the_gate(self, order: RollOrder, failure: Failure) -> Ended:
+        """From there on a cancel is refused, also one from the Temporal UI: what was to be switched to is."""
+        if failure.canceled:
+            try:
+                await self._switch_on(order.hosts[0], order)
+            except FailureError as error:
+                failure = describe_failure(order.rollout_id, "switch", error, on_timeout="roll.timeout")
+        return await settle(order, failure)
+
     async def _leave(self, order: RollOrder) -> None:
         """What was begun on the hosts is let go of; one that is away does so by itself at its next rollout."""
-        for host in order.hosts:
-            with contextlib.suppress(FailureError):
-                await fence(order, host, policies.ASK)
+        left = (fence(order, host, policies.ASK) for host in order.hosts if host not in self.lost)
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _tell(self, stage: str, order: RollOrder) -> None:
         self.stage = stage
@@ -190,6 +168,8 @@ class Rollout:
 
 async def settle(order: RollOrder, failure: Failure | None = None, policy: policies.Policy = policies.SWITCH) -> Ended:
     """Ask every host what is live, behind a fence that no late worker passes; then end the row by that."""
+    if len(order.hosts) > 1:
+        return await fleet.settle(order, failure)
     lives = [await fence(order, host, policy) for host in order.hosts]
     request = Settle(order.rollout_id, tuple(lives), failure)
     return await workflow.execute_activity(act.settle, request, summary="end by what is live", **policies.RECORD)

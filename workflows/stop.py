@@ -8,8 +8,9 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
-    from temporal import names, policies
+    from temporal import names
     from temporal.messages import Ended, JobRef, Live, RollOrder, Switch
+    from workflows import fleet
     from workflows.roll import Rollout, to_the_end
 
 
@@ -22,8 +23,8 @@ class Stop(Rollout):
         return await self.carry_out(ref)
 
     async def _roll(self, order: RollOrder) -> Ended:
-        await to_the_end(asyncio.create_task(self._commit(order)))
-        return await to_the_end(asyncio.create_task(self._finish(order)))
+        lives = await to_the_end(asyncio.create_task(self._commit(order, order.hosts)))
+        return await to_the_end(asyncio.create_task(self._finish(order, lives)))
 
     async def _switch_on(self, host: str, order: RollOrder) -> Live:
         return await workflow.execute_activity(
@@ -31,5 +32,5 @@ class Stop(Rollout):
             Switch(order.rollout_id, order.env_id, order.apply_seq, back_to=0),
             task_queue=names.host_queue(host),
             summary=f"switch {host} to nothing",
-            **policies.SWITCH,
+            **fleet.switching(order),
         )

@@ -20,6 +20,8 @@ from headway.broker import HostHello, Known, SealedConfig
 from headway.errors import HeadwayError
 
 AGAIN_SECONDS: Final = 5.0
+# Who has been silent for longer has been away: what it missed comes to it once it speaks again.
+BEAT_SECONDS: Final = 5.0
 log = logging.getLogger("headway.host")
 
 
@@ -46,11 +48,14 @@ class Configuration:
         )
 
     async def stay_registered(self) -> None:
-        """Until it is known. A refused key is said once, and offered again: an operator may accept it any time."""
+        """For ever: say again that it is there. A refusal is said once; an operator may accept a new key any time."""
         said = ""
         while True:
             try:
-                return await asyncio.to_thread(self.register)
+                await asyncio.to_thread(self.register)
+                said = ""
+                await asyncio.sleep(BEAT_SECONDS)
+                continue
             except HeadwayError as error:
                 if error.code != said:
                     log.warning("this host is not registered: %s", error.message)

@@ -29,7 +29,7 @@ from adapters.hosting.repair import repair_tree
 from adapters.hosting.store import Content, ContentStore, write_failure
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
-from adapters.router.routes import set_routes
+from adapters.router.routes import add_route, set_routes
 from headway.broker import RollSpec
 from headway.errors import HeadwayError
 
@@ -99,6 +99,16 @@ class Host:
         except OSError as error:
             raise write_failure(error) from error
 
+    def knows(self, env_id: str) -> bool:
+        """Whether the environment is, or was, on this host."""
+        return self.folders.environment(env_id).is_dir()
+
+    def lead(self, env_id: str, hostnames: Iterable[str]) -> None:
+        """Let these host names lead to the environment, which may be new here."""
+        self.folders.environment(env_id).mkdir(exist_ok=True)
+        for name in hostnames:
+            add_route(self.folders.routes, name, env_id)
+
     def route(self, env_id: str, hostnames: Iterable[str]) -> None:
         """Let exactly these host names lead to the environment."""
         self.folders.environment(env_id).mkdir(exist_ok=True)
@@ -108,6 +118,12 @@ class Host:
         """Take the environment away: names first, so that nobody is led to half of it."""
         set_routes(self.folders.routes, env_id, ())
         self.environment(env_id).retire()
+        remove_environment(self.folders, env_id)
+
+    def leave(self, env_id: str) -> None:
+        """The environment is on other hosts now, or gone. Its volumes stay until an operator removes them."""
+        set_routes(self.folders.routes, env_id, ())
+        self.environment(env_id).leave()
         remove_environment(self.folders, env_id)
 
     def tidy(self, env_id: str) -> None:

@@ -35,7 +35,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Step:
-    """The last applied step. `step`: none | switch | undo | fence | retire."""
+    """The last applied step. `step`: none | switch | undo | fence | leave | retire."""
 
     seq: int = 0
     step: str = "none"
@@ -86,7 +86,7 @@ class ReleaseSwitch:
         with self._locked():
             if back_to is None:
                 last = self.last_step()
-                switched = last.step == "switch" and last.rollout == rollout
+                switched = last.step in ("switch", "undo") and last.rollout == rollout
                 back_to = last.previous if switched else self._current()
             return self._apply(seq, "undo", back_to, rollout)
 
@@ -141,6 +141,14 @@ class ReleaseSwitch:
             return
         with self._locked():
             self._write(Step(RETIRED, "retire"))
+            self._point(0)
+
+    def leave(self) -> None:
+        """Nothing is live any more; a later step may bring the environment back here."""
+        if not self.env.is_dir():
+            return
+        with self._locked():
+            self._write(Step(self.last_step().seq, "leave"))
             self._point(0)
 
     @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 import anyio
@@ -31,6 +32,7 @@ from headway.broker import (
     Contents,
     Drifts,
     Earlier,
+    Environments,
     Events,
     ExecOutput,
     ExecSpec,
@@ -53,52 +55,84 @@ from headway.broker import (
     Wire,
 )
 from headway.errors import HeadwayError
+from store.hosts import host_by_credential
+from store.session import Store
 
 HostId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 log = logging.getLogger("headway.broker")
 
 
+@dataclass(frozen=True)
+class Asker:
+    """Who asks. `host_id` is set for hosts: they speak for themselves alone."""
+
+    role: str
+    host_id: str = ""
+
+    def must_be(self, host_id: str) -> None:
+        if self.role == "host" and self.host_id != host_id:
+            raise HeadwayError("role.insufficient", f"This credential is that of the host {self.host_id}.")
+
+
 class Doorkeeper:
-    """Which role a credential is. Compares in constant time with every one of them."""
+    """Whose credential it is: a role's, compared in constant time with every one of them, or a host's own.
 
-    def __init__(self, tokens: Mapping[str, str]) -> None:
+    `own_host` is the machine beside the API, which has the role's.
+    """
+
+    def __init__(self, tokens: Mapping[str, str], store: Store, own_host: str) -> None:
         self._tokens = {role: token.encode() for role, token in tokens.items() if token}
+        self._store = store
+        self._own_host = own_host
 
-    def role(self, authorization: str | None) -> str:
-        """Raises auth.missing or auth.invalid_key."""
-        scheme, _, given = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not given:
-            raise HeadwayError("auth.missing", "Send Authorization: Bearer <role credential>.")
-        found = None
+    def of_role(self, authorization: str | None) -> Asker | None:
+        """None for what may be a host's own credential. Raises auth.missing."""
+        given, found = _bearer(authorization), None
         for role, token in self._tokens.items():
-            if hmac.compare_digest(token, given.strip().encode("utf-8", "surrogateescape")):
+            if hmac.compare_digest(token, given.encode("utf-8", "surrogateescape")):
                 found = role
-        if found is None:
+        return Asker(found, self._own_host if found == "host" else "") if found else None
+
+    def of_host(self, authorization: str | None) -> Asker:
+        """Raises auth.invalid_key."""
+        with self._store.read() as session:
+            host_id = host_by_credential(session, _bearer(authorization))
+        if host_id is None:
             raise HeadwayError("auth.invalid_key", "There is no such credential.")
-        return found
+        return Asker("host", host_id)
 
 
-def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
-    """`tokens`: role → credential."""
+def _bearer(authorization: str | None) -> str:
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise HeadwayError("auth.missing", "Send Authorization: Bearer <credential>.")
+    return given.strip()
+
+
+def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "local") -> FastAPI:
+    """`tokens`: role → credential; that of the role `host` is the host's beside the API, `own_host`."""
     app = FastAPI(
         openapi_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redirect_slashes=False,
         max_body_size=64 << 20,
     )
-    doorkeeper = Doorkeeper(tokens)
+    doorkeeper = Doorkeeper(tokens, parts.store, own_host)
     builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
     configuration = Configuration(parts.store, parts.vault)
     execs = Execs(parts.store, parts.objects, parts.sandboxes)
     observing = Observing(parts.store, parts.logs, parts.requests)
     outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
 
-    def only(*roles: str) -> Callable[[Request], Awaitable[str]]:
-        async def admit(request: Request) -> str:
-            role = doorkeeper.role(request.headers.get("authorization"))
-            if roles and role not in roles:
-                raise HeadwayError("role.insufficient", f"The role {role} may not ask that.")
-            return role
+    def only(*roles: str) -> Callable[[Request], Awaitable[Asker]]:
+        async def admit(request: Request) -> Asker:
+            given = request.headers.get("authorization")
+            asker = doorkeeper.of_role(given)
+            if asker is None:
+                asker = await anyio.to_thread.run_sync(doorkeeper.of_host, given)
+            if roles and asker.role not in roles:
+                raise HeadwayError("role.insufficient", f"The role {asker.role} may not ask that.")
+            return asker
 
         return admit
 
@@ -150,50 +184,61 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
         return answer(heard)
 
     @app.post("/jobs/{job_id}/events")
-    async def events(job_id: str, body: Events, role: str = any_role) -> Response:
-        heard: Heard = await anyio.to_thread.run_sync(telling.hear, role, job_id, body)
+    async def events(job_id: str, body: Events, asker: Asker = any_role) -> Response:
+        heard: Heard = await anyio.to_thread.run_sync(telling.hear, asker.role, job_id, body, asker.host_id)
         parts.watch.poke(job_id)
         return answer(heard)
 
-    @app.get("/rollouts/{rollout_id}", dependencies=[host])
-    async def rollout(rollout_id: str) -> Response:
-        spec: RollSpec = await anyio.to_thread.run_sync(rollouts.spec, rollout_id)
+    @app.get("/rollouts/{rollout_id}")
+    async def rollout(rollout_id: str, asker: Asker = host) -> Response:
+        spec: RollSpec = await anyio.to_thread.run_sync(rollouts.spec, rollout_id, asker.host_id)
         return answer(spec)
 
-    @app.post("/rollouts/{rollout_id}/commit", dependencies=[host])
-    async def commit(rollout_id: str) -> Response:
-        job_id = await anyio.to_thread.run_sync(rollouts.commit, rollout_id)
+    @app.post("/rollouts/{rollout_id}/commit")
+    async def commit(rollout_id: str, asker: Asker = host) -> Response:
+        job_id = await anyio.to_thread.run_sync(rollouts.commit, rollout_id, asker.host_id)
         parts.watch.poke(job_id)
         return answer(Committed(rollout_id=rollout_id))
 
-    @app.get("/rollouts/{rollout_id}/config", dependencies=[host])
-    async def config(rollout_id: str, host_id: HostId) -> Response:
+    @app.get("/rollouts/{rollout_id}/config")
+    async def config(rollout_id: str, host_id: HostId, asker: Asker = host) -> Response:
+        asker.must_be(host_id)
         sealed: SealedConfig = await anyio.to_thread.run_sync(configuration.sealed, rollout_id, host_id)
         return answer(sealed)
 
-    @app.put("/hosts/{host_id}", dependencies=[host])
-    async def hello(host_id: HostId, body: HostHello) -> Response:
+    @app.put("/hosts/{host_id}")
+    async def hello(host_id: HostId, body: HostHello, asker: Asker = host) -> Response:
+        asker.must_be(host_id)
         known: Known = await anyio.to_thread.run_sync(configuration.hello, host_id, body)
         return answer(known)
 
-    @app.post("/hosts/{host_id}/drifts", dependencies=[host])
-    async def drifts(host_id: HostId, body: Drifts) -> Response:
+    @app.post("/hosts/{host_id}/drifts")
+    async def drifts(host_id: HostId, body: Drifts, asker: Asker = host) -> Response:
+        asker.must_be(host_id)
         noted: Noted = await anyio.to_thread.run_sync(rollouts.note_drifts, host_id, body)
         return answer(noted)
 
-    @app.get("/environments/{env_id}/hostnames", dependencies=[host])
-    async def hostnames(env_id: str) -> Response:
-        names: Hostnames = await anyio.to_thread.run_sync(rollouts.hostnames, env_id)
+    @app.post("/hosts/{host_id}/leftovers")
+    async def leftovers(host_id: HostId, body: Environments, asker: Asker = host) -> Response:
+        asker.must_be(host_id)
+        found: Environments = await anyio.to_thread.run_sync(rollouts.leftovers, host_id, body)
+        return answer(found)
+
+    @app.get("/environments/{env_id}/hostnames")
+    async def hostnames(env_id: str, asker: Asker = host) -> Response:
+        names: Hostnames = await anyio.to_thread.run_sync(rollouts.hostnames, env_id, asker.host_id)
         return answer(names)
 
-    @app.post("/environments/{env_id}/logs", dependencies=[host])
-    async def logs(env_id: str, body: LogBatch) -> Response:
+    @app.post("/environments/{env_id}/logs")
+    async def logs(env_id: str, body: LogBatch, asker: Asker = host) -> Response:
+        asker.must_be(body.host_id)
         heard: LogHeard = await anyio.to_thread.run_sync(observing.hear_lines, env_id, body)
         parts.watch.poke(env_id)
         return answer(heard)
 
-    @app.post("/environments/{env_id}/requests", dependencies=[host])
-    async def requests(env_id: str, body: RequestBatch) -> Response:
+    @app.post("/environments/{env_id}/requests")
+    async def requests(env_id: str, body: RequestBatch, asker: Asker = host) -> Response:
+        asker.must_be(body.host_id)
         heard: RequestsHeard = await anyio.to_thread.run_sync(observing.hear_requests, env_id, body)
         return answer(heard)
 

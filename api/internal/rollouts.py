@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from api.parts import Objects
-from headway.broker import Drifts, Hostnames, Noted, RollSpec
+from headway.broker import Drifts, Environments, Hostnames, Noted, RollSpec
+from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
 from store.drifts import note_drifts
+from store.fleet import leftovers, require_part, serves
 from store.ledger import document
 from store.queue import commit_rollout
 from store.session import Store
@@ -21,10 +23,11 @@ class Rollouts:
         self.store = store
         self.objects = objects
 
-    def spec(self, rollout_id: str) -> RollSpec:
-        """Addresses that read just this artifact's objects, for an hour."""
+    def spec(self, rollout_id: str, host_id: str) -> RollSpec:
+        """Addresses that read just this artifact's objects, for an hour. For a host of the rollout."""
         with self.store.read() as session:
             found = to_place(session, rollout_id)
+            require_part(session, found.rollout, host_id)
             keyring = document(session, "keyring")
         rollout, artifact = found.rollout, found.artifact
 
@@ -52,16 +55,24 @@ class Rollouts:
             instances=rollout.instances or 0,
         )
 
-    def commit(self, rollout_id: str) -> str:
-        """The job whose point of no return this is."""
-        return self.store.in_write(lambda session: commit_rollout(session, rollout_id).job_id)
+    def commit(self, rollout_id: str, host_id: str) -> str:
+        """The job whose point of no return this is. Raises deployment.not_found for any but the rollout's only host."""
+        return self.store.in_write(lambda session: commit_rollout(session, rollout_id, by=host_id).job_id)
+
+    def leftovers(self, host_id: str, body: Environments) -> Environments:
+        """Which of the environments that lie on a host are to go from there."""
+        with self.store.read() as session:
+            return Environments(environments=leftovers(session, host_id, body.environments))
 
     def note_drifts(self, host_id: str, body: Drifts) -> Noted:
         """What a host found. Of environments that are not on it, or gone, nothing is kept."""
         return Noted(noted=self.store.in_write(lambda session: note_drifts(session, host_id, body.drifts)))
 
-    def hostnames(self, env_id: str) -> Hostnames:
+    def hostnames(self, env_id: str, host_id: str) -> Hostnames:
+        """Raises environment.not_found, also for a host that has nothing to do with it."""
         with self.store.read() as session:
+            if not serves(session, env_id, host_id):
+                raise HeadwayError("environment.not_found", f"There is no environment {env_id} on {host_id}.")
             return Hostnames(env_id=env_id, hostnames=hostnames(session, env_id))
 
 

@@ -11,6 +11,7 @@ from api.events import EventLog
 from headway.broker import Events, Heard
 from headway.errors import HeadwayError
 from store.execs import TYPE
+from store.fleet import hosts_of
 from store.jobs import note_progress
 from store.models import Build, Job, Rollout
 from store.session import Store
@@ -24,7 +25,7 @@ class Telling:
         self.store = store
         self.log = log
 
-    def hear(self, role: str, job_id: str, body: Events) -> Heard:
+    def hear(self, role: str, job_id: str, body: Events, host_id: str = "") -> Heard:
         """Rows first: a sender that is cut off sends again, and both steps take a repetition well."""
         with self.store.read() as session:
             job = session.get(Job, job_id)
@@ -32,7 +33,7 @@ class Telling:
                 raise HeadwayError("job.not_found", f"There is no job {job_id}.")
             if role == "builder":
                 _check_attempt(session, job, body.source)
-            elif role == "host" and not _is_rolled_out(session, job):
+            elif role == "host" and not _is_rolled_out(session, job, host_id):
                 raise HeadwayError("job.not_found", f"No host has a part in the job {job_id}.")
         stages = [event for event in body.events if event.kind != "log"]
         if stages and job.finished_at is None:
@@ -43,8 +44,10 @@ class Telling:
         return Heard(cancel=job.cancel_requested_at is not None or job.status in ("canceled", "failed"))
 
 
-def _is_rolled_out(session: Session, job: Job) -> bool:
-    return session.exec(select(Rollout.id).where(Rollout.job_id == job.id)).first() is not None
+def _is_rolled_out(session: Session, job: Job, host_id: str) -> bool:
+    """By that host."""
+    rollout = session.exec(select(Rollout).where(Rollout.job_id == job.id)).first()
+    return rollout is not None and host_id in hosts_of(session, rollout)
 
 
 def _check_attempt(session: Session, job: Job, source: str) -> None:

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
+from api.managed.hosts import operator_only
 from api.managed.rows import drift_row, environment_row
 from api.managed.schemas import DriftRow, EnvironmentCreate, EnvironmentRow, EnvironmentUpdate, Nothing, Scale
 from api.managed.sites import check_branch, site_to_change, site_to_read
 from api.starting import bell_of, ring
-from store import drifts, environments, lifecycle
+from store import drifts, environments, fleet, lifecycle
 from store.approvals import held_in, set_pin
 from store.hostnames import hostnames_of
 from store.models import Environment, Job, Site
@@ -116,6 +117,11 @@ async def update_environment(call: CallDep, site_id: str, env_id: str, body: Env
         site, environment = env_to_change(call, session, site_id, env_id)
         if body.bake_seconds is not None:
             environment.bake_seconds = body.bake_seconds
+        if body.away is not None:
+            environment.away = body.away
+        if body.host_labels is not None:
+            operator_only(call)
+            fleet.choose_hosts(session, environment, body.host_labels)
         if body.pinned is not None:
             set_pin(environment, call.caller.actor if body.pinned else None, body.pin_reason or "")
         freed = held_in(session, site.id, environment.id) if body.pinned is False else ()

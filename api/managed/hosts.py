@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -12,9 +12,10 @@ from starlette.responses import Response
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.rows import host_row
-from api.managed.schemas import DeletedRow, HostAccept, HostRow
+from api.managed.schemas import DeletedRow, HostAccept, HostJoin, HostJoined, HostLabels, HostRow, Nothing
 from headway.errors import HeadwayError
 from store import hosts
+from store.ledger import document
 from store.models_configuration import Host
 from store.paging import Page
 
@@ -41,6 +42,31 @@ async def list_hosts(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, fetch, host_row)
 
 
+@router.post(
+    "", **gives(HostJoined, "Let a machine in: its credential, shown once, and what it is to trust (operator)")
+)
+async def join_host(call: KeyedDep, body: HostJoin) -> Response:
+    operator_only(call)
+    return await _admitted(call, lambda session: hosts.join_host(session, body.id, body.labels))
+
+
+@router.post("/{host_id}/credential", **gives(HostJoined, "Give a host a new credential; the old one ends (operator)"))
+async def renew_credential(call: KeyedDep, host_id: HostId, _body: Nothing | None = None) -> Response:
+    operator_only(call, host_id)
+    return await _admitted(call, lambda session: hosts.renew_credential(session, host_id))
+
+
+async def _admitted(call: Call, work: Callable[[Session], tuple[Host, str]]) -> Response:
+    def admit(session: Session) -> Json:
+        row, credential = work(session)
+        root = document(session, "trusted_root")
+        return {**host_row(row), "credential": credential, "trusted_root": root.body.decode() if root else None}
+
+    made = await call.write(admit)
+    key = call.parts.signing_key
+    return call.one({**made, "signing_keys": {key.name: key.read_text()} if key.is_file() else {}})
+
+
 @router.get("/{host_id}", **gives(HostRow, "Get a host (operator)"))
 async def get_host(call: CallDep, host_id: HostId) -> Response:
     operator_only(call, host_id)
@@ -53,7 +79,15 @@ async def accept_host_key(call: KeyedDep, host_id: HostId, body: HostAccept) -> 
     return call.one(host_row(await call.write(lambda session: hosts.accept_key(session, host_id, body.public_key))))
 
 
-@router.delete("/{host_id}", **gives(DeletedRow, "Forget a host's key: it gets no configuration any more (operator)"))
+@router.put(
+    "/{host_id}/labels", **gives(HostRow, "Label a host: environments that choose by label go there (operator)")
+)
+async def label_host(call: CallDep, host_id: HostId, body: HostLabels) -> Response:
+    operator_only(call, host_id)
+    return call.one(host_row(await call.write(lambda session: hosts.label_host(session, host_id, body.labels))))
+
+
+@router.delete("/{host_id}", **gives(DeletedRow, "Remove a host: its credential and key end (operator)"))
 async def forget_host(call: CallDep, host_id: HostId) -> Response:
     operator_only(call, host_id)
     gone = await call.write(lambda session: hosts.forget_host(session, host_id).id)

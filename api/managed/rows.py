@@ -115,6 +115,9 @@ def environment_row(environment: Environment, site: Site, names: Sequence[Hostna
         "instances": environment.instances,
         "bake_seconds": environment.bake_seconds,
         "pin": environment.pin,
+        "hosts": environment.hosts,
+        "host_labels": environment.host_labels,
+        "away": environment.away,
         "created_at": stamp(environment.created_at),
     }
 
@@ -221,6 +224,8 @@ def deployment_row(rollout: Rollout, docs_url: str) -> Json:
         "source_release_id": rollout.source_release_id,
         "keep_config": rollout.keep_config,
         "config_version": rollout.config_version if rollout.apply_seq is not None else None,
+        "hosts": rollout.hosts,
+        "hosts_away": rollout.hosts_away or [],
         "status": rollout.status,
         "stage": rollout.stage,
         "error": error_row(rollout.error, docs_url),
@@ -266,10 +271,10 @@ def host_row(host: Host) -> Json:
     return {
         "id": host.id,
         "labels": host.labels,
-        "public_key": host.public_key,
+        "public_key": host.public_key or None,
         "offered_key": host.offered_key,
         "created_at": stamp(host.created_at),
-        "last_seen_at": stamp(host.last_seen_at),
+        "last_seen_at": stamp(host.last_seen_at) if host.public_key else None,
     }
 
 

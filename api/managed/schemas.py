@@ -11,6 +11,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
 Slug = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Id = Annotated[str, Field(pattern=r"^[a-z]+_[0-9A-Za-z]{4,32}$")]
 Ref = Annotated[str, Field(min_length=1, max_length=255)]
+HostLabel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=/-]{0,62}$")]
 Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
@@ -81,6 +82,14 @@ class EnvironmentUpdate(Body):
     )
     pinned: bool | None = Field(default=None, description="Build, but hold whatever is new. Rollbacks go ahead.")
     pin_reason: str | None = Field(default=None, max_length=500, description="Why; with `pinned`.")
+    host_labels: list[HostLabel] | None = Field(
+        default=None,
+        max_length=20,
+        description="Rollouts go to every host that carries all of these; empty: to where they go now (operator).",
+    )
+    away: Literal["fail", "skip"] | None = Field(
+        default=None, description="What a rollout does about a host that does not answer. Skipped, it catches up."
+    )
 
 
 class Scale(Body):
@@ -127,6 +136,15 @@ class SecretSet(Body):
 
 class SecretRevoke(Body):
     version_id: Id
+
+
+class HostJoin(Body):
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    labels: list[HostLabel] = Field(default=[], max_length=50)
+
+
+class HostLabels(Body):
+    labels: list[HostLabel] = Field(max_length=50, description="Exactly these from now on.")
 
 
 class HostAccept(Body):
@@ -299,6 +317,9 @@ class EnvironmentRow(Row):
     instances: int | None
     bake_seconds: int
     pin: Json | None
+    hosts: list[str]
+    host_labels: list[str]
+    away: Literal["fail", "skip"]
     created_at: str
 
 
@@ -306,7 +327,7 @@ class DriftRow(Row):
     id: str
     env_id: str
     host_id: str
-    kind: Literal["instance", "current", "tree", "contents", "release"]
+    kind: Literal["instance", "current", "tree", "contents", "release", "host"]
     release_seq: int
     what: str
     job_id: str | None
@@ -392,6 +413,8 @@ class DeploymentRow(Row):
     source_release_id: str | None
     keep_config: bool
     config_version: int | None = Field(description="Given when its turn comes; 0 is the empty configuration.")
+    hosts: list[str] | None = Field(description="Given when its turn comes.")
+    hosts_away: list[str] = Field(description="Left out because they did not answer; they catch up by themselves.")
     status: RolloutStatus
     stage: str | None
     error: ErrorObject | None
@@ -447,10 +470,16 @@ class VariableRow(SecretRow):
 class HostRow(Row):
     id: str
     labels: list[str]
-    public_key: str
+    public_key: str | None
     offered_key: str | None
     created_at: str
-    last_seen_at: str
+    last_seen_at: str | None
+
+
+class HostJoined(HostRow):
+    credential: str
+    signing_keys: dict[str, str]
+    trusted_root: str | None
 
 
 class ReleaseRow(Row):

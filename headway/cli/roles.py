@@ -20,7 +20,7 @@ def api() -> None:
 
 @click.command()
 @click.option("--role", required=True, type=click.Choice(["control", "builder", "signing", "host"]))
-@click.option("--host-id", default=None, help="The id of this serving machine (role host).")
+@click.option("--host-id", "--host", default=None, help="The id of this serving machine (role host).")
 def worker(role: str, host_id: str | None) -> None:
     """Run the worker of one role, until SIGTERM."""
     from headway.settings import Settings

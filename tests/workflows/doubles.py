@@ -107,6 +107,8 @@ class Host:
     host_id: str = "local"
     live: int = 0
     fenced: int = 0
+    before: dict[str, int] = field(default_factory=dict)
+    leaders: list[str] = field(default_factory=list)
     history: list[int] = field(default_factory=list)
     placing: list[str] = field(default_factory=list)
     switching: list[str] = field(default_factory=list)
@@ -138,6 +140,7 @@ class Host:
 
     async def _prepare(self, order: RollOrder) -> Placed:
         self.placing.append(order.rollout_id)
+        self.leaders.append(order.leader)
         while self.place_gate is not None and not self.place_gate.is_set():
             activity.heartbeat()
             await asyncio.sleep(0.05)
@@ -158,6 +161,7 @@ class Host:
         if order.seq < self.fenced or (order.seq == self.fenced and self.live != order.seq):
             raise ApplicationError("stale", type="roll.stale", non_retryable=True)
         previous, self.live, self.fenced = self.live, order.seq, order.seq
+        self.before.setdefault(order.rollout_id, previous)
         if previous != order.seq:
             self.history.append(order.seq)
         return Live(self.host_id, order.env_id, self.live, previous)
@@ -166,7 +170,8 @@ class Host:
     async def undo(self, order: Switch) -> Live:
         if order.seq < self.fenced:
             raise ApplicationError("stale", type="roll.stale", non_retryable=True)
-        self.fenced, self.live = order.seq, order.back_to or 0
+        before = self.before.get(order.rollout_id, self.live) if order.back_to is None else order.back_to
+        self.fenced, self.live = order.seq, before
         self.history.append(self.live)
         return Live(self.host_id, order.env_id, self.live)
 
@@ -177,6 +182,10 @@ class Host:
             activity.heartbeat()
             await asyncio.sleep(0.05)
         return Measured(self.host_id, order.seconds, looks=3, bad=3 if self.bad else 0, why=self.bad)
+
+    @activity.defn(name="host.live")
+    async def tell(self, ref: EnvironmentRef) -> Live:
+        return Live(self.host_id, ref.env_id, self.live)
 
     @activity.defn(name="host.fence")
     async def fence(self, order: Switch) -> Live:

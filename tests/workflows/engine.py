@@ -99,7 +99,7 @@ async def engine(tmp_path: Path, *, reconcile: bool = False) -> AsyncIterator[En
 
 @asynccontextmanager
 async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIterator[Engine]:
-    settings = Settings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/headway.db")
+    settings = Settings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/headway.db", host_patience=4)
     store = Store.open(settings.database)
     SQLModel.metadata.create_all(store.engine)
     made = Engine(client, settings, store, World.make(store), TemporalStarts(client))

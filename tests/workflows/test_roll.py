@@ -11,8 +11,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowFailureError
 
-from store.models import Environment, Job, Release, Rollout, utcnow
-from temporal import names
+from store.models import Job, Release, Rollout, utcnow
 from tests.workflows.engine import Engine, run_story
 
 
@@ -209,27 +208,6 @@ def test_resetting_a_finished_run_doubles_no_release(tmp_path: Path) -> None:
         assert [r.seq for r in releases(made)] == [1]
         assert made.world.job(job.id).status == "succeeded"
         assert made.host.live == 1
-
-    run_story(tmp_path, story)
-
-
-def test_two_hosts_switch_together_or_not_at_all(tmp_path: Path) -> None:
-    async def story(made: Engine) -> None:
-        from temporal.worker import Role, make_worker
-        from tests.workflows.doubles import Host
-
-        other = Host(host_id="second")
-        with made.store.write() as session:
-            session.get_one(Environment, made.world.env_id).hosts = ["local", "second"]
-        acts = [other.prepare, other.switch, other.undo, other.fence]
-        async with make_worker(made.client, Role(names.host_queue("second"), acts)):
-            assert (await made.run(made.world.accept_roll(made.world.artifact("a" * 64)))).status == "succeeded"
-            assert (made.host.live, other.live) == (1, 1)
-            other.refuse_switch = "roll.stale"
-            job = await made.run(made.world.accept_roll(made.world.artifact("b" * 64)))
-            assert (job.status, (job.error or {})["code"]) == ("failed", "roll.stale")
-            assert (made.host.live, other.live) == (1, 1)
-            assert len(releases(made)) == 1
 
     run_story(tmp_path, story)
 

@@ -1,0 +1,125 @@
+"""Several hosts: one release on all of them or none; who is away fails the rollout or catches up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlmodel import select
+
+from store.hosts import register_host
+from store.models import Environment, Job, Rollout, utcnow
+from store.models_configuration import Host as HostRow
+from store.models_lifecycle import Drift
+from temporal import names
+from temporal.worker import Role, make_worker
+from tests.workflows.doubles import Host
+from tests.workflows.engine import Engine, run_story
+
+
+@asynccontextmanager
+async def working(made: Engine, host: Host) -> AsyncIterator[None]:
+    acts = [host.prepare, host.switch, host.undo, host.bake, host.tell, host.fence, host.retire]
+    async with make_worker(made.client, Role(names.host_queue(host.host_id), acts)):
+        yield
+
+
+def spread(made: Engine, away: str = "fail") -> None:
+    """The environment is on two hosts, both known."""
+    with made.store.write() as session:
+        environment = session.get_one(Environment, made.world.env_id)
+        environment.hosts, environment.away = ["local", "second"], away
+        for name in environment.hosts:
+            register_host(session, name, "k")
+
+
+def accept(made: Engine, letter: str) -> Job:
+    return made.world.accept_roll(made.world.artifact(letter * 64))
+
+
+def rollout_of(made: Engine, job: Job) -> Rollout:
+    with made.store.read() as session:
+        return session.get_one(Rollout, job.resource_id)
+
+
+def test_all_hosts_switch_or_none(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        spread(made)
+        other = Host(host_id="second")
+        async with working(made, other):
+            assert (await made.run(accept(made, "a"))).status == "succeeded"
+            assert (made.host.live, other.live) == (1, 1)
+            assert made.host.leaders == other.leaders == ["local"]
+            other.refuse = "roll.health_failed"
+            job = await made.run(accept(made, "b"))
+            assert (job.status, (job.error or {})["code"]) == ("failed", "roll.health_failed")
+            assert (made.host.history, other.history) == ([1], [1])
+            other.refuse, other.refuse_switch = None, "roll.verify_failed"
+            job = await made.run(accept(made, "c"))
+            assert (job.status, (job.error or {})["code"]) == ("failed", "roll.verify_failed")
+            assert (made.host.live, other.live) == (1, 1)
+            assert made.host.history == [1, 5, 1]
+
+    run_story(tmp_path, story)
+
+
+def test_a_host_that_is_away_fails_a_rollout_where_nothing_else_was_said(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        spread(made)
+        job = await made.run(accept(made, "a"))
+        assert (job.status, (job.error or {})["code"]) == ("failed", "host.away")
+        assert "second" in (job.error or {})["message"]
+        assert made.host.history == []
+
+    run_story(tmp_path, story)
+
+
+def test_a_host_that_is_skipped_catches_up_by_itself_once_it_is_seen(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        spread(made, "skip")
+        job = await made.run(accept(made, "a"))
+        assert (job.status, (job.result or {})["hosts_away"]) == ("succeeded", ["second"])
+        other = Host(host_id="second")
+        async with working(made, other):
+            with made.store.write() as session:
+                assert [one.mended_at for one in session.exec(select(Drift))] == [None]
+                assert other.live == 0
+                session.get_one(HostRow, "second").last_seen_at = utcnow()
+            await made.until(lambda: other.live, bool)
+            await made.until(lambda: drifts(made), lambda found: all(one.mended_at for one in found))
+        [drift] = drifts(made)
+        assert drift.kind == "host"
+        with made.store.read() as session:
+            caught_up = session.exec(select(Rollout).where(Rollout.kind == "repair")).one()
+            assert (caught_up.status, caught_up.job_id) == ("succeeded", drift.job_id)
+        assert made.host.live == other.live == caught_up.apply_seq
+
+    run_story(tmp_path, story, reconcile=True)
+
+
+def drifts(made: Engine) -> list[Drift]:
+    with made.store.read() as session:
+        return list(session.exec(select(Drift)).all())
+
+
+def test_a_lost_run_on_several_hosts_is_put_back_on_all(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        spread(made)
+        other = Host(host_id="second")
+        async with working(made, other):
+            assert (await made.run(accept(made, "a"))).status == "succeeded"
+            other.switch_gate = asyncio.Event()
+            job = accept(made, "b")
+            await made.start(job)
+            await made.until(lambda: (made.host.live, other.switching), lambda seen: seen[0] == 3 and len(seen[1]) == 2)
+            await made.client.get_workflow_handle(job.id).terminate("by hand")
+            ended = await made.ended(job)
+            assert (ended.status, (ended.error or {})["code"]) == ("failed", "job.lost")
+            assert (made.host.live, other.live) == (1, 1)
+            other.switch_gate.set()
+            await made.until(lambda: rollout_of(made, job).status, lambda status: status == "failed")
+            assert other.live == 1
+
+    run_story(tmp_path, story, reconcile=True)
