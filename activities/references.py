@@ -13,6 +13,7 @@ from temporal.messages import (
     BuildOrder,
     BuildOutput,
     BuildRef,
+    DeliveryRef,
     Ended,
     Enqueue,
     EnvironmentRef,
@@ -32,6 +33,7 @@ from temporal.messages import (
     Standing,
     Suspects,
     Switch,
+    Tried,
     Turn,
 )
 
@@ -227,4 +229,10 @@ def fail_job(failure: Failure) -> Ended:
 @activity.defn(name="reconcile.lost")
 def lose_jobs(suspects: Suspects) -> Ended:
     """End claimed jobs whose runs are gone, as job.lost."""
+    raise NotImplementedError
+
+
+@activity.defn(name="webhook.deliver")
+async def deliver(ref: DeliveryRef) -> Tried:
+    """Make one try, and write down what became of it."""
     raise NotImplementedError

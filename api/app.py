@@ -34,6 +34,7 @@ from api.managed import (
     sites,
     teams,
     unsupported,
+    webhooks,
 )
 from api.miosa.app import Branch, create_miosa
 from api.parts import Parts
@@ -58,6 +59,7 @@ ROUTERS = (
     hosts,
     logs,
     requests,
+    webhooks,
     unsupported,
 )
 

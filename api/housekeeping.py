@@ -12,6 +12,7 @@ from typing import Protocol
 import anyio
 
 from api.events import EventLog
+from store.deliveries import forget_deliveries
 from store.environments import gone
 from store.models import utcnow
 from store.retention import forget_drifts, forget_jobs
@@ -55,6 +56,7 @@ class Housekeeping:
             pass
         before, forgotten = utcnow() - self.retention, 0
         self.store.in_write(lambda session: forget_drifts(session, before))
+        self.store.in_write(lambda session: forget_deliveries(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
             for job_id in gone:

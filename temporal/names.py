@@ -24,6 +24,11 @@ def roll_workflow(rollout_id: str) -> str:
     return f"roll/{rollout_id}"
 
 
+def delivery_workflow(delivery_id: str) -> str:
+    """One event on its way to one webhook."""
+    return f"delivery/{delivery_id}"
+
+
 RECONCILE_WORKFLOW: Final = "reconcile"
 
 # workflow types, as an operator reads them in the Temporal UI
@@ -37,6 +42,7 @@ PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
 EXEC: Final = "Exec"
+DELIVER: Final = "Deliver"
 RESTART: Final = "Restart"
 SCALE: Final = "Scale"
 SUSPEND: Final = "Suspend"

@@ -11,6 +11,7 @@ import store.models_configuration
 import store.models_ledger
 import store.models_lifecycle
 import store.models_sandboxes
+import store.models_webhooks
 import store.models_workspaces  # noqa: F401
 from store.session import open_engine
 
