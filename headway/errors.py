@@ -120,6 +120,10 @@ CODES: dict[str, Code] = {
     "webhook_endpoint.url_refused": _invalid("Name an https:// address that is public, or ask the operator."),
     "webhook_endpoint.disabled": _conflict("Enable the endpoint first."),
     "delivery.replayed": _conflict("That replay was asked for: use another replay_id for one more."),
+    "delivery.not_repeatable": _conflict("Only a delivery that has failed is sent again."),
+    "event_subscription.type_unknown": _invalid("Name an event of the catalogue, or a prefix.* of some."),
+    "event_subscription.filter_invalid": _invalid("A filter has at most 8 keys, each with one plain value."),
+    "event_subscription.consumer_not_found": Code("not_found", 404, "Name a webhook of this organisation."),
     # sandboxes
     "sandbox.name_taken": _conflict("Choose another name, or destroy the sandbox that has it."),
     "sandbox.path_invalid": _invalid("Name a file below /workspace, without `.` or `..`."),

@@ -172,6 +172,15 @@ def replay(session: Session, known: Delivery, replay_id: str | None = None) -> D
     return made
 
 
+def requeue(session: Session, known: Delivery) -> Delivery:
+    """One that was given up is tried once more, as itself. Raises delivery.not_repeatable."""
+    if known.state not in ("failed", "canceled"):
+        raise HeadwayError("delivery.not_repeatable", f"This delivery is {known.state}.")
+    known.state, known.ended_at, known.due_at = "pending", None, utcnow()
+    session.add(known)
+    return known
+
+
 def send_test(session: Session, endpoint: WebhookEndpoint) -> Delivery:
     """An event that is for this endpoint alone, whatever it listens to."""
     facts = {"id": endpoint.id, "message": "This is a test."}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,11 +22,15 @@ _OWN_NAMES: Final = frozenset(
 )
 
 
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+
 class Targets:
     """`private_ok` are names, or addresses, that may be private and may be spoken to without TLS."""
 
-    def __init__(self, private_ok: Iterable[str] = ()) -> None:
+    def __init__(self, private_ok: Iterable[str] = (), resolve: Resolve | None = None) -> None:
         self.private_ok = frozenset(normal(name) for name in private_ok)
+        self._resolve = resolve or resolved
 
     def check(self, url: str) -> str:
         """`url` itself. Raises webhook_endpoint.url_refused; a name is judged again at each try, by its addresses."""
@@ -48,10 +52,13 @@ class Targets:
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Those of a host's addresses that may be connected to, in their order. Raises OSError where it has none."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        every = list(dict.fromkeys(str(info[4][0]) for info in found))
-        return [one for one in every if host in self.private_ok or is_public(one)]
+        return [one for one in await self._resolve(host, port) if host in self.private_ok or is_public(one)]
+
+
+async def resolved(host: str, port: int) -> list[str]:
+    """By the machine's own resolver."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
 def _parts(url: str) -> SplitResult:
