@@ -13,6 +13,7 @@ from temporal.messages import (
     BuildOrder,
     BuildOutput,
     BuildRef,
+    DeliveryRef,
     Ended,
     EnvironmentRef,
     ExecOrder,
@@ -29,6 +30,7 @@ from temporal.messages import (
     Signed,
     Suspects,
     Switch,
+    Tried,
     Turn,
     TurnRef,
 )
@@ -214,4 +216,10 @@ def fail_job(failure: Failure) -> Ended:
 @activity.defn(name="reconcile.lost")
 def lose_jobs(suspects: Suspects) -> Ended:
     """End claimed jobs whose runs are gone, as job.lost."""
+    raise NotImplementedError
+
+
+@activity.defn(name="webhook.deliver")
+async def deliver(ref: DeliveryRef) -> Tried:
+    """Make one try, and write down what became of it."""
     raise NotImplementedError

@@ -38,6 +38,7 @@ from api.managed import (
     sites,
     teams,
     unsupported,
+    webhooks,
 )
 from api.miosa.app import Branch, create_miosa
 from api.parts import Parts
@@ -64,6 +65,7 @@ ROUTERS = (
     hosts,
     logs,
     requests,
+    webhooks,
     unsupported,
 )
 

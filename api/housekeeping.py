@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from api.events import EventLog
 from api.starting import Starts, labels_of
+from store.deliveries import forget_deliveries
 from store.environments import accept_deletion, expired, gone
 from store.models import Job, utcnow
 from store.retention import forget_drifts, forget_jobs
@@ -82,6 +83,7 @@ class Housekeeping:
             pass
         before, forgotten = utcnow() - self.retention, 0
         self.store.in_write(lambda session: forget_drifts(session, before))
+        self.store.in_write(lambda session: forget_deliveries(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
             for job_id in gone:

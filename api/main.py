@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ from adapters.config.vault import Vault, make_key_file
 from adapters.githost.backend import Backend
 from adapters.githost.pushhead import PushLimits
 from adapters.objects import ObjectStore
+from adapters.webhooks.targets import Targets
 from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap, broker_tokens
@@ -41,6 +43,7 @@ from store.config_keys import values_are_hidden
 from store.pushes import Previews
 from store.sandboxes import SandboxLimits
 from store.session import Store
+from store.webhooks import secrets_are_hidden
 from temporal.client import connect
 from temporal.starts import TemporalStarts
 
@@ -107,7 +110,8 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     migrations.upgrade(settings.database)
     store = Store.open(settings.database)
     bootstrap(store, settings.data_dir, secrets_dir=settings.secrets_dir, admin_key=settings.admin_key_file)
-    ensure_key(store, settings.config_keys)
+    ensure_key(store, settings.config_keys, values_are_hidden)
+    ensure_key(store, settings.webhook_keys, secrets_are_hidden)
     budgets = Budgets(
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )
@@ -125,6 +129,8 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         addresses=Addresses(settings.sites_domain, settings.site_url, f"{settings.api_url}/git"),
         repositories=RepositoryPolicy(tuple(settings.local_repos), tuple(settings.egress_private_ok)),
         vault=Vault(settings.config_keys),
+        webhook_vault=Vault(settings.webhook_keys),
+        targets=Targets(settings.webhook_private_ok),
         signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
         access_log=settings.access_log,
@@ -154,12 +160,12 @@ def git_parts(settings: Settings) -> GitParts:
     )
 
 
-def ensure_key(store: Store, path: Path) -> None:
+def ensure_key(store: Store, path: Path, is_needed: Callable[[Store], bool]) -> None:
     """A new key where nothing needs an old one: with another key beside it, the lost one would be missed too late."""
     if path.exists():
         return
-    if values_are_hidden(store):
-        log.error("%s is missing: put it back, or no variable and no secret can be read or set", path)
+    if is_needed(store):
+        log.error("%s is missing: put it back, or what it hides can be neither read nor set", path)
     else:
         make_key_file(path)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adapters.config.vault import Vault
+from adapters.webhooks.targets import Targets
 from api.auth import Authenticator
 from api.events import EventLog
 from api.git.parts import GitParts
@@ -62,6 +63,8 @@ class Parts:
     addresses: Addresses
     repositories: RepositoryPolicy
     vault: Vault
+    webhook_vault: Vault
+    targets: Targets
     signing_key: Path
     docs_url: str
     access_log: str = "services"

@@ -13,20 +13,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, error_object
 
 Json = dict[str, Any]
 JSON_TYPE: Final = "application/json"
 log = logging.getLogger("headway.api")
-
-
-def error_object(error: HeadwayError, docs_url: str) -> Json:
-    """`{type, code, message, param?, doc_url, …facts}`; the same inside a job."""
-    facts: Json = {"type": error.type, "code": error.code, "message": error.message}
-    if error.param is not None:
-        facts["param"] = error.param
-    facts["doc_url"] = f"{docs_url}/reference/error-codes/#{error.code}"
-    return {**facts, **{key: value for key, value in error.details.items() if key not in facts}}
 
 
 def problem(error: HeadwayError, request_id: str, docs_url: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -82,6 +82,9 @@ CODES: dict[str, Code] = {
     "secret.not_found": _missing("secret"),
     "variable.not_found": _missing("variable"),
     "host.not_found": _missing("host"),
+    "webhook_endpoint.not_found": _missing("webhook endpoint"),
+    "delivery.not_found": _missing("delivery"),
+    "event_subscription.not_found": _missing("event subscription"),
     "ledger.entry_not_found": _missing("ledger entry"),
     "decision.not_found": _missing("policy decision"),
     "site.slug_taken": _conflict("Choose another name: this team has a site of that slug."),
@@ -126,6 +129,14 @@ CODES: dict[str, Code] = {
         "Start that host, remove it, or let the environment skip it: `headway env set --away skip`.", retryable=True
     ),
     "host.key_mismatch": _conflict("List the hosts, and accept the key that is offered there."),
+    # webhooks
+    "webhook_endpoint.url_refused": _invalid("Name an https:// address that is public, or ask the operator."),
+    "webhook_endpoint.disabled": _conflict("Enable the endpoint first."),
+    "delivery.replayed": _conflict("That replay was asked for: use another replay_id for one more."),
+    "delivery.not_repeatable": _conflict("Only a delivery that has failed is sent again."),
+    "event_subscription.type_unknown": _invalid("Name an event of the catalogue, or a prefix.* of some."),
+    "event_subscription.filter_invalid": _invalid("A filter has at most 8 keys, each with one plain value."),
+    "event_subscription.consumer_not_found": Code("not_found", 404, "Name a webhook of this organisation."),
     # sandboxes
     "sandbox.name_taken": _conflict("Choose another name, or destroy the sandbox that has it."),
     "sandbox.path_invalid": _invalid("Name a file below /workspace, without `.` or `..`."),
@@ -251,3 +262,12 @@ class HeadwayError(Exception):
         if code not in CODES:
             message, code = f"{code}: {message}", "internal.error"
         return cls(code, message, param=param, **known)
+
+
+def error_object(error: HeadwayError, docs_url: str) -> dict[str, Any]:
+    """`{type, code, message, param?, doc_url, …facts}`; the same inside a job."""
+    facts: dict[str, Any] = {"type": error.type, "code": error.code, "message": error.message}
+    if error.param is not None:
+        facts["param"] = error.param
+    facts["doc_url"] = f"{docs_url}/reference/error-codes/#{error.code}"
+    return {**facts, **{key: value for key, value in error.details.items() if key not in facts}}

@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     config_key_file: Path | None = Field(
         default=None, description="What hides variables and secrets; DATA/secrets/config.key if empty. API only."
     )
+    webhook_key_file: Path | None = Field(
+        default=None,
+        description="What hides the secrets of webhooks; DATA/secrets/webhooks.key if empty. API and control only.",
+    )
     secrets_dir: Path | None = Field(
         default=None, description="Where the API finds the roles' credentials for the broker; DATA/secrets if empty."
     )
@@ -180,6 +184,19 @@ class Settings(BaseSettings):
     )
     log_bytes: int = Field(default=32 << 20, description="Bytes of apps' log lines kept per environment.")
 
+    webhook_private_ok: list[str] = Field(
+        default_factory=list, description="Hosts that webhooks may reach though they are private, by http:// too."
+    )
+    webhook_timeout: float = Field(default=10, description="Seconds that a webhook's receiver has to answer.")
+    webhook_waits: list[float] = Field(
+        default_factory=lambda: [10.0, 60.0, 300.0, 1800.0, 7200.0, 21600.0, 86400.0],
+        min_length=1,
+        description="Seconds between the tries of a webhook's delivery.",
+    )
+    webhook_disable_hours: float = Field(
+        default=72, description="Hours without a success that disable a webhook endpoint."
+    )
+
     rate_read: int = Field(default=1000, description="GETs a minute per key.")
     rate_write: int = Field(default=100, description="Writes a minute per key.")
     rate_create: int = Field(default=5, description="Sites and environments made a minute per key.")
@@ -202,6 +219,10 @@ class Settings(BaseSettings):
     @property
     def config_keys(self) -> Path:
         return self.config_key_file or self.path("secrets", "config.key")
+
+    @property
+    def webhook_keys(self) -> Path:
+        return self.webhook_key_file or self.path("secrets", "webhooks.key")
 
     @property
     def secrets_path(self) -> Path:

@@ -8,9 +8,12 @@ from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
+from store.events import tell_build, tell_deployment, tell_environment, tell_job, tell_release, tell_site
 from store.models import Artifact, Build, Environment, Hostname, Job, Release, Rollout, Site, utcnow
 
 Json = dict[str, Any]
+# What a visitor may see change; the other kinds are about what runs already.
+DEPLOYING = ("deploy", "promote", "rollback")
 ROLL_STATUS_OF_JOB = {"succeeded": "succeeded", "failed": "failed", "canceled": "canceled", "superseded": "canceled"}
 
 
@@ -24,6 +27,7 @@ def end_job(session: Session, job: Job, status: str, *, result: Json | None = No
             job.input = None  # a command and its variables are nobody's business once it has ended
         job.rev += 1
         session.add(job)
+        tell_job(session, job)
     return job
 
 
@@ -32,6 +36,8 @@ def end_build(session: Session, build: Build, status: str, error: Json | None = 
     if build.finished_at is None:
         build.status, build.error, build.finished_at = status, error, utcnow()
         session.add(build)
+        if status in ("succeeded", "failed"):
+            tell_build(session, build, status)
     return build
 
 
@@ -45,6 +51,8 @@ def end_rollout(
         return rollout
     rollout.status, rollout.error, rollout.finished_at = status, error, utcnow()
     session.add(rollout)
+    if status == "failed" and rollout.kind in DEPLOYING:
+        tell_deployment(session, rollout, "deployment.failed")
     job = session.get(Job, rollout.job_id, with_for_update=True)
     if job is not None and job.resource_type == "deployment":
         result: Json | None = {"superseded_by": superseded_by} if superseded_by else None
@@ -137,6 +145,9 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
     if rollout.kind == "scale":
         environment.instances = rollout.instances
     rollout.status, rollout.release_id, rollout.finished_at = "succeeded", release.id, utcnow()
+    tell_release(session, release, rollout)
+    if rollout.kind in DEPLOYING:
+        tell_deployment(session, rollout, "site.deployed", url)
     job = session.get(Job, rollout.job_id, with_for_update=True)
     if job is not None and job.resource_type == "deployment":
         result: Json = {
@@ -188,9 +199,11 @@ def activate(session: Session, env_id: str) -> None:
         raise HeadwayError("environment.not_found", f"There is no environment {env_id}.")
     if environment.status == "provisioning":
         environment.status = "active"
+        tell_environment(session, environment, "created")
     site = session.get(Site, environment.site_id, with_for_update=True)
     if site is not None and site.status == "provisioning" and site.production_env_id == env_id:
         site.status = "active"
+        tell_site(session, site)
 
 
 def retire_environment(session: Session, env_id: str) -> None:
@@ -199,6 +212,7 @@ def retire_environment(session: Session, env_id: str) -> None:
     if environment is None or environment.status == "gone":
         return
     environment.status, environment.deleted_at = "gone", utcnow()
+    tell_environment(session, environment, "deleted")
     destroy_values(session, owner_id=env_id)
     for hostname in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
         session.delete(hostname)

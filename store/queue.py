@@ -15,6 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
 from store.config_sets import freeze
+from store.events import tell_build
 from store.fleet import hosts_for, hosts_of
 from store.models import Build, Environment, Job, Release, Rollout, Site, utcnow
 from store.models_policy import Decision
@@ -66,6 +67,7 @@ def claim_build(session: Session, build_id: str) -> tuple[Build, Job, Site, Envi
         raise HeadwayError("job.lost", f"Build {build_id} has ended already ({build.status}).")
     if build.status == "queued":
         build.status, build.started_at = "running", utcnow()
+        tell_build(session, build, "started")
     site, environment = session.get(Site, build.site_id), session.get(Environment, build.env_id)
     assert site is not None  # noqa: S101
     assert environment is not None  # noqa: S101

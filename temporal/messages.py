@@ -265,3 +265,19 @@ class Suspects:
 
     jobs: tuple[str, ...] = ()
     rollouts: tuple[RollOrder, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeliveryRef:
+    """One event for one webhook: what is sent, and to whom, is in the rows."""
+
+    delivery_id: str
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Which try it was (0: there was nothing to send), and the seconds until the next; None: there is no next."""
+
+    delivery_id: str
+    number: int = 0
+    wait: float | None = None

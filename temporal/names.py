@@ -14,6 +14,11 @@ def host_queue(host_id: str) -> str:
     return f"host/{host_id}"
 
 
+def delivery_workflow(delivery_id: str) -> str:
+    """One event on its way to one webhook."""
+    return f"delivery/{delivery_id}"
+
+
 RECONCILE_WORKFLOW: Final = "reconcile"
 
 # workflow types, as an operator reads them in the Temporal UI
@@ -27,6 +32,7 @@ PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
 EXEC: Final = "Exec"
+DELIVER: Final = "Deliver"
 RESTART: Final = "Restart"
 SCALE: Final = "Scale"
 SUSPEND: Final = "Suspend"

@@ -67,6 +67,9 @@ BAKE: Final[Policy] = {
     "retry_policy": _PATIENT,
 }
 
+# A try has its own bound; what happened is in the row, and a try that is lost is made again.
+SEND: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=45), "retry_policy": _PATIENT}
+
 # What a host that may be away is asked on behalf of many: whoever asks comes again.
 ASK: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),

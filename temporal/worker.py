@@ -78,17 +78,26 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.environments import EnvironmentRecords
     from activities.reconcile import Reconciler
     from activities.rollouts import RolloutRecords
+    from activities.webhooks import Webhooks
+    from adapters.config.vault import Vault
+    from adapters.webhooks.sending import Sender
+    from adapters.webhooks.targets import Targets
+    from store.deliveries import Pace
     from store.session import Store
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
     builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url, settings.host_patience)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
+    sender = Sender(Targets(settings.webhook_private_ok), settings.webhook_timeout)
+    pace = Pace(tuple(settings.webhook_waits), timedelta(hours=settings.webhook_disable_hours))
+    webhooks = Webhooks(store, client, Vault(settings.webhook_keys), sender, settings.docs_url, pace)
+    records = (builds, rollouts, environments, reconciler, webhooks)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
-        activities=[*offered(builds), *offered(rollouts), *offered(environments), *offered(reconciler)],
-        beside=[reconciler.watch],
+        activities=[one for record in records for one in offered(record)],
+        beside=[reconciler.watch, webhooks.watch],
     )
 
 

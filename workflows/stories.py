@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workflows.build import Build
+from workflows.deliver import Deliver
 from workflows.exec import Exec
 from workflows.lifecycle import Repair, Restart, Resume, Scale, Suspend
 from workflows.promote import Promote
@@ -16,6 +17,7 @@ from workflows.stop import Stop
 
 ALL = (
     Build,
+    Deliver,
     Exec,
     Promote,
     Provision,

@@ -8,8 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from api.parts import Addresses
-from api.problems import error_object
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, error_object
 from store.hostnames import preview_label
 from store.models import (
     Account,
@@ -28,6 +27,7 @@ from store.models import (
 )
 from store.models_configuration import ConfigValue, Host
 from store.models_lifecycle import Drift
+from store.models_webhooks import Delivery, Event, WebhookEndpoint
 
 Json = dict[str, Any]
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -345,4 +345,35 @@ def member_row(member: Membership, account: Account, project_ids: frozenset[str]
         "role": member.role,
         "project_ids": sorted(project_ids) if project_ids is not None else None,
         "created_at": stamp(member.created_at),
+    }
+
+
+def endpoint_row(endpoint: WebhookEndpoint) -> Json:
+    return {
+        "id": endpoint.id,
+        "url": endpoint.url,
+        "events": endpoint.events,
+        "description": endpoint.description,
+        "enabled": endpoint.enabled,
+        "resource": endpoint.pin,
+        "secret_preview": endpoint.preview,
+        "previous_secret_until": stamp(endpoint.previous_until),
+        "failing_since": stamp(endpoint.failing_since),
+        "disabled_at": stamp(endpoint.disabled_at),
+        "disabled_reason": endpoint.disabled_reason,
+        "created_at": stamp(endpoint.created_at),
+    }
+
+
+def delivery_row(delivery: Delivery, event: Event) -> Json:
+    return {
+        "id": delivery.id,
+        "event_id": event.id,
+        "event_type": event.type,
+        "status": delivery.state,
+        "attempts": len(delivery.tries),
+        "tries": delivery.tries,
+        "replay_of": delivery.replay_of,
+        "created_at": stamp(delivery.created_at),
+        "ended_at": stamp(delivery.ended_at),
     }

@@ -191,6 +191,31 @@ class KeyRoll(Body):
     grace_period: Duration = "24h"
 
 
+Url = Annotated[str, Field(min_length=1, max_length=2000, description="An https:// address.")]
+EventNames = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=100)]],
+    Field(min_length=1, max_length=100, description="Names of events, `prefix.*`, or `*`."),
+]
+
+
+class EndpointCreate(Body):
+    url: Url
+    events: EventNames
+    description: str | None = Field(default=None, max_length=500)
+    resource: Pin | None = Field(default=None, description="Only events of this; as the calling key is pinned.")
+
+
+class EndpointUpdate(Body):
+    url: Url | None = None
+    events: EventNames | None = None
+    description: str | None = Field(default=None, max_length=500)
+    enabled: bool | None = None
+
+
+class EndpointRotate(Body):
+    grace_period: Duration = "24h"
+
+
 class TeamCreate(Body):
     name: Name
     slug: Slug | None = None
@@ -657,6 +682,50 @@ class KeyRow(Row):
 
 class NewKeyRow(KeyRow):
     secret: str = Field(default="", description="Shown once; a replayed request does not show it again.")
+
+
+class EndpointRow(Row):
+    """`failing_since`: the first failure after the last success."""
+
+    id: str
+    url: str
+    events: list[str]
+    description: str | None
+    enabled: bool
+    resource: Json | None
+    secret_preview: str
+    previous_secret_until: str | None
+    failing_since: str | None
+    disabled_at: str | None
+    disabled_reason: str | None
+    created_at: str
+
+
+class NewEndpointRow(EndpointRow):
+    signing_secret: str = Field(default="", description="Shown once; a replayed request does not show it again.")
+
+
+class TryRow(Row):
+    """`error` is null where the answer was a 2xx."""
+
+    at: str
+    status: int | None
+    error: str | None
+    ms: int
+
+
+class DeliveryRow(Row):
+    """`replay_of`: the delivery that this one repeats."""
+
+    id: str
+    event_id: str
+    event_type: str
+    status: Literal["pending", "delivered", "failed", "canceled"]
+    attempts: int
+    tries: list[TryRow]
+    replay_of: str | None
+    created_at: str
+    ended_at: str | None
 
 
 class TeamRow(Row):

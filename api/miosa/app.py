@@ -18,7 +18,9 @@ from api.miosa import (
     operations,
     publishing,
     sandboxes,
+    subscriptions,
     versions,
+    webhooks,
     workspaces,
 )
 from api.miosa.document import openapi_of
@@ -28,7 +30,20 @@ from api.parts import Parts
 from headway import __version__
 from headway.errors import HeadwayError
 
-ROUTERS = (deployments, publishing, versions, environments, sandboxes, commands, files, workspaces, keys, operations)
+ROUTERS = (
+    deployments,
+    publishing,
+    versions,
+    environments,
+    sandboxes,
+    commands,
+    files,
+    workspaces,
+    keys,
+    operations,
+    webhooks,
+    subscriptions,
+)
 
 
 class Branch:

@@ -69,8 +69,11 @@ class Call(Conversation):
 
         return await self.read(work)
 
-    async def create(self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]]) -> Response:
-        """Make a row: 201. `work` returns what is answered, and what a replay may show of it."""
+    async def create(
+        self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]], *, beside: Sequence[str] = ()
+    ) -> Response:
+        """Make a row: 201. `work` returns what is answered, and what a replay may show of it. `beside` names fields
+        that stand beside `data` too."""
         once = self.once(body)
 
         def make(session: Session) -> Json:
@@ -79,7 +82,8 @@ class Call(Conversation):
             return shown
 
         try:
-            return self.one(await self.write(make), 201)
+            made = await self.write(make)
+            return self.one(made, 201, **{name: made[name] for name in beside})
         except Replay as replay:
             return self.one(replay.body, 201, {"Idempotent-Replayed": "true"})
 

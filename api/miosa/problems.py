@@ -59,6 +59,15 @@ CODES: Final[dict[str, tuple[str, int]]] = {
     "job.not_cancelable": ("NOT_CANCELABLE", 409),
     "job.superseded": ("SUPERSEDED", 409),
     "job.canceled": ("CANCELED", 409),
+    "webhook_endpoint.url_refused": ("INVALID_URL", 422),
+    "webhook_endpoint.disabled": ("WEBHOOK_DISABLED", 409),
+    "delivery.not_found": ("DELIVERY_NOT_FOUND", 404),
+    "delivery.replayed": ("ALREADY_REPLAYED", 409),
+    "delivery.not_repeatable": ("NOT_REDELIVERABLE", 409),
+    "event_subscription.not_found": ("SUBSCRIPTION_NOT_FOUND", 404),
+    "event_subscription.consumer_not_found": ("CONSUMER_NOT_FOUND", 404),
+    "event_subscription.type_unknown": ("UNKNOWN_EVENT_TYPE", 422),
+    "event_subscription.filter_invalid": ("INVALID_FILTER", 422),
 }
 _KINDS: Final[dict[str, tuple[str, int]]] = {
     "authentication": ("invalid_token", 401),
@@ -81,6 +90,7 @@ NOUNS: Final = {
     "team": "organisation",
     "deployment": "promotion",
     "job": "operation",
+    "webhook_endpoint": "webhook",
 }
 _HIDDEN: Final = frozenset(("doc_url", "code", "message"))
 

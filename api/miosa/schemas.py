@@ -170,6 +170,54 @@ class KeyCreate(Body):
     expires_at: datetime | None = Field(default=None, description="90 days from now if left out; at most a year.")
 
 
+Url = Annotated[str, Field(min_length=1, max_length=2_000, description="An https:// address.")]
+EventNames = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100)]
+SentHeaders = Annotated[dict[str, str], Field(max_length=10, description="Sent with each delivery; never shown again.")]
+Flat = dict[str, str | int | float | bool | None]
+
+
+class WebhookCreate(Body):
+    """No `events`: all of them."""
+
+    url: Url
+    events: EventNames = []
+    name: Name | None = None
+    headers: SentHeaders = {}
+    retry_count: int = Field(default=3, ge=0, le=10)
+    metadata: Json | None = None
+
+
+class WebhookUpdate(Body):
+    url: Url | None = None
+    events: EventNames | None = None
+    name: Name | None = None
+    headers: SentHeaders | None = None
+    retry_count: int | None = Field(default=None, ge=0, le=10)
+    metadata: Json | None = None
+    enabled: bool | None = None
+    active: bool | None = Field(default=None, description="As `enabled`.")
+
+
+class Replay(Body):
+    replay_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        default=None, description="The same one is not taken twice: 409."
+    )
+
+
+class SubscriptionCreate(Body):
+    consumer_kind: Literal["workflow", "webhook", "agent", "notification"]
+    consumer_id: Text
+    event_type: Annotated[str, Field(min_length=1, max_length=100)]
+    filter: Flat | None = None
+    workspace_id: Text | None = None
+    project_id: Text | None = None
+
+
+class SubscriptionUpdate(Body):
+    active: bool | None = None
+    filter: Flat | None = None
+
+
 class FileWrite(Body):
     """`content` is text as it is; `content_base64` is decoded."""
 
@@ -325,6 +373,39 @@ class KeyRow(Row):
     name: str
     prefix: str
     scopes: list[str]
+
+
+class WebhookRow(Row):
+    """`secret` is there once, in the answer that made it."""
+
+    id: str
+    tenant_id: str
+    url: str
+    events: list[str]
+    enabled: bool
+    retry_count: int
+    secret_preview: str
+    created_at: str
+
+
+class DeliveryRow(Row):
+    id: str
+    webhook_id: str
+    event_id: str
+    event_type: str
+    state: Literal["pending", "delivered", "failed", "canceled"]
+    attempts: int
+    created_at: str
+
+
+class SubscriptionRow(Row):
+    id: str
+    tenant_id: str
+    consumer_kind: Literal["webhook"]
+    consumer_id: str
+    event_type: str
+    active: bool
+    created_at: str
 
 
 class OperationRow(Row):

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from sqlmodel import Session, col, select
 
 from adapters.config.vault import Vault, make_key_file
+from adapters.webhooks.targets import Targets
 from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap
@@ -174,6 +175,7 @@ def error(answer: httpx.Response, status: int) -> Json:
 
 def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, ...] = ()) -> Parts:
     make_key_file(folder / "config.key")
+    make_key_file(folder / "webhooks.key")
     return Parts(
         store=store,
         starts=RecordingStarts(),
@@ -187,6 +189,8 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         addresses=Addresses("sites.test", lambda name: f"http://{name}:7071"),
         repositories=RepositoryPolicy(local=local),
         vault=Vault(folder / "config.key"),
+        webhook_vault=Vault(folder / "webhooks.key"),
+        targets=Targets(["receiver.test", "127.0.0.1"]),
         signing_key=folder / "keys" / "signing.pub",
         docs_url="https://docs.test",
         patience=0.0,

@@ -28,6 +28,8 @@ SETTINGS = {
     "HEADWAY_BUILD_PIDS": "64",
     "HEADWAY_SANDBOX_FILE_BYTES": str(1 << 20),
     "HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]',
+    "HEADWAY_WEBHOOK_PRIVATE_OK": '["127.0.0.1"]',
+    "HEADWAY_WEBHOOK_WAITS": "[0.2]",
 }
 
 NewRepository = Callable[[Mapping[str, str]], Repository]

@@ -1,0 +1,115 @@
+"""Deliveries: one try each, and the watch that starts what nobody looks after. Role `control`.
+
+Neither a secret nor a body leaves this process but to its receiver: Temporal learns an id, and how long to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from adapters.webhooks.sending import Outcome, Sender
+from adapters.webhooks.signing import headers_of
+from headway.errors import HeadwayError
+from headway.webhooks import body_of, named
+from store.deliveries import Pace, Sending, Try, any_due, keep_try, put_back, take_due, to_send
+from store.models import utcnow
+from store.session import Store
+from store.webhooks import Opens, open_endpoint
+from temporal import names
+from temporal.failures import mapped
+from temporal.messages import DeliveryRef, Tried
+
+log = logging.getLogger("headway.webhooks")
+
+
+class Webhooks:
+    """`docs_url` is the base of `doc_url` in failures that are told."""
+
+    def __init__(
+        self, store: Store, client: Client, vault: Opens, sender: Sender, docs_url: str, pace: Pace | None = None
+    ) -> None:
+        self.store = store
+        self.client = client
+        self.vault = vault
+        self.sender = sender
+        self.docs_url = docs_url
+        self.pace = pace or Pace()
+
+    @activity.defn(name="webhook.deliver")
+    @mapped
+    async def deliver(self, ref: DeliveryRef) -> Tried:
+        sending = await asyncio.to_thread(self._next, ref.delivery_id)
+        if sending is None:
+            return Tried(ref.delivery_id)
+        at = utcnow()
+        outcome = await self._send(sending)
+        made = Try(at, outcome.milliseconds, outcome.status, outcome.error)
+        wait = await asyncio.to_thread(self._keep, ref.delivery_id, made)
+        return Tried(ref.delivery_id, sending.number, wait)
+
+    def _next(self, delivery_id: str) -> Sending | None:
+        return self.store.in_write(lambda session: to_send(session, delivery_id))
+
+    def _keep(self, delivery_id: str, made: Try) -> float | None:
+        return self.store.in_write(lambda session: keep_try(session, delivery_id, made, self.pace))
+
+    async def _send(self, sending: Sending) -> Outcome:
+        endpoint, told = sending.endpoint, sending.told
+        body = body_of(told, endpoint.dialect, self.docs_url)
+        try:
+            opened = open_endpoint(self.vault, endpoint, utcnow())
+        except HeadwayError as error:
+            return Outcome(0, None, error.message)
+        signed = headers_of(
+            endpoint.dialect,
+            opened.secrets,
+            body,
+            int(time.time()),
+            event=named(told.type, endpoint.dialect) or told.type,
+            event_id=told.id,
+            delivery_id=sending.delivery_id,
+        )
+        return await self.sender.send(endpoint.url, body, {**opened.headers, **signed})
+
+    async def watch(self, *, every: float = 0.5) -> None:
+        """For ever: start the runs of deliveries that nobody looks after."""
+        while True:
+            try:
+                while len(due := await asyncio.to_thread(self._due)) > 0:
+                    await asyncio.gather(*map(self._start, due))
+            except Exception as error:
+                log.warning("deliveries are looked for again: %s", type(error).__name__)
+                await asyncio.sleep(10 * every)
+            await asyncio.sleep(every)
+
+    def _due(self) -> list[str]:
+        with self.store.read() as session:
+            if not any_due(session, utcnow()):
+                return []
+        return self.store.in_write(lambda session: take_due(session, utcnow()))
+
+    async def _start(self, delivery_id: str) -> None:
+        try:
+            await self.client.start_workflow(
+                names.DELIVER,
+                DeliveryRef(delivery_id),
+                id=names.delivery_workflow(delivery_id),
+                task_queue=names.CONTROL,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"webhook {delivery_id}",
+                rpc_timeout=timedelta(seconds=2),
+            )
+        except WorkflowAlreadyStartedError:
+            return
+        except Exception:
+            await asyncio.to_thread(self.store.in_write, lambda session: put_back(session, delivery_id, utcnow()))
+            raise

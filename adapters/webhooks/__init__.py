@@ -1,0 +1,1 @@
+"""Webhooks out: what signs them, where they may go, and one try to send one."""

@@ -1,0 +1,120 @@
+"""Webhooks: endpoints, events, deliveries, subscriptions. Domains: host names of the callers' own."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    _endpoints()
+    _events()
+    _subscriptions()
+
+
+def _moment(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+
+
+def _endpoints() -> None:
+    op.create_table(
+        "webhook_endpoint",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("team_id", sa.String(), nullable=False),
+        sa.Column("dialect", sa.String(), nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=True),
+        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("events", sa.JSON(), nullable=False),
+        sa.Column("pin", sa.JSON(), nullable=True),
+        sa.Column("labels", sa.JSON(), nullable=True),
+        sa.Column("header_names", sa.JSON(), nullable=False),
+        sa.Column("retries", sa.Integer(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("preview", sa.String(), nullable=False),
+        sa.Column("ciphertext", sa.LargeBinary(), nullable=False),
+        sa.Column("wrapped_key", sa.LargeBinary(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("previous_ciphertext", sa.LargeBinary(), nullable=True),
+        sa.Column("previous_wrapped_key", sa.LargeBinary(), nullable=True),
+        sa.Column("previous_key_id", sa.String(), nullable=True),
+        _moment("previous_until", nullable=True),
+        _moment("failing_since", nullable=True),
+        _moment("disabled_at", nullable=True),
+        sa.Column("disabled_reason", sa.String(), nullable=True),
+        sa.Column("actor", sa.JSON(), nullable=True),
+        _moment("created_at"),
+        sa.ForeignKeyConstraint(["team_id"], ["team.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("webhook_endpoint_team", "webhook_endpoint", ["team_id", "created_at", "id"])
+
+
+def _events() -> None:
+    op.create_table(
+        "event",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("team_id", sa.String(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("site_id", sa.String(), nullable=True),
+        sa.Column("env_id", sa.String(), nullable=True),
+        sa.Column("data", sa.JSON(), nullable=False),
+        _moment("created_at"),
+        sa.ForeignKeyConstraint(["team_id"], ["team.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("event_created", "event", ["created_at"])
+    op.create_table(
+        "delivery",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("team_id", sa.String(), nullable=False),
+        sa.Column("event_id", sa.String(), nullable=False),
+        sa.Column("endpoint_id", sa.String(), nullable=False),
+        sa.Column("subscription_id", sa.String(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("tries", sa.JSON(), nullable=False),
+        _moment("due_at"),
+        sa.Column("replay_of", sa.String(), nullable=True),
+        sa.Column("replay_id", sa.String(), nullable=True),
+        _moment("created_at"),
+        _moment("ended_at", nullable=True),
+        sa.ForeignKeyConstraint(["event_id"], ["event.id"]),
+        sa.ForeignKeyConstraint(["endpoint_id"], ["webhook_endpoint.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("endpoint_id", "replay_id"),
+    )
+    op.create_index("ix_delivery_event_id", "delivery", ["event_id"])
+    op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
+    op.create_index("delivery_endpoint", "delivery", ["endpoint_id", "created_at", "id"])
+    op.create_index(
+        "delivery_due",
+        "delivery",
+        ["due_at"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+
+
+def _subscriptions() -> None:
+    op.create_table(
+        "event_subscription",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("team_id", sa.String(), nullable=False),
+        sa.Column("endpoint_id", sa.String(), nullable=False),
+        sa.Column("event_type", sa.String(), nullable=False),
+        sa.Column("filter", sa.JSON(), nullable=True),
+        sa.Column("workspace_id", sa.String(), nullable=True),
+        sa.Column("project_id", sa.String(), nullable=True),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        _moment("created_at"),
+        sa.ForeignKeyConstraint(["team_id"], ["team.id"]),
+        sa.ForeignKeyConstraint(["endpoint_id"], ["webhook_endpoint.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_event_subscription_endpoint_id", "event_subscription", ["endpoint_id"])
+    op.create_index("event_subscription_team", "event_subscription", ["team_id", "created_at", "id"])
