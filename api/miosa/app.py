@@ -13,11 +13,15 @@ from api.miosa import (
     commands,
     deployments,
     environments,
+    feed,
     files,
     keys,
+    observing,
     operations,
     publishing,
     sandboxes,
+    tokens,
+    variables,
     versions,
     workspaces,
 )
@@ -28,7 +32,22 @@ from api.parts import Parts
 from headway import __version__
 from headway.errors import HeadwayError
 
-ROUTERS = (deployments, publishing, versions, environments, sandboxes, commands, files, workspaces, keys, operations)
+ROUTERS = (
+    deployments,
+    publishing,
+    versions,
+    observing,
+    variables,
+    environments,
+    sandboxes,
+    commands,
+    files,
+    workspaces,
+    keys,
+    tokens,
+    operations,
+    feed,
+)
 
 
 class Branch:

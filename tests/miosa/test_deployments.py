@@ -157,7 +157,7 @@ async def test_errors_have_this_dialects_codes(org: Org) -> None:
     problem(refused, 405, "METHOD_NOT_ALLOWED")
     assert refused.headers["allow"] == "GET, POST"
     made = await org.deployment()
-    for body in ({"database": True}, {"metadata": {"deployment_product": "docker_deploy"}}, {"env": {"A": "1"}}):
+    for body in ({"database": True}, {"metadata": {"deployment_product": "docker_deploy"}}):
         problem(await org.http.post("/api/v1/deployments", json={"name": "x", **body}), 409, "NOT_SUPPORTED")
     problem(await org.http.post(f"/api/v1/deployments/{made['id']}/database", json={}), 409, "NOT_SUPPORTED")
     assert org.api.count(Site) == 1
