@@ -180,7 +180,7 @@ async def test_what_can_be_told_of_a_deployment(org: Org) -> None:
         ("smile.sites.test", version["id"]),
         ("smile-production.sites.test", version["id"]),
     }
-    assert (await org.call("GET", f"{path}/observability"))["available"] is False
+    assert (await org.call("GET", f"{path}/observability"))["available"] is True
     assert (await org.call("GET", f"{path}/request-logs"))["requests"] == []
     assert (await org.call("GET", f"{path}/logs?lines=5"))["lines"] == []
 
