@@ -19,6 +19,7 @@ from store.models import ApiKey, Environment, Membership, utcnow
 from store.projects import projects_of_member
 from store.session import Store
 from store.sight import Sight
+from store.workspaces import projects_of_workspace
 
 FRESH: Final = 1.0
 USE_NOTED_EVERY: Final = 60.0
@@ -167,6 +168,8 @@ def _sight(session: Session, key: ApiKey, role: str, project_ids: frozenset[str]
     if pin["type"] == "project":
         own = frozenset((pin["id"],))
         project_ids = own if project_ids is None else own & project_ids
+    elif pin["type"] == "workspace":
+        project_ids = projects_of_workspace(session, key.team_id, pin["id"])
     elif pin["type"] == "site":
         site_id = pin["id"]
     elif pin["type"] == "environment":

@@ -76,7 +76,8 @@ class ApiKey(SQLModel, table=True):
     """A credential. `kind`: personal | service | operator. Only the SHA-256 of the secret is kept.
 
     A personal key acts as `account_id` and dies with it; a service token acts as `team_id`.
-    `resource` is None or `{"type": "team|project|site|environment", "id": …}`.
+    `resource` is None or `{"type": "team|workspace|project|site|environment", "id": …}`; a token that was made for
+    somebody outside says for whom, in `external_user_id`.
     """
 
     __tablename__ = "api_key"

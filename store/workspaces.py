@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, func, update
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -119,6 +119,22 @@ def belongs_to(home: Workspace) -> ColumnElement[bool]:
     """A condition on projects."""
     inside = col(Project.workspace_id) == home.id
     return inside | col(Project.workspace_id).is_(None) if home.is_default else inside
+
+
+def projects_of_workspace(session: Session, team_id: str, workspace_id: str) -> frozenset[str]:
+    """None of them where the workspace is gone."""
+    inside = col(Project.workspace_id) == workspace_id
+    if workspace_id == default_id(team_id):
+        inside = inside | col(Project.workspace_id).is_(None)
+    return frozenset(session.exec(select(Project.id).where(Project.team_id == team_id, inside)).all())
+
+
+def in_sight(sight: Sight, team_id: str) -> list[ColumnElement[bool]]:
+    """Conditions on workspaces: who is limited to some projects sees the workspaces of those."""
+    if sight.project_ids is None and sight.site_id is None:
+        return []
+    homes = select(func.coalesce(col(Project.workspace_id), default_id(team_id)))
+    return [col(Workspace.id).in_(homes.where(Project.team_id == team_id, *sight.projects()))]
 
 
 def delete_project(session: Session, found: Project, heir: Project) -> None:

@@ -26,8 +26,10 @@ from api.miosa.schemas import (
     Nothing,
     Owned,
 )
+from api.miosa.values import set_values
 from headway.errors import HeadwayError
 from store import sites
+from store.config_values import Owner
 from store.hostnames import hostnames_of
 from store.models import Environment, Job, Project, Site, utcnow
 from store.sites import SiteRequest
@@ -126,9 +128,8 @@ def _free_slug(session: Session, team_id: str, name: str) -> str | None:
 
 async def _create(call: Call, body: DeploymentCreate, project_id: str | None) -> Response:
     refuse_out_of_scope(body.database, body.metadata)
-    if body.env:
-        raise HeadwayError("request.unsupported", "Set variables with the deployment's env routes.", param="env")
-    once = call.once(body)
+    # No digest of a value is kept, as a key's fingerprint would be one.
+    once = call.once(body.model_copy(update={"env": dict.fromkeys(body.env, "")}) if body.env else body)
     if (known := await call.known(once)) is not None:
         return await _created(call, known, replayed=True)
 
@@ -139,7 +140,12 @@ async def _create(call: Call, body: DeploymentCreate, project_id: str | None) ->
         project = owner_of(
             session, call.sight, call.team_id, replace(wanted, project_id=project_id or wanted.project_id)
         )
-        return [make_site(call, session, project, body)]
+        job = make_site(call, session, project, body)
+        if body.env:
+            site = session.get_one(Site, job.site_id)
+            production = session.get_one(Environment, site.production_env_id)
+            set_values(call, session, Owner.of(site, production), body.env)
+        return [job]
 
     job, _ = await call.accept(once, work)
     return await _created(call, job)
@@ -321,21 +327,6 @@ async def deployment_routes(call: CallDep, deployment_id: str) -> Response:
         return {"deployment_id": deployment_id, "routes": rows}
 
     return call.one(await call.read(work))
-
-
-@router.get(D + "/observability", **gives(AnyRow, "What is measured of a deployment"))
-async def deployment_observability(call: CallDep, deployment_id: str) -> Response:
-    """Requests are not counted yet: the answer says so."""
-    row = await call.read(lambda session: one_shown(call, session, site_of(call, session, deployment_id)))
-    facts = {"deployment_id": deployment_id, "state": row["state"], "active_version_id": row["active_version_id"]}
-    return call.one({**facts, "available": False, "metrics": {}, "instances": []})
-
-
-@router.get(D + "/request-logs", **gives(AnyRow, "The requests that a deployment answered"))
-async def deployment_request_logs(call: CallDep, deployment_id: str) -> Response:
-    """No access log is kept yet: the answer says so."""
-    await call.read(lambda session: site_of(call, session, deployment_id))
-    return call.one({"deployment_id": deployment_id, "available": False, "requests": [], "next_cursor": None})
 
 
 async def _out_of_scope(call: CallDep, deployment_id: str) -> Response:

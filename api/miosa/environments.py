@@ -1,19 +1,21 @@
-"""Environments of deployments, their instances and their variables, as far as there are any (section 7)."""
+"""Environments: those of deployments, and by project the names that they have there (section 7)."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 from starlette.responses import Response
 
 from api.miosa import names
-from api.miosa.call import CallDep, KeyedDep, PagingDep
-from api.miosa.deployments import READ, D, Filter, site_of
+from api.miosa.call import CallDep, PagingDep
+from api.miosa.deployments import READ, Filter
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
 from api.miosa.schemas import AnyRow
+from api.miosa.workspaces import project_of
 from headway.errors import HeadwayError
 from store.models import Environment, Site
 from store.versions import live_build
@@ -54,43 +56,77 @@ def _row(session: Session, found: Environment) -> Json:
     }
 
 
-@router.get(D + "/runtime-instances", **lists(AnyRow, "List what runs of a deployment; files need no instance"))
-async def list_instances(call: CallDep, deployment_id: str) -> Response:
-    await call.read(lambda session: site_of(call, session, deployment_id))
+# by project
+
+
+P: Final = "/projects/{project_id}"
+
+
+@router.get(P + "/environments", **lists(AnyRow, "The environments that a project's deployments have, by name"))
+async def list_project_environments(call: CallDep, project_id: str) -> Response:
+    def work(session: Session) -> list[Json]:
+        found = project_of(call, session, project_id)
+        rows = session.exec(
+            select(Environment.slug, Environment.kind, func.count())
+            .join(Site, col(Site.id) == col(Environment.site_id))
+            .where(Site.project_id == found.id, col(Environment.deleted_at).is_(None), *call.sight.environments())
+            .group_by(col(Environment.slug), col(Environment.kind))
+        ).all()
+        counts = {"production": ("production", 0)} | {slug: (kind, count) for slug, kind, count in rows}
+        return [_project_row(found.id, slug, *counts[slug]) for slug in sorted(counts)]
+
+    return call.whole(await call.read(work))
+
+
+def _project_row(project_id: str, slug: str, kind: str, deployments: int) -> Json:
+    return {
+        "id": f"{project_id}:{slug}",
+        "project_id": project_id,
+        "name": slug,
+        "slug": slug,
+        "kind": kind,
+        "is_default": slug == "production",
+        "deployments": deployments,
+    }
+
+
+@router.get("/project-capabilities", **gives(AnyRow, "What projects can do here, beside holding deployments"))
+async def project_capabilities(call: CallDep) -> Response:
+    return call.one({"services_api": False, "image_source": False, "template_apply": False})
+
+
+@router.get("/project-templates", **lists(AnyRow, "The templates of projects: there are none"))
+async def list_project_templates(call: CallDep) -> Response:
     return call.whole([])
 
 
-@router.get(D + "/runtime-instances/{instance_id}", **gives(AnyRow, "Get an instance"))
-async def get_instance(call: CallDep, deployment_id: str, instance_id: str) -> Response:
-    await call.read(lambda session: site_of(call, session, deployment_id))
-    raise HeadwayError("instance.not_found", f"There is no instance {instance_id}.")
+async def _of_deployments(call: CallDep, project_id: str) -> Response:
+    await call.read(lambda session: project_of(call, session, project_id))
+    message = "Environments and their variables belong to deployments here: staging is made by its first publish."
+    raise HeadwayError("request.unsupported", message)
 
 
-@router.get(D + "/runtime-instances/{instance_id}/logs", **gives(AnyRow, "An instance's log"))
-async def instance_logs(
-    call: CallDep, deployment_id: str, instance_id: str, _lines: Annotated[int, Query(alias="lines", ge=1)] = 100
-) -> Response:
-    return await get_instance(call, deployment_id, instance_id)
+async def _of_deployments_too(call: CallDep, project_id: str, name: str) -> Response:  # noqa: ARG001
+    return await _of_deployments(call, project_id)
 
 
-@router.get(D + "/env", **lists(AnyRow, "List a deployment's variables, never their values"))
-async def list_variables(call: CallDep, deployment_id: str) -> Response:
-    await call.read(lambda session: site_of(call, session, deployment_id))
-    return call.whole([])
-
-
-async def _no_variables(call: KeyedDep, deployment_id: str) -> Response:
-    await call.read(lambda session: site_of(call, session, deployment_id))
-    raise HeadwayError("request.unsupported", "Files that are served read no variables.")
-
-
-router.add_api_route(
-    D + "/env",
-    _no_variables,
-    methods=["POST"],
-    status_code=409,
-    responses={409: {"description": "Always: what is served has no variables."}},
-    response_model=None,
-    name="set_variables",
-    summary="Not on this platform",
-)
+for _path, _methods, _name in (
+    ("/environments", ("POST",), "project_environment_create"),
+    ("/environments/{name}", ("PATCH", "DELETE"), "project_environment"),
+    ("/environments/{name}/duplicate", ("POST",), "project_environment_duplicate"),
+    ("/environments/{name}/sync", ("POST",), "project_environment_sync"),
+    ("/shared-variables", ("GET", "PUT"), "shared_variables"),
+    ("/shared-variables/{name}", ("DELETE",), "shared_variable"),
+    ("/templates/{name}/apply", ("POST",), "template_apply"),
+):
+    for _method in _methods:
+        router.add_api_route(
+            P + _path,
+            _of_deployments_too if "{name}" in _path else _of_deployments,
+            methods=[_method],
+            status_code=409,
+            responses={409: {"description": "Always: out of this platform's scope."}},
+            response_model=None,
+            name=f"{_name}_{_method.lower()}",
+            summary="Not on this platform",
+        )

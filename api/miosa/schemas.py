@@ -17,6 +17,8 @@ Command = Annotated[str, Field(max_length=8_000)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Path = Annotated[str, Field(min_length=1, max_length=1_100)]
 Metadata = Annotated[Json, Field(max_length=200)]
+Scopes = Annotated[list[Annotated[str, Field(max_length=60)]], Field(min_length=1, max_length=100)]
+Variables = Annotated[dict[str, str], Field(max_length=200)]
 
 
 class Body(BaseModel):
@@ -57,7 +59,7 @@ class DeploymentCreate(Owned):
     auto_deploy: bool = True
     metadata: Metadata | None = None
     database: Any = Field(default=None, description="Out of scope here: refused.")
-    env: dict[str, str] | None = Field(default=None, description="Not here: refused.")
+    env: Variables | None = Field(default=None, description="Variables of production.")
 
 
 class DeploymentUpdate(External):
@@ -103,6 +105,16 @@ class Bridge(PublishFields):
     start_command: Command | None = Field(default=None, description="As `run_command`.")
     domain: Any = Field(default=None, description="Attach domains to the deployment: refused here.")
     custom_domain: Any = Field(default=None, description="As `domain`.")
+
+
+class VariablesSet(Body):
+    """`env` holds many, `key` and `value` one. `is_secret` is about new names: true if left out."""
+
+    env: Variables | None = None
+    key: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    value: Annotated[str, Field(max_length=65_536)] | None = None
+    is_secret: bool | None = None
+    environment: Annotated[str, Field(min_length=1, max_length=63)] = "production"
 
 
 class Promote(Body):
@@ -166,7 +178,7 @@ class ProjectUpdate(WorkspaceUpdate):
 
 class KeyCreate(Body):
     name: Name
-    scopes: Annotated[list[Annotated[str, Field(max_length=60)]], Field(max_length=100)] | None = None
+    scopes: Scopes | None = None
     expires_at: datetime | None = Field(default=None, description="90 days from now if left out; at most a year.")
 
 
@@ -216,6 +228,31 @@ class SubscriptionCreate(Body):
 class SubscriptionUpdate(Body):
     active: bool | None = None
     filter: Flat | None = None
+
+
+class KeyUpdate(Body):
+    name: Name | None = None
+    scopes: Scopes | None = None
+    status: Literal["active", "revoked"] | None = None
+
+
+class ScopedKeyCreate(Body):
+    """A key for somebody outside: `external_user_id` is a label, the scopes are what it may."""
+
+    external_user_id: Text
+    scopes: Scopes
+    expires_at: datetime | None = Field(default=None, description="90 days from now if left out; at most a year.")
+
+
+class ScopedTokenCreate(Body):
+    """Short-lived, and good within one workspace only."""
+
+    user_id: Text
+    workspace_id: Text
+    expires_in_seconds: Annotated[int, Field(ge=1, le=86_400)] = 3_600
+    scopes: Scopes | None = Field(
+        default=None, description="The caller's own for deployments and sandboxes, if left out."
+    )
 
 
 class FileWrite(Body):
@@ -406,6 +443,23 @@ class SubscriptionRow(Row):
     event_type: str
     active: bool
     created_at: str
+
+
+class VariableRow(Row):
+    """`preview`, which is `value` too, never is the whole value."""
+
+    name: str
+    key: str
+    preview: str
+    is_secret: bool
+    environment: str
+
+
+class InstanceRow(Row):
+    id: str
+    tenant_id: str
+    deployment_id: str
+    state: Literal["provisioning", "starting", "healthy", "unhealthy", "error", "stopped", "destroyed"]
 
 
 class OperationRow(Row):

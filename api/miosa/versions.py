@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import anyio
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response, StreamingResponse
@@ -15,7 +15,7 @@ from api.events import Reader
 from api.idempotency import Once
 from api.miosa import names
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
-from api.miosa.deployments import EXTERNAL, READ, D, Filter, one_shown, site_of, site_to_change
+from api.miosa.deployments import EXTERNAL, D, Filter, one_shown, site_of, site_to_change
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.publishing import PUBLISHES
 from api.miosa.rows import BUILD_STATES, build_row, release_row, version_row, version_state
@@ -323,14 +323,14 @@ async def follow_build(
 ) -> Response:
     _, build = await call.read(lambda session: _build(call, session, deployment_id, build_id))
     after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-    return StreamingResponse(_follow(call, build, after), media_type="text/event-stream", headers=STREAM_HEADERS)
+    return StreamingResponse(follow_lines(call, build, after), media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 def of_build(line: Json) -> bool:
     return line["k"] == "log" and line["stage"] not in ROLL_STAGES
 
 
-async def _follow(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
+async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
     """`log_line` frames as they come, then `done` with how it ended."""
     reader = Reader(call.parts.events.path(build.job_id), after=after)
     async with call.parts.watch.on(build.job_id, 0) as subscription:
@@ -365,36 +365,11 @@ def of_stage(line: Json, stage: str) -> bool:
     return stage == "runtime_start" and line["k"] == "log" and line["stage"] in ("start", "health")
 
 
+async def text_lines(call: Call, build: Build, stage: str) -> list[str]:
+    return b"".join([piece async for piece in _text(call, build, stage)]).decode().splitlines()
+
+
 async def _text(call: Call, build: Build, stage: str) -> AsyncIterator[bytes]:
     reader = Reader(call.parts.events.path(build.job_id))
     while lines := await anyio.to_thread.run_sync(reader.read):
         yield "".join(line["line"] + "\n" for line in lines if of_stage(line, stage)).encode()
-
-
-@router.get(
-    D + "/logs", tags=["deployments"], **gives_raw("A deployment's log", "application/json", "text/event-stream")
-)
-async def deployment_logs(
-    call: CallDep,
-    deployment_id: str,
-    lines: Annotated[int, Query(ge=1, le=5_000)] = 100,
-    accept: Annotated[str | None, Header()] = None,
-) -> Response:
-    """Of the newest version's build: files that are served print nothing."""
-
-    def work(session: Session) -> Build | None:
-        site = site_of(call, session, deployment_id, READ)
-        return session.exec(builds_of_site(site.id).order_by(col(Build.id).desc())).first()
-
-    build = await call.read(work)
-    if "text/event-stream" in (accept or ""):
-        frames = _follow(call, build, 0) if build else _nothing()
-        return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
-    text = b"".join([piece async for piece in _text(call, build, "build")]).decode() if build else ""
-    tail = text.splitlines()[-lines:]
-    facts = {"deployment_id": deployment_id, "version_id": names.shown_or_none(build.id if build else None)}
-    return call.one({**facts, "source": "build", "lines": tail, "logs": "".join(f"{line}\n" for line in tail)})
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    yield frame("done", {"result": {"state": "none"}, "state": "none"})

@@ -72,6 +72,15 @@ def project_row(found: Project) -> Json:
     }
 
 
+def _workspace(call: Call, session: Session, workspace_id: str) -> Workspace:
+    """Raises workspace.not_found, also where none of its projects is visible to a limited key."""
+    found = workspaces.workspace(session, call.team_id, workspace_id)
+    seen = workspaces.in_sight(call.sight, call.team_id)
+    if seen and session.exec(select(Workspace.id).where(Workspace.id == found.id, *seen)).first() is None:
+        raise HeadwayError("workspace.not_found", f"There is no workspace {workspace_id}.", param="workspace_id")
+    return found
+
+
 def _may_change(call: Call) -> None:
     """Whoever is limited to a part of the organisation changes nothing above it."""
     call.caller.require_change(WRITE)
@@ -84,7 +93,8 @@ async def list_workspaces(call: CallDep, paging: PagingDep, external_workspace_i
     call.caller.require(READ)
 
     def query(_session: Session) -> SelectOfScalar[Workspace]:
-        found = select(Workspace).where(Workspace.team_id == call.team_id, col(Workspace.deleted_at).is_(None))
+        seen = workspaces.in_sight(call.sight, call.team_id)
+        found = select(Workspace).where(Workspace.team_id == call.team_id, col(Workspace.deleted_at).is_(None), *seen)
         if external_workspace_id is not None:
             found = found.where(Workspace.external_workspace_id == external_workspace_id)
         return found
@@ -122,7 +132,7 @@ async def create_workspace(call: KeyedDep, body: WorkspaceCreate) -> Response:
 @router.get(W, **gives(WorkspaceRow, "Get a workspace"))
 async def get_workspace(call: CallDep, workspace_id: str) -> Response:
     def work(session: Session) -> Json:
-        found = workspaces.workspace(session, call.team_id, workspace_id)
+        found = _workspace(call, session, workspace_id)
         call.caller.require(READ)
         return workspace_row(found)
 
@@ -135,7 +145,7 @@ async def update_workspace(call: CallDep, workspace_id: str, body: WorkspaceUpda
 
     def work(session: Session) -> Json:
         workspaces.keep_default(session, call.team_id)
-        found = workspaces.workspace(session, call.team_id, workspace_id)
+        found = _workspace(call, session, workspace_id)
         _may_change(call)
         if given.get("name") and given["name"] != found.name:
             workspaces.check_name(session, call.team_id, given["name"])
@@ -151,7 +161,7 @@ async def update_workspace(call: CallDep, workspace_id: str, body: WorkspaceUpda
 @router.delete(W, **gives(WorkspaceRow, "Delete an empty workspace"))
 async def delete_workspace(call: CallDep, workspace_id: str) -> Response:
     def work(session: Session) -> Json:
-        found = workspaces.workspace(session, call.team_id, workspace_id)
+        found = _workspace(call, session, workspace_id)
         _may_change(call)
         workspaces.delete_workspace(session, found)
         return workspace_row(found)
@@ -166,7 +176,7 @@ async def list_projects(call: CallDep, paging: PagingDep, workspace_id: Filter =
     def query(session: Session) -> SelectOfScalar[Project]:
         found = select(Project).where(Project.team_id == call.team_id, *call.sight.projects())
         if workspace_id is not None:
-            home = workspaces.workspace(session, call.team_id, workspace_id)
+            home = _workspace(call, session, workspace_id)
             found = found.where(workspaces.belongs_to(home))
         return found
 
@@ -201,7 +211,7 @@ async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
     return await call.create(body, work)
 
 
-def _project(call: Call, session: Session, project_id: str, scope: str = READ) -> Project:
+def project_of(call: Call, session: Session, project_id: str, scope: str = READ) -> Project:
     found = projects.project(session, call.sight, project_id)
     if found.team_id != call.team_id:
         raise HeadwayError("project.not_found", f"There is no project {project_id}.")
@@ -211,13 +221,13 @@ def _project(call: Call, session: Session, project_id: str, scope: str = READ) -
 
 @router.get(P, tags=["projects"], **gives(ProjectRow, "Get a project"))
 async def get_project(call: CallDep, project_id: str) -> Response:
-    return call.one(await call.read(lambda session: project_row(_project(call, session, project_id))))
+    return call.one(await call.read(lambda session: project_row(project_of(call, session, project_id))))
 
 
 @router.get(P + "/summary", tags=["projects"], **gives(ProjectRow, "A project, and how much is in it"))
 async def summarize_project(call: CallDep, project_id: str) -> Response:
     def work(session: Session) -> Json:
-        found = _project(call, session, project_id)
+        found = project_of(call, session, project_id)
         sites, sandboxes = _held(session, found)
         return {**project_row(found), "deployments": len(sites), "sandboxes": len(sandboxes)}
 
@@ -236,7 +246,7 @@ async def update_project(call: CallDep, project_id: str, body: ProjectUpdate | N
     given = body.model_dump(exclude_unset=True) if body is not None else {}
 
     def work(session: Session) -> Json:
-        found = _project(call, session, project_id, WRITE)
+        found = project_of(call, session, project_id, WRITE)
         _may_change(call)
         if given.get("name"):
             found.name = given["name"].strip()
@@ -252,10 +262,10 @@ async def update_project(call: CallDep, project_id: str, body: ProjectUpdate | N
 @router.post(P + "/move", tags=["projects"], **gives(ProjectRow, "Move a project, with all in it, to a workspace"))
 async def move_project(call: KeyedDep, project_id: str, body: Move) -> Response:
     def work(session: Session) -> Json:
-        found = _project(call, session, project_id, WRITE)
+        found = project_of(call, session, project_id, WRITE)
         _may_change(call)
         workspaces.keep_default(session, call.team_id)
-        found.workspace_id = workspaces.workspace(session, call.team_id, body.target_workspace_id).id
+        found.workspace_id = _workspace(call, session, body.target_workspace_id).id
         session.flush()
         return project_row(found)
 
@@ -265,7 +275,7 @@ async def move_project(call: KeyedDep, project_id: str, body: Move) -> Response:
 @router.delete(P, tags=["projects"], **gives(ProjectRow, "Delete an empty project"))
 async def delete_project(call: CallDep, project_id: str) -> Response:
     def work(session: Session) -> Json:
-        found = _project(call, session, project_id, WRITE)
+        found = project_of(call, session, project_id, WRITE)
         _may_change(call)
         if found.is_default or any(_held(session, found)):
             raise HeadwayError("project.not_empty", "It is a default project, or holds deployments or sandboxes.")

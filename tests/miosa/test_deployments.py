@@ -157,7 +157,7 @@ async def test_errors_have_this_dialects_codes(org: Org) -> None:
     problem(refused, 405, "METHOD_NOT_ALLOWED")
     assert refused.headers["allow"] == "GET, POST"
     made = await org.deployment()
-    for body in ({"database": True}, {"metadata": {"deployment_product": "docker_deploy"}}, {"env": {"A": "1"}}):
+    for body in ({"database": True}, {"metadata": {"deployment_product": "docker_deploy"}}):
         problem(await org.http.post("/api/v1/deployments", json={"name": "x", **body}), 409, "NOT_SUPPORTED")
     problem(await org.http.post(f"/api/v1/deployments/{made['id']}/database", json={}), 409, "NOT_SUPPORTED")
     assert org.api.count(Site) == 1
@@ -180,7 +180,7 @@ async def test_what_can_be_told_of_a_deployment(org: Org) -> None:
         ("smile.sites.test", version["id"]),
         ("smile-production.sites.test", version["id"]),
     }
-    assert (await org.call("GET", f"{path}/observability"))["available"] is False
+    assert (await org.call("GET", f"{path}/observability"))["available"] is True
     assert (await org.call("GET", f"{path}/request-logs"))["requests"] == []
     assert (await org.call("GET", f"{path}/logs?lines=5"))["lines"] == []
 
