@@ -21,7 +21,7 @@ def the_next_build_works(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("script", "code", "says"),
     [
-        ('python3 -c \'open("dist/sparse", "wb").truncate(4 << 30)\'', "build.disk_full", "bytes"),
+        ('python3 -c \'open("dist/sparse", "wb").truncate(4 << 30)\'', "build.step_failed", "exit code 1"),
         ("touch \"dist/$(printf 'a\\nb')\"", "build.output_invalid", "control character"),
         ("touch \"dist/$(printf 'caf\\351')\"", "build.output_invalid", "not UTF-8"),
         ("mkfifo dist/pipe", "build.output_invalid", "a pipe"),
