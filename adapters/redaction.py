@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus
 
 MIN_LENGTH: Final = 4
 MIN_ENCODED: Final = 8
+MIN_TELLING: Final = 8
 MARK: Final = b"[redacted]"
 _PROBE: Final = 4
 
@@ -24,6 +25,11 @@ _PROBE: Final = 4
 class _Form:
     text: bytes
     mark: bytes
+
+
+def telling(values: Mapping[str, str]) -> dict[str, str]:
+    """Those of some variables that are worth hiding: no plain word (`production`), and nothing short."""
+    return {name: value for name, value in values.items() if len(value) >= MIN_TELLING and not value.isalpha()}
 
 
 class Redactor:

@@ -26,6 +26,7 @@ from api.problems import JSON_TYPE, as_headway_error, json_bytes
 from headway.broker import (
     Accepted,
     Begin,
+    BuildSecrets,
     BuildSpec,
     Committed,
     Contents,
@@ -50,6 +51,7 @@ from headway.broker import (
     SealedConfig,
     Upload,
     UploadRequest,
+    WantedSecrets,
     Wire,
 )
 from headway.errors import HeadwayError
@@ -87,7 +89,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
         max_body_size=64 << 20,
     )
     doorkeeper = Doorkeeper(tokens)
-    builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
+    builds, telling = Builds(parts.store, parts.objects, parts.vault), Telling(parts.store, parts.events)
     configuration = Configuration(parts.store, parts.vault)
     execs = Execs(parts.store, parts.objects, parts.sandboxes)
     observing = Observing(parts.store, parts.logs, parts.requests)
@@ -117,6 +119,11 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     async def earlier(build_id: str, body: Inputs) -> Response:
         found: Earlier = await anyio.to_thread.run_sync(builds.earlier, build_id, body)
         return answer(found)
+
+    @app.post("/builds/{build_id}/secrets", dependencies=[builder])
+    async def secrets(build_id: str, body: WantedSecrets) -> Response:
+        given: BuildSecrets = await anyio.to_thread.run_sync(builds.secrets, build_id, body)
+        return answer(given)
 
     @app.post("/builds/{build_id}/contents", dependencies=[builder])
     async def contents(build_id: str, body: Contents) -> Response:
