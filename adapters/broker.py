@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from headway.broker import (
     Accepted,
     Begin,
+    BuildSecrets,
     BuildSpec,
     Committed,
     Contents,
@@ -39,6 +40,7 @@ from headway.broker import (
     SealedConfig,
     Upload,
     UploadRequest,
+    WantedSecrets,
     Wire,
 )
 from headway.errors import CODES, HeadwayError
@@ -127,6 +129,10 @@ class BrokerClient:
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier:
         """The artifact that an earlier build has made of the same."""
         return self._ask(Earlier, "POST", f"/builds/{build_id}/earlier", inputs)
+
+    def secrets(self, build_id: str, wanted: WantedSecrets) -> BuildSecrets:
+        """What headway.toml lists of the environment's configuration."""
+        return self._ask(BuildSecrets, "POST", f"/builds/{build_id}/secrets", wanted)
 
     def missing(self, build_id: str, contents: Contents) -> Missing:
         """Which contents to upload."""

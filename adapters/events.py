@@ -44,7 +44,7 @@ class EventBatcher:
         self._ear = ear
         self._job_id = job_id
         self._source = source
-        self._redact = redact
+        self.redact = redact
         self._next = 1
         self._waiting: deque[Event] = deque()
         self._dropped = 0
@@ -83,9 +83,7 @@ class EventBatcher:
     def log(self, stream: Stream, line: str) -> None:
         """One line, without its end."""
         self._add(
-            Event.model_construct(
-                kind="log", ts=timestamp(), stage=self._stage, stream=stream, line=self._redact(line)
-            ),
+            Event.model_construct(kind="log", ts=timestamp(), stage=self._stage, stream=stream, line=self.redact(line)),
             wait=False,
         )
 

@@ -8,6 +8,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 |---|---|---|
 | POST /builds/{build_id}/begin | builder | Begin → BuildSpec |
 | POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
+| POST /builds/{build_id}/secrets | builder | WantedSecrets → BuildSecrets |
 | POST /builds/{build_id}/contents | builder | Contents → Missing |
 | POST /builds/{build_id}/uploads | builder | UploadRequest → Upload |
 | POST /builds/{build_id}/output | builder | Output → Accepted |
@@ -100,6 +101,23 @@ class Earlier(Wire):
     build_id: str | None = None
     manifest_sha256: str | None = None
     kind: Literal["static", "dynamic"] = "static"
+
+
+class WantedSecrets(Wire):
+    """The names that headway.toml lists: nothing else of the environment's configuration is given to a build."""
+
+    attempt: int
+    names: list[str] = Field(max_length=200)
+
+
+class BuildSecrets(Wire):
+    """`values` and the ids of their `versions`, by name. Values are never logged, kept or made part of a plan."""
+
+    values: dict[str, str]
+    versions: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"BuildSecrets({sorted(self.values)})"
 
 
 class Contents(Wire):

@@ -172,6 +172,7 @@ CODES: dict[str, Code] = {
     "build.output_missing": _invalid("Name the folder that the build writes in [build] output."),
     "build.output_invalid": _invalid("Remove what the message names from the output."),
     "build.egress_denied": _invalid("Ask the operator to allow the host."),
+    "build.secret_refused": _invalid("Set the secret with `headway secrets set`, or take it out of [build] secrets."),
     "build.timeout": _invalid("Make the build faster, or raise [build] timeout."),
     "build.out_of_memory": _invalid("Make the build use less memory, or raise the limit."),
     "build.disk_full": _invalid("Make the build write less, or raise the limit."),

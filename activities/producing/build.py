@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from adapters.source.runner import Canceled, OnOutput, Runner
 from headway.broker import BuildSpec
 from headway.errors import HeadwayError
 
+NONE: Final[Mapping[str, str]] = {}
 MAX_LOCK: Final = 64 << 20
 _AUTHORITIES: Final = "/authorities.crt"
 _TOOLS: Final = "/headway/bin"
@@ -80,11 +81,13 @@ class BuildStep:
         on_output: OnOutput,
         canceled: Canceled,
         told: Callable[[str], None] = lambda _: None,
+        secrets: Mapping[str, str] = NONE,
     ) -> dict[str, Any]:
         """Run the plan's steps, if there are any; the answer is the row's `cache`, `{"hit", "key"}`.
 
-        `told` hears each step's command before it runs. The limits hold for all steps together where that makes sense
-        (wall clock), and for each where it does not.
+        `secrets` are part of every step's environment: private packages need them before the build does. `told` hears
+        each step's command before it runs. The limits hold for all steps together where that makes sense (wall clock),
+        and for each where it does not.
         Raises build.step_failed, build.egress_denied, build.<limit>, job.canceled.
         """
         if not plan.steps:
@@ -98,6 +101,7 @@ class BuildStep:
             for name, words in plan.steps:
                 told(words)
                 command = self._command(spec, plan, words, workspace, commit_time, cached)
+                command = replace(command, env={**command.env, **secrets})
                 left = replace(command.limits, wall=max(1.0, command.limits.wall - spent))
                 outcome = self.runner.run(replace(command, limits=left), on_output, canceled)
                 _judge(name, outcome, command.limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -23,10 +24,20 @@ from adapters.plan.detect import detect
 from adapters.plan.inputs import inputs_digest
 from adapters.plan.part import Tools
 from adapters.plan.plan import Plan
+from adapters.redaction import Redactor, telling
 from adapters.source.address import parse_address
 from adapters.source.git import Checkout, FetchSpec, GitSource
 from adapters.source.snapshot import SOURCE_TIME, fetch_snapshot
-from headway.broker import BuildSpec, Earlier, Inputs, NewPack, Output, SnapshotSource
+from headway.broker import (
+    BuildSecrets,
+    BuildSpec,
+    Earlier,
+    Inputs,
+    NewPack,
+    Output,
+    SnapshotSource,
+    WantedSecrets,
+)
 from headway.errors import HeadwayError
 
 
@@ -54,6 +65,8 @@ class Workbench:
 class Broker(UploadBroker, Protocol):
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier: ...
 
+    def secrets(self, build_id: str, wanted: WantedSecrets) -> BuildSecrets: ...
+
 
 class Production:
     """One attempt at one build; `run` once."""
@@ -64,6 +77,7 @@ class Production:
         self._spec = spec
         self._events = events
         self._watch = watch
+        self._redactor = Redactor()
         self._uploader = Uploader(broker, bench.http, spec.build_id, spec.attempt, watch.stopped)
 
     def run(self) -> Output:
@@ -86,13 +100,14 @@ class Production:
             for line in plan.summary():
                 self._say(line)
             before = present_outputs(folder, plan)
-            inputs = inputs_digest(folder, plan, checkout.source_sha256)
+            secrets = self._secrets(plan)
+            inputs = inputs_digest(folder, plan, checkout.source_sha256, secrets.versions)
         earlier = self._earlier(plan, inputs)
         if earlier.manifest_sha256 is not None:
             cache = {"hit": True, "key": None, "inputs": inputs, "build_id": earlier.build_id}
             return self._output(checkout, plan, cache, earlier.kind, earlier.manifest_sha256, None)
         self._stage("build")
-        cache = {**self._build(plan, workspace, checkout), "inputs": inputs}
+        cache = {**self._build(plan, workspace, checkout, secrets.values), "inputs": inputs}
         with Folder(workspace) as folder, open_output(folder, plan, before) as output:
             self._stage("pack")
             entrypoint = self._spec.overrides.entrypoint if self._spec.overrides else None
@@ -102,6 +117,16 @@ class Production:
         self._uploader.send_manifest(manifest)
         self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
         return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack)
+
+    def _secrets(self, plan: Plan) -> BuildSecrets:
+        """What the plan lists; from now on neither that nor the build's variables are shown in a line."""
+        given = BuildSecrets(values={}, versions={})
+        if plan.secrets:
+            wanted = WantedSecrets(attempt=self._spec.attempt, names=list(plan.secrets))
+            given = self._broker.secrets(self._spec.build_id, wanted)
+        self._redactor = Redactor({**telling(plan.env), **given.values})
+        self._events.redact = self._redactor.hide_text
+        return given
 
     def _earlier(self, plan: Plan, inputs: str | None) -> Earlier:
         """What needs no build because an earlier one took in the same. A plan that runs nothing is as quickly done."""
@@ -138,22 +163,33 @@ class Production:
         self._say(f"{self._spec.ref}: snapshot sha256:{frozen.sha256}, {frozen.files} files, {frozen.size_bytes} bytes")
         return Checkout(frozen.sha256, frozen.sha256, SOURCE_TIME, frozen.files, frozen.size_bytes)
 
-    def _build(self, plan: Plan, workspace: Path, checkout: Checkout) -> dict[str, Any]:
+    def _build(self, plan: Plan, workspace: Path, checkout: Checkout, secrets: Mapping[str, str]) -> dict[str, Any]:
         events = self._events
         lines = LineSplitter(
             lambda stream, line: events.log(cast(Stream, stream), line), lambda: events.flooded, events.drop
         )
 
-        def told(command: str) -> None:
+        # Hidden before it is cut into lines: what stands across a cut would be shown in two halves.
+        streams = {name: self._redactor.stream() for name in ("stdout", "stderr", "system")}
+
+        def heard(stream: str, chunk: bytes) -> None:
+            lines.feed(stream, streams[stream].feed(chunk))
+
+        def flush() -> None:
+            for name, stream in streams.items():
+                lines.feed(name, stream.flush())
             lines.flush()
+
+        def told(command: str) -> None:
+            flush()
             self._say(f"$ {command}")
 
         try:
             return self._bench.step.run(
-                self._spec, plan, workspace, checkout.commit_time, lines.feed, self._watch.stopped, told
+                self._spec, plan, workspace, checkout.commit_time, heard, self._watch.stopped, told, secrets
             )
         finally:
-            lines.flush()
+            flush()
 
     def _output(
         self,

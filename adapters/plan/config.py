@@ -1,6 +1,6 @@
 """`headway.toml`: read strictly, so that a slip of the pen is an error that names its key and not a silent default.
 
-[build]      command, install, output, root, env, timeout, watch
+[build]      command, install, output, root, env, secrets, timeout, watch
 [static]     not_found, spa, headers, redirects
 [run]        how an app runs (`adapters.plan.run_table`), with [processes] and [[mounts]]
 [[routes]]   branch routes, read by the platform and not here
@@ -22,9 +22,10 @@ from headway.errors import HeadwayError
 FILE: Final = "headway.toml"
 MAX_BYTES: Final = 256 << 10
 MAX_WATCH: Final = 100
+MAX_SECRETS: Final = 50
 MAX_TIMEOUT: Final = 24 * 3600
 
-BUILD_KEYS: Final = frozenset(("command", "install", "output", "root", "env", "timeout", "watch"))
+BUILD_KEYS: Final = frozenset(("command", "install", "output", "root", "env", "secrets", "timeout", "watch"))
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Config:
     """What the repository says. None where it says nothing; `command` and `install` may be empty: nothing to run.
 
     `output` and `root` are relative paths without `.` or `..`; `""` is the folder itself. `timeout` is in seconds.
-    `watch` are paths of the repository: a commit that changes nothing below them needs no build.
+    `watch` are paths of the repository: a commit that changes nothing below them needs no build. `secrets` are names
+    of the environment's configuration that the build is given.
     """
 
     command: str | None = None
@@ -42,6 +44,7 @@ class Config:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: int | None = None
     watch: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     static: StaticRules = field(default_factory=StaticRules)
     run: RunTable = field(default_factory=RunTable)
 
@@ -68,6 +71,7 @@ def parse_config(raw: bytes) -> Config:
         output=_path(build, "output") if "output" in build else None,
         root=_path(build, "root") if "root" in build else "",
         env=_env(build),
+        secrets=_secrets(build),
         timeout=_timeout(build),
         watch=_watch(build),
         static=parse_rules(document.get("static", {}), _fail),
@@ -112,6 +116,18 @@ def _env(build: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(value, str) or "\0" in value or len(value.encode()) > MAX_VALUE:
             raise _fail(f"build.env.{name}", "must be a text")
     return dict(env)
+
+
+def _secrets(build: Mapping[str, Any]) -> tuple[str, ...]:
+    names = build.get("secrets", [])
+    if not isinstance(names, list) or len(names) > MAX_SECRETS:
+        raise _fail("build.secrets", f"must be a list of at most {MAX_SECRETS} names")
+    for name in names:
+        if not isinstance(name, str) or not VARIABLE.fullmatch(name) or name in KEPT:
+            raise _fail("build.secrets", "must be names of variables or secrets of the environment")
+        if name in build.get("env", {}):
+            raise _fail(f"build.secrets: {name}", "is set by build.env too")
+    return tuple(sorted(set(names)))
 
 
 def _timeout(build: Mapping[str, Any]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from adapters.artifact.folder import Folder
@@ -12,14 +13,18 @@ from adapters.plan.plan import Plan
 from headway.errors import HeadwayError
 
 
-def inputs_digest(workspace: Folder, plan: Plan, source_sha256: str) -> str | None:
+def inputs_digest(
+    workspace: Folder, plan: Plan, source_sha256: str, versions: Mapping[str, str] | None = None
+) -> str | None:
     """Hex; asked before anything runs. None where something watched cannot be read (the build will say what).
 
-    Of a plan that watches paths, the files below them count in the place of the whole source.
+    Of a plan that watches paths, the files below them count in the place of the whole source. `versions` are the ids
+    of the secrets that the build is given, by name.
     """
     try:
         source: Any = [_watched(workspace, path) for path in plan.watch] if plan.watch else source_sha256
-        return hashlib.sha256(canonical({"version": 1, "source": source, "plan": plan.as_dict()})).hexdigest()
+        taken: dict[str, Any] = {"version": 1, "source": source, "plan": plan.as_dict()}
+        return hashlib.sha256(canonical({**taken, "secrets": dict(versions)} if versions else taken)).hexdigest()
     except (HeadwayError, UnicodeEncodeError):
         return None
 

@@ -23,7 +23,7 @@ class Plan:
     `left_out` names. `source` says what decided: a file's name, or `tree`; `framework` what was recognised.
     `toolchain` is version by program, as far as it is known. `lock` is the lock file that keys the cache, `timeout` is
     in seconds (None: the operator's limit). `run` is there for `dynamic` plans only. A commit that changes nothing
-    below `watch` (paths of the repository; none: all of it) needs no build.
+    below `watch` (paths of the repository; none: all of it) needs no build. `secrets` are names, never values.
     """
 
     profile: Literal["static", "dynamic"]
@@ -42,6 +42,7 @@ class Plan:
     toolchain: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[tuple[StepName, str]]:
@@ -55,6 +56,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The shape that the build's row and the provenance keep."""
+        named = {"secrets": list(self.secrets)} if self.secrets else {}
         return {
             "version": 2,
             "profile": self.profile,
@@ -74,6 +76,7 @@ class Plan:
             "lock": self.lock,
             "static": self.static.as_dict() if self.static else None,
             "run": self.run.as_dict() if self.run else None,
+            **named,
         }
 
     def summary(self) -> list[str]:
@@ -83,6 +86,7 @@ class Plan:
         tools = "".join(f", {name} {version}" for name, version in sorted(self.toolchain.items()))
         lines = [f"plan from {self.source}: {what}{where}{tools}"]
         lines += [f"plan: {name}: {command}" for name, command in self.steps] or ["plan: nothing to run"]
+        lines += [f"plan: secrets: {', '.join(self.secrets)}"] if self.secrets else []
         lines.append("plan: publish " + ", ".join(one or "the tree itself" for one in self.outputs))
         if self.run:
             lines.append(f"plan: start: {self.run.command}")

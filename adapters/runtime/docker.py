@@ -140,7 +140,7 @@ class DockerDriver:
         answer = self._call("GET", f"/containers/{self._name(ref)}/logs?{query}", fine=(404, 409))
         if answer.status_code != 200:
             return
-        redactor = Redactor(self._opened(ref).values())
+        redactor = Redactor(self._opened(ref))
         last = given = 0
         for stream, line in frames(answer.content):
             stamp, _, text = line.partition(b" ")
@@ -148,7 +148,7 @@ class DockerDriver:
             last = number
             if number > since and given < limit:
                 given += 1
-                shown = redactor.clean(text).decode("utf-8", "backslashreplace")
+                shown = redactor.hide(text).decode("utf-8", "backslashreplace")
                 yield LogLine(number, stamp.decode()[:23] + "Z", cast("Any", stream), shown)
 
     def run_once(

@@ -303,4 +303,4 @@ def _line(number: int, entry: dict[str, Any], redactor: Redactor) -> LogLine:
     seconds, rest = divmod(number // 1_000_000, 1000)
     ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:03d}Z"
     ours = entry.get("_PID") == "1" or entry.get("SYSLOG_IDENTIFIER") == "systemd"
-    return LogLine(number, ts, "system" if ours else "stdout", redactor.clean(data).decode("utf-8", "backslashreplace"))
+    return LogLine(number, ts, "system" if ours else "stdout", redactor.hide(data).decode("utf-8", "backslashreplace"))

@@ -8,19 +8,24 @@ import subprocess
 from pathlib import Path
 
 from adapters.cgroup import Cgroup
+from adapters.sandbox import leftovers
 from adapters.sandbox.argv import HOME, SEARCH, WORKSPACE, environment, target_path, working_folder
 from adapters.sandbox.command import Command
-from adapters.sandbox.launch import Prefix, reachable
+from adapters.sandbox.launch import GATE, Prefix, reachable
 from adapters.sandbox.run import Pipes, Plan
 from adapters.sandbox.slots import Slot
 from adapters.sandbox.tree import MARKER, MarkedTree, Tree
 from adapters.sandbox.watch import DiskWatch
 
-GATE = 'read -r go || [ "$go" ] || exit 125; exec "$@" </dev/null'
-
 
 def plan(
-    command: Command, slot: Slot, certificates: Path | None, pipes: Pipes, disk: DiskWatch, cgroup: Cgroup | None
+    command: Command,
+    slot: Slot,
+    certificates: Path | None,
+    pipes: Pipes,
+    disk: DiskWatch,
+    cgroup: Cgroup | None,
+    slot_mark: str,
 ) -> Plan:
     """The uid is dropped where it can still reach the workspace; paths of the sandbox are put into host terms."""
     drop = slot.uid if reachable(command.workspace, slot.uid) else None
@@ -51,7 +56,7 @@ def plan(
         words=[*Prefix(command.limits, drop).words, *gate, *map(here, command.argv)],
         pass_fds=[],
         stdin=pipes.gate[0],
-        env={**env, MARKER: mark},
+        env={**env, MARKER: mark, leftovers.VARIABLE: slot_mark},
         limits=command.limits,
         tree=tree,
         opened=lambda _: None,

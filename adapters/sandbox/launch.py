@@ -32,6 +32,8 @@ done
 shift
 exec "$@"
 """
+# The command starts when a line comes, and never where the pipe only ends.
+GATE = 'read -r go || [ "$go" ] || exit 125; exec "$@" </dev/null'
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 

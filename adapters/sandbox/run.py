@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import selectors
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ CHUNK = 1 << 16
 PIPE_SIZE = 1 << 20
 END_SECONDS = 15.0
 KILLED, NOT_FOUND = 137, 127  # as shells say it
+TOO_LARGE = 128 + signal.SIGXFSZ  # a file past its limit, sparse or not
 
 
 @dataclass
@@ -242,7 +244,8 @@ class Run:
             if self._limit is None and not self._canceled:
                 self._limit = "out_of_memory" if events.out_of_memory else None
                 self._limit = self._limit or ("too_many_processes" if events.out_of_pids else None)
-        if self._limit is None and not self._canceled and self._plan.disk.full(thorough=True):
+        stopped = code == TOO_LARGE or self._plan.disk.full(thorough=True)
+        if self._limit is None and not self._canceled and stopped:
             self._limit = "disk_full"
         if self._limit is None and not self._canceled and self._plan.reports and b'"exit-code"' not in self._status:
             text = self._complaint.decode(errors="replace").strip()

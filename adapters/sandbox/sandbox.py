@@ -14,7 +14,7 @@ from adapters import cgroup
 from adapters.egress.doors import doors_of
 from adapters.egress.listener import PROXY_ADDRESS, PROXY_URL, listen_within
 from adapters.egress.proxy import Door, EgressProxy
-from adapters.sandbox import bare, capability, certificates
+from adapters.sandbox import bare, capability, certificates, leftovers
 from adapters.sandbox.argv import (
     HOME,
     SEARCH,
@@ -28,7 +28,7 @@ from adapters.sandbox.argv import (
     working_folder,
 )
 from adapters.sandbox.command import Command, Outcome
-from adapters.sandbox.launch import TOOLS, Prefix, Staging
+from adapters.sandbox.launch import GATE, TOOLS, Prefix, Staging
 from adapters.sandbox.removal import hand_over
 from adapters.sandbox.run import OnOutput, Pipes, Plan, Run
 from adapters.sandbox.slots import Slot, Slots
@@ -118,7 +118,7 @@ class Sandbox:
         with self._lend(lent, slot.uid), contextlib.ExitStack() as stack:
             group = None
             if self._cgroups is not None:
-                group = self._cgroups.make(f"{self._slots.tag}-{slot.number}", command.limits)
+                group = self._cgroups.make(self._slots.mark(slot.number), command.limits)
                 stack.callback(group.remove)
             pipes = Pipes()
             stack.callback(pipes.close)
@@ -127,7 +127,8 @@ class Sandbox:
             writable = [slot.home, slot.tmp, command.workspace, *(m.source for m in command.mounts if m.writable)]
             disk = DiskWatch(writable, command.limits.disk, before=lent)
             if mode.bwrap is None:
-                plan = bare.plan(command, slot, self._certificates, pipes, disk, group)
+                mark = self._slots.mark(slot.number)
+                plan = bare.plan(command, slot, self._certificates, pipes, disk, group, mark)
             else:
                 plan = self._plan(command, slot, mode, pipes, files, disk, group)
             if plan.egress is not None:
@@ -171,6 +172,8 @@ class Sandbox:
             names=tuple(dict.fromkeys((address, rule.host) for address, rule in doors)),
             toolchains=self._toolchains,
             shut_namespaces=mode.shut_namespaces,
+            # Before the gate nothing is forked, so that all of it gets into the cgroup; behind it a builder that was
+            # killed meanwhile would let the command run: at the end of the pipe the shell in front of it gives up.
             extra=("--json-status-fd", str(pipes.status[1]), "--block-fd", str(pipes.gate[0])),
         )
         listed = files.hold("options", b"".join(os.fsencode(word) + b"\0" for word in options(inside, files)))
@@ -198,9 +201,10 @@ class Sandbox:
             str(listed),
         ]
         return Plan(
-            words=[*words, "--", *command.argv],
+            words=[*words, "--", "sh", "-c", GATE, "gate", *command.argv],
             pass_fds=[*files.numbers, pipes.status[1], pipes.gate[0]],
-            env={"PATH": TOOLS},
+            stdin=pipes.gate[0],
+            env={"PATH": TOOLS, leftovers.VARIABLE: self._slots.mark(slot.number)},
             limits=command.limits,
             tree=tree,
             opened=opened,

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.sandbox import leftovers
 from adapters.sandbox.removal import remove_tree
+from headway.errors import HeadwayError
 
 # Above what distributions give to people, services, containers and systemd (systemd.io/UIDS-GIDS), and below 2^31.
 FIRST_UID, UID_BLOCKS, UIDS_PER_STATE = 1_900_000_000, 1_000_000, 100
@@ -61,7 +63,7 @@ class Slots:
         for entry in self._root.iterdir():
             if entry.name.isdigit() and (lock := self._lock(int(entry.name))) is not None:
                 with contextlib.suppress(OSError):
-                    self._sweep(entry)
+                    self._sweep(int(entry.name))
                 os.close(lock)
 
     def take(self, canceled: Callable[[], bool] = lambda: False) -> Slot | None:
@@ -98,9 +100,13 @@ class Slots:
             return FIRST_UID + seed % UID_BLOCKS * UIDS_PER_STATE + number
         return SMALL_FIRST_UID + seed % SMALL_BLOCKS * UIDS_PER_STATE + number
 
+    def mark(self, number: int) -> str:
+        """What the processes of a slot's runs carry in their environment (`leftovers.VARIABLE`)."""
+        return f"{self.tag}-{number}"
+
     def _prepare(self, number: int) -> Slot:
         top = self._root / str(number)
-        self._sweep(top)
+        self._sweep(number)
         slot = Slot(number, self.uid(number), top / secrets.token_hex(6))
         for folder in (slot.folder, slot.workspace, slot.home, slot.tmp):
             folder.mkdir(mode=0o700)
@@ -128,10 +134,14 @@ class Slots:
                 os.close(lock)
             self._changed.notify_all()
 
-    def _sweep(self, top: Path) -> None:
-        for entry in top.iterdir():
-            if entry.name != "lock":
-                _remove(entry)
+    def _sweep(self, number: int) -> None:
+        """What is there was left by a process that was killed: first what may still write to it."""
+        entries = [entry for entry in (self._root / str(number)).iterdir() if entry.name != "lock"]
+        uid = self.uid(number)
+        if entries and not leftovers.end(self.mark(number), uid if uid is not None and uid >= FIRST_UID else None):
+            raise HeadwayError("internal.error", f"Processes of an earlier run hold slot {number}.")
+        for entry in entries:
+            _remove(entry)
 
 
 def _remove(folder: Path) -> None:

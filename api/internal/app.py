@@ -27,6 +27,7 @@ from api.problems import JSON_TYPE, as_headway_error, json_bytes
 from headway.broker import (
     Accepted,
     Begin,
+    BuildSecrets,
     BuildSpec,
     Committed,
     Contents,
@@ -52,6 +53,7 @@ from headway.broker import (
     SealedConfig,
     Upload,
     UploadRequest,
+    WantedSecrets,
     Wire,
 )
 from headway.errors import HeadwayError
@@ -118,7 +120,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "loca
         max_body_size=64 << 20,
     )
     doorkeeper = Doorkeeper(tokens, parts.store, own_host)
-    builds, telling = Builds(parts.store, parts.objects), Telling(parts.store, parts.events)
+    builds, telling = Builds(parts.store, parts.objects, parts.vault), Telling(parts.store, parts.events)
     configuration = Configuration(parts.store, parts.vault)
     execs = Execs(parts.store, parts.objects, parts.sandboxes)
     observing = Observing(parts.store, parts.logs, parts.requests)
@@ -151,6 +153,11 @@ def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "loca
     async def earlier(build_id: str, body: Inputs) -> Response:
         found: Earlier = await anyio.to_thread.run_sync(builds.earlier, build_id, body)
         return answer(found)
+
+    @app.post("/builds/{build_id}/secrets", dependencies=[builder])
+    async def secrets(build_id: str, body: WantedSecrets) -> Response:
+        given: BuildSecrets = await anyio.to_thread.run_sync(builds.secrets, build_id, body)
+        return answer(given)
 
     @app.post("/builds/{build_id}/contents", dependencies=[builder])
     async def contents(build_id: str, body: Contents) -> Response:

@@ -11,10 +11,12 @@ from sqlmodel import Session
 from adapters.artifact.layout import Location, plan_reuse
 from adapters.artifact.snapshot import MAX_BYTES as MAX_SNAPSHOT
 from adapters.artifact.snapshot import parsed
+from adapters.config.vault import Vault
 from api.parts import Objects
 from headway.broker import (
     Begin,
     BuildOverrides,
+    BuildSecrets,
     BuildSpec,
     Contents,
     Earlier,
@@ -23,10 +25,13 @@ from headway.broker import (
     SnapshotSource,
     Upload,
     UploadRequest,
+    WantedSecrets,
 )
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import begin_attempt, earlier_artifact, held_contents, lease_packs, packs_of, require_attempt
+from store.build_secrets import secrets_of
+from store.config_values import open_value
 from store.models import Artifact, Build, Site, utcnow
 from store.sandboxes import pack_key as pack_of
 from store.sandboxes import snapshot_key
@@ -41,9 +46,10 @@ HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Builds:
-    def __init__(self, store: Store, objects: Objects) -> None:
+    def __init__(self, store: Store, objects: Objects, vault: Vault) -> None:
         self.store = store
         self.objects = objects
+        self.vault = vault
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
         build, site = self.store.in_write(lambda session: begin_attempt(session, build_id))
@@ -81,6 +87,13 @@ class Builds:
             return Earlier()
         kind: Literal["static", "dynamic"] = "dynamic" if found.kind == "dynamic" else "static"
         return Earlier(build_id=found.build_id, manifest_sha256=found.digest, kind=kind)
+
+    def secrets(self, build_id: str, body: WantedSecrets) -> BuildSecrets:
+        """Opened here, for a running attempt, and handed out over the broker's socket alone."""
+        with self.store.read() as session:
+            rows = secrets_of(session, require_attempt(session, build_id, body.attempt), body.names)
+            values = {row.name: open_value(self.vault, row) for row in rows}
+            return BuildSecrets(values=values, versions={row.name: row.id for row in rows})
 
     def _snapshot(self, build: Build, site: Site) -> SnapshotSource:
         """Addresses that read the snapshot and the packs it names, nothing else of the sandbox."""

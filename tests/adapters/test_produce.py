@@ -23,6 +23,7 @@ from activities.produce import Producer, make_producer
 from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import Manifest, parse_manifest
 from adapters.broker import BrokerClient
+from adapters.config.vault import Vault, make_key_file
 from adapters.objects import ObjectStore
 from adapters.sandbox import Limits
 from api.events import EventLog
@@ -152,6 +153,7 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
     SQLModel.metadata.create_all(store.engine)
     events = EventLog(tmp_path / "events")
     nothing = cast(Any, None)
+    make_key_file(tmp_path / "config.key")
     parts = Parts(
         store=store,
         starts=nothing,
@@ -164,7 +166,7 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
         objects=objects,
         addresses=nothing,
         repositories=nothing,
-        vault=nothing,
+        vault=Vault(tmp_path / "config.key"),
         signing_key=tmp_path,
         docs_url="",
     )

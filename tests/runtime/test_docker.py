@@ -60,7 +60,7 @@ def test_secrets_are_not_in_what_the_engine_keeps(docker_box: Stage, place: Path
         assert (env["TOKEN"], env["ODD"]) == (SECRET, "it's $HOME `x`")
         assert SECRET not in driver._http.get(f"/containers/{driver._name(ref)}/json").text
         stage.get(ref, "/secrets", names="TOKEN")
-        until(lambda: "plain [redacted]" in stage.lines(ref), str(stage.lines(ref)))
+        until(lambda: "plain [TOKEN redacted]" in stage.lines(ref), str(stage.lines(ref)))
         assert SECRET not in "\n".join(stage.lines(ref))
     finally:
         driver.remove(ref)

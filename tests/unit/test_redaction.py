@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.config.redaction import MIN_LENGTH, Redactor, forms_of
+from adapters.redaction import MIN_LENGTH, Redactor, forms_of
 
 SECRET = "p@ss wörd/1+2=3&x"
 REDACTOR = Redactor({"TOKEN": SECRET})
@@ -87,8 +87,8 @@ def test_a_key_of_many_lines_is_found_line_by_line() -> None:
 
 def test_what_is_too_short_stays() -> None:
     redactor = Redactor({"DEBUG": "1", "MODE": "x" * (MIN_LENGTH - 1)})
-    assert redactor.hide_text("1 of 1 done, mode xxxxx") == "1 of 1 done, mode xxxxx"
-    assert forms_of("12345") == set()
+    assert redactor.hide_text("1 of 1 done, mode xxx") == "1 of 1 done, mode xxx"
+    assert forms_of("123") == set()
 
 
 def test_much_output_and_many_secrets_take_little_time() -> None:

@@ -83,7 +83,7 @@ class Keeper:
         self._set("crash_loop" if self._crashing else "starting")
         try:
             secrets = open_configuration(self._recipe.opener) if self._recipe.opener is not None else {}
-            self._log.redactor = type(self._log.redactor)(secrets.values())
+            self._log.redactor = type(self._log.redactor)(secrets)
             self._make_group()
             self._pids_said = self._memory_said = False
             self._app = App(self._recipe, self._loop, self._log, self._group, self._running, self._ended)

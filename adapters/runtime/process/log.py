@@ -64,7 +64,7 @@ class LogWriter:
         self._partial[stream] += data[:room]
 
     def _end(self, stream: str) -> None:
-        line, cut = self.redactor.clean(self._partial[stream].removesuffix(b"\r")), self._cut[stream]
+        line, cut = self.redactor.hide(self._partial[stream].removesuffix(b"\r")), self._cut[stream]
         self._partial[stream], self._cut[stream] = b"", 0
         cut += max(0, len(line) - LONGEST)
         text = line[:LONGEST].decode("utf-8", "backslashreplace")
