@@ -89,7 +89,7 @@ def routes() -> str:
     from api.document import openapi_of
 
     # Nothing of it is opened: only its routes are read.
-    app = create_app(cast(Any, SimpleNamespace(auth=None, limiter=None, docs_url="")))
+    app = create_app(cast(Any, SimpleNamespace(auth=None, limiter=None, docs_url="", git=None)))
     lines = ["| method | path | what it does |", "|---|---|---|"]
     for path, operations in openapi_of(app, "")["paths"].items():
         for method, operation in operations.items():
