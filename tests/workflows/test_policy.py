@@ -14,7 +14,6 @@ from store import approvals
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.models_policy import Decision
 from store.policies import set_policy
-from temporal import names
 from temporal.messages import Ahead, Suspects
 from tests.workflows.engine import Engine, run_story
 
@@ -41,7 +40,7 @@ def judged(made: Engine) -> datetime:
 async def ring(made: Engine, job: Job) -> None:
     with made.store.read() as session:
         rollout = session.get_one(Rollout, job.resource_id)
-    await made.starts.give_turn(Ahead(names.rollout_run(job.type, job.id, rollout.id), job.id, rollout.kind))
+    await made.starts.give_turn(Ahead(job.id, rollout.kind))
 
 
 def test_a_rollback_passes_what_is_held_and_the_bell_lets_that_go(tmp_path: Path) -> None:
@@ -61,16 +60,14 @@ def test_a_rollback_passes_what_is_held_and_the_bell_lets_that_go(tmp_path: Path
     run_story(tmp_path, story)
 
 
-def test_a_push_is_built_held_and_survives_the_loss_of_its_runs(tmp_path: Path) -> None:
+def test_a_push_is_built_held_and_survives_the_loss_of_its_run(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         with made.store.write() as session:
             approvals.set_pin(session.get_one(Environment, made.world.env_id), {"type": "test"}, "a demo")
         job = await held(made, made.world.accept_push())
         assert job.status == "running"
         assert len(made.builder.started) == 1
-        roll = names.roll_workflow(job.resource_id)
-        for run in (job.id, roll):
-            await made.client.get_workflow_handle(run).terminate("lost")
+        await made.client.get_workflow_handle(job.id).terminate("lost")
         long_ago = utcnow() - timedelta(days=3)
         with made.store.write() as session:
             session.get_one(Job, job.id).started_at = long_ago
