@@ -166,9 +166,9 @@ class BrokerClient:
         """Pass the point of no return. Raises job.canceled where a cancel came first."""
         return self._ask(Committed, "POST", f"/rollouts/{rollout_id}/commit")
 
-    def get_config(self, rollout_id: str, host_id: str) -> SealedConfig:
-        """A rollout's configuration, sealed to that host's key."""
-        return self._ask(SealedConfig, "GET", f"/rollouts/{rollout_id}/config?host_id={host_id}")
+    def get_config(self, rollout_id: str) -> SealedConfig:
+        """A rollout's configuration, sealed to the key of the host that asks."""
+        return self._ask(SealedConfig, "GET", f"/rollouts/{rollout_id}/config")
 
     def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:
         """Say which key a host has. Raises host.key_changed where another one is pinned."""

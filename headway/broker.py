@@ -18,7 +18,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /execs/{job_id}/output | builder | ExecOutput → Heard |
 | GET  /rollouts/{rollout_id} | host | → RollSpec |
 | POST /rollouts/{rollout_id}/commit | host | → Committed |
-| GET  /rollouts/{rollout_id}/config?host_id= | host | → SealedConfig |
+| GET  /rollouts/{rollout_id}/config | host | → SealedConfig |
 | PUT  /hosts/{host_id} | host | HostHello → Known |
 | POST /hosts/{host_id}/drifts | host | Drifts → Noted |
 | POST /hosts/{host_id}/leftovers | host | Environments → Environments |
@@ -322,6 +322,7 @@ class Committed(Wire):
     """The point of no return is passed: the host may switch. Refused as job.canceled where a cancel came first."""
 
     rollout_id: str
+    job_id: str = ""
 
 
 class Hostnames(Wire):

@@ -26,7 +26,7 @@ log = logging.getLogger("headway.host")
 
 
 class Broker(Protocol):
-    def get_config(self, rollout_id: str, host_id: str) -> SealedConfig: ...
+    def get_config(self, rollout_id: str) -> SealedConfig: ...
 
     def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known: ...
 
@@ -68,12 +68,12 @@ class Configuration:
         Raises roll.place_failed (retryable) for what is not that rollout's, and what the broker refuses.
         """
         try:
-            answer = self._broker.get_config(rollout_id, self.host_id)
+            answer = self._broker.get_config(rollout_id)
         except HeadwayError as error:
             if error.code != "host.not_found":
                 raise
             self.register()
-            answer = self._broker.get_config(rollout_id, self.host_id)
+            answer = self._broker.get_config(rollout_id)
         try:
             sealed = base64.b64decode(answer.sealed, validate=True)
             seat = seat_of(sealed)

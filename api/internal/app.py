@@ -2,264 +2,136 @@
 
 from __future__ import annotations
 
-import hmac
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping
 
-import anyio
-from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import StringConstraints
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from api.internal.builds import Builds
 from api.internal.configuration import Configuration
+from api.internal.door import Question, refuse, route
+from api.internal.doorkeeper import Asker, Doorkeeper
 from api.internal.execs import Execs
 from api.internal.observing import Observing
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling
 from api.parts import Parts
-from api.problems import JSON_TYPE, as_headway_error, json_bytes
 from headway.broker import (
-    Accepted,
     Begin,
-    BuildSecrets,
-    BuildSpec,
     Committed,
     Contents,
     Drifts,
-    Earlier,
     Environments,
     Events,
     ExecOutput,
-    ExecSpec,
-    Heard,
     HostHello,
-    Hostnames,
     Inputs,
-    Known,
     LogBatch,
-    LogHeard,
-    Missing,
-    Noted,
     Output,
     RequestBatch,
-    RequestsHeard,
-    RollSpec,
-    SealedConfig,
-    Upload,
     UploadRequest,
     WantedSecrets,
     Wire,
 )
-from headway.errors import HeadwayError
-from store.hosts import host_by_credential
-from store.session import Store
-
-HostId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-log = logging.getLogger("headway.broker")
 
 
-@dataclass(frozen=True)
-class Asker:
-    """Who asks. `host_id` is set for hosts: they speak for themselves alone."""
-
-    role: str
-    host_id: str = ""
-
-    def must_be(self, host_id: str) -> None:
-        if self.role == "host" and self.host_id != host_id:
-            raise HeadwayError("role.insufficient", f"This credential is that of the host {self.host_id}.")
-
-
-class Doorkeeper:
-    """Whose credential it is: a role's, compared in constant time with every one of them, or a host's own.
-
-    `own_host` is the machine beside the API, which has the role's.
-    """
-
-    def __init__(self, tokens: Mapping[str, str], store: Store, own_host: str) -> None:
-        self._tokens = {role: token.encode() for role, token in tokens.items() if token}
-        self._store = store
-        self._own_host = own_host
-
-    def of_role(self, authorization: str | None) -> Asker | None:
-        """None for what may be a host's own credential. Raises auth.missing."""
-        given, found = _bearer(authorization), None
-        for role, token in self._tokens.items():
-            if hmac.compare_digest(token, given.encode("utf-8", "surrogateescape")):
-                found = role
-        return Asker(found, self._own_host if found == "host" else "") if found else None
-
-    def of_host(self, authorization: str | None) -> Asker:
-        """Raises auth.invalid_key."""
-        with self._store.read() as session:
-            host_id = host_by_credential(session, _bearer(authorization))
-        if host_id is None:
-            raise HeadwayError("auth.invalid_key", "There is no such credential.")
-        return Asker("host", host_id)
-
-
-def _bearer(authorization: str | None) -> str:
-    scheme, _, given = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not given:
-        raise HeadwayError("auth.missing", "Send Authorization: Bearer <credential>.")
-    return given.strip()
-
-
-def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "local") -> FastAPI:
+def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "local") -> Starlette:
     """`tokens`: role → credential; that of the role `host` is the host's beside the API, `own_host`."""
-    app = FastAPI(
-        openapi_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
-        redirect_slashes=False,
-        max_body_size=64 << 20,
-    )
     doorkeeper = Doorkeeper(tokens, parts.store, own_host)
-    builds, telling = Builds(parts.store, parts.objects, parts.vault), Telling(parts.store, parts.events)
-    configuration = Configuration(parts.store, parts.vault)
-    execs = Execs(parts.store, parts.objects, parts.sandboxes)
-    observing = Observing(parts.store, parts.logs, parts.requests)
-    outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
-
-    def only(*roles: str) -> Callable[[Request], Awaitable[Asker]]:
-        async def admit(request: Request) -> Asker:
-            given = request.headers.get("authorization")
-            asker = doorkeeper.of_role(given)
-            if asker is None:
-                asker = await anyio.to_thread.run_sync(doorkeeper.of_host, given)
-            if roles and asker.role not in roles:
-                raise HeadwayError("role.insufficient", f"The role {asker.role} may not ask that.")
-            return asker
-
-        return admit
-
-    any_role, builder, host = (Depends(only(*roles), scope="function") for roles in ((), ("builder",), ("host",)))
-
-    @app.get("/health", dependencies=[any_role])
-    async def health() -> Response:
-        return Response(b"{}", media_type=JSON_TYPE)
-
-    @app.post("/builds/{build_id}/begin", dependencies=[builder])
-    async def begin(build_id: str, body: Begin) -> Response:
-        spec: BuildSpec = await anyio.to_thread.run_sync(builds.begin, build_id, body)
-        return answer(spec)
-
-    @app.post("/builds/{build_id}/earlier", dependencies=[builder])
-    async def earlier(build_id: str, body: Inputs) -> Response:
-        found: Earlier = await anyio.to_thread.run_sync(builds.earlier, build_id, body)
-        return answer(found)
-
-    @app.post("/builds/{build_id}/secrets", dependencies=[builder])
-    async def secrets(build_id: str, body: WantedSecrets) -> Response:
-        given: BuildSecrets = await anyio.to_thread.run_sync(builds.secrets, build_id, body)
-        return answer(given)
-
-    @app.post("/builds/{build_id}/contents", dependencies=[builder])
-    async def contents(build_id: str, body: Contents) -> Response:
-        missing: Missing = await anyio.to_thread.run_sync(builds.contents, build_id, body)
-        return answer(missing)
-
-    @app.post("/builds/{build_id}/uploads", dependencies=[builder])
-    async def uploads(build_id: str, body: UploadRequest) -> Response:
-        upload: Upload = await anyio.to_thread.run_sync(builds.upload, build_id, body)
-        return answer(upload)
-
-    @app.post("/builds/{build_id}/output", dependencies=[builder])
-    async def output(build_id: str, body: Output) -> Response:
-        accepted: Accepted = await anyio.to_thread.run_sync(outputs.accept, build_id, body)
-        return answer(accepted)
-
-    @app.post("/execs/{job_id}/begin", dependencies=[builder])
-    async def begin_exec(job_id: str, body: Begin) -> Response:
-        spec: ExecSpec = await anyio.to_thread.run_sync(execs.begin, job_id, body)
-        return answer(spec)
-
-    @app.post("/execs/{job_id}/uploads", dependencies=[builder])
-    async def upload_exec(job_id: str, body: UploadRequest) -> Response:
-        upload: Upload = await anyio.to_thread.run_sync(execs.upload, job_id, body)
-        return answer(upload)
-
-    @app.post("/execs/{job_id}/output", dependencies=[builder])
-    async def finish_exec(job_id: str, body: ExecOutput) -> Response:
-        heard: Heard = await anyio.to_thread.run_sync(execs.output, job_id, body)
-        parts.watch.poke(job_id)
-        return answer(heard)
-
-    @app.post("/jobs/{job_id}/events")
-    async def events(job_id: str, body: Events, asker: Asker = any_role) -> Response:
-        heard: Heard = await anyio.to_thread.run_sync(telling.hear, asker.role, job_id, body, asker.host_id)
-        parts.watch.poke(job_id)
-        return answer(heard)
-
-    @app.get("/rollouts/{rollout_id}")
-    async def rollout(rollout_id: str, asker: Asker = host) -> Response:
-        spec: RollSpec = await anyio.to_thread.run_sync(rollouts.spec, rollout_id, asker.host_id)
-        return answer(spec)
-
-    @app.post("/rollouts/{rollout_id}/commit")
-    async def commit(rollout_id: str, asker: Asker = host) -> Response:
-        job_id = await anyio.to_thread.run_sync(rollouts.commit, rollout_id, asker.host_id)
-        parts.watch.poke(job_id)
-        return answer(Committed(rollout_id=rollout_id))
-
-    @app.get("/rollouts/{rollout_id}/config")
-    async def config(rollout_id: str, host_id: HostId, asker: Asker = host) -> Response:
-        asker.must_be(host_id)
-        sealed: SealedConfig = await anyio.to_thread.run_sync(configuration.sealed, rollout_id, host_id)
-        return answer(sealed)
-
-    @app.put("/hosts/{host_id}")
-    async def hello(host_id: HostId, body: HostHello, asker: Asker = host) -> Response:
-        asker.must_be(host_id)
-        known: Known = await anyio.to_thread.run_sync(configuration.hello, host_id, body)
-        return answer(known)
-
-    @app.post("/hosts/{host_id}/drifts")
-    async def drifts(host_id: HostId, body: Drifts, asker: Asker = host) -> Response:
-        asker.must_be(host_id)
-        noted: Noted = await anyio.to_thread.run_sync(rollouts.note_drifts, host_id, body)
-        return answer(noted)
-
-    @app.post("/hosts/{host_id}/leftovers")
-    async def leftovers(host_id: HostId, body: Environments, asker: Asker = host) -> Response:
-        asker.must_be(host_id)
-        found: Environments = await anyio.to_thread.run_sync(rollouts.leftovers, host_id, body)
-        return answer(found)
-
-    @app.get("/environments/{env_id}/hostnames")
-    async def hostnames(env_id: str, asker: Asker = host) -> Response:
-        names: Hostnames = await anyio.to_thread.run_sync(rollouts.hostnames, env_id, asker.host_id)
-        return answer(names)
-
-    @app.post("/environments/{env_id}/logs")
-    async def logs(env_id: str, body: LogBatch, asker: Asker = host) -> Response:
-        asker.must_be(body.host_id)
-        heard: LogHeard = await anyio.to_thread.run_sync(observing.hear_lines, env_id, body)
-        parts.watch.poke(env_id)
-        return answer(heard)
-
-    @app.post("/environments/{env_id}/requests")
-    async def requests(env_id: str, body: RequestBatch, asker: Asker = host) -> Response:
-        asker.must_be(body.host_id)
-        heard: RequestsHeard = await anyio.to_thread.run_sync(observing.hear_requests, env_id, body)
-        return answer(heard)
-
-    for kind in (HeadwayError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, refuse)
+    questions = (*_of_builders(parts), *_of_hosts(parts), *_of_all(parts))
+    routes = [route(question, doorkeeper, parts.watch.poke) for question in questions]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _refuse})
+    app.router.redirect_slashes = False
     return app
 
 
-def answer(wire: Wire) -> Response:
-    return Response(wire.model_dump_json(), media_type=JSON_TYPE)
+async def _refuse(request: Request, error: Exception) -> Response:
+    return refuse(request, error)
 
 
-async def refuse(request: Request, error: Exception) -> Response:
-    found = as_headway_error(error)
-    if found.status >= 500:
-        log.warning("%s %s: %s", request.method, request.url.path, found.code)
-    return Response(json_bytes({"error": found.as_dict()}), found.status, media_type=JSON_TYPE)
+def _of_all(parts: Parts) -> tuple[Question, ...]:
+    telling = Telling(parts.store, parts.events)
+
+    def hear(asker: Asker, job_id: str, body: Events) -> Wire:
+        return telling.hear(asker.role, job_id, body, asker.host_id)
+
+    return (
+        Question("POST", "/jobs/{id}/events", None, hear, Events, wakes=_itself),
+        Question("GET", "/health", None, lambda *_: Wire()),
+    )
+
+
+def _of_builders(parts: Parts) -> tuple[Question, ...]:
+    builds, outputs = Builds(parts.store, parts.objects, parts.vault), Outputs(parts.store, parts.objects)
+    execs = Execs(parts.store, parts.objects, parts.sandboxes)
+    role = "builder"
+    return (
+        Question("POST", "/builds/{id}/begin", role, lambda _, id, body: builds.begin(id, body), Begin),
+        Question("POST", "/builds/{id}/earlier", role, lambda _, id, body: builds.earlier(id, body), Inputs),
+        Question("POST", "/builds/{id}/secrets", role, lambda _, id, body: builds.secrets(id, body), WantedSecrets),
+        Question("POST", "/builds/{id}/contents", role, lambda _, id, body: builds.contents(id, body), Contents),
+        Question("POST", "/builds/{id}/uploads", role, lambda _, id, body: builds.upload(id, body), UploadRequest),
+        Question("POST", "/builds/{id}/output", role, lambda _, id, body: outputs.accept(id, body), Output),
+        Question("POST", "/execs/{id}/begin", role, lambda _, id, body: execs.begin(id, body), Begin),
+        Question("POST", "/execs/{id}/uploads", role, lambda _, id, body: execs.upload(id, body), UploadRequest),
+        Question(
+            "POST", "/execs/{id}/output", role, lambda _, id, body: execs.output(id, body), ExecOutput, wakes=_itself
+        ),
+    )
+
+
+def _of_hosts(parts: Parts) -> tuple[Question, ...]:
+    rollouts, configuration = Rollouts(parts.store, parts.objects), Configuration(parts.store, parts.vault)
+    observing = Observing(parts.store, parts.logs, parts.requests)
+    role = "host"
+
+    def config(asker: Asker, rollout_id: str, _: None) -> Wire:
+        return configuration.sealed(rollout_id, asker.host_id)
+
+    def hostnames(asker: Asker, env_id: str, _: None) -> Wire:
+        return rollouts.hostnames(env_id, asker.host_id)
+
+    def hello(asker: Asker, host_id: str, body: HostHello) -> Wire:
+        asker.must_be(host_id)
+        return configuration.hello(host_id, body)
+
+    def drifts(asker: Asker, host_id: str, body: Drifts) -> Wire:
+        asker.must_be(host_id)
+        return rollouts.note_drifts(host_id, body)
+
+    def leftovers(asker: Asker, host_id: str, body: Environments) -> Wire:
+        asker.must_be(host_id)
+        return rollouts.leftovers(host_id, body)
+
+    def lines(asker: Asker, env_id: str, body: LogBatch) -> Wire:
+        asker.must_be(body.host_id)
+        return observing.hear_lines(env_id, body)
+
+    def requests(asker: Asker, env_id: str, body: RequestBatch) -> Wire:
+        asker.must_be(body.host_id)
+        return observing.hear_requests(env_id, body)
+
+    return (
+        Question("GET", "/rollouts/{id}", role, lambda asker, id, _: rollouts.spec(id, asker.host_id)),
+        Question(
+            "POST",
+            "/rollouts/{id}/commit",
+            role,
+            lambda asker, id, _: rollouts.commit(id, asker.host_id),
+            wakes=lambda _, committed: committed.job_id if isinstance(committed, Committed) else "",
+        ),
+        Question("GET", "/rollouts/{id}/config", role, config),
+        Question("PUT", "/hosts/{id}", role, hello, HostHello),
+        Question("POST", "/hosts/{id}/drifts", role, drifts, Drifts),
+        Question("POST", "/hosts/{id}/leftovers", role, leftovers, Environments),
+        Question("GET", "/environments/{id}/hostnames", role, hostnames),
+        Question("POST", "/environments/{id}/logs", role, lines, LogBatch, wakes=_itself),
+        Question("POST", "/environments/{id}/requests", role, requests, RequestBatch),
+    )
+
+
+def _itself(name: str, _: Wire) -> str:
+    return name

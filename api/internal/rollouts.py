@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from api.parts import Objects
-from headway.broker import Drifts, Environments, Hostnames, Noted, RollSpec
+from headway.broker import Committed, Drifts, Environments, Hostnames, Noted, RollSpec
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
@@ -55,9 +55,10 @@ class Rollouts:
             instances=rollout.instances or 0,
         )
 
-    def commit(self, rollout_id: str, host_id: str) -> str:
-        """The job whose point of no return this is. Raises deployment.not_found for any but the rollout's only host."""
-        return self.store.in_write(lambda session: commit_rollout(session, rollout_id, by=host_id).job_id)
+    def commit(self, rollout_id: str, host_id: str) -> Committed:
+        """Raises deployment.not_found for any but the rollout's only host."""
+        job_id = self.store.in_write(lambda session: commit_rollout(session, rollout_id, by=host_id).job_id)
+        return Committed(rollout_id=rollout_id, job_id=job_id)
 
     def leftovers(self, host_id: str, body: Environments) -> Environments:
         """Which of the environments that lie on a host are to go from there."""

@@ -587,8 +587,8 @@ class FakeBroker:
     def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard:  # noqa: ARG002
         return Heard(cancel=False)
 
-    def get_config(self, rollout_id: str, host_id: str) -> SealedConfig:
-        raise HeadwayError("deployment.not_found", f"{rollout_id} on {host_id} has no configuration")
+    def get_config(self, rollout_id: str) -> SealedConfig:
+        raise HeadwayError("deployment.not_found", f"{rollout_id} has no configuration here")
 
     def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:  # noqa: ARG002
         return Known(host_id=host_id, labels=hello.labels)

@@ -167,6 +167,8 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
         addresses=nothing,
         repositories=nothing,
         vault=Vault(tmp_path / "config.key"),
+        webhook_vault=nothing,
+        targets=nothing,
         signing_key=tmp_path,
         docs_url="",
     )

@@ -173,8 +173,8 @@ class Near:
     def __init__(self, api: World) -> None:
         self._inner = Configuration(api.store, api.parts.vault)
 
-    def get_config(self, rollout_id: str, host_id: str) -> SealedConfig:
-        return self._inner.sealed(rollout_id, host_id)
+    def get_config(self, rollout_id: str) -> SealedConfig:
+        return self._inner.sealed(rollout_id, "local")
 
     def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:  # noqa: ARG002
         return self._inner.hello(host_id, hello)

@@ -32,7 +32,7 @@ def test_a_secret_reaches_its_host_and_lies_nowhere_in_the_open(
     assert [row["name"] for row in release["config"]["secrets"]] == ["CANARY"]
     assert hosts(caller) == ["local"]
     broker = BrokerClient(stack.data / "run" / "broker.sock", stack.data / "secrets" / "broker-host.token")
-    sealed = base64.b64decode(broker.get_config(release["deployment_id"], "local").sealed)
+    sealed = base64.b64decode(broker.get_config(release["deployment_id"]).sealed)
     broker.close()
     (tmp_path / "config.sealed").write_bytes(sealed)
     assert open_sealed(tmp_path / "config.sealed", stack.data / "host" / "identity.key") == {"CANARY": CANARY}
