@@ -27,6 +27,7 @@ from headway.resources import (
     Host,
     Identity,
     Job,
+    JoinedHost,
     Key,
     LogLine,
     Member,
@@ -176,7 +177,7 @@ class Environments(Noun):
         return self._job(self._t.delete(_env(site_id, env_id)))
 
     def update(self, site_id: str, env_id: str, **fields: Any) -> Environment:
-        """`bake_seconds`."""
+        """`bake_seconds`, `host_labels`, `away`."""
         return Environment.model_validate(self._t.patch(_env(site_id, env_id), fields).data)
 
     def act(self, site_id: str, env_id: str, action: str, *, idempotency_key: str | None = None) -> Job:
@@ -469,6 +470,18 @@ class Hosts(Noun):
 
     def get(self, host_id: str) -> Host:
         return Host.model_validate(self._t.get(f"/v1/hosts/{quote(host_id, safe='')}").data)
+
+    def join(self, host_id: str, labels: Sequence[str] = ()) -> JoinedHost:
+        """Let a machine in. The credential is shown here alone."""
+        return JoinedHost.model_validate(self._t.post("/v1/hosts", {"id": host_id, "labels": list(labels)}).data)
+
+    def renew(self, host_id: str) -> JoinedHost:
+        """A new credential; the one before ends."""
+        return JoinedHost.model_validate(self._t.post(f"/v1/hosts/{quote(host_id, safe='')}/credential").data)
+
+    def label(self, host_id: str, labels: Sequence[str]) -> Host:
+        path = f"/v1/hosts/{quote(host_id, safe='')}/labels"
+        return Host.model_validate(self._t.put(path, {"labels": list(labels)}).data)
 
     def accept(self, host_id: str, public_key: str, *, idempotency_key: str | None = None) -> Host:
         path = f"/v1/hosts/{quote(host_id, safe='')}/accept"
