@@ -188,6 +188,13 @@ class Environments(Noun):
         body = {"instances": instances}
         return self._job(self._t.post(f"{_env(site_id, env_id)}/scale", body, idempotency_key=idempotency_key))
 
+    def run(
+        self, site_id: str, env_id: str, command: str, *, timeout: int = 600, idempotency_key: str | None = None
+    ) -> Job:
+        """A one-off command; the job's result has its `exit_code`, the job's log its output."""
+        body = {"command": command, "timeout": timeout}
+        return self._job(self._t.post(f"{_env(site_id, env_id)}/run", body, idempotency_key=idempotency_key))
+
     def renew(self, site_id: str, env_id: str) -> Environment:
         return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/renew").data)
 

@@ -74,6 +74,7 @@ def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
 
 def control(settings: Settings, client: Client) -> Role:
     from activities.builds import BuildRecords
+    from activities.commands import CommandRecords
     from activities.environments import EnvironmentRecords
     from activities.reconcile import Reconciler
     from activities.rollouts import RolloutRecords
@@ -83,10 +84,11 @@ def control(settings: Settings, client: Client) -> Role:
     store = Store.open(settings.database)
     builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url, settings.host_patience)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
+    commands = CommandRecords(store, settings.host_patience)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
-        activities=[*offered(builds), *offered(rollouts), *offered(environments), *offered(reconciler)],
+        activities=[one for room in (commands, builds, rollouts, environments, reconciler) for one in offered(room)],
         beside=[reconciler.watch],
     )
 
@@ -147,6 +149,7 @@ def signing(settings: Settings, _client: Client) -> Role:
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
+    from activities.running import Commands
     from adapters.hosting.access import AccessLog, RequestShipper
     from adapters.hosting.configuration import Configuration
     from adapters.hosting.drift import DriftBook, DriftReports
@@ -192,8 +195,8 @@ def host(settings: Settings, _client: Client) -> Role:
     leftovers = Leftovers(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),
-        activities=offered(activities),
-        threads=8,
+        activities=[*offered(activities), *offered(Commands(settings.host_id, broker, services))],
+        threads=16,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, leftovers.run],
     )
 

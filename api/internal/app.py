@@ -28,6 +28,7 @@ from headway.broker import (
     Accepted,
     Begin,
     BuildSpec,
+    CommandSpec,
     Committed,
     Contents,
     Drifts,
@@ -205,6 +206,12 @@ def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "loca
         asker.must_be(host_id)
         sealed: SealedConfig = await anyio.to_thread.run_sync(configuration.sealed, rollout_id, host_id)
         return answer(sealed)
+
+    @app.post("/commands/{job_id}/begin")
+    async def begin_command(job_id: str, asker: Asker = host) -> Response:
+        command: CommandSpec = await anyio.to_thread.run_sync(rollouts.begin_command, job_id, asker.host_id)
+        parts.watch.poke(job_id)
+        return answer(command)
 
     @app.put("/hosts/{host_id}")
     async def hello(host_id: HostId, body: HostHello, asker: Asker = host) -> Response:
