@@ -150,7 +150,9 @@ def signing(settings: Settings, _client: Client) -> Role:
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
     from activities.running import Commands
-    from adapters.hosting.access import AccessLog, RequestShipper
+    from adapters.hosting.access import AccessLog, RequestShipper, Visits
+    from adapters.hosting.baking import Bakery
+    from adapters.hosting.baking import Visits as Counted
     from adapters.hosting.configuration import Configuration
     from adapters.hosting.drift import DriftBook, DriftReports
     from adapters.hosting.fetch import HttpDownloads
@@ -191,7 +193,11 @@ def host(settings: Settings, _client: Client) -> Role:
     loops = {"upkeep": upkeep.run, "scrub": scrubber.run, "shipping": shipper.run, "requests": requests.run}
     for name, loop in loops.items():
         threading.Thread(target=loop, name=name, daemon=True).start()
-    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
+    counted: Counted = Visits(access, lambda: list_routes(folders.routes))
+    if settings.access_log == "off":
+        counted = lambda _env, _since: None  # noqa: E731 – nobody counts
+    bakery = Bakery(services, counted, static_counted=settings.access_log == "all")
+    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep, bakery)
     leftovers = Leftovers(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),
