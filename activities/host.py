@@ -75,13 +75,13 @@ class HostActivities:
     @activity.defn(name="host.prepare", no_thread_cancel_exception=True)
     @mapped
     def prepare(self, order: RollOrder) -> Placed:
-        with _beating(lambda: self._tell_placing(order)) as check:
+        with beating(lambda: self._tell_placing(order)) as check:
             return self._prepare(order, check)
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
     @mapped
     def roll(self, order: RollOrder) -> Live:
-        with _beating(lambda: self._tell_placing(order)) as check:
+        with beating(lambda: self._tell_placing(order)) as check:
             self._prepare(order, check)
             check()
             self._broker.commit(order.rollout_id)
@@ -162,7 +162,7 @@ class HostActivities:
         with contextlib.suppress(HeadwayError):
             hostname = next(iter(self._broker.get_hostnames(order.env_id).hostnames), hostname)
         release = self._host.environment(order.env_id).release(order.seq)
-        with _beating(lambda: None) as check, contextlib.ExitStack() as stack:
+        with beating(lambda: None) as check, contextlib.ExitStack() as stack:
             stack.callback(teller.flush, now=True)
 
             def step() -> None:
@@ -241,7 +241,7 @@ def _looked_for_again() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _beating(after_a_beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
+def beating(after_a_beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Beat from a thread of its own while the body works; gives the check that stops it on a cancel."""
     ended = threading.Event()
 

@@ -13,6 +13,8 @@ from temporal.messages import (
     BuildOrder,
     BuildOutput,
     BuildRef,
+    CommandEnded,
+    CommandOrder,
     DeliveryRef,
     Ended,
     EnvironmentRef,
@@ -92,6 +94,12 @@ def bake(order: Bake) -> Measured:
     raise NotImplementedError
 
 
+@activity.defn(name="host.run")
+def run_command(order: CommandOrder) -> CommandEnded:
+    """Run a one-off command to its end, once; beats; ends at once on a cancel."""
+    raise NotImplementedError
+
+
 @activity.defn(name="host.live")
 def live(ref: EnvironmentRef) -> Live:
     """What is live, without a fence: a late step may change it."""
@@ -137,6 +145,16 @@ def fail_build(failure: Failure) -> Ended:
 
 @activity.defn(name="exec.claim")
 def claim_exec(ref: JobRef) -> ExecOrder:
+    raise NotImplementedError
+
+
+@activity.defn(name="command.claim")
+def claim_command(ref: JobRef) -> CommandOrder:
+    raise NotImplementedError
+
+
+@activity.defn(name="command.end")
+def end_command(ended: CommandEnded) -> Ended:
     raise NotImplementedError
 
 

@@ -16,6 +16,7 @@ from headway.broker import (
     Begin,
     BuildSecrets,
     BuildSpec,
+    CommandSpec,
     Committed,
     Contents,
     Drifts,
@@ -165,6 +166,10 @@ class BrokerClient:
     def commit(self, rollout_id: str) -> Committed:
         """Pass the point of no return. Raises job.canceled where a cancel came first."""
         return self._ask(Committed, "POST", f"/rollouts/{rollout_id}/commit")
+
+    def begin_command(self, job_id: str) -> CommandSpec:
+        """Take a one-off command. Raises attempt.stale where another host has begun it, and job.canceled."""
+        return self._ask(CommandSpec, "POST", f"/commands/{job_id}/begin")
 
     def get_config(self, rollout_id: str) -> SealedConfig:
         """A rollout's configuration, sealed to the key of the host that asks."""

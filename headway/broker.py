@@ -19,6 +19,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | GET  /rollouts/{rollout_id} | host | → RollSpec |
 | POST /rollouts/{rollout_id}/commit | host | → Committed |
 | GET  /rollouts/{rollout_id}/config | host | → SealedConfig |
+| POST /commands/{job_id}/begin | host | → CommandSpec |
 | PUT  /hosts/{host_id} | host | HostHello → Known |
 | POST /hosts/{host_id}/drifts | host | Drifts → Noted |
 | POST /hosts/{host_id}/leftovers | host | Environments → Environments |
@@ -242,6 +243,16 @@ class ExecOutput(Wire):
     files: list[ExecFile] = []
     links: list[tuple[str, str]] = []
     removed: list[str] = []
+
+
+class CommandSpec(Wire):
+    """A one-off command with the placed release `seq`; `timeout` in seconds."""
+
+    job_id: str
+    env_id: str
+    seq: int
+    command: str
+    timeout: int
 
 
 class RollSpec(Wire):

@@ -28,6 +28,7 @@ from headway.resources import (
     Host,
     Identity,
     Job,
+    JoinedHost,
     Key,
     LogLine,
     Member,
@@ -187,7 +188,7 @@ class Environments(Noun):
         return self._job(self._t.delete(_env(site_id, env_id)))
 
     def update(self, site_id: str, env_id: str, **fields: Any) -> Environment:
-        """`bake_seconds`, `pinned` and `pin_reason`."""
+        """`bake_seconds`, `host_labels`, `away`, `pinned`, `pin_reason`."""
         return Environment.model_validate(self._t.patch(_env(site_id, env_id), fields).data)
 
     def act(self, site_id: str, env_id: str, action: str, *, idempotency_key: str | None = None) -> Job:
@@ -197,6 +198,13 @@ class Environments(Noun):
     def scale(self, site_id: str, env_id: str, instances: int, *, idempotency_key: str | None = None) -> Job:
         body = {"instances": instances}
         return self._job(self._t.post(f"{_env(site_id, env_id)}/scale", body, idempotency_key=idempotency_key))
+
+    def run(
+        self, site_id: str, env_id: str, command: str, *, timeout: int = 600, idempotency_key: str | None = None
+    ) -> Job:
+        """A one-off command; the job's result has its `exit_code`, the job's log its output."""
+        body = {"command": command, "timeout": timeout}
+        return self._job(self._t.post(f"{_env(site_id, env_id)}/run", body, idempotency_key=idempotency_key))
 
     def renew(self, site_id: str, env_id: str) -> Environment:
         return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/renew").data)
@@ -480,6 +488,18 @@ class Hosts(Noun):
 
     def get(self, host_id: str) -> Host:
         return Host.model_validate(self._t.get(f"/v1/hosts/{quote(host_id, safe='')}").data)
+
+    def join(self, host_id: str, labels: Sequence[str] = ()) -> JoinedHost:
+        """Let a machine in. The credential is shown here alone."""
+        return JoinedHost.model_validate(self._t.post("/v1/hosts", {"id": host_id, "labels": list(labels)}).data)
+
+    def renew(self, host_id: str) -> JoinedHost:
+        """A new credential; the one before ends."""
+        return JoinedHost.model_validate(self._t.post(f"/v1/hosts/{quote(host_id, safe='')}/credential").data)
+
+    def label(self, host_id: str, labels: Sequence[str]) -> Host:
+        path = f"/v1/hosts/{quote(host_id, safe='')}/labels"
+        return Host.model_validate(self._t.put(path, {"labels": list(labels)}).data)
 
     def accept(self, host_id: str, public_key: str, *, idempotency_key: str | None = None) -> Host:
         path = f"/v1/hosts/{quote(host_id, safe='')}/accept"

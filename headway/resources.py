@@ -78,6 +78,9 @@ class Environment(Resource):
     instances: int | None = None
     bake_seconds: int = 0
     pin: Json | None = None
+    hosts: list[str] = []
+    host_labels: list[str] = []
+    away: str = "fail"
     expires_at: str | None = None
     created_at: str | None = None
 
@@ -224,10 +227,18 @@ class Host(Resource):
     """`offered_key`: another key than the pinned one, which waits to be accepted."""
 
     id: str
-    public_key: str
+    public_key: str | None = None
     offered_key: str | None = None
     labels: list[str] = []
     last_seen_at: str | None = None
+
+
+class JoinedHost(Host):
+    """A host that was let in: its credential, shown once, and what it is to trust by file name."""
+
+    credential: str
+    signing_keys: dict[str, str] = {}
+    trusted_root: str | None = None
 
 
 class Team(Resource):

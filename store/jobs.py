@@ -130,7 +130,7 @@ def cancel_job(session: Session, job: Job) -> Job:
         raise HeadwayError("job.not_cancelable", "The switch has begun: roll back instead.")
     if job.status == "queued":
         _end_unstarted(session, job)
-    elif job.resource_type not in ("build", "deployment", "sandbox"):
+    elif job.resource_type not in ("build", "deployment", "sandbox", "command"):
         raise HeadwayError("job.not_cancelable", f"A running {job.type} cannot be stopped half-way.")
     elif job.cancel_requested_at is None:
         job.cancel_requested_at, job.rev = utcnow(), job.rev + 1

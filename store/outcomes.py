@@ -23,7 +23,7 @@ def end_job(session: Session, job: Job, status: str, *, result: Json | None = No
         job.status, job.result, job.error, job.finished_at = status, result, error, utcnow()
         job.waits_for = None
         job.progress = 100 if status == "succeeded" else job.progress
-        if job.type == "sandbox.exec":
+        if job.type in ("sandbox.exec", "environment.run"):
             job.input = None  # a command and its variables are nobody's business once it has ended
         job.rev += 1
         session.add(job)

@@ -247,6 +247,23 @@ class ExecOrder:
 
 
 @dataclass(frozen=True)
+class CommandOrder:
+    """A claimed one-off command, and where it may run. What it is stands in the row: it may hold a secret."""
+
+    job_id: str
+    hosts: tuple[str, ...]
+    patience: int = 10
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
+class CommandEnded:
+    job_id: str
+    exit_code: int
+    duration_ms: int
+
+
+@dataclass(frozen=True)
 class Settle:
     """A rollout of which only the hosts know: what each of them serves, after its fence.
 

@@ -70,6 +70,13 @@ BAKE: Final[Policy] = {
 # A try has its own bound; what happened is in the row, and a try that is lost is made again.
 SEND: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=45), "retry_policy": _PATIENT}
 
+# A command is run once: a worker that comes back joins the run, and a host that does not come back ends the job.
+COMMAND: Final[Policy] = {
+    "start_to_close_timeout": timedelta(minutes=65),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_interval=timedelta(seconds=5)),
+}
+
 # What a host that may be away is asked on behalf of many: whoever asks comes again.
 ASK: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),

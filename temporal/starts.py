@@ -31,6 +31,7 @@ WORKFLOWS: Final = {
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
     "sandbox.exec": names.EXEC,
+    "environment.run": names.RUN,
     "environment.restart": names.RESTART,
     "environment.scale": names.SCALE,
     "environment.suspend": names.SUSPEND,

@@ -75,6 +75,7 @@ def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
 
 def control(settings: Settings, client: Client) -> Role:
     from activities.builds import BuildRecords
+    from activities.commands import CommandRecords
     from activities.environments import EnvironmentRecords
     from activities.reconcile import Reconciler
     from activities.rollouts import RolloutRecords
@@ -92,7 +93,8 @@ def control(settings: Settings, client: Client) -> Role:
     sender = Sender(Targets(settings.webhook_private_ok), settings.webhook_timeout)
     pace = Pace(tuple(settings.webhook_waits), timedelta(hours=settings.webhook_disable_hours))
     webhooks = Webhooks(store, client, Vault(settings.webhook_keys), sender, settings.docs_url, pace)
-    records = (builds, rollouts, environments, reconciler, webhooks)
+    commands = CommandRecords(store, settings.host_patience)
+    records = (commands, builds, rollouts, environments, reconciler, webhooks)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
@@ -157,7 +159,10 @@ def signing(settings: Settings, _client: Client) -> Role:
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
-    from adapters.hosting.access import AccessLog, RequestShipper
+    from activities.running import Commands
+    from adapters.hosting.access import AccessLog, RequestShipper, Visits
+    from adapters.hosting.baking import Bakery
+    from adapters.hosting.baking import Visits as Counted
     from adapters.hosting.configuration import Configuration
     from adapters.hosting.drift import DriftBook, DriftReports
     from adapters.hosting.fetch import HttpDownloads
@@ -198,12 +203,16 @@ def host(settings: Settings, _client: Client) -> Role:
     loops = {"upkeep": upkeep.run, "scrub": scrubber.run, "shipping": shipper.run, "requests": requests.run}
     for name, loop in loops.items():
         threading.Thread(target=loop, name=name, daemon=True).start()
-    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
+    counted: Counted = Visits(access, lambda: list_routes(folders.routes))
+    if settings.access_log == "off":
+        counted = lambda _env, _since: None  # noqa: E731 – nobody counts
+    bakery = Bakery(services, counted, static_counted=settings.access_log == "all")
+    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep, bakery)
     leftovers = Leftovers(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),
-        activities=offered(activities),
-        threads=8,
+        activities=[*offered(activities), *offered(Commands(settings.host_id, broker, services))],
+        threads=16,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, leftovers.run],
     )
 

@@ -13,6 +13,7 @@ from workflows.reconcile import Reconcile
 from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
+from workflows.run import Run
 from workflows.stop import Stop
 
 ALL = (
@@ -29,6 +30,7 @@ ALL = (
     Retire,
     Roll,
     Rollback,
+    Run,
     Scale,
     Stop,
     Suspend,

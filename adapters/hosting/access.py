@@ -7,6 +7,7 @@ and what was heard is left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -79,6 +80,17 @@ class AccessLog:
                 return found, after
         return [], after
 
+    def place_of(self, since: float) -> Place:
+        """A place behind which all is that was logged since that time: files that ended before it are skipped."""
+        place = START
+        for path in sorted(self.path.parent.glob(f"{self.path.stem}-*{self.path.suffix}")):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_mtime < since:
+                    with path.open("rb") as file:
+                        place = (float(str(_parsed(file.readline()).get("ts", 0))), status.st_size)
+        return place
+
     def _read(self, path: Path, after: Place) -> tuple[list[Request], Place]:
         try:
             with path.open("rb") as file:
@@ -97,6 +109,50 @@ class AccessLog:
             if (request := _request(_parsed(raw), (name, offset))) is not None:
                 found.append(request)
         return found, (name, offset)
+
+
+@dataclass
+class Tally:
+    """What was asked of one environment since a time, up to a place in the log."""
+
+    since: float
+    place: Place
+    requests: int = 0
+    errors: int = 0
+
+
+class Visits:
+    """Requests and server errors of an environment since a Unix time, as the access log has them. Thread-safe.
+
+    Asked again with the same time it reads on from where it was.
+    """
+
+    def __init__(self, access: AccessLog, env_of: Callable[[], dict[str, str]]) -> None:
+        self._access = access
+        self._env_of = env_of
+        self._tallies: dict[str, Tally] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, env_id: str, since: float) -> tuple[int, int]:
+        with self._lock:
+            tally = self._tallies.get(env_id)
+            if tally is None or tally.since != since:
+                tally = self._tallies[env_id] = Tally(since, START)
+            while self._count(env_id, tally):
+                pass
+            return tally.requests, tally.errors
+
+    def _count(self, env_id: str, tally: Tally) -> bool:
+        """Whether there was anything to read."""
+        if tally.place == START:
+            tally.place = self._access.place_of(tally.since)
+        requests, tally.place = self._access.read(tally.place)
+        ours = {name for name, env in self._env_of().items() if env == env_id} if requests else set()
+        for request in requests:
+            if request.host in ours and request.ts >= tally.since:
+                tally.requests += 1
+                tally.errors += request.status >= 500
+        return bool(requests)
 
 
 class RequestShipper:

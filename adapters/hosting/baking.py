@@ -44,11 +44,14 @@ class Watched:
 
 
 class Bakery:
-    """Thread-safe. What is static has no health path: only its visitors speak for it."""
+    """Thread-safe. What is static has no health path: only its visitors speak for it, where they are counted, too."""
 
-    def __init__(self, services: Services, visits: Visits = lambda _env, _since: None) -> None:
+    def __init__(
+        self, services: Services, visits: Visits = lambda _env, _since: None, *, static_counted: bool = True
+    ) -> None:
         self._services = services
         self._visits = visits
+        self._static_counted = static_counted
 
     def watch(self, env_id: str, seq: int, release: Path, seconds: float, hostname: str, story: Story) -> Watched:
         """For `seconds` from the first call on, or until it is bad. The story can stop it."""
@@ -57,7 +60,7 @@ class Bakery:
         instances = self._services.instances(env_id, seq)
         health = self._services.health(env_id, seq)
         restarts = {one.ref: one.restarts for one in instances}
-        if health is None and self._visits(env_id, began) is None:
+        if health is None and (not self._static_counted or self._visits(env_id, began) is None):
             story.line("nothing to watch: static files have no health path, and nobody counts visits here")
             return seen
         story.line(f"watching release {seq} for {seconds:.0f} s")

@@ -24,7 +24,7 @@ from adapters.hosting.probing import Probe, look, wait_until_healthy
 from adapters.hosting.releases import digest_of
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.router.caddy import SOCKETS
-from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, RuntimeDriver, Status, Volume
+from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, LogLine, RuntimeDriver, Status, Volume
 from headway.errors import HeadwayError
 
 FILE: Final = "instances.json"
@@ -32,6 +32,7 @@ SEALED: Final = "config.sealed"
 # An app that has died so often while it was looked at will not become healthy.
 DEATHS: Final = 3
 RELEASE: Final = "release"
+COMMAND: Final = "run-"
 # Whose instances a release may have: none but its own, warm ones that are just what it wants, or those that are live
 # with some more or fewer.
 Reuse = Literal["none", "warm", "grow"]
@@ -55,6 +56,11 @@ class Story:
     check: Callable[[], None]
     line: Callable[[str], None] = field(default=lambda _text: None)
     stage: Callable[[str], None] = field(default=lambda _name: None)
+
+
+def is_command(ref: InstanceRef) -> bool:
+    """A one-off command: nobody keeps it running, and its lines are its job's."""
+    return ref.process.startswith(COMMAND)
 
 
 class Services:
@@ -117,6 +123,38 @@ class Services:
             raise HeadwayError(
                 "roll.release_command_failed", f"The release command ended with {code}: the switch was not made."
             )
+
+    def run_command(
+        self,
+        env_id: str,
+        seq: int,
+        name: str,
+        command: str,
+        timeout: float,
+        canceled: Callable[[], bool],
+        hear: Callable[[Callable[[int], list[LogLine]]], None],
+    ) -> int:
+        """A one-off command with a placed release, to its end: the exit code. Under one name it is run once.
+
+        `hear` is called now and then with what gives the lines behind a number. Raises release.none, job.canceled,
+        runtime.*.
+        """
+        plan, run = self.plan_of(env_id, seq), self._run_of(env_id, seq)
+        if plan is None or run is None:
+            raise HeadwayError("release.none", f"The release {seq} is not on this host any more.")
+        ref = InstanceRef(env_id, seq, COMMAND + name.partition("_")[2].lower())
+        spec = self._spec(ref, self._release(env_id, plan.origin), run, command)
+
+        def after(number: int) -> list[LogLine]:
+            return list(self.driver.logs(ref, number))
+
+        def turn() -> bool:
+            hear(after)
+            return canceled()
+
+        code, _ = self.driver.run_once(spec, timeout, canceled=turn)
+        hear(after)
+        return code
 
     def ensure(self, env_id: str, seq: int) -> list[Status]:
         """Let everything run that a placed release needs; what runs is left alone."""
@@ -184,7 +222,7 @@ class Services:
             self._start(env_id, plan, run, hostname, story)
         except BaseException:
             for status in self.driver.list(env_id):
-                if status.ref.seq == plan.origin and status.ref not in before:
+                if status.ref.seq == plan.origin and status.ref not in before and not is_command(status.ref):
                     self.driver.remove(status.ref)
             raise
         self._link(env_id, seq, plan)

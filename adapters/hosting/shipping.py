@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, Protocol
 
+from adapters.hosting.services import is_command
 from adapters.runtime.driver import InstanceRef, LogLine, RuntimeDriver
 from headway.broker import InstanceLines, LogBatch, LogHeard
 from headway.errors import HeadwayError
@@ -98,7 +99,7 @@ class Shipper:
         """Send what is new. Raises what the broker answers, once every environment has been tried."""
         failure = None
         self._ship_gone()
-        refs = sorted(status.ref for status in self._driver.list())
+        refs = sorted(status.ref for status in self._driver.list() if not is_command(status.ref))
         for ref in set(list(self._marks)) - set(refs):  # noqa: C414 - another thread may take one away
             self._marks.pop(ref, None)
         for env_id, of_env in groupby(refs, key=lambda ref: ref.env_id):

@@ -17,12 +17,14 @@ from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import is_suspended
-from adapters.hosting.services import RELEASE, Plan, Services
+from adapters.hosting.services import RELEASE, Plan, Services, is_command
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.runtime.driver import InstanceRef, Status
 from headway.errors import HeadwayError
 
 EVERY = 2.0
+# Seconds that the end of a one-off command is kept.
+COMMAND_KEPT = 3600.0
 log = logging.getLogger("headway.upkeep")
 
 
@@ -88,7 +90,9 @@ class Upkeep:
         plans = self._services.origins(env_id)
         statuses = []
         for status in self._services.driver.list(env_id):
-            if status.ref.process != RELEASE:
+            if is_command(status.ref):
+                self._forget_command(status, last.live)
+            elif status.ref.process != RELEASE:
                 statuses.append(status)
             elif status.ref.seq <= last.seq:
                 self._services.driver.remove(status.ref)  # its rollout is over
@@ -100,6 +104,12 @@ class Upkeep:
                 self._let_go(env_id, origin, [one for one in statuses if one.ref.seq == origin])
             else:
                 self._trim(env_id, origin, [one for one in statuses if one.ref.seq == origin])
+
+    def _forget_command(self, status: Status, live: int) -> None:
+        """Its result is kept for a worker that comes back; what is being taken away runs nothing any more."""
+        over = status.state == "stopped" and time.time() - status.since > COMMAND_KEPT
+        if over or not live:
+            self._services.driver.remove(status.ref)
 
     def _environments(self) -> list[str]:
         on_disk = {path.name for path in self._folders.environments.iterdir() if not path.name.startswith(".")}

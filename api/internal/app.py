@@ -91,6 +91,9 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
     def config(asker: Asker, rollout_id: str, _: None) -> Wire:
         return configuration.sealed(rollout_id, asker.host_id)
 
+    def command(asker: Asker, job_id: str, _: None) -> Wire:
+        return rollouts.begin_command(job_id, asker.host_id)
+
     def hostnames(asker: Asker, env_id: str, _: None) -> Wire:
         return rollouts.hostnames(env_id, asker.host_id)
 
@@ -124,6 +127,7 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
             wakes=lambda _, committed: committed.job_id if isinstance(committed, Committed) else "",
         ),
         Question("GET", "/rollouts/{id}/config", role, config),
+        Question("POST", "/commands/{id}/begin", role, command, wakes=_itself),
         Question("PUT", "/hosts/{id}", role, hello, HostHello),
         Question("POST", "/hosts/{id}/drifts", role, drifts, Drifts),
         Question("POST", "/hosts/{id}/leftovers", role, leftovers, Environments),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from api.parts import Objects
-from headway.broker import Committed, Drifts, Environments, Hostnames, Noted, RollSpec
+from headway.broker import CommandSpec, Committed, Drifts, Environments, Hostnames, Noted, RollSpec
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
+from store.commands import begin_command
 from store.drifts import note_drifts
 from store.fleet import leftovers, require_part, serves
 from store.ledger import document
@@ -59,6 +60,17 @@ class Rollouts:
         """Raises deployment.not_found for any but the rollout's only host."""
         job_id = self.store.in_write(lambda session: commit_rollout(session, rollout_id, by=host_id).job_id)
         return Committed(rollout_id=rollout_id, job_id=job_id)
+
+    def begin_command(self, job_id: str, host_id: str) -> CommandSpec:
+        job = self.store.in_write(lambda session: begin_command(session, job_id, host_id))
+        given = job.input or {}
+        return CommandSpec(
+            job_id=job.id,
+            env_id=job.env_id or "",
+            seq=given["seq"],
+            command=given["command"],
+            timeout=given["timeout"],
+        )
 
     def leftovers(self, host_id: str, body: Environments) -> Environments:
         """Which of the environments that lie on a host are to go from there."""

@@ -10,6 +10,7 @@ from sqlmodel import Session, select
 from api.events import EventLog
 from headway.broker import Events, Heard
 from headway.errors import HeadwayError
+from store.commands import TYPE as COMMAND
 from store.execs import TYPE
 from store.fleet import hosts_of
 from store.jobs import note_progress
@@ -45,7 +46,9 @@ class Telling:
 
 
 def _is_rolled_out(session: Session, job: Job, host_id: str) -> bool:
-    """By that host."""
+    """By that host; a command is run by the one that began it."""
+    if job.type == COMMAND:
+        return (job.input or {}).get("host_id") == host_id
     rollout = session.exec(select(Rollout).where(Rollout.job_id == job.id)).first()
     return rollout is not None and host_id in hosts_of(session, rollout)
 

@@ -14,10 +14,18 @@ from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.hosts import operator_only
 from api.managed.rows import drift_row, environment_row
-from api.managed.schemas import DriftRow, EnvironmentCreate, EnvironmentRow, EnvironmentUpdate, Nothing, Scale
+from api.managed.schemas import (
+    DriftRow,
+    EnvironmentCreate,
+    EnvironmentRow,
+    EnvironmentUpdate,
+    Nothing,
+    RunCreate,
+    Scale,
+)
 from api.managed.sites import check_branch, site_to_change, site_to_read
 from api.starting import bell_of, ring
-from store import drifts, environments, fleet, lifecycle
+from store import commands, drifts, environments, fleet, lifecycle
 from store.approvals import held_in, set_pin
 from store.hostnames import hostnames_of
 from store.models import Environment, Job, Site
@@ -161,6 +169,16 @@ async def restart_environment(call: KeyedDep, site_id: str, env_id: str, body: N
 @router.post(E + "/scale", **starts_job("Run this many instances from now on"))
 async def scale_environment(call: KeyedDep, site_id: str, env_id: str, body: Scale) -> Response:
     return await _act(call, site_id, env_id, "scale", body, instances=body.instances)
+
+
+@router.post(E + "/run", **starts_job("Run a command once, with the release and configuration that are served"))
+async def run_command(call: KeyedDep, site_id: str, env_id: str, body: RunCreate) -> Response:
+    def work(session: Session, once: Once) -> Job:
+        site, environment = env_to_change(call, session, site_id, env_id, "deployments:write")
+        once.claim(session)
+        return commands.accept_command(session, site, environment, body.command, body.timeout, call.caller.actor)
+
+    return await call.start(body, work)
 
 
 @router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live 72 hours from now"))

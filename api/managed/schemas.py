@@ -16,7 +16,7 @@ Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
 RolloutStatus = Literal["waiting", "held", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
-ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox"]
+ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox", "command"]
 JobType = Literal[
     "site.create",
     "site.delete",
@@ -35,6 +35,7 @@ JobType = Literal[
     "deployment.stop",
     "domain.attach",
     "sandbox.exec",
+    "environment.run",
 ]
 
 
@@ -94,6 +95,13 @@ class EnvironmentUpdate(Body):
 
 class Scale(Body):
     instances: int = Field(ge=1, le=8, description="Of the web process, on each host, until it is scaled again.")
+
+
+class RunCreate(Body):
+    command: str = Field(
+        min_length=1, max_length=65536, pattern=r"^[^\x00]+$", description="For `sh -c`, in the release's tree."
+    )
+    timeout: int = Field(default=600, ge=1, le=3600, description="Seconds after which it is killed.")
 
 
 class BuildCreate(Body):

@@ -122,12 +122,20 @@ def scale(session: Session, site: str, env: str, instances: int, wait: bool, tim
 @env.command("set")
 @site_option
 @env_option
-@click.option("--bake", type=click.IntRange(0, 3600), required=True, help="Seconds to watch a new release; 0: none.")
+@click.option("--bake", type=click.IntRange(0, 3600), help="Seconds to watch a new release; 0: none.")
+@click.option("--host-label", "labels", multiple=True, metavar="LABEL", help="Go to every host with these (operator).")
+@click.option("--away", type=click.Choice(["fail", "skip"]), help="What a host that does not answer means.")
 @connected()
-def set_environment(session: Session, site: str, env: str, bake: int) -> None:
+def set_environment(
+    session: Session, site: str, env: str, bake: int | None, labels: tuple[str, ...], away: str | None
+) -> None:
     """Change an environment's settings."""
     where, found = session.place(site, env)
-    changed = session.client.environments.update(where.id, found.id, bake_seconds=bake)
+    fields = {"bake_seconds": bake, "host_labels": list(labels) or None, "away": away}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not given:
+        raise click.UsageError("Say what to change: --bake, --host-label or --away.")
+    changed = session.client.environments.update(where.id, found.id, **given)
     return print_json(changed.as_dict()) if session.as_json else print_fields(changed.as_dict())
 
 

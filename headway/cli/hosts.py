@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
 from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 from headway.errors import HeadwayError
+
+CREDENTIAL, ROOT = "host.token", "trusted_root.json"
 
 
 @click.group()
@@ -24,7 +29,10 @@ def list_hosts(session: Session, limit: int | None) -> None:
         return print_json([row.as_dict() for row in rows])
     return print_table(
         ("id", "key", "offers", "labels", "last seen"),
-        [(row.id, row.public_key, row.offered_key, ", ".join(row.labels), row.last_seen_at) for row in rows],
+        [
+            (row.id, row.public_key or "not yet", row.offered_key, ", ".join(row.labels), row.last_seen_at or "never")
+            for row in rows
+        ],
     )
 
 
@@ -51,6 +59,60 @@ def accept(session: Session, host_id: str, public_key: str | None, yes: bool) ->
         click.confirm(f"Trust {clean(host_id)} with the key {clean(key)}?", abort=True, err=True)
     row = session.client.hosts.accept(host_id, key, idempotency_key=session.key)
     return print_json(row.as_dict()) if session.as_json else say(f"The key of {clean(host_id)} is {clean(key)} now.")
+
+
+@hosts.command()
+@click.argument("host_id", metavar="HOST")
+@click.option("--label", "labels", multiple=True, metavar="LABEL", help="Environments choose hosts by these.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder for what it needs."
+)
+@click.option("--renew", is_flag=True, help="A new credential for a host that is known; the old one ends.")
+@connected()
+def join(session: Session, host_id: str, labels: tuple[str, ...], output: Path, renew: bool) -> None:
+    """Let a machine in. The folder gets its credential and the keys that it is to trust: carry it there.
+
+    Then start it with HEADWAY_BROKER_TOKEN_FILE and HEADWAY_TRUST_DIR in that folder: docs/hosts.md has the whole.
+    """
+    if (output / CREDENTIAL).exists() and not renew:
+        raise click.UsageError(f"{output / CREDENTIAL} is there already: choose another folder.")
+    made = session.client.hosts.renew(host_id) if renew else session.client.hosts.join(host_id, labels)
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    trust = {**made.signing_keys, **({ROOT: made.trusted_root} if made.trusted_root else {})}
+    for name, text in {CREDENTIAL: made.credential + "\n", **trust}.items():
+        write_private(output / Path(name).name, text)
+    if session.as_json:
+        return print_json({**made.as_dict(), "credential": str(output / CREDENTIAL)})
+    return say(f"{clean(host_id)} may join: its credential and {len(trust)} files to trust are in {output}.")
+
+
+@hosts.command()
+@click.argument("host_id", metavar="HOST")
+@click.argument("labels", metavar="[LABEL]...", nargs=-1)
+@connected()
+def labels(session: Session, host_id: str, labels: tuple[str, ...]) -> None:
+    """Give a host exactly these labels. What it has to serve with them comes to it by itself."""
+    row = session.client.hosts.label(host_id, labels)
+    return print_json(row.as_dict()) if session.as_json else print_fields(row.as_dict())
+
+
+@hosts.command()
+@click.argument("host_id", metavar="HOST")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connected()
+def remove(session: Session, host_id: str, yes: bool) -> None:
+    """Remove a host: its credential and its key end, and no rollout goes to it. What it serves it serves on."""
+    if not yes:
+        click.confirm(f"Remove {clean(host_id)}?", abort=True, err=True)
+    done = session.client.hosts.forget(host_id)
+    return print_json(done) if session.as_json else say(f"Removed {clean(host_id)}.")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Readable by its owner alone from its first byte on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 @hosts.command()

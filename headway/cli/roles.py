@@ -47,7 +47,8 @@ def rules() -> None:
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT of the sites.")
 @click.option("--api", default=None, help="NAME:PORT of the API; every address of the name is a replica.")
 @click.option("--api-listen", default="127.0.0.1:8081", show_default=True, help="ADDRESS:PORT where the API is served.")
-def web_config(output: Path, listen: str, api: str | None, api_listen: str) -> None:
+@click.option("--state", type=click.Path(path_type=Path), default="/tmp/caddy", help="Caddy's folder; its access log.")  # noqa: S108 - it keeps nothing: it has no certificates of its own
+def web_config(output: Path, listen: str, api: str | None, api_listen: str, state: Path) -> None:
     """Write the configuration that `caddy run --config FILE` serves the sites of this data folder with.
 
     It is the same for any number of sites; a new version of Headway may bring a new one. With --api the same Caddy
@@ -66,7 +67,7 @@ def web_config(output: Path, listen: str, api: str | None, api_listen: str) -> N
         listen=listen,
         rules_socket=run / "rules.sock",
         plain_socket=run / "plain.sock",
-        state=Path("/tmp/caddy"),  # noqa: S108 - Caddy keeps nothing: it has no certificates of its own here
+        state=state,
     )
     if api is not None:
         config = with_api(config, listen=api_listen, upstream=api)

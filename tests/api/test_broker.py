@@ -16,6 +16,7 @@ from adapters.artifact.run import RunSettings
 from api.bootstrap import broker_tokens
 from api.internal.app import create_broker
 from headway.broker import BuildSpec, RollSpec
+from store.hosts import join_host
 from store.models import Artifact, ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
 from store.queue import claim_job
 from tests.api.world import World, data
@@ -26,13 +27,16 @@ NOW = "2026-06-24T14:31:20.114Z"
 
 
 class Roles:
-    """Callers of the broker by role."""
+    """Callers of the broker by role; `host:<id>` has a credential of its own, `host` is the machine beside the API."""
 
     def __init__(self, api: World) -> None:
+        self.store = api.store
         self.tokens = broker_tokens(api.folder)
         self.app = create_broker(api.parts, self.tokens)
 
     async def ask(self, role: str | None, method: str, path: str, body: Any = None) -> httpx.Response:
+        if role and role.startswith("host:") and role not in self.tokens:
+            self.tokens[role] = self.store.in_write(lambda session: join_host(session, role[5:], [])[1])
         headers = {"Authorization": f"Bearer {self.tokens.get(role, role)}"} if role else {}
         transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:

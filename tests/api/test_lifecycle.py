@@ -167,7 +167,8 @@ async def test_a_host_tells_nothing_about_what_is_not_its_own(api: World) -> Non
     _, env_id, _ = await an_app(api)
     roles = Roles(api)
     batch = {"drifts": [note(env_id), note("env_00000000000000000000000000")]}
-    assert (await roles.ask("host", "POST", "/hosts/elsewhere/drifts", batch)).json() == {"noted": 0}
+    assert (await roles.ask("host", "POST", "/hosts/elsewhere/drifts", batch)).status_code == 403
+    assert (await roles.ask("host:elsewhere", "POST", "/hosts/elsewhere/drifts", batch)).json() == {"noted": 0}
     assert api.count(Drift) == 0
     bad = {"drifts": [note(env_id, kind="weather")]}
     assert (await roles.ask("host", "POST", "/hosts/local/drifts", bad)).status_code == 400

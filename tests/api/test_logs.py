@@ -36,7 +36,8 @@ class Apps:
 
     async def say(self, *batch: Json, host: str = "local") -> list[Json]:
         body = {"host_id": host, "instances": list(batch)}
-        answer = await self.roles.ask("host", "POST", f"/environments/{self.env_id}/logs", body)
+        role = "host" if host == "local" else f"host:{host}"
+        answer = await self.roles.ask(role, "POST", f"/environments/{self.env_id}/logs", body)
         assert answer.status_code == 200, answer.text
         return list(answer.json()["heard"])
 
@@ -133,6 +134,7 @@ async def test_an_instance_that_was_made_anew_numbers_anew(apps: Apps) -> None:
 
 async def test_hosts_and_instances_are_told_apart(apps: Apps) -> None:
     await apps.say(lines(1, "a"), lines(1, "b", index=1))
+    apps.api.change(Environment, apps.env_id, hosts=["local", "other"])
     await apps.say(lines(1, "c"), host="other")
     await apps.say(lines(1, "d", seq=5))
     assert await apps.shown() == ["a", "b", "c", "d"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headway.buckets import bucket_of
+from store.models import Environment
 from tests.api.test_broker import Roles, failure
 from tests.api.world import World, data, error
 
@@ -30,7 +31,8 @@ class Visited:
         return {"host_id": "local", "upto": [5.5, upto], "minutes": [minute], "lines": [line], **more}
 
     async def tell(self, body: Json) -> list[float]:
-        answer = await self.roles.ask("host", "POST", f"/environments/{self.env_id}/requests", body)
+        role = "host" if body["host_id"] == "local" else f"host:{body['host_id']}"
+        answer = await self.roles.ask(role, "POST", f"/environments/{self.env_id}/requests", body)
         assert answer.status_code == 200, answer.text
         return list(answer.json()["upto"])
 
@@ -47,6 +49,7 @@ async def test_metrics_add_up_batches_hosts_and_minutes(visited: Visited) -> Non
     await visited.tell(visited.batch(2, ok=96, bad=1))
     await visited.tell(visited.batch(1, ok=5))
     await visited.tell(visited.batch(3, ok=1, ago=2, ms=500))
+    visited.api.change(Environment, visited.env_id, hosts=["local", "other"])
     await visited.tell(visited.batch(1, ok=1, ago=100, host_id="other"))
     found = data(await visited.api.admin.get(visited.path + "/metrics"))
     assert found["access_log"] == "services"

@@ -37,8 +37,12 @@ def host_key(folder: Path, name: str = "local") -> Path:
     return folder / f"{name}.key"
 
 
+def of(role: str, host_id: str) -> str:
+    return f"host:{host_id}" if role == "host" and host_id != "local" else role
+
+
 async def hello(roles: Roles, host_id: str, key: Path, role: str = "host", **more: Any) -> Any:
-    return await roles.ask(role, "PUT", f"/hosts/{host_id}", {"public_key": public_of(key), **more})
+    return await roles.ask(of(role, host_id), "PUT", f"/hosts/{host_id}", {"public_key": public_of(key), **more})
 
 
 async def claimed(place: Place, digit: str = "a") -> str:
@@ -51,7 +55,7 @@ async def claimed(place: Place, digit: str = "a") -> str:
 
 
 async def ask(roles: Roles, rollout: str, host_id: str = "local", role: str = "host") -> Any:
-    return await roles.ask(role, "GET", f"/rollouts/{rollout}/config?host_id={host_id}")
+    return await roles.ask(of(role, host_id), "GET", f"/rollouts/{rollout}/config?host_id={host_id}")
 
 
 def unsealed(answer: Any, key: Path, folder: Path) -> dict[str, str]:

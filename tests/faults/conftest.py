@@ -20,17 +20,20 @@ from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
 NUMBERS = itertools.count(1)
+# A replaced service leaves soon, so that its leaving can be disturbed.
+SETTINGS = {"HEADWAY_WARM_SECONDS": "3", "HEADWAY_DRAIN_SECONDS": "10"}
 SAMPLED = 9
+ITSELF = ("test_kill.py", "test_service_kills.py")
 # A minute each, for tasks that a stopped worker had asked for.
 LONG = {"test_another_worker_takes_over_and_the_first_one_comes_back_too_late"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """HEADWAY_FAULTS=sample: some of them, the same ones for the same HEADWAY_TEST_SEED. test_kill samples itself."""
+    """HEADWAY_FAULTS=sample: some of them, the same ones for the same HEADWAY_TEST_SEED. Kills sample themselves."""
     if os.environ.get("HEADWAY_FAULTS") != "sample":
         return
     here = Path(__file__).parent
-    ours = [one for one in items if one.path.parent == here and one.path.name != "test_kill.py"]
+    ours = [one for one in items if one.path.parent == here and one.path.name not in ITSELF]
     candidates = sorted((one for one in ours if one.name not in LONG), key=lambda one: one.nodeid)
     chance = random.Random(int(os.environ.get("HEADWAY_TEST_SEED", "20240917")))
     kept = chance.sample(candidates, min(SAMPLED, len(candidates)))
@@ -43,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def stack() -> Iterator[Stack]:
     # A short path: unix sockets below it have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="hwf-") as folder:
-        made = Stack.start(Path(folder))
+        made = Stack.start(Path(folder), env=SETTINGS)
         try:
             yield made
         finally:

@@ -16,6 +16,8 @@ from temporalio.client import WorkflowFailureError
 from headway.ids import new_id
 from store.models import Environment, Job, Site
 from temporal import names
+from temporal.worker import Role, make_worker
+from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, engine
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -173,6 +175,26 @@ async def commands(made: Engine) -> dict[str, str]:
     return {"exec": done.id, "exec-breaks": broken.id}
 
 
+async def one_offs(made: Engine) -> dict[str, str]:
+    await made.run(made.world.accept_roll(made.world.artifact("a" * 64, "dynamic")))
+    done = await made.run(made.world.accept_command())
+    made.host.refuse = "runtime.unavailable"
+    broken = await made.run(made.world.accept_command())
+    return {"run": done.id, "run-breaks": broken.id}
+
+
+async def several_hosts(made: Engine) -> dict[str, str]:
+    with made.store.write() as session:
+        session.get_one(Environment, made.world.env_id).hosts = ["local", "second"]
+    other, artifact = Host(host_id="second"), made.world.artifact("a" * 64)
+    acts = [other.prepare, other.switch, other.undo, other.fence, other.bake]
+    async with make_worker(made.client, Role(names.host_queue("second"), acts)):
+        good = await made.run(made.world.accept_roll(artifact))
+        other.refuse_switch = "roll.stale"
+        bad = await made.run(made.world.accept_roll(artifact))
+        return {"roll-two-hosts": good.id, "roll-two-hosts-go-back": bad.id}
+
+
 STORIES: tuple[tuple[Story, bool], ...] = (
     (build_succeeds, False),
     (build_breaks, False),
@@ -186,6 +208,8 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (environments, False),
     (stops, False),
     (commands, False),
+    (one_offs, False),
+    (several_hosts, False),
 )
 
 

@@ -32,6 +32,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps(SAYS).encode()
         status = 500 if "EDITION" == "broken" and time.time_ns() - SAYS["started"] > 1_500_000_000 else 200
+        status = 500 if "EDITION" == "sour" and self.path != "/health" else status
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -42,7 +43,8 @@ SETTINGS = '[build]\ncommand = ""\n[run]\ncommand = "exec python3 app.py"\nhealt
 
 
 def edition(name: str) -> dict[str, str]:
-    return {"app.py": APP.replace("EDITION", name), "headway.toml": SETTINGS}
+    path = 'health_check_path = "/health"\n' if name == "sour" else ""
+    return {"app.py": APP.replace("EDITION", name), "headway.toml": SETTINGS + path}
 
 
 class Service:
@@ -199,6 +201,25 @@ def test_a_release_that_turns_bad_in_its_bake_goes_back(service: Service) -> Non
     # The instance that served before: nothing was started for it.
     assert service.says() == good
     assert service.state()["active_release_id"] == live
+    service.caller.http.patch(service.path, json={"bake_seconds": 0}).raise_for_status()
+
+
+@pytest.mark.slow
+def test_a_release_that_only_its_visitors_find_bad_goes_back(service: Service) -> None:
+    """Its health path is fine all the time: the web server's log tells."""
+    service.caller.http.patch(service.path, json={"bake_seconds": 60}).raise_for_status()
+    good = service.says()
+    service.repository.commit(edition("sour"))
+    job = service.push()
+    until(lambda: service.caller.get(f"/v1/jobs/{job['id']}")["stage"], lambda stage: stage == "bake")
+    with Visitor(service) as visitor:
+        job = end_of(service.caller, job)
+    [measured] = job["result"]["bake"]["hosts"]
+    assert (job["error"]["code"], measured["bad"]) == ("roll.bake_failed", 0)
+    assert "visitors got a server error" in measured["why"]
+    assert 20 <= measured["requests"] <= sum(visitor.got.values())
+    assert measured["errors"] > 0
+    assert service.says() == good
     service.caller.http.patch(service.path, json={"bake_seconds": 0}).raise_for_status()
 
 

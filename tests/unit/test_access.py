@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.hosting import access
-from adapters.hosting.access import AccessLog, RequestShipper
+from adapters.hosting.access import AccessLog, RequestShipper, Visits
 from api.requests import Requests, total
 from headway.broker import RequestBatch, RequestsHeard
 from headway.buckets import bucket_of, percentile
@@ -172,3 +172,20 @@ def test_percentiles_are_at_most_a_tenth_too_high() -> None:
         assert found is not None
         assert true <= found * 1.001 <= true * 1.12
     assert percentile({}, 0.5) is None
+
+
+def test_visits_since_a_time_are_counted_on_from_where_they_were(side: Side) -> None:
+    visits = Visits(AccessLog(side.web.path), lambda: side.names)
+    side.web.serve("/before", status=500)
+    side.web.roll()
+    began = side.web.at + 0.0001
+    assert visits(ENV, began) == (0, 0)
+    side.web.serve("/a", "/b")
+    side.web.serve("/c", status=502)
+    side.web.serve("/d", host="other.localhost", status=500)
+    assert visits(ENV, began) == (3, 1)
+    side.web.roll()
+    side.web.serve("/e", status=404)
+    assert visits(ENV, began) == (4, 1)
+    assert visits(OTHER, began) == (1, 1)
+    assert Visits(AccessLog(side.web.path), lambda: side.names)(ENV, began) == (4, 1)

@@ -27,7 +27,7 @@ def test_the_beat_does_not_wait_for_whom_it_tells(monkeypatch: pytest.MonkeyPatc
         told.wait(10)
 
     def work() -> bool:
-        with host._beating(tell):
+        with host.beating(tell):
             return enough.wait(5)
 
     try:

@@ -8,15 +8,28 @@ from temporalio import activity
 
 from activities import references
 from activities.builds import BuildRecords
+from activities.commands import CommandRecords
 from activities.environments import EnvironmentRecords
 from activities.execute import Executor
 from activities.host import HostActivities
 from activities.produce import Producer
 from activities.reconcile import Reconciler
 from activities.rollouts import RolloutRecords
+from activities.running import Commands
 from activities.sign import Signer
 
-ROLES = (BuildRecords, EnvironmentRecords, Executor, HostActivities, Producer, Reconciler, RolloutRecords, Signer)
+ROLES = (
+    BuildRecords,
+    CommandRecords,
+    Commands,
+    EnvironmentRecords,
+    Executor,
+    HostActivities,
+    Producer,
+    Reconciler,
+    RolloutRecords,
+    Signer,
+)
 
 
 def definitions(owner: object) -> dict[str, typing.Any]:

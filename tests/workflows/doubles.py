@@ -19,6 +19,8 @@ from temporal.messages import (
     Bake,
     BuildOrder,
     BuildOutput,
+    CommandEnded,
+    CommandOrder,
     Ended,
     EnvironmentRef,
     ExecOrder,
@@ -182,6 +184,12 @@ class Host:
             activity.heartbeat()
             await asyncio.sleep(0.05)
         return Measured(self.host_id, order.seconds, looks=3, bad=3 if self.bad else 0, why=self.bad)
+
+    @activity.defn(name="host.run")
+    async def run_command(self, order: CommandOrder) -> CommandEnded:
+        if self.refuse:
+            raise ApplicationError("refused", type=self.refuse, non_retryable=True)
+        return CommandEnded(order.job_id, 3, 10)
 
     @activity.defn(name="host.live")
     async def tell(self, ref: EnvironmentRef) -> Live:

@@ -120,6 +120,7 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIter
                 made.host.fence,
                 made.host.route,
                 made.host.retire,
+                made.host.run_command,
             ],
         ),
     ]

@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from headway.errors import HeadwayError
 from headway.ids import new_id
 from store import queue
+from store.commands import accept_command
 from store.lifecycle import accept_action
 from store.models import (
     Artifact,
@@ -119,6 +120,11 @@ class World:
             session.add(job)
             session.add(self._rollout(session, rollout_id, job.id, kind, artifact_id=artifact_id))
         return job
+
+    def accept_command(self) -> Job:
+        with self.store.write() as session:
+            site, environment = session.get_one(Site, self.site_id), session.get_one(Environment, self.env_id)
+            return accept_command(session, site, environment, "ls", 60, {})
 
     def accept_stop(self) -> Job:
         rollout_id = new_id("dep")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from sqlmodel import select
 
 from store.hosts import register_host
@@ -65,6 +66,7 @@ def test_all_hosts_switch_or_none(tmp_path: Path) -> None:
     run_story(tmp_path, story)
 
 
+@pytest.mark.slow
 def test_a_host_that_is_away_fails_a_rollout_where_nothing_else_was_said(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         spread(made)
@@ -104,6 +106,7 @@ def drifts(made: Engine) -> list[Drift]:
         return list(session.exec(select(Drift)).all())
 
 
+@pytest.mark.slow
 def test_a_lost_run_on_several_hosts_is_put_back_on_all(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         spread(made)

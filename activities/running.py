@@ -1,0 +1,83 @@
+"""One-off commands on a host: run once, in the walls of the release's instances, told line by line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from temporalio import activity
+
+from activities.host import beating
+from adapters.hosting.services import Services
+from adapters.runtime.driver import LogLine
+from headway.broker import CommandSpec, Event, Events, Heard
+from headway.errors import HeadwayError
+from temporal.failures import bounded_tries, mapped
+from temporal.messages import CommandEnded, CommandOrder
+
+EVERY: Final = 0.3
+MOST: Final = 1000
+
+
+class Broker(Protocol):
+    def begin_command(self, job_id: str) -> CommandSpec: ...
+
+    def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard: ...
+
+
+class Commands:
+    """Activities of the role `host/<id>`."""
+
+    def __init__(self, host_id: str, broker: Broker, services: Services) -> None:
+        self.host_id = host_id
+        self._broker = broker
+        self._services = services
+
+    @activity.defn(name="host.run", no_thread_cancel_exception=True)
+    @mapped
+    def run_command(self, order: CommandOrder) -> CommandEnded:
+        spec = self._broker.begin_command(order.job_id)
+        told = Told(self._broker, order.job_id, f"{order.job_id}/{self.host_id}")
+        began = time.monotonic()
+        # Once: a run whose keeper was killed may have done half of its work, and is not begun anew.
+        with beating(lambda: None), bounded_tries("runtime.unavailable", 1):
+            code = self._services.run_command(
+                spec.env_id, spec.seq, order.job_id, spec.command, spec.timeout, activity.is_cancelled, told.lines
+            )
+        told.flush()
+        return CommandEnded(order.job_id, code, round(1000 * (time.monotonic() - began)))
+
+
+class Told:
+    """Lines on their way into the job's log, by the numbers that they have: told again, a line is the same one."""
+
+    def __init__(self, broker: Broker, job_id: str, source: str) -> None:
+        self._broker, self._job_id, self._source = broker, job_id, source
+        self._sent = 0
+        self._next_at = 0.0
+
+    def lines(self, after: Callable[[int], Sequence[LogLine]]) -> None:
+        """Send what came since the last time, if it is time. `after` gives the lines with a higher number."""
+        self._after = after
+        if time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + EVERY
+            self._send(patience=0.0)
+
+    def flush(self) -> None:
+        """All of it, for as long as the broker may be away while it starts again."""
+        while self._send(patience=30.0):
+            pass
+
+    def _send(self, patience: float) -> bool:
+        fresh = self._after(self._sent)[:MOST]
+        if not fresh:
+            return False
+        events = [Event(kind="log", ts=one.ts, stage="run", stream=one.stream, line=one.line) for one in fresh]
+        batch = Events(source=self._source, first=fresh[0].number, events=events)
+        try:
+            self._broker.append(self._job_id, batch, patience=patience)
+        except HeadwayError:
+            return False  # kept at the host until the next time; at the end the exit code counts
+        self._sent = fresh[-1].number
+        return True

@@ -1,0 +1,103 @@
+"""One-off commands on the real stack: same release, configuration and walls; streamed, counted once, canceled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from bench.client import Caller
+from bench.stack import Stack
+from tests.stack.conftest import NewRepository
+from tests.stack.service_app import service
+from tests.stack.sites import Place, refusal
+from tests.stack.test_services import component, instances, until
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def place(stack: Stack, caller: Caller, new_repository: NewRepository) -> Place:
+    """A service that is served, with a secret."""
+    repository = new_repository(service("first"))
+    site = caller.new_site(f"s-{repository.path.name}", repository.path.as_uri(), runtime="auto")
+    made = Place(stack, caller, site, repository)
+    path = made.path(site.production, "secrets", "TOKEN")
+    caller.http.put(path, json={"value": "canary-5b2e8d"}).raise_for_status()
+    made.push()
+    return made
+
+
+def run(place: Place, *command: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "HEADWAY_API_URL": place.stack.api, "HEADWAY_TOKEN": place.stack.key}
+    words = [sys.executable, "-m", "headway", "run", "--site", place.site.id, "--env", "production", "--", *command]
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=180, check=False)
+
+
+def start(place: Place, command: str, **more: Any) -> Json:
+    job: Json = place.caller.post(place.path(place.site.production, "run"), {"command": command, **more})
+    return job
+
+
+def test_a_command_finds_what_the_release_has_and_its_exit_code_is_carried(place: Place) -> None:
+    script = "ls; echo with $TOKEN; test $TOKEN = canary-5b2e8d && echo complaint >&2; exit 7"
+    done = run(place, "sh", "-c", script)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.splitlines()[-1] == "with [redacted]"
+    assert "app.py" in done.stdout
+    assert "complaint" in done.stderr
+    # The app beside it is what it was, and nobody starts the command again.
+    assert place.page().text == "first None canary-5b2e8d"
+    serving = [one for one in instances(place) if one.ref.process == "web"]
+    assert [one.state for one in serving] == ["running"]
+
+
+def test_a_command_has_the_walls_of_an_instance_and_its_time(place: Place) -> None:
+    port = place.stack.api.rpartition(":")[2]
+    reach = f"import socket; socket.create_connection(('127.0.0.1', {port}), 3)"
+    job = place.caller.finish(start(place, f'python3 -c "{reach}" || cat /etc/shadow || ls {place.stack.data}'))
+    assert job["result"]["exit_code"] != 0
+    assert job["result"]["release_id"] == place.releases(place.site.production)[0]["id"]
+    job = place.caller.finish(start(place, "sleep 600", timeout=1))
+    assert job["result"]["exit_code"] == 137
+
+
+def test_a_canceled_command_ends_with_all_that_it_started(place: Place) -> None:
+    job = start(place, "sleep 601 & echo begun; sleep 602; wait")
+    until(lambda: runs(place), "it runs")
+    place.caller.http.post(f"/v1/jobs/{job['id']}/cancel").raise_for_status()
+    ended = place.ended(job)
+    assert (ended["status"], ended["error"]["code"]) == ("canceled", "job.canceled")
+    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 601" not in processes
+    assert "sleep 602" not in processes
+
+
+def runs(place: Place) -> bool:
+    return any(one.ref.process.startswith("run-") and one.pid for one in instances(place))
+
+
+@pytest.mark.slow
+def test_a_killed_host_worker_joins_the_command_and_runs_it_once(place: Place) -> None:
+    job = start(place, "echo once; sleep 8; exit 3")
+    until(lambda: runs(place), "it runs")
+    os.kill(component(place.stack, "host"), 9)
+    ended = place.caller.finish(job)
+    assert ended["result"]["exit_code"] == 3
+    told = place.caller.http.get(f"/v1/jobs/{job['id']}/stream", headers={"Last-Event-ID": "0"}).text
+    assert told.count('"line":"once"') == 1
+
+
+def test_what_has_no_instances_runs_nothing(stack: Stack, caller: Caller, new_repository: NewRepository) -> None:
+    repository = new_repository({"index.html": "page"})
+    site = caller.new_site(f"s-{repository.path.name}", repository.path.as_uri())
+    still = Place(stack, caller, site, repository)
+    path = still.path(site.production, "run")
+    assert refusal(caller.http.post(path, json={"command": "ls"}), 409)["code"] == "release.none"
+    still.push()
+    answer = caller.http.post(path, json={"command": "ls"})
+    assert refusal(answer, 409)["code"] == "environment.capability_unsupported"
+    assert refusal(caller.http.post(path, json={"command": ""}), 400)["code"] == "request.invalid_parameter"
