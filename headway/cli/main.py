@@ -49,6 +49,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "artifacts": ("headway.cli.artifacts:artifacts", "Artifacts: list, get, fetch, verify."),
     "jobs": ("headway.cli.jobs:jobs", "Jobs: list, get, watch, cancel."),
     "keys": ("headway.cli.keys:keys", "API keys: create, list, get, roll, revoke."),
+    "webhooks": ("headway.cli.webhooks:webhooks", "Webhooks: create, list, test, deliveries, replay …"),
     "hosts": ("headway.cli.hosts:hosts", "Hosts: list, get, accept, forget."),
     "teams": ("headway.cli.teams:teams", "Teams: list, create, get."),
     "members": ("headway.cli.teams:members", "Members of a team: list, add, set-role, remove."),

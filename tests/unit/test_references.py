@@ -15,8 +15,19 @@ from activities.produce import Producer
 from activities.reconcile import Reconciler
 from activities.rollouts import RolloutRecords
 from activities.sign import Signer
+from activities.webhooks import Webhooks
 
-ROLES = (BuildRecords, EnvironmentRecords, Executor, HostActivities, Producer, Reconciler, RolloutRecords, Signer)
+ROLES = (
+    BuildRecords,
+    EnvironmentRecords,
+    Executor,
+    HostActivities,
+    Producer,
+    Reconciler,
+    RolloutRecords,
+    Signer,
+    Webhooks,
+)
 
 
 def definitions(owner: object) -> dict[str, typing.Any]:
