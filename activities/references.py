@@ -13,7 +13,9 @@ from temporal.messages import (
     BuildOrder,
     BuildOutput,
     BuildRef,
+    Certified,
     DeliveryRef,
+    DomainOrder,
     Ended,
     Enqueue,
     EnvironmentRef,
@@ -35,6 +37,7 @@ from temporal.messages import (
     Switch,
     Tried,
     Turn,
+    Verified,
 )
 
 # builders
@@ -235,4 +238,36 @@ def lose_jobs(suspects: Suspects) -> Ended:
 @activity.defn(name="webhook.deliver")
 async def deliver(ref: DeliveryRef) -> Tried:
     """Make one try, and write down what became of it."""
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.claim")
+def claim_domain(ref: JobRef) -> DomainOrder:
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.verify")
+def verify_domain(order: DomainOrder) -> Verified:
+    """Look at the DNS. Proven: the name is the environment's. Raises domain.taken and domain.not_found."""
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.attach")
+def attach_domain(certified: Certified) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.detach")
+def detach_domain(order: DomainOrder) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.fail")
+def fail_domain(failure: Failure) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="host.certify")
+def certify(order: DomainOrder) -> Certified:
+    """Shake hands with the web server under the name, which makes it ask for a certificate."""
     raise NotImplementedError

@@ -19,6 +19,7 @@ import uvloop
 from temporalio.client import Client
 
 from adapters.config.vault import Vault, make_key_file
+from adapters.domains.records import Plan
 from adapters.objects import ObjectStore
 from adapters.webhooks.targets import Targets
 from api.app import create_app
@@ -129,6 +130,9 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         targets=Targets(settings.webhook_private_ok),
         signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
+        domains=Plan(settings.domains_lead_to, tuple(settings.domain_addresses)),
+        api_url=settings.api_url,
+        domain_patience=settings.domain_patience,
         access_log=settings.access_log,
         job_retention=timedelta(days=settings.job_retention_days),
         sandboxes=SandboxLimits(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from headway.resources import Delivery, WebhookEndpoint
+from headway.errors import HeadwayError
+from headway.resources import Delivery, Domain, Job, WebhookEndpoint
 from headway.transport import Transport
 
 Json = dict[str, Any]
@@ -63,3 +64,44 @@ class Webhooks:
     def replay(self, endpoint_id: str, delivery_id: str, *, idempotency_key: str | None = None) -> Delivery:
         path = f"{_W}/{endpoint_id}/deliveries/{delivery_id}/replay"
         return Delivery.model_validate(self._t.post(path, {}, idempotency_key=idempotency_key).data)
+
+
+class Domains:
+    """Host names of the caller's own, for an environment."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._t = transport
+
+    def attach(
+        self, site_id: str, env_id: str, hostname: str, *, idempotency_key: str | None = None, **fields: Any
+    ) -> Job:
+        """The job looks for the DNS records that the domain's row names, then leads the name here."""
+        body = {"hostname": hostname, **fields}
+        return Job.model_validate(self._t.post(_domains(site_id, env_id), body, idempotency_key=idempotency_key).data)
+
+    def list(self, site_id: str, env_id: str, *, limit: int | None = None) -> Iterator[Domain]:
+        return (Domain.model_validate(row) for row in self._t.pages(_domains(site_id, env_id), limit=limit))
+
+    def get(self, site_id: str, env_id: str, domain_id: str) -> Domain:
+        return Domain.model_validate(self._t.get(f"{_domains(site_id, env_id)}/{domain_id}").data)
+
+    def find(self, site_id: str, env_id: str, name_or_id: str) -> Domain:
+        """By id, else by host name. Raises domain.not_found."""
+        for one in self.list(site_id, env_id):
+            if name_or_id in (one.id, one.hostname):
+                return one
+        raise HeadwayError("domain.not_found", f"There is no domain {name_or_id!r} on that environment.")
+
+    def update(self, site_id: str, env_id: str, domain_id: str, **fields: Any) -> Job:
+        return Job.model_validate(self._t.patch(f"{_domains(site_id, env_id)}/{domain_id}", fields).data)
+
+    def verify(self, site_id: str, env_id: str, domain_id: str, *, idempotency_key: str | None = None) -> Job:
+        path = f"{_domains(site_id, env_id)}/{domain_id}/verify"
+        return Job.model_validate(self._t.post(path, {}, idempotency_key=idempotency_key).data)
+
+    def detach(self, site_id: str, env_id: str, domain_id: str) -> Job:
+        return Job.model_validate(self._t.delete(f"{_domains(site_id, env_id)}/{domain_id}").data)
+
+
+def _domains(site_id: str, env_id: str) -> str:
+    return f"/v1/sites/{site_id}/environments/{env_id}/domains"

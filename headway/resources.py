@@ -277,3 +277,21 @@ class Delivery(Resource):
     tries: list[Json] = []
     replay_of: str | None = None
     created_at: str | None = None
+
+
+class Domain(Resource):
+    """`dns_records` are to be made: `{type, name, value}`."""
+
+    id: str
+    hostname: str
+    status: str = ""
+    primary: bool = False
+    redirect_to_primary: bool = False
+    redirect_policy: str = "none"
+    dns_records: list[Json] = []
+    instructions: str = ""
+    missing: str | None = None
+    points_here: bool = False
+    verified_at: str | None = None
+    tls_issued_at: str | None = None
+    created_at: str | None = None

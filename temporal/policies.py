@@ -70,6 +70,13 @@ BAKE: Final[Policy] = {
 # A try has its own bound; what happened is in the row, and a try that is lost is made again.
 SEND: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=45), "retry_policy": _PATIENT}
 
+# The first handshake makes the web server ask an authority, which may take its time or refuse.
+CERTIFY: Final[Policy] = {
+    "start_to_close_timeout": timedelta(seconds=90),
+    "schedule_to_close_timeout": timedelta(minutes=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=3),
+}
+
 # What a host that may be away is asked on behalf of many: whoever asks comes again.
 ASK: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),

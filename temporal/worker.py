@@ -74,11 +74,14 @@ def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
 
 def control(settings: Settings, client: Client) -> Role:
     from activities.builds import BuildRecords
+    from activities.domains import DomainRecords
     from activities.environments import EnvironmentRecords
     from activities.reconcile import Reconciler
     from activities.rollouts import RolloutRecords
     from activities.webhooks import Webhooks
     from adapters.config.vault import Vault
+    from adapters.domains.lookup import Lookup
+    from adapters.domains.records import Plan
     from adapters.webhooks.sending import Sender
     from adapters.webhooks.targets import Targets
     from store.deliveries import Pace
@@ -91,7 +94,9 @@ def control(settings: Settings, client: Client) -> Role:
     sender = Sender(Targets(settings.webhook_private_ok), settings.webhook_timeout)
     pace = Pace(tuple(settings.webhook_waits), timedelta(hours=settings.webhook_disable_hours))
     webhooks = Webhooks(store, client, Vault(settings.webhook_keys), sender, settings.docs_url, pace)
-    records = (builds, rollouts, environments, reconciler, webhooks)
+    plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
+    domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
+    records = (builds, rollouts, environments, reconciler, webhooks, domains)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
@@ -168,6 +173,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.trust import Trust
     from adapters.hosting.upkeep import Pace, Upkeep
     from adapters.router.caddy import ACCESS_LOG
+    from adapters.router.handshake import Handshake
     from adapters.router.routes import list_routes
     from adapters.runtime.process.driver import ProcessDriver, Setup
 
@@ -196,7 +202,8 @@ def host(settings: Settings, _client: Client) -> Role:
     loops = {"upkeep": upkeep.run, "scrub": scrubber.run, "shipping": shipper.run, "requests": requests.run}
     for name, loop in loops.items():
         threading.Thread(target=loop, name=name, daemon=True).start()
-    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep)
+    handshake = Handshake(settings.sites_tls_port)
+    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep, handshake=handshake)
     return Role(
         queue=names.host_queue(settings.host_id),
         activities=offered(activities),

@@ -91,7 +91,10 @@ def create_broker(parts: Parts, tokens: Mapping[str, str]) -> FastAPI:
     configuration = Configuration(parts.store, parts.vault)
     execs = Execs(parts.store, parts.objects, parts.sandboxes)
     observing = Observing(parts.store, parts.logs, parts.requests)
-    outputs, rollouts = Outputs(parts.store, parts.objects), Rollouts(parts.store, parts.objects)
+    outputs, rollouts = (
+        Outputs(parts.store, parts.objects),
+        Rollouts(parts.store, parts.objects, parts.addresses.site_url),
+    )
 
     def only(*roles: str) -> Callable[[Request], Awaitable[str]]:
         async def admit(request: Request) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from api.parts import Objects
 from headway.broker import Drifts, Hostnames, Noted, RollSpec
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
+from store.domains import redirects_of
 from store.drifts import note_drifts
 from store.ledger import document
 from store.queue import commit_rollout
@@ -17,9 +19,10 @@ READ_SECONDS: Final = 3600
 
 
 class Rollouts:
-    def __init__(self, store: Store, objects: Objects) -> None:
+    def __init__(self, store: Store, objects: Objects, site_url: Callable[[str], str]) -> None:
         self.store = store
         self.objects = objects
+        self.site_url = site_url
 
     def spec(self, rollout_id: str) -> RollSpec:
         """Addresses that read just this artifact's objects, for an hour."""
@@ -62,7 +65,8 @@ class Rollouts:
 
     def hostnames(self, env_id: str) -> Hostnames:
         with self.store.read() as session:
-            return Hostnames(env_id=env_id, hostnames=hostnames(session, env_id))
+            led = {name: self.site_url(target) for name, target in redirects_of(session, env_id).items()}
+            return Hostnames(env_id=env_id, hostnames=hostnames(session, env_id), redirects=led)
 
 
 DOCUMENTS: Final = ("manifest", "layout", "bundle")

@@ -12,6 +12,7 @@ from api.gate import App, Receive, Scope, Send
 from api.miosa import (
     commands,
     deployments,
+    domains,
     environments,
     files,
     keys,
@@ -41,6 +42,7 @@ ROUTERS = (
     workspaces,
     keys,
     operations,
+    domains,
     webhooks,
     subscriptions,
 )
