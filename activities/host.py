@@ -23,10 +23,11 @@ from adapters.hosting.host import Host
 from adapters.hosting.services import Reuse, Services, Story
 from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
+from adapters.router.handshake import Handshake
 from headway.broker import Committed, Event, Events, Heard, Hostnames, RollSpec
 from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
-from temporal.messages import Bake, EnvironmentRef, Live, Measured, Placed, RollOrder, Switch
+from temporal.messages import Bake, Certified, DomainOrder, EnvironmentRef, Live, Measured, Placed, RollOrder, Switch
 
 BEAT_SECONDS = 1.0
 # A full disk is refused early: a rollout that waits for room would hold its environment's queue.
@@ -58,6 +59,7 @@ class HostActivities:
         configuration: Configuration,
         upkeep: Upkeep,
         bakery: Bakery | None = None,
+        handshake: Handshake | None = None,
     ) -> None:
         self.host_id = host_id
         self._host = host
@@ -66,6 +68,7 @@ class HostActivities:
         self._configuration = configuration
         self._upkeep = upkeep
         self._bakery = bakery or Bakery(services)
+        self._handshake = handshake or Handshake(0)
         self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
 
     def close(self) -> None:
@@ -197,8 +200,14 @@ class HostActivities:
     @activity.defn(name="host.route", no_thread_cancel_exception=True)
     @mapped
     def route(self, ref: EnvironmentRef) -> Live:
-        self._host.route(ref.env_id, self._broker.get_hostnames(ref.env_id).hostnames)
+        found = self._broker.get_hostnames(ref.env_id)
+        self._host.route(ref.env_id, found.hostnames, found.redirects)
         return self._live(ref.env_id, self._host.environment(ref.env_id).live())
+
+    @activity.defn(name="host.certify", no_thread_cancel_exception=True)
+    @mapped
+    def certify(self, order: DomainOrder) -> Certified:
+        return Certified(order.job_id, order.domain_id, self._handshake.certified(order.hostname))
 
     @activity.defn(name="host.retire", no_thread_cancel_exception=True)
     @mapped

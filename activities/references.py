@@ -13,9 +13,11 @@ from temporal.messages import (
     BuildOrder,
     BuildOutput,
     BuildRef,
+    Certified,
     CommandEnded,
     CommandOrder,
     DeliveryRef,
+    DomainOrder,
     Ended,
     EnvironmentRef,
     ExecOrder,
@@ -35,6 +37,7 @@ from temporal.messages import (
     Tried,
     Turn,
     TurnRef,
+    Verified,
 )
 
 # builders
@@ -240,4 +243,36 @@ def lose_jobs(suspects: Suspects) -> Ended:
 @activity.defn(name="webhook.deliver")
 async def deliver(ref: DeliveryRef) -> Tried:
     """Make one try, and write down what became of it."""
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.claim")
+def claim_domain(ref: JobRef) -> DomainOrder:
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.verify")
+def verify_domain(order: DomainOrder) -> Verified:
+    """Look at the DNS. Proven: the name is the environment's. Raises domain.taken and domain.not_found."""
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.attach")
+def attach_domain(certified: Certified) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.detach")
+def detach_domain(order: DomainOrder) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="domain.fail")
+def fail_domain(failure: Failure) -> Ended:
+    raise NotImplementedError
+
+
+@activity.defn(name="host.certify")
+def certify(order: DomainOrder) -> Certified:
+    """Shake hands with the web server under the name, which makes it ask for a certificate."""
     raise NotImplementedError

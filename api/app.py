@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated
 
 import anyio
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import text
 from starlette.exceptions import HTTPException
@@ -26,6 +27,7 @@ from api.managed import (
     builds,
     configuration,
     deployments,
+    domains,
     environments,
     explain,
     hosts,
@@ -46,6 +48,7 @@ from api.problems import as_headway_error, problem
 from api.starting import Outbox
 from headway import __version__
 from headway.errors import HeadwayError
+from store.domains import is_served
 
 log = logging.getLogger("headway.api")
 ROUTERS = (
@@ -54,6 +57,7 @@ ROUTERS = (
     sites,
     branch_routes,
     environments,
+    domains,
     configuration,
     builds,
     artifacts,
@@ -170,6 +174,17 @@ def _documents(app: FastAPI, parts: Parts) -> None:
         await anyio.to_thread.run_sync(look)
         return JSONResponse({"status": "ok", "version": __version__})
 
+    async def ask(domain: Annotated[str, Query(min_length=1, max_length=253)]) -> Response:
+        """Whether the web server may get a certificate for a name: it leads to an environment."""
+
+        def look() -> bool:
+            with parts.store.read() as session:
+                return is_served(session, domain.lower().removesuffix("."))
+
+        served = await anyio.to_thread.run_sync(look)
+        return JSONResponse({"domain": domain, "served": served}, 200 if served else 404)
+
+    app.add_api_route("/tls/ask", ask, include_in_schema=False)
     app.add_api_route("/openapi.json", openapi, include_in_schema=False)
     for path in ("/", "/docs"):
         app.add_api_route(path, docs, include_in_schema=False)

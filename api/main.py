@@ -19,6 +19,7 @@ import uvloop
 from temporalio.client import Client
 
 from adapters.config.vault import Vault, make_key_file
+from adapters.domains.records import Plan
 from adapters.githost.backend import Backend
 from adapters.githost.pushhead import PushLimits
 from adapters.objects import ObjectStore
@@ -133,6 +134,9 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         targets=Targets(settings.webhook_private_ok),
         signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
+        domains=Plan(settings.domains_lead_to, tuple(settings.domain_addresses)),
+        api_url=settings.api_url,
+        domain_patience=settings.domain_patience,
         access_log=settings.access_log,
         git=git_parts(settings),
         previews=Previews(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adapters.config.vault import Vault
+from adapters.domains.records import Plan
 from adapters.webhooks.targets import Targets
 from api.auth import Authenticator
 from api.events import EventLog
@@ -67,6 +68,9 @@ class Parts:
     targets: Targets
     signing_key: Path
     docs_url: str
+    domains: Plan
+    api_url: str = ""
+    domain_patience: float = 86_400.0
     access_log: str = "services"
     job_retention: timedelta = timedelta(days=30)
     git: GitParts | None = None

@@ -337,8 +337,11 @@ class Committed(Wire):
 
 
 class Hostnames(Wire):
+    """`redirects`: of some of the names, the origin (`https://www.example.com`) that answers in their place."""
+
     env_id: str
     hostnames: list[str]
+    redirects: dict[str, str] = Field(default_factory=dict)
 
 
 class InstanceLines(Wire):

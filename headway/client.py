@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from headway.errors import HeadwayError
+from headway.events_client import Domains, Webhooks
 from headway.following import Follower, JobEvent, WaitTimeout
 from headway.governance import Audit, Policies
 from headway.ids import is_id
@@ -78,6 +79,8 @@ class Client:
         self.variables = Values(self.transport, "variables")
         self.secrets = Values(self.transport, "secrets")
         self.hosts = Hosts(self.transport)
+        self.webhooks = Webhooks(self.transport)
+        self.domains = Domains(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)

@@ -129,6 +129,14 @@ CODES: dict[str, Code] = {
         "Start that host, remove it, or let the environment skip it: `headway env set --away skip`.", retryable=True
     ),
     "host.key_mismatch": _conflict("List the hosts, and accept the key that is offered there."),
+    # domains
+    "domain.not_found": _missing("domain"),
+    "domain.invalid": _invalid("Name a domain of your own, as www.example.com."),
+    "domain.reserved": _invalid("Name a domain of your own: the platform gives out its own names itself."),
+    "domain.exists": _conflict("The environment has this domain: see its list."),
+    "domain.taken": _conflict("Detach the name from the environment that it leads to, or name another."),
+    "domain.not_verified": _conflict("Make the DNS records that the domain's row names, then verify it again."),
+    "domain.resolver_failed": _fault("Check the resolver that HEADWAY_DNS_SERVERS names.", retryable=True),
     # webhooks
     "webhook_endpoint.url_refused": _invalid("Name an https:// address that is public, or ask the operator."),
     "webhook_endpoint.disabled": _conflict("Enable the endpoint first."),

@@ -272,3 +272,47 @@ class Identity(Resource):
     key: Json | None = None
     role: str | None = None
     scopes: list[str] = []
+
+
+class WebhookEndpoint(Resource):
+    """`signing_secret` is there once, in the answer that made or rotated it."""
+
+    id: str
+    url: str
+    events: list[str] = []
+    description: str | None = None
+    enabled: bool = True
+    failing_since: str | None = None
+    disabled_reason: str | None = None
+    signing_secret: str | None = None
+
+
+class Delivery(Resource):
+    """One event on its way to one endpoint; `tries` are `{at, status, error, ms}`."""
+
+    id: str
+    event_id: str = ""
+    event_type: str = ""
+    status: str = ""
+    attempts: int = 0
+    tries: list[Json] = []
+    replay_of: str | None = None
+    created_at: str | None = None
+
+
+class Domain(Resource):
+    """`dns_records` are to be made: `{type, name, value}`."""
+
+    id: str
+    hostname: str
+    status: str = ""
+    primary: bool = False
+    redirect_to_primary: bool = False
+    redirect_policy: str = "none"
+    dns_records: list[Json] = []
+    instructions: str = ""
+    missing: str | None = None
+    points_here: bool = False
+    verified_at: str | None = None
+    tls_issued_at: str | None = None
+    created_at: str | None = None

@@ -184,6 +184,30 @@ class Settings(BaseSettings):
     )
     log_bytes: int = Field(default=32 << 20, description="Bytes of apps' log lines kept per environment.")
 
+    dns_servers: list[str] = Field(
+        default_factory=list,
+        description="Whom domains are looked up with, as `address` or `address:port`; the machine's resolver if empty.",
+    )
+    domain_target: str = Field(
+        default="",
+        description="What callers lead their domains to, wildcard and all; HEADWAY_SITES_DOMAIN if empty.",
+    )
+    domain_addresses: list[str] = Field(
+        default_factory=list, description="The public addresses of the sites, for records of bare domains."
+    )
+    domain_patience: float = Field(
+        default=86400, description="Seconds that `domain.attach` looks for the records before it fails."
+    )
+    sites_tls_port: int = Field(
+        default=0, description="Where Caddy serves the sites by TLS, with certificates on demand; 0: nowhere."
+    )
+    acme_directory: str = Field(default="", description="The authority's ACME directory; Caddy's own choice if empty.")
+    acme_email: str = Field(default="", description="Whom the authority may write to.")
+    acme_root: Path | None = Field(default=None, description="Roots (PEM) that the authority itself is trusted by.")
+    tls_ask_url: str = Field(
+        default="", description="Whom Caddy asks whether a name may have a certificate; the API if empty."
+    )
+
     webhook_private_ok: list[str] = Field(
         default_factory=list, description="Hosts that webhooks may reach though they are private, by http:// too."
     )
@@ -225,6 +249,14 @@ class Settings(BaseSettings):
         return self.webhook_key_file or self.path("secrets", "webhooks.key")
 
     @property
+    def domains_lead_to(self) -> str:
+        return self.domain_target or self.sites_domain
+
+    @property
+    def ask_url(self) -> str:
+        return self.tls_ask_url or f"http://{self.api_host}:{self.api_port}/tls/ask"
+
+    @property
     def secrets_path(self) -> Path:
         return self.secrets_dir or self.path("secrets")
 
@@ -244,5 +276,6 @@ class Settings(BaseSettings):
     def site_url(self, hostname: str) -> str:
         """`http://<hostname>:<port>`; host names in the table carry their domain."""
         default = {"http": 80, "https": 443}[self.sites_scheme]
-        port = f":{self.sites_port}" if self.dev_port_in_url and self.sites_port != default else ""
+        number = self.sites_tls_port if self.sites_scheme == "https" and self.sites_tls_port else self.sites_port
+        port = f":{number}" if self.dev_port_in_url and number != default else ""
         return f"{self.sites_scheme}://{hostname}{port}"

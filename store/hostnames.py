@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, select
 
 from store.models import Environment, Hostname, Site, utcnow
+from store.models_domains import Domain
 from store.slugs import LABEL, RESERVED, fitted, short_hash
 
 _TABLE = SQLModel.metadata.tables["hostname"]
@@ -51,12 +52,12 @@ def _claim(session: Session, environment: Environment, label: str, domain: str, 
             "is_primary": is_primary,
             "created_at": utcnow(),
         }
-        if _insert_new(session, row):
+        if insert_new(session, row):
             return session.get_one(Hostname, row["name"])
     raise AssertionError("a name with a hash of the environment's own id was taken")
 
 
-def _insert_new(session: Session, row: dict[str, object]) -> bool:
+def insert_new(session: Session, row: dict[str, object]) -> bool:
     """Whether the name was free. Waits for a concurrent claim of the same name on PostgreSQL."""
     return session.connection().execute(_INSERT[session.get_bind().dialect.name], row).first() is not None
 
@@ -78,3 +79,9 @@ def hostnames_of(session: Session, env_ids: Sequence[str]) -> dict[str, list[Hos
 def release_hostnames(session: Session, env_id: str) -> None:
     for row in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
         session.delete(row)
+
+
+def end_domains_of(session: Session, env_id: str) -> None:
+    """The environment is gone, and its names with it: its domains are removed."""
+    for domain in session.exec(select(Domain).where(Domain.env_id == env_id, col(Domain.deleted_at).is_(None))).all():
+        domain.status, domain.deleted_at = "removed", utcnow()

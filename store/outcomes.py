@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
 from store.events import tell_build, tell_deployment, tell_environment, tell_job, tell_release, tell_site
+from store.hostnames import end_domains_of
 from store.models import Artifact, Build, Environment, Hostname, Job, Release, Rollout, Site, utcnow
 
 Json = dict[str, Any]
@@ -214,5 +215,6 @@ def retire_environment(session: Session, env_id: str) -> None:
     environment.status, environment.deleted_at = "gone", utcnow()
     tell_environment(session, environment, "deleted")
     destroy_values(session, owner_id=env_id)
+    end_domains_of(session, env_id)
     for hostname in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
         session.delete(hostname)

@@ -298,3 +298,35 @@ class Tried:
     delivery_id: str
     number: int = 0
     wait: float | None = None
+
+
+@dataclass(frozen=True)
+class DomainOrder:
+    """A claimed attach or detach. `patience`: how many seconds the proof is looked for; 0: once."""
+
+    job_id: str
+    domain_id: str
+    env_id: str
+    hostname: str
+    hosts: tuple[str, ...]
+    patience: float = 0.0
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a look at the DNS found; `why` where the name is not proven."""
+
+    domain_id: str
+    proven: bool = False
+    points_here: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """Whether the web server has a certificate for the name."""
+
+    job_id: str
+    domain_id: str
+    issued: bool = False

@@ -77,6 +77,13 @@ COMMAND: Final[Policy] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_interval=timedelta(seconds=5)),
 }
 
+# The first handshake makes the web server ask an authority, which may take its time or refuse.
+CERTIFY: Final[Policy] = {
+    "start_to_close_timeout": timedelta(seconds=90),
+    "schedule_to_close_timeout": timedelta(minutes=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=3),
+}
+
 # What a host that may be away is asked on behalf of many: whoever asks comes again.
 ASK: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),

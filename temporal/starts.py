@@ -37,6 +37,8 @@ WORKFLOWS: Final = {
     "environment.suspend": names.SUSPEND,
     "environment.resume": names.RESUME,
     "environment.repair": names.REPAIR,
+    "domain.attach": names.ATTACH,
+    "domain.detach": names.DETACH,
 }
 STORIES: Final = {
     "deploy": names.ROLL,

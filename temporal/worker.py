@@ -76,11 +76,14 @@ def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
 def control(settings: Settings, client: Client) -> Role:
     from activities.builds import BuildRecords
     from activities.commands import CommandRecords
+    from activities.domains import DomainRecords
     from activities.environments import EnvironmentRecords
     from activities.reconcile import Reconciler
     from activities.rollouts import RolloutRecords
     from activities.webhooks import Webhooks
     from adapters.config.vault import Vault
+    from adapters.domains.lookup import Lookup
+    from adapters.domains.records import Plan
     from adapters.webhooks.sending import Sender
     from adapters.webhooks.targets import Targets
     from store.deliveries import Pace
@@ -94,7 +97,9 @@ def control(settings: Settings, client: Client) -> Role:
     pace = Pace(tuple(settings.webhook_waits), timedelta(hours=settings.webhook_disable_hours))
     webhooks = Webhooks(store, client, Vault(settings.webhook_keys), sender, settings.docs_url, pace)
     commands = CommandRecords(store, settings.host_patience)
-    records = (commands, builds, rollouts, environments, reconciler, webhooks)
+    plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
+    domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
+    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
@@ -175,6 +180,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.trust import Trust
     from adapters.hosting.upkeep import Pace, Upkeep
     from adapters.router.caddy import ACCESS_LOG
+    from adapters.router.handshake import Handshake
     from adapters.router.routes import list_routes
     from adapters.runtime.process.driver import ProcessDriver, Setup
 
@@ -207,7 +213,10 @@ def host(settings: Settings, _client: Client) -> Role:
     if settings.access_log == "off":
         counted = lambda _env, _since: None  # noqa: E731 – nobody counts
     bakery = Bakery(services, counted, static_counted=settings.access_log == "all")
-    activities = HostActivities(settings.host_id, serving, broker, services, configuration, upkeep, bakery)
+    handshake = Handshake(settings.sites_tls_port)
+    activities = HostActivities(
+        settings.host_id, serving, broker, services, configuration, upkeep, bakery, handshake=handshake
+    )
     leftovers = Leftovers(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workflows.build import Build
 from workflows.deliver import Deliver
+from workflows.domains import Attach, Detach
 from workflows.exec import Exec
 from workflows.lifecycle import Repair, Restart, Resume, Scale, Suspend
 from workflows.promote import Promote
@@ -17,8 +18,10 @@ from workflows.run import Run
 from workflows.stop import Stop
 
 ALL = (
+    Attach,
     Build,
     Deliver,
+    Detach,
     Exec,
     Promote,
     Provision,

@@ -6,7 +6,7 @@ Knows neither Temporal nor the broker: what it needs comes as values and callabl
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from adapters.artifact.layout import MAX_BYTES as MAX_LAYOUT
@@ -109,10 +109,10 @@ class Host:
         for name in hostnames:
             add_route(self.folders.routes, name, env_id)
 
-    def route(self, env_id: str, hostnames: Iterable[str]) -> None:
-        """Let exactly these host names lead to the environment."""
+    def route(self, env_id: str, hostnames: Iterable[str], redirects: Mapping[str, str] | None = None) -> None:
+        """Let exactly these host names lead to the environment; those of `redirects` to another origin instead."""
         self.folders.environment(env_id).mkdir(exist_ok=True)
-        set_routes(self.folders.routes, env_id, hostnames)
+        set_routes(self.folders.routes, env_id, hostnames, redirects)
 
     def retire(self, env_id: str) -> None:
         """Take the environment away: names first, so that nobody is led to half of it."""

@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from adapters.artifact.paths import ETAG_SUFFIX
-from adapters.router.routes import HOSTNAME
+from adapters.router.routes import HOSTNAME, REDIRECT
 from headway.errors import HeadwayError
 
 # Tried on 2.11.7. Old ones (2.6.2) answer 502 where a placeholder names what to dial.
@@ -44,8 +45,29 @@ _REVALIDATE: Final = "public, max-age=0, must-revalidate"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Certificates on demand: `listen` is `address:port`, `ask` whom Caddy asks whether a name may have one.
+
+    `directory`, `email` and `root` are of the ACME authority; empty: Caddy's own choice.
+    """
+
+    listen: str
+    ask: str
+    directory: str = ""
+    email: str = ""
+    root: Path | None = None
+
+
 def render(
-    *, routes: Path, listen: str, rules_socket: Path, plain_socket: Path, state: Path, logged: Logged = "off"
+    *,
+    routes: Path,
+    listen: str,
+    rules_socket: Path,
+    plain_socket: Path,
+    state: Path,
+    logged: Logged = "off",
+    tls: Tls | None = None,
 ) -> Json:
     """The whole configuration. `listen` is `address:port`; `state` is Caddy's own folder.
 
@@ -75,12 +97,37 @@ def render(
         "protocols": ["h1"],
         "routes": [_handle(_text(200, ""))],
     }
-    config = {
+    config: Json = {
         "admin": {"disabled": True, "config": {"persist": False}},
         "storage": {"module": "file_system", "root": str(state)},
         "apps": {"http": {"grace_period": "5s", "servers": {"sites": server, "plain": plain}}},
     }
+    if tls is not None:
+        config["apps"] = _on_demand(config["apps"]["http"], server, tls)
+        server = config["apps"]["http"]["servers"]["secure"]
     return config if logged == "off" else _logging(config, server, str(state / ACCESS_LOG), logged)
+
+
+def _on_demand(http: Json, server: Json, tls: Tls) -> Json:
+    """The same sites by TLS; what comes by plain HTTP is sent there, but for the authority's own questions."""
+    issuer: Json = {"module": "acme"}
+    issuer |= {"ca": tls.directory} if tls.directory else {}
+    issuer |= {"email": tls.email} if tls.email else {}
+    issuer |= {"trusted_roots_pem_files": [str(tls.root)]} if tls.root is not None else {}
+    port = int(tls.listen.rpartition(":")[2])
+    secure = {**server, "listen": [tls.listen], "protocols": ["h1", "h2"], "tls_connection_policies": [{}]}
+    shown = "" if port == 443 else f":{port}"
+    location = f"https://{{http.request.host}}{shown}{{http.request.uri}}"
+    refused, *_ = server["routes"]
+    moved = {"handler": "static_response", "status_code": 308, "headers": {"Location": [location]}}
+    plain = {**server, "routes": [refused, _handle(moved)]}
+    ports = {"http_port": int(server["listen"][0].rpartition(":")[2]), "https_port": port}
+    automation = {
+        "on_demand": {"permission": {"module": "http", "endpoint": tls.ask}},
+        "policies": [{"on_demand": True, "issuers": [issuer]}],
+    }
+    servers = {**http["servers"], "sites": plain, "secure": secure}
+    return {"http": {**http, **ports, "servers": servers}, "tls": {"automation": automation}}
 
 
 def _logging(config: Json, server: Json, path: str, logged: Logged) -> Json:
@@ -133,6 +180,8 @@ class Site:
         return [
             _route({"not": [{"header_regexp": {"Host": {"pattern": f"^{HOSTNAME}(:[0-9]+)?$"}}}]}, _text(421, "")),
             _route(self._exists(*[current] * TRIES), {"handler": "subroute", "routes": self._pinned()}),
+            # Behind every release: whoever is served pays nothing for it.
+            _route(self._exists(f"/{_HOST}/{REDIRECT}*"), {"handler": "subroute", "routes": _redirected()}),
             _route(known_name, *_page(404, "Nothing is deployed here yet.\n")),
             _handle(*_page(404, "No site is served at this address.\n")),
         ]
@@ -279,6 +328,13 @@ def _file(root: str, *patterns: str) -> Json:
 
 def _pin(pattern: str) -> Json:
     return {"vars_regexp": {"{http.matchers.file.relative}": {"name": "pin", "pattern": pattern}}}
+
+
+def _redirected() -> list[Json]:
+    """The origin is in the name of the file that was found; the path and the query are the visitor's."""
+    location = "{http.regexp.pin.1}://{http.regexp.pin.2}{http.request.uri}"
+    answer = {"handler": "static_response", "status_code": 301, "headers": {"Location": [location]}}
+    return [_route(_pin(rf"/{REDIRECT}(https?)@([a-z0-9.:-]+)$"), answer)]
 
 
 def _refuse_method() -> list[Json]:

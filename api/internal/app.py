@@ -84,7 +84,8 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
 
 
 def _of_hosts(parts: Parts) -> tuple[Question, ...]:
-    rollouts, configuration = Rollouts(parts.store, parts.objects), Configuration(parts.store, parts.vault)
+    rollouts = Rollouts(parts.store, parts.objects, parts.addresses.site_url)
+    configuration = Configuration(parts.store, parts.vault)
     observing = Observing(parts.store, parts.logs, parts.requests)
     role = "host"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from api.parts import Objects
@@ -10,6 +11,7 @@ from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
 from store.commands import begin_command
+from store.domains import redirects_of
 from store.drifts import note_drifts
 from store.fleet import leftovers, require_part, serves
 from store.ledger import document
@@ -20,9 +22,10 @@ READ_SECONDS: Final = 3600
 
 
 class Rollouts:
-    def __init__(self, store: Store, objects: Objects) -> None:
+    def __init__(self, store: Store, objects: Objects, site_url: Callable[[str], str]) -> None:
         self.store = store
         self.objects = objects
+        self.site_url = site_url
 
     def spec(self, rollout_id: str, host_id: str) -> RollSpec:
         """Addresses that read just this artifact's objects, for an hour. For a host of the rollout."""
@@ -86,7 +89,8 @@ class Rollouts:
         with self.store.read() as session:
             if not serves(session, env_id, host_id):
                 raise HeadwayError("environment.not_found", f"There is no environment {env_id} on {host_id}.")
-            return Hostnames(env_id=env_id, hostnames=hostnames(session, env_id))
+            led = {name: self.site_url(target) for name, target in redirects_of(session, env_id).items()}
+            return Hostnames(env_id=env_id, hostnames=hostnames(session, env_id), redirects=led)
 
 
 DOCUMENTS: Final = ("manifest", "layout", "bundle")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+from adapters.domains.records import Plan
 from api.parts import Addresses
 from headway.errors import HeadwayError, error_object
 from store.hostnames import preview_label
@@ -26,6 +27,7 @@ from store.models import (
     Team,
 )
 from store.models_configuration import ConfigValue, Host
+from store.models_domains import Domain
 from store.models_lifecycle import Drift
 from store.models_webhooks import Delivery, Event, WebhookEndpoint
 
@@ -376,4 +378,28 @@ def delivery_row(delivery: Delivery, event: Event) -> Json:
         "replay_of": delivery.replay_of,
         "created_at": stamp(delivery.created_at),
         "ended_at": stamp(delivery.ended_at),
+    }
+
+
+def domain_row(domain: Domain, plan: Plan, docs_url: str, *, primary: bool) -> Json:
+    found = domain.found or {}
+    return {
+        "id": domain.id,
+        "hostname": domain.hostname,
+        "site_id": domain.site_id,
+        "env_id": domain.env_id,
+        "status": domain.status,
+        "primary": primary,
+        "redirect_to_primary": domain.redirect_to_primary,
+        "redirect_policy": domain.redirect_policy,
+        "dns_records": plan.records(domain.hostname, domain.token),
+        "instructions": plan.instructions(domain.hostname, domain.token),
+        "found_records": found.get("records", []),
+        "missing": found.get("why"),
+        "points_here": domain.points_here,
+        "error": error_row(domain.error, docs_url),
+        "created_at": stamp(domain.created_at),
+        "checked_at": stamp(domain.checked_at),
+        "verified_at": stamp(domain.verified_at),
+        "tls_issued_at": stamp(domain.tls_issued_at),
     }

@@ -34,6 +34,7 @@ JobType = Literal[
     "deployment.push",
     "deployment.stop",
     "domain.attach",
+    "domain.detach",
     "sandbox.exec",
     "environment.run",
 ]
@@ -197,6 +198,20 @@ class KeyUpdate(Body):
 
 class KeyRoll(Body):
     grace_period: Duration = "24h"
+
+
+RedirectPolicy = Literal["none", "apex_to_www", "www_to_apex"]
+
+
+class DomainCreate(Body):
+    hostname: str = Field(min_length=1, max_length=255, description="As www.example.com; xn--… for other letters.")
+    redirect_to_primary: bool = Field(default=False, description="Answer with a redirect to the primary name.")
+    redirect_policy: RedirectPolicy = "none"
+
+
+class DomainUpdate(Body):
+    redirect_to_primary: bool | None = None
+    redirect_policy: RedirectPolicy | None = None
 
 
 Url = Annotated[str, Field(min_length=1, max_length=2000, description="An https:// address.")]
@@ -690,6 +705,35 @@ class KeyRow(Row):
 
 class NewKeyRow(KeyRow):
     secret: str = Field(default="", description="Shown once; a replayed request does not show it again.")
+
+
+class RecordRow(Row):
+    type: str
+    name: str
+    value: str
+
+
+class DomainRow(Row):
+    """`dns_records` are to be made; `found_records` are what the last look saw, `points_here` whether it led here."""
+
+    id: str
+    hostname: str
+    site_id: str
+    env_id: str
+    status: Literal["pending", "verified", "active", "failed", "removed"]
+    primary: bool
+    redirect_to_primary: bool
+    redirect_policy: RedirectPolicy
+    dns_records: list[RecordRow]
+    instructions: str
+    found_records: list[RecordRow]
+    missing: str | None
+    points_here: bool
+    error: ErrorObject | None
+    created_at: str
+    checked_at: str | None
+    verified_at: str | None
+    tls_issued_at: str | None
 
 
 class EndpointRow(Row):

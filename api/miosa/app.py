@@ -12,6 +12,7 @@ from api.gate import App, Receive, Scope, Send
 from api.miosa import (
     commands,
     deployments,
+    domains,
     environments,
     feed,
     files,
@@ -48,6 +49,7 @@ ROUTERS = (
     keys,
     tokens,
     operations,
+    domains,
     webhooks,
     subscriptions,
     feed,

@@ -210,6 +210,24 @@ class WebhookUpdate(Body):
     active: bool | None = Field(default=None, description="As `enabled`.")
 
 
+class DomainAdd(External):
+    """One of `domain` and `fqdn`. `environment`: production if left out."""
+
+    domain: Text | None = None
+    fqdn: Text | None = None
+    hostname: Text | None = None
+    redirect_policy: Literal["none", "apex_to_www", "www_to_apex"] | None = None
+    environment: Text | None = None
+
+
+class DomainAssign(DomainAdd):
+    deployment_id: Text
+
+
+class DomainChange(Body):
+    redirect_policy: Literal["none", "apex_to_www", "www_to_apex"] | None = None
+
+
 class Replay(Body):
     replay_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
         default=None, description="The same one is not taken twice: 409."
@@ -410,6 +428,20 @@ class KeyRow(Row):
     name: str
     prefix: str
     scopes: list[str]
+
+
+class DomainRow(Row):
+    id: str
+    tenant_id: str
+    deployment_id: str
+    domain: str
+    fqdn: str
+    status: Literal["pending", "verified", "active", "failed", "removed"]
+    redirect_policy: Literal["none", "apex_to_www", "www_to_apex"]
+    verification_target: str
+    dns_records: list[Json]
+    instructions: str
+    created_at: str
 
 
 class WebhookRow(Row):

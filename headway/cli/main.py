@@ -53,6 +53,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "jobs": ("headway.cli.jobs:jobs", "Jobs: list, get, watch, cancel."),
     "keys": ("headway.cli.keys:keys", "API keys: create, list, get, roll, revoke."),
     "hosts": ("headway.cli.hosts:hosts", "Hosts: list, get, join, labels, accept, remove."),
+    "webhooks": ("headway.cli.webhooks:webhooks", "Webhooks: create, list, test, deliveries, replay …"),
+    "domains": ("headway.cli.domains:domains", "Domains: attach, list, get, verify, update, detach."),
     "teams": ("headway.cli.teams:teams", "Teams: list, create, get."),
     "members": ("headway.cli.teams:members", "Members of a team: list, add, set-role, remove."),
     "projects": ("headway.cli.teams:projects", "Projects: list, create, get."),

@@ -42,6 +42,7 @@ def make_secrets(folder: Path, database_host: str) -> None:
     from adapters.config.vault import new_key
 
     _keep(folder / "config.key", new_key())
+    _keep(folder / "webhooks.key", new_key())
     click.echo(f"{folder}: {len(list(folder.iterdir()))} files. Keep a copy where only you can read it.")
 
 

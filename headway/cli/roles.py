@@ -42,13 +42,20 @@ def rules() -> None:
     serve(settings.path("host", "routes"), settings.path("run", "rules.sock"))
 
 
+# Without certificates of its own Caddy keeps nothing.
+CADDY_STATE = Path("/tmp/caddy")  # noqa: S108
+
+
 @click.command("web-config")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT of the sites.")
+@click.option("--tls-listen", default=None, help="ADDRESS:PORT of the sites by TLS, with certificates on demand.")
+@click.option("--state", type=click.Path(path_type=Path), default=CADDY_STATE, help="Where certificates are kept.")
 @click.option("--api", default=None, help="NAME:PORT of the API; every address of the name is a replica.")
 @click.option("--api-listen", default="127.0.0.1:8081", show_default=True, help="ADDRESS:PORT where the API is served.")
-@click.option("--state", type=click.Path(path_type=Path), default="/tmp/caddy", help="Caddy's folder; its access log.")  # noqa: S108 - it keeps nothing: it has no certificates of its own
-def web_config(output: Path, listen: str, api: str | None, api_listen: str, state: Path) -> None:
+def web_config(
+    output: Path, listen: str, tls_listen: str | None, state: Path, api: str | None, api_listen: str
+) -> None:
     """Write the configuration that `caddy run --config FILE` serves the sites of this data folder with.
 
     It is the same for any number of sites; a new version of Headway may bring a new one. With --api the same Caddy
@@ -56,18 +63,22 @@ def web_config(output: Path, listen: str, api: str | None, api_listen: str, stat
     """
     import json
 
-    from adapters.router.caddy import render
+    from adapters.router.caddy import Tls, render
     from adapters.router.front import with_api
     from headway.settings import Settings
 
     settings = Settings()
     run = settings.path("run")
+    tls = None
+    if tls_listen is not None:
+        tls = Tls(tls_listen, settings.ask_url, settings.acme_directory, settings.acme_email, settings.acme_root)
     config = render(
         routes=settings.path("host", "routes"),
         listen=listen,
         rules_socket=run / "rules.sock",
         plain_socket=run / "plain.sock",
         state=state,
+        tls=tls,
     )
     if api is not None:
         config = with_api(config, listen=api_listen, upstream=api)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from headway.supervisor.components import Options, embedded
 from headway.supervisor.folder import Folder, open_folder, read_json, read_record, write_json
 from headway.supervisor.plan import Plan
 from headway.supervisor.twin import command, end_stray, python_path
+
+if TYPE_CHECKING:
+    from adapters.router.caddy import Tls
 
 DEFAULT_FOLDER = Path("~/.local/share/headway")
 # Settings that `up` decides itself, or that no role needs.
@@ -185,6 +189,25 @@ def _web_server(options: Options) -> bytes:
         plain_socket=folder.path("run", "plain.sock"),
         state=folder.path("caddy"),
         logged=options.settings.get("HEADWAY_ACCESS_LOG", "services"),
+        tls=_tls(options),
+    )
+
+
+def _tls(options: Options) -> Tls | None:
+    """Certificates on demand, where the caller's settings name a port for them."""
+    from adapters.router.caddy import Tls
+
+    given = options.settings.get
+    port = given("HEADWAY_SITES_TLS_PORT", "0")
+    if port == "0":
+        return None
+    root = given("HEADWAY_ACME_ROOT", "")
+    return Tls(
+        listen=f"127.0.0.1:{port}",
+        ask=given("HEADWAY_TLS_ASK_URL", "") or options.block.origin("api") + "/tls/ask",
+        directory=given("HEADWAY_ACME_DIRECTORY", ""),
+        email=given("HEADWAY_ACME_EMAIL", ""),
+        root=Path(root) if root else None,
     )
 
 

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from sqlmodel import Session, col, select
 
 from adapters.config.vault import Vault, make_key_file
+from adapters.domains.records import Plan
 from adapters.webhooks.targets import Targets
 from api.app import create_app
 from api.auth import Authenticator
@@ -193,6 +194,8 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         targets=Targets(["receiver.test", "127.0.0.1"]),
         signing_key=folder / "keys" / "signing.pub",
         docs_url="https://docs.test",
+        domains=Plan("edge.test", ("192.0.2.7",)),
+        api_url="http://api.test",
         patience=0.0,
     )
 

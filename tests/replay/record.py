@@ -1,4 +1,4 @@
-"""Record the corpus: `python -m tests.replay.record`. Each story runs on a real server with the production workers."""
+"""Record the corpus: `python -m tests.replay.record [STORY …]`. Each story runs on a real server with real workers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import asyncio
 import contextlib
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import WorkflowFailureError
 
+from adapters.config.vault import Vault
 from headway.ids import new_id
+from store.deliveries import send_test
 from store.models import Environment, Job, Site
+from store.webhooks import EndpointRequest, create_endpoint
 from temporal import names
+from temporal.messages import DeliveryRef
 from temporal.worker import Role, make_worker
+from tests.adapters.receiver import Receiver
 from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, engine
 
@@ -195,6 +201,18 @@ async def several_hosts(made: Engine) -> dict[str, str]:
         return {"roll-two-hosts": good.id, "roll-two-hosts-go-back": bad.id}
 
 
+async def deliveries(made: Engine) -> dict[str, str]:
+    vault = Vault(made.settings.webhook_keys)
+    with Receiver([500]) as receiver:
+        wanted = EndpointRequest("managed", receiver.url, ["*"], 7)
+        with made.store.write() as session:
+            endpoint, _ = create_endpoint(session, vault, made.world.team_id, wanted, None, {})
+            delivery = send_test(session, endpoint)
+        run = names.delivery_workflow(delivery.id)
+        await made.client.execute_workflow(names.DELIVER, DeliveryRef(delivery.id), id=run, task_queue=names.CONTROL)
+    return {"deliver": run}
+
+
 STORIES: tuple[tuple[Story, bool], ...] = (
     (build_succeeds, False),
     (build_breaks, False),
@@ -210,12 +228,16 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (commands, False),
     (one_offs, False),
     (several_hosts, False),
+    (deliveries, False),
 )
 
 
-async def record() -> None:
+async def record(only: Sequence[str] = ()) -> None:
+    """Every story, or those whose functions are named."""
     HISTORIES.mkdir(exist_ok=True)
     for story, reconcile in STORIES:
+        if only and story.__name__ not in only:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             async with engine(Path(folder), reconcile=reconcile) as made:
                 for name, workflow_id in (await story(made)).items():
@@ -242,4 +264,4 @@ def _anonymous(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(record(sys.argv[1:]))

@@ -17,6 +17,7 @@ from activities.reconcile import Reconciler
 from activities.rollouts import RolloutRecords
 from activities.running import Commands
 from activities.sign import Signer
+from activities.webhooks import Webhooks
 
 ROLES = (
     BuildRecords,
@@ -29,6 +30,7 @@ ROLES = (
     Reconciler,
     RolloutRecords,
     Signer,
+    Webhooks,
 )
 
 

@@ -17,6 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.reconcile import Reconciler
+from adapters.config.vault import make_key_file
 from headway.settings import Settings
 from store.models import Job
 from store.queue import commit_rollout
@@ -99,7 +100,14 @@ async def engine(tmp_path: Path, *, reconcile: bool = False) -> AsyncIterator[En
 
 @asynccontextmanager
 async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIterator[Engine]:
-    settings = Settings(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/headway.db", host_patience=4)
+    settings = Settings(
+        data_dir=tmp_path,
+        database_url=f"sqlite:///{tmp_path}/headway.db",
+        host_patience=4,
+        webhook_private_ok=["127.0.0.1"],
+        webhook_waits=[0.05],
+    )
+    make_key_file(settings.webhook_keys)
     store = Store.open(settings.database)
     SQLModel.metadata.create_all(store.engine)
     made = Engine(client, settings, store, World.make(store), TemporalStarts(client))

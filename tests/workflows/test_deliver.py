@@ -15,7 +15,7 @@ import pytest
 from sqlmodel import col, select
 
 from activities.webhooks import Webhooks
-from adapters.config.vault import Vault, make_key_file
+from adapters.config.vault import Vault
 from adapters.webhooks.sending import Sender
 from adapters.webhooks.signing import timed
 from adapters.webhooks.targets import Targets
@@ -41,7 +41,6 @@ QUICK = Pace(waits=(0.05, 0.1))
 @asynccontextmanager
 async def delivering(engine: Engine, pace: Pace = QUICK) -> AsyncIterator[Webhooks]:
     """The control worker's part in it, beside the engine's own worker, which has another pace."""
-    make_key_file(engine.settings.webhook_keys)
     made = Webhooks(
         engine.store,
         engine.client,
@@ -65,7 +64,6 @@ async def delivering(engine: Engine, pace: Pace = QUICK) -> AsyncIterator[Webhoo
 
 def listen(engine: Engine, url: str, *events: str, retries: int = 7) -> tuple[str, str]:
     """An endpoint's id and its secret."""
-    make_key_file(engine.settings.webhook_keys)
     vault = Vault(engine.settings.webhook_keys)
     wanted = EndpointRequest(MANAGED, url, list(events or ("*",)), retries, headers={"X-Mine": "canary-header"})
     with engine.store.write() as session:

@@ -15,6 +15,7 @@ def upgrade() -> None:
     _endpoints()
     _events()
     _subscriptions()
+    _domains()
 
 
 def _moment(name: str, *, nullable: bool = False) -> sa.Column[object]:
@@ -118,3 +119,42 @@ def _subscriptions() -> None:
     )
     op.create_index("ix_event_subscription_endpoint_id", "event_subscription", ["endpoint_id"])
     op.create_index("event_subscription_team", "event_subscription", ["team_id", "created_at", "id"])
+
+
+def _domains() -> None:
+    op.create_table(
+        "domain",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("team_id", sa.String(), nullable=False),
+        sa.Column("site_id", sa.String(), nullable=False),
+        sa.Column("env_id", sa.String(), nullable=False),
+        sa.Column("hostname", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("token", sa.String(), nullable=False),
+        sa.Column("redirect_to_primary", sa.Boolean(), nullable=False),
+        sa.Column("redirect_policy", sa.String(), nullable=False),
+        sa.Column("points_here", sa.Boolean(), nullable=False),
+        sa.Column("found", sa.JSON(), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("actor", sa.JSON(), nullable=True),
+        _moment("created_at"),
+        _moment("checked_at", nullable=True),
+        _moment("verified_at", nullable=True),
+        _moment("tls_issued_at", nullable=True),
+        _moment("deleted_at", nullable=True),
+        sa.ForeignKeyConstraint(["team_id"], ["team.id"]),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"]),
+        sa.ForeignKeyConstraint(["env_id"], ["environment.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_domain_team_id", "domain", ["team_id"])
+    op.create_index("ix_domain_hostname", "domain", ["hostname"])
+    op.create_index("domain_site", "domain", ["site_id", "created_at", "id"])
+    op.create_index(
+        "domain_env",
+        "domain",
+        ["env_id", "hostname"],
+        unique=True,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
