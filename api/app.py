@@ -31,6 +31,7 @@ from api.managed import (
     ledger,
     logs,
     requests,
+    retention,
     sites,
     teams,
     unsupported,
@@ -58,6 +59,7 @@ ROUTERS = (
     hosts,
     logs,
     requests,
+    retention,
     unsupported,
 )
 

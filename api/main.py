@@ -34,6 +34,7 @@ from headway import ready
 from headway.errors import HeadwayError
 from headway.settings import Settings
 from store import migrations
+from store.collection import Rules
 from store.config_keys import values_are_hidden
 from store.sandboxes import SandboxLimits
 from store.session import Store
@@ -125,6 +126,9 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         docs_url=settings.docs_url,
         access_log=settings.access_log,
         job_retention=timedelta(days=settings.job_retention_days),
+        retention=Rules(
+            timedelta(days=settings.artifact_retention_days), timedelta(hours=settings.collection_wait_hours)
+        ),
         sandboxes=SandboxLimits(
             settings.sandbox_files,
             settings.sandbox_bytes,

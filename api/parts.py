@@ -17,6 +17,7 @@ from api.repositories import RepositoryPolicy
 from api.requests import Requests
 from api.starting import Starts
 from api.watch import Watch
+from store.collection import Rules
 from store.sandboxes import SandboxLimits
 from store.session import Store
 
@@ -64,6 +65,7 @@ class Parts:
     docs_url: str
     access_log: str = "services"
     job_retention: timedelta = timedelta(days=30)
+    retention: Rules = field(default_factory=Rules)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.
     patience: float = 50.0

@@ -25,6 +25,8 @@ def roll_workflow(rollout_id: str) -> str:
 
 
 RECONCILE_WORKFLOW: Final = "reconcile"
+RETENTION_WORKFLOW: Final = "retention"
+RETENTION_SCHEDULE: Final = "retention"
 
 # workflow types, as an operator reads them in the Temporal UI
 BUILD: Final = "Build"
@@ -37,6 +39,7 @@ PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
 EXEC: Final = "Exec"
+RETENTION: Final = "Retention"
 RESTART: Final = "Restart"
 SCALE: Final = "Scale"
 SUSPEND: Final = "Suspend"

@@ -79,3 +79,10 @@ SWITCH: Final[Policy] = {
     "start_to_close_timeout": timedelta(seconds=10),
     "retry_policy": _QUICK,
 }
+
+# Many rows and objects one after the other, each in a transaction of its own: another try goes on where this one was.
+SWEEP: Final[Policy] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "schedule_to_close_timeout": timedelta(hours=3),
+    "retry_policy": _PATIENT,
+}

@@ -31,6 +31,7 @@ WORKFLOWS: Final = {
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
     "sandbox.exec": names.EXEC,
+    "retention.run": names.RETENTION,
     "environment.restart": names.RESTART,
     "environment.scale": names.SCALE,
     "environment.suspend": names.SUSPEND,

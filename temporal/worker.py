@@ -1,6 +1,6 @@
 """Worker: one process per role, composed here and nowhere else. Each role imports only what it needs.
 
-`control` has the database; `signing` has the database, the object store and the keys; `builder` and `host` have the
+`control` has the database and the object store; `signing` has these and the keys; `builder` and `host` have the
 broker alone. A worker that starts before Temporal waits for it.
 """
 
@@ -76,18 +76,41 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.builds import BuildRecords
     from activities.environments import EnvironmentRecords
     from activities.reconcile import Reconciler
+    from activities.retention import Retention
     from activities.rollouts import RolloutRecords
+    from adapters.objects import ObjectStore
+    from store.collection import Rules
     from store.session import Store
+    from temporal.schedules import keep_retention
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
+    objects = ObjectStore(
+        settings.s3_endpoint,
+        settings.s3_region,
+        settings.s3_bucket,
+        settings.s3_access_key.get_secret_value(),
+        settings.s3_secret_key.get_secret_value(),
+    )
+    rules = Rules(
+        after=timedelta(days=settings.artifact_retention_days),
+        wait=timedelta(hours=settings.collection_wait_hours),
+        warm=timedelta(seconds=settings.warm_seconds + settings.drain_seconds),
+    )
+    retention = Retention(store, objects, rules)
     builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
-        activities=[*offered(builds), *offered(rollouts), *offered(environments), *offered(reconciler)],
-        beside=[reconciler.watch],
+        activities=[
+            *offered(builds),
+            *offered(rollouts),
+            *offered(environments),
+            *offered(reconciler),
+            *offered(retention),
+        ],
+        beside=[reconciler.watch, lambda: keep_retention(client, timedelta(hours=settings.collection_every_hours))],
     )
 
 

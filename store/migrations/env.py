@@ -10,6 +10,7 @@ import store.models
 import store.models_configuration
 import store.models_ledger
 import store.models_lifecycle
+import store.models_retention
 import store.models_sandboxes
 import store.models_workspaces  # noqa: F401
 from store.session import open_engine
