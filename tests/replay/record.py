@@ -173,6 +173,12 @@ async def commands(made: Engine) -> dict[str, str]:
     return {"exec": done.id, "exec-breaks": broken.id}
 
 
+async def retention(made: Engine) -> dict[str, str]:
+    looked = await made.run(made.world.accept_retention(dry_run=True))
+    done = await made.run(made.world.accept_retention(dry_run=False))
+    return {"retention-looks": looked.id, "retention": done.id}
+
+
 STORIES: tuple[tuple[Story, bool], ...] = (
     (build_succeeds, False),
     (build_breaks, False),
@@ -186,6 +192,7 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (environments, False),
     (stops, False),
     (commands, False),
+    (retention, False),
 )
 
 

@@ -13,10 +13,21 @@ from activities.execute import Executor
 from activities.host import HostActivities
 from activities.produce import Producer
 from activities.reconcile import Reconciler
+from activities.retention import Retention
 from activities.rollouts import RolloutRecords
 from activities.sign import Signer
 
-ROLES = (BuildRecords, EnvironmentRecords, Executor, HostActivities, Producer, Reconciler, RolloutRecords, Signer)
+ROLES = (
+    BuildRecords,
+    EnvironmentRecords,
+    Executor,
+    HostActivities,
+    Producer,
+    Reconciler,
+    Retention,
+    RolloutRecords,
+    Signer,
+)
 
 
 def definitions(owner: object) -> dict[str, typing.Any]:
