@@ -27,6 +27,8 @@ from temporal.messages import (
     Measured,
     Placed,
     PlaceOrder,
+    Retained,
+    RetentionOrder,
     RetireOrder,
     RollOrder,
     RolloutRef,
@@ -275,4 +277,40 @@ def fail_domain(failure: Failure) -> Ended:
 @activity.defn(name="host.certify")
 def certify(order: DomainOrder) -> Certified:
     """Shake hands with the web server under the name, which makes it ask for a certificate."""
+    raise NotImplementedError
+
+
+@activity.defn(name="retention.claim")
+def claim_retention(ref: JobRef) -> RetentionOrder:
+    """What is to be done; without a job, what the schedule does."""
+    raise NotImplementedError
+
+
+@activity.defn(name="retention.mark")
+def mark_unneeded(order: RetentionOrder) -> Retained:
+    """Mark what nothing needs any more; of a dry run, what would be marked and collected."""
+    raise NotImplementedError
+
+
+@activity.defn(name="retention.collect")
+def collect_marked(order: RetentionOrder) -> Retained:
+    """Look again at what was marked long enough ago, and take it; and packs that nobody names."""
+    raise NotImplementedError
+
+
+@activity.defn(name="retention.delete")
+def delete_doomed(order: RetentionOrder) -> Retained:
+    """Delete the objects that are doomed, then the word that they are."""
+    raise NotImplementedError
+
+
+@activity.defn(name="retention.repack")
+def repack(order: RetentionOrder) -> Retained:
+    """Let layouts follow the copies of last time, and copy what counts of packs that are mostly dead."""
+    raise NotImplementedError
+
+
+@activity.defn(name="retention.report")
+def report_retention(order: RetentionOrder, told: Retained) -> Ended:
+    """Keep what was done for whoever asks, and end the job."""
     raise NotImplementedError

@@ -220,7 +220,7 @@ def _record(session: Session, order: BuildOrder, manifest: Manifest, kept: Kept)
     artifact = _find(session, build.site_id, manifest.digest)
     if artifact is None:
         artifact = _insert(session, build, manifest, kept)
-    artifact.collected_at = None
+    artifact.collected_at = artifact.marked_at = None
     artifact.log_index = kept.log_index
     if kept.fresh:
         artifact.key_hint, artifact.signed_at = kept.key_hint, utcnow()

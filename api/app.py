@@ -37,6 +37,7 @@ from api.managed import (
     logs,
     policies,
     requests,
+    retention,
     sites,
     teams,
     unsupported,
@@ -69,6 +70,7 @@ ROUTERS = (
     hosts,
     logs,
     requests,
+    retention,
     webhooks,
     unsupported,
 )

@@ -40,6 +40,7 @@ from headway import ready
 from headway.errors import HeadwayError
 from headway.settings import Settings
 from store import migrations
+from store.collection import Rules
 from store.config_keys import values_are_hidden
 from store.pushes import Previews
 from store.sandboxes import SandboxLimits
@@ -144,6 +145,9 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
             timedelta(hours=settings.preview_idle_hours) if settings.preview_idle_hours else None,
         ),
         job_retention=timedelta(days=settings.job_retention_days),
+        retention=Rules(
+            timedelta(days=settings.artifact_retention_days), timedelta(hours=settings.collection_wait_hours)
+        ),
         sandboxes=SandboxLimits(
             settings.sandbox_files,
             settings.sandbox_bytes,

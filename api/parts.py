@@ -20,6 +20,7 @@ from api.repositories import RepositoryPolicy
 from api.requests import Requests
 from api.starting import Starts
 from api.watch import Watch
+from store.collection import Rules
 from store.pushes import Previews
 from store.sandboxes import SandboxLimits
 from store.session import Store
@@ -75,6 +76,7 @@ class Parts:
     job_retention: timedelta = timedelta(days=30)
     git: GitParts | None = None
     previews: Previews = field(default_factory=Previews)
+    retention: Rules = field(default_factory=Rules)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.
     patience: float = 50.0

@@ -81,6 +81,7 @@ class Client:
         self.hosts = Hosts(self.transport)
         self.webhooks = Webhooks(self.transport)
         self.domains = Domains(self.transport)
+        self.retention = Retention(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)
@@ -264,6 +265,11 @@ class Artifacts(Noun):
                 if error.type != "not_found":
                     raise
         raise HeadwayError("artifact.not_found", f"There is no artifact {artifact_id}, or this key may not see it.")
+
+    def keep(self, artifact: Artifact, env_id: str, *, kept: bool) -> Artifact:
+        """Whether it is never collected."""
+        path = f"{_env(artifact.site_id, env_id)}/artifacts/{artifact.id}"
+        return Artifact.model_validate(self._t.patch(path, {"kept": kept}).data)
 
     def document(self, artifact: Artifact, name: str) -> bytes:
         """`manifest`, `bundle`, `provenance` or `public_key`: the bytes as they were signed."""
@@ -510,6 +516,16 @@ class Hosts(Noun):
 
     def forget(self, host_id: str) -> Json:
         return dict(self._t.delete(f"/v1/hosts/{quote(host_id, safe='')}").data)
+
+
+class Retention(Noun):
+    """For the operator: collection of what nothing needs any more."""
+
+    def run(self, *, dry_run: bool = False, idempotency_key: str | None = None) -> Job:
+        return self._job(self._t.post("/v1/retention/runs", {"dry_run": dry_run}, idempotency_key=idempotency_key))
+
+    def report(self) -> Json:
+        return dict(self._t.get("/v1/retention").data)
 
 
 class Teams(Noun):

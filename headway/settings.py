@@ -227,6 +227,11 @@ class Settings(BaseSettings):
     rate_team: int = Field(default=5000, description="Requests a minute per team.")
     rate_limits: bool = Field(default=True, description="Whether rate limits are on.")
     job_retention_days: int = Field(default=30, description="Days that jobs and their logs are kept.")
+    artifact_retention_days: float = Field(default=30, ge=0, description="Days that an artifact is kept after its use.")
+    collection_wait_hours: float = Field(
+        default=24, ge=0, description="Hours between mark and collection: more than the longest job takes."
+    )
+    collection_every_hours: float = Field(default=1, gt=0, description="Hours from one collection to the next.")
 
     def path(self, *parts: str) -> Path:
         """A path in the data folder."""

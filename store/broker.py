@@ -12,6 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
+from store.artifacts import object_key, pack_key
+from store.collection import lock_for_use, require_not_doomed
 from store.models import (
     Artifact,
     ArtifactPack,
@@ -116,6 +118,7 @@ def packs_of(session: Session, artifact: Artifact) -> list[str]:
 
 def lease_packs(session: Session, build: Build, packs: Iterable[str], until: datetime) -> set[str]:
     """Keep these packs from collection; those that are there still."""
+    lock_for_use(session, build.site_id)
     wanted = sorted(packs)
     there: set[str] = set()
     for batch in _batches(wanted):
@@ -125,6 +128,13 @@ def lease_packs(session: Session, build: Build, packs: Iterable[str], until: dat
     for sha256 in sorted(there):
         session.merge(PackLease(build_id=build.id, site_id=build.site_id, pack_sha256=sha256, expires_at=until))
     return there
+
+
+def lease_upload(session: Session, build: Build, sha256: str, until: datetime) -> None:
+    """Keep a pack that is about to be uploaded, or found to be there already. Raises upload.failed: it is going."""
+    lock_for_use(session, build.site_id)
+    require_not_doomed(session, build.site_id, pack_key(build.site_id, sha256))
+    session.merge(PackLease(build_id=build.id, site_id=build.site_id, pack_sha256=sha256, expires_at=until))
 
 
 def record_pack(
@@ -144,8 +154,15 @@ def record_pack(
 
 
 def record_output(session: Session, build: Build, facts: dict[str, Any], packs: Iterable[str]) -> None:
-    """A build's output in its row, and the packs that its artifact is made of. Idempotent."""
+    """A build's output in its row, and the packs that its artifact is made of. Idempotent.
+
+    Raises upload.failed where what it is made of is being collected.
+    """
     digest = facts["manifest_sha256"]
+    lock_for_use(session, build.site_id)
+    require_not_doomed(
+        session, build.site_id, *(object_key(build.site_id, digest, part) for part in ("manifest", "layout", "bundle"))
+    )
     named = [{"site_id": build.site_id, "digest": digest, "pack_sha256": one} for one in sorted(packs)]
     _insert_new(session, ArtifactPack, named)
     for name, value in facts.items():

@@ -279,7 +279,10 @@ class Build(SQLModel, table=True):
 
 
 class Artifact(SQLModel, table=True):
-    """One row per site and digest. `digest` is the hex sha256 of the canonical manifest.
+    """One row per site and digest. `digest` is the hex sha256 of the canonical manifest. `kept`: never collected.
+
+    `marked_at` is set where nothing needs it any more: after a while it is looked at again, and collected
+    (store/collection.py).
 
     Object keys: `sites/{site_id}/artifacts/{digest}/manifest.json`, `…/layout.json`, `…/bundle.json`.
     """
@@ -293,6 +296,12 @@ class Artifact(SQLModel, table=True):
             "id",
             sqlite_where=text("log_index IS NULL"),
             postgresql_where=text("log_index IS NULL"),
+        ),
+        Index(
+            "artifact_marked",
+            "marked_at",
+            sqlite_where=text("marked_at IS NOT NULL"),
+            postgresql_where=text("marked_at IS NOT NULL"),
         ),
     )
     id: str = Field(primary_key=True)
@@ -309,16 +318,22 @@ class Artifact(SQLModel, table=True):
     log_index: int | None = None
     signed_at: datetime
     created_at: datetime = Field(default_factory=utcnow)
+    kept: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    marked_at: datetime | None = None
     collected_at: datetime | None = None
 
 
 class Pack(SQLModel, table=True):
-    """One uploaded object of concatenated contents: `sites/{site_id}/packs/{sha256}`."""
+    """One uploaded object of concatenated contents: `sites/{site_id}/packs/{sha256}`.
+
+    `loosened_at`: when it lost one of its artifacts last, and nobody has looked yet at what is left of it.
+    """
 
     site_id: str = Field(primary_key=True)
     sha256: str = Field(primary_key=True)
     size: int = Field(sa_type=BigInteger)
     created_at: datetime = Field(default_factory=utcnow)
+    loosened_at: datetime | None = None
 
 
 class Content(SQLModel, table=True):
@@ -335,6 +350,7 @@ class ArtifactPack(SQLModel, table=True):
     """The packs that an artifact's layout names: collection may not take them."""
 
     __tablename__ = "artifact_pack"
+    __table_args__ = (Index("artifact_pack_pack", "site_id", "pack_sha256"),)
     site_id: str = Field(primary_key=True)
     digest: str = Field(primary_key=True)
     pack_sha256: str = Field(primary_key=True)
@@ -344,6 +360,7 @@ class PackLease(SQLModel, table=True):
     """A running build builds on this pack: collection may not take it before the lease ends."""
 
     __tablename__ = "pack_lease"
+    __table_args__ = (Index("pack_lease_pack", "site_id", "pack_sha256"),)
     build_id: str = Field(primary_key=True)
     site_id: str = Field(primary_key=True)
     pack_sha256: str = Field(primary_key=True)

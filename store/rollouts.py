@@ -57,7 +57,12 @@ def accept_rollout(
     build_id: str | None = None,
     keep_config: bool = False,
 ) -> Job:
-    """A queued rollout of an artifact that exists, and its job. `kind`: deploy | promote | rollback."""
+    """A queued rollout of an artifact that exists, and its job. `kind`: deploy | promote | rollback.
+
+    Raises artifact.collected: whoever collects waits for this transaction, or was first.
+    """
+    session.refresh(artifact, with_for_update={"read": True})
+    require_kept(artifact)
     rollout = Rollout(
         id=new_id("dep"),
         site_id=site.id,

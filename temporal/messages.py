@@ -330,3 +330,33 @@ class Certified:
     job_id: str
     domain_id: str
     issued: bool = False
+
+
+@dataclass(frozen=True)
+class RetentionOrder:
+    """`job_id` is "" where the schedule asks."""
+
+    job_id: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What a step did, in numbers: artifacts marked, collected, spared; packs dropped, repacked; leases ended;
+    objects deleted. `bytes` are those of the files that were marked."""
+
+    marked: int = 0
+    collected: int = 0
+    spared: int = 0
+    packs: int = 0
+    repacked: int = 0
+    leases: int = 0
+    objects: int = 0
+    bytes: int = 0
+
+    def plus(self, other: Retained) -> Retained:
+        return Retained(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def sentence(self) -> str:
+        told = [f"{name} {value}" for name, value in vars(self).items() if value]
+        return ", ".join(told) or "nothing to do"

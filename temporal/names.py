@@ -20,6 +20,8 @@ def delivery_workflow(delivery_id: str) -> str:
 
 
 RECONCILE_WORKFLOW: Final = "reconcile"
+RETENTION_WORKFLOW: Final = "retention"
+RETENTION_SCHEDULE: Final = "retention"
 
 # workflow types, as an operator reads them in the Temporal UI
 BUILD: Final = "Build"
@@ -36,6 +38,7 @@ DELIVER: Final = "Deliver"
 RUN: Final = "Run"
 ATTACH: Final = "Attach"
 DETACH: Final = "Detach"
+RETENTION: Final = "Retention"
 RESTART: Final = "Restart"
 SCALE: Final = "Scale"
 SUSPEND: Final = "Suspend"

@@ -103,3 +103,10 @@ SWITCH_ONE: Final[Policy] = {
     "schedule_to_close_timeout": timedelta(seconds=60),
     "retry_policy": _QUICK,
 }
+
+# Many rows and objects one after the other, each in a transaction of its own: another try goes on where this one was.
+SWEEP: Final[Policy] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "schedule_to_close_timeout": timedelta(hours=3),
+    "retry_policy": _PATIENT,
+}

@@ -32,6 +32,7 @@ WORKFLOWS: Final = {
     "environment.delete": names.RETIRE,
     "sandbox.exec": names.EXEC,
     "environment.run": names.RUN,
+    "retention.run": names.RETENTION,
     "environment.restart": names.RESTART,
     "environment.scale": names.SCALE,
     "environment.suspend": names.SUSPEND,

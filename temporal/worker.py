@@ -1,6 +1,6 @@
 """Worker: one process per role, composed here and nowhere else. Each role imports only what it needs.
 
-`control` has the database; `signing` has the database, the object store and the keys; `builder` and `host` have the
+`control` has the database and the object store; `signing` has these and the keys; `builder` and `host` have the
 broker alone. A worker that starts before Temporal waits for it.
 """
 
@@ -79,18 +79,35 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.domains import DomainRecords
     from activities.environments import EnvironmentRecords
     from activities.reconcile import Reconciler
+    from activities.retention import Retention
     from activities.rollouts import RolloutRecords
     from activities.webhooks import Webhooks
     from adapters.config.vault import Vault
     from adapters.domains.lookup import Lookup
     from adapters.domains.records import Plan
+    from adapters.objects import ObjectStore
     from adapters.webhooks.sending import Sender
     from adapters.webhooks.targets import Targets
+    from store.collection import Rules
     from store.deliveries import Pace
     from store.session import Store
+    from temporal.schedules import keep_retention
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
+    objects = ObjectStore(
+        settings.s3_endpoint,
+        settings.s3_region,
+        settings.s3_bucket,
+        settings.s3_access_key.get_secret_value(),
+        settings.s3_secret_key.get_secret_value(),
+    )
+    rules = Rules(
+        after=timedelta(days=settings.artifact_retention_days),
+        wait=timedelta(hours=settings.collection_wait_hours),
+        warm=timedelta(seconds=settings.warm_seconds + settings.drain_seconds),
+    )
+    retention = Retention(store, objects, rules)
     builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url, settings.host_patience)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
     sender = Sender(Targets(settings.webhook_private_ok), settings.webhook_timeout)
@@ -99,12 +116,16 @@ def control(settings: Settings, client: Client) -> Role:
     commands = CommandRecords(store, settings.host_patience)
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
     domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
-    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains)
+    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains, retention)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
         activities=[one for record in records for one in offered(record)],
-        beside=[reconciler.watch, webhooks.watch],
+        beside=[
+            reconciler.watch,
+            webhooks.watch,
+            lambda: keep_retention(client, timedelta(hours=settings.collection_every_hours)),
+        ],
     )
 
 

@@ -11,6 +11,7 @@ from workflows.promote import Promote
 from workflows.provision import Provision
 from workflows.push import Push
 from workflows.reconcile import Reconcile
+from workflows.retention import Retention
 from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
@@ -30,6 +31,7 @@ ALL = (
     Repair,
     Restart,
     Resume,
+    Retention,
     Retire,
     Roll,
     Rollback,

@@ -29,8 +29,17 @@ from headway.broker import (
 )
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
-from store.broker import begin_attempt, earlier_artifact, held_contents, lease_packs, packs_of, require_attempt
+from store.broker import (
+    begin_attempt,
+    earlier_artifact,
+    held_contents,
+    lease_packs,
+    lease_upload,
+    packs_of,
+    require_attempt,
+)
 from store.build_secrets import secrets_of
+from store.collection import require_not_doomed
 from store.config_values import open_value
 from store.models import Artifact, Build, Site, utcnow
 from store.sandboxes import pack_key as pack_of
@@ -129,13 +138,18 @@ class Builds:
         """Where to put one object; nowhere if it is there already, of the right size."""
         if not HEX.fullmatch(body.sha256) or body.size > MAX_PACK:
             raise HeadwayError("request.invalid_parameter", "An upload is named by its sha256.", param="sha256")
-        with self.store.read() as session:
-            build = require_attempt(session, build_id, body.attempt)
-        if body.kind == "pack":
-            key = pack_key(build.site_id, body.sha256)
-        else:
-            key = object_key(build.site_id, body.sha256, "manifest")
+        key = self.store.in_write(lambda session: self._upload_key(session, build_id, body))
         if self.objects.head(key) == body.size:
             return Upload(url=None)
         url, headers = self.objects.presign_put(key, body.sha256, body.size, UPLOAD_SECONDS)
         return Upload(url=url, headers=headers)
+
+    def _upload_key(self, session: Session, build_id: str, body: UploadRequest) -> str:
+        """Leased before anybody looks whether it is there: what is found must not go a moment later."""
+        build = require_attempt(session, build_id, body.attempt)
+        if body.kind == "pack":
+            lease_upload(session, build, body.sha256, utcnow() + LEASE)
+            return pack_key(build.site_id, body.sha256)
+        key = object_key(build.site_id, body.sha256, "manifest")
+        require_not_doomed(session, build.site_id, key)
+        return key

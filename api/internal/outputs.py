@@ -46,6 +46,10 @@ class Outputs:
                 session, require_attempt(session, build_id, body.attempt, lock=True), facts, layout.packs
             )
         )
+        # Collected between the look at them and the record: the next try uploads them anew.
+        for part in ("manifest", "layout"):
+            if self.objects.head(object_key(site_id, manifest.digest, part)) is None:
+                raise HeadwayError("upload.failed", f"The {part} has been collected meanwhile.")
         return Accepted(manifest_sha256=body.manifest_sha256)
 
     def _record_pack(self, build_id: str, body: Output, new: dict[str, Location]) -> None:

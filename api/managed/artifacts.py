@@ -20,9 +20,9 @@ from adapters.artifact.window import PackWindow
 from adapters.ledger.keyring import read_keyring
 from api.managed.call import Call, CallDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists
-from api.managed.environments import E, env_to_read
+from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.rows import BUNDLE_TYPE, artifact_row
-from api.managed.schemas import ArtifactRow, FileRow
+from api.managed.schemas import ArtifactRow, ArtifactUpdate, FileRow
 from api.paging import page_from, pagination
 from headway.errors import HeadwayError
 from store import artifacts, ledger
@@ -32,6 +32,7 @@ from store.paging import Page
 router = APIRouter(tags=["artifacts"])
 A = E + "/artifacts/{artifact_id}"
 READ = "deployments:read"
+WRITE = "deployments:write"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,6 +57,24 @@ async def get_artifact(call: CallDep, site_id: str, env_id: str, artifact_id: st
         return found, artifacts.runs_of(session, [found])[found.id]
 
     artifact, run = await call.read(work)
+    return call.one(artifact_row(artifact, env_id, run))
+
+
+@router.patch(A, **gives(ArtifactRow, "Keep an artifact from collection, or let it go"))
+async def update_artifact(call: CallDep, site_id: str, env_id: str, artifact_id: str, body: ArtifactUpdate) -> Response:
+    """Raises artifact.collected (410): what is gone cannot be kept."""
+
+    def work(session: Session) -> tuple[Artifact, Any]:
+        site, _ = env_to_change(call, session, site_id, env_id, WRITE)
+        found = artifacts.artifact_of(session, site.id, artifact_id)
+        session.refresh(found, with_for_update=True)
+        if body.kept:
+            artifacts.require_kept(found)
+        found.kept = body.kept
+        session.flush()
+        return found, artifacts.runs_of(session, [found])[found.id]
+
+    artifact, run = await call.write(work)
     return call.one(artifact_row(artifact, env_id, run))
 
 

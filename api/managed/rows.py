@@ -197,6 +197,7 @@ def artifact_row(artifact: Artifact, env_id: str, run: Json | None) -> Json:
             "signed_at": stamp(artifact.signed_at),
         },
         "created_at": stamp(artifact.created_at),
+        "kept": artifact.kept,
         "collected_at": stamp(artifact.collected_at),
         "links": {
             "self": base,

@@ -16,7 +16,7 @@ Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
 RolloutStatus = Literal["waiting", "held", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
-ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox", "command"]
+ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox", "command", "retention"]
 JobType = Literal[
     "site.create",
     "site.delete",
@@ -37,6 +37,7 @@ JobType = Literal[
     "domain.detach",
     "sandbox.exec",
     "environment.run",
+    "retention.run",
 ]
 
 
@@ -421,6 +422,23 @@ class SignatureRow(Row):
     signed_at: str
 
 
+class RetentionRun(Body):
+    dry_run: bool = Field(default=False, description="Change nothing: count.")
+
+
+class RetentionRow(Row):
+    """`totals`: artifacts, marked, kept, collected, pack_bytes, doomed. `last_run`: what it did, in numbers."""
+
+    after_seconds: int
+    wait_seconds: int
+    totals: dict[str, int]
+    last_run: Json | None
+
+
+class ArtifactUpdate(Body):
+    kept: bool = Field(description="Whether it is never collected.")
+
+
 class ArtifactRow(Row):
     id: str
     site_id: str
@@ -435,6 +453,7 @@ class ArtifactRow(Row):
     build_id: str
     signature: SignatureRow
     created_at: str
+    kept: bool
     collected_at: str | None
     links: dict[str, str]
 

@@ -34,6 +34,7 @@ TYPES: Final = {
     "deployment.promote": "deployment.promote",
     "deployment.rollback": "deployment.rollback",
     "deployment.stop": "deployment.stop",
+    "sandbox.exec": "sandbox.exec",
 }
 
 

@@ -186,6 +186,7 @@ def release_row(
         "sha256": artifact.digest,
         "size_bytes": artifact.size_bytes,
         "storage_backend": "s3",
+        "pinned": artifact.kept,
         "artifact_manifest": files_of(artifact, build),
         "start_command": said.get("run_command") if artifact.kind == "dynamic" else None,
         "port": said.get("port") if artifact.kind == "dynamic" else None,

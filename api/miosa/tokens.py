@@ -35,9 +35,9 @@ async def create_token(call: KeyedDep, body: ScopedTokenCreate) -> Response:
     expires = utcnow() + timedelta(seconds=body.expires_in_seconds)
 
     def work(session: Session, once: Once) -> tuple[Json, Json]:
+        home = workspaces.workspace(session, call.team_id, body.workspace_id)
         call.caller.require(SCOPE)
         once.claim(session)
-        home = workspaces.workspace(session, call.team_id, body.workspace_id)
         # What the token makes needs a project: there is one from now on.
         owner_of(session, call.sight, call.team_id, Ownership(workspace_id=home.id))
         pin = {"type": "workspace", "id": home.id, "external_user_id": body.user_id}

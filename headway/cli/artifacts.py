@@ -60,6 +60,22 @@ def get(session: Session, artifact_id: str, site: str | None) -> None:
 
 @artifacts.command()
 @click.argument("artifact_id", metavar="ARTIFACT")
+@click.option("--off", is_flag=True, help="Let it go again.")
+@click.option("--site", metavar="SLUG|ID", help="Looked for in all sites if left out.")
+@connected()
+def keep(session: Session, artifact_id: str, off: bool, site: str | None) -> None:
+    """Keep an artifact from collection, however old it gets."""
+    site_id = session.site(site).id if site else None
+    found = session.client.artifacts.find(artifact_id, site_id=site_id)
+    where = session.client.sites.get(found.site_id)
+    row = session.client.artifacts.keep(found, where.production_env_id or "", kept=not off)
+    if session.as_json:
+        return print_json(row.as_dict())
+    return say(f"{row.id} is collected like any other." if off else f"{row.id} is never collected.")
+
+
+@artifacts.command()
+@click.argument("artifact_id", metavar="ARTIFACT")
 @click.option("--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Made if it is missing.")
 @click.option("--files", "with_files", is_flag=True, help="Its files too, below DIR/files.")
 @click.option("--site", metavar="SLUG|ID", help="Looked for in all sites if left out.")

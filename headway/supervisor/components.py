@@ -328,7 +328,7 @@ def api(options: Options) -> Component:
 
 
 def worker(options: Options, role: str) -> Component:
-    """One worker. Only control and signing have the database, only signing has keys of the object store."""
+    """One worker. Only control and signing have the database and the object store, only signing has signing keys."""
     folder = options.folder
     env = {**_temporal_env(options), **_token(folder, role)}
     secrets: dict[str, str] = {}
@@ -338,10 +338,10 @@ def worker(options: Options, role: str) -> Component:
     if role == "host":
         words += ["--host-id", options.settings.get("HEADWAY_HOST_ID", "local")]
     if role in ("control", "signing"):
-        secrets |= _database(options)
-    if role == "signing":
         env |= _objects_env(options)
-        secrets |= _KEYS | {name: f"env:{name}" for name in ("HEADWAY_SIGNING_PASSWORD", "HEADWAY_LEDGER_PASSWORD")}
+        secrets |= _database(options) | _KEYS
+    if role == "signing":
+        secrets |= {name: f"env:{name}" for name in ("HEADWAY_SIGNING_PASSWORD", "HEADWAY_LEDGER_PASSWORD")}
     return _role(
         options,
         role,

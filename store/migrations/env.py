@@ -13,6 +13,7 @@ import store.models_ledger
 import store.models_lifecycle
 import store.models_policy
 import store.models_pushes
+import store.models_retention
 import store.models_sandboxes
 import store.models_webhooks
 import store.models_workspaces  # noqa: F401

@@ -213,6 +213,12 @@ async def deliveries(made: Engine) -> dict[str, str]:
     return {"deliver": run}
 
 
+async def retention(made: Engine) -> dict[str, str]:
+    looked = await made.run(made.world.accept_retention(dry_run=True))
+    done = await made.run(made.world.accept_retention(dry_run=False))
+    return {"retention-looks": looked.id, "retention": done.id}
+
+
 STORIES: tuple[tuple[Story, bool], ...] = (
     (build_succeeds, False),
     (build_breaks, False),
@@ -229,6 +235,7 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (one_offs, False),
     (several_hosts, False),
     (deliveries, False),
+    (retention, False),
 )
 
 

@@ -65,7 +65,7 @@ def test_roles_reach_only_what_is_theirs() -> None:
         "control",
         "signing",
     ]
-    assert [name for name in OURS if keys & secrets[name]] == ["check", "api", "signing"]
+    assert [name for name in OURS if keys & secrets[name]] == ["check", "api", "control", "signing"]
     assert secrets["builder"] == {"broker-builder.token"}
     assert secrets["host"] == {"broker-host.token"}
     assert [name for name in SERVICES if any("keys:" in str(one) for one in SERVICES[name].get("volumes", ()))] == [

@@ -14,6 +14,7 @@ from activities.execute import Executor
 from activities.host import HostActivities
 from activities.produce import Producer
 from activities.reconcile import Reconciler
+from activities.retention import Retention
 from activities.rollouts import RolloutRecords
 from activities.running import Commands
 from activities.sign import Signer
@@ -28,6 +29,7 @@ ROLES = (
     HostActivities,
     Producer,
     Reconciler,
+    Retention,
     RolloutRecords,
     Signer,
     Webhooks,

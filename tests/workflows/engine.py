@@ -17,6 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.reconcile import Reconciler
+from activities.retention import Retention  # noqa: F401 - its tables, before they are made
 from adapters.config.vault import make_key_file
 from headway.settings import Settings
 from store.models import Job

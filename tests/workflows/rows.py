@@ -147,6 +147,19 @@ class World:
             session.add(job)
         return job
 
+    def accept_retention(self, *, dry_run: bool) -> Job:
+        job = Job(
+            id=new_id("job"),
+            team_id=self.team_id,
+            type="retention.run",
+            resource_type="retention",
+            resource_id="retention",
+            input={"dry_run": dry_run},
+        )
+        with self.store.write() as session:
+            session.add(job)
+        return job
+
     def act(self, kind: str, *, instances: int | None = None) -> Job:
         """Restart, scale, suspend or resume, as the API accepts it."""
         with self.store.write() as session:
