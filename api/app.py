@@ -20,6 +20,7 @@ from api.gate import Gate
 from api.housekeeping import Housekeeping
 from api.managed import (
     artifacts,
+    audit,
     builds,
     configuration,
     deployments,
@@ -56,6 +57,7 @@ ROUTERS = (
     policies,
     explain,
     ledger,
+    audit,
     jobs,
     hosts,
     logs,
