@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,15 +22,27 @@ from activities.sign import Keys, bundle_key
 from adapters.ledger.bundles import bundle_of
 from adapters.ledger.keyring import KeyRecord
 from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
-from adapters.signer.records import KeyFacts, RolloutFacts, key_statement, rollout_statement
+from adapters.signer.records import (
+    DecisionFacts,
+    KeyFacts,
+    RolloutFacts,
+    audit_statement,
+    decision_of,
+    decision_statement,
+    key_statement,
+    rollout_statement,
+)
 from headway.errors import HeadwayError
+from store import audit
 from store import ledger as rows
 from store.ledger import Unlogged
-from store.models import Artifact, Release, utcnow
+from store.models import Artifact, Release, Rollout, utcnow
+from store.models_policy import Decision
 from store.session import Store
 
 log = logging.getLogger("headway.ledger")
 BATCH = 100
+ANCHOR_EVERY = 30.0
 
 
 class Objects(Protocol):
@@ -41,15 +54,29 @@ class Objects(Protocol):
 
 
 class Recorder:
-    """`folder` is where the trust root is left for hosts, once every old bundle has its entry."""
+    """`folder` is where the trust root is left for hosts, once every old bundle has its entry.
 
-    def __init__(self, store: Store, objects: Objects, ledger: Ledger, keys: Keys, folder: Path) -> None:
+    `anchor_every` is how many seconds the audit log may grow before the ledger has its hash.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        objects: Objects,
+        ledger: Ledger,
+        keys: Keys,
+        folder: Path,
+        *,
+        anchor_every: float = ANCHOR_EVERY,
+    ) -> None:
         self._store = store
         self._objects = objects
         self._ledger = ledger
         self._keys = keys
         self._announced: tuple[KeyRecord, ...] = ()
         self._folder = folder
+        self._anchor_every = anchor_every
+        self._entered_calls: float | None = None
 
     async def watch(self, *, every: float = 0.5) -> None:
         """For ever. Nobody waits for an entry: a switch is done when the host has switched."""
@@ -58,8 +85,9 @@ class Recorder:
             try:
                 adopted = adopted or await asyncio.to_thread(self.adopt)
                 await asyncio.to_thread(self.announce)
-                while await asyncio.to_thread(self.record):
+                while await asyncio.to_thread(self.record_decisions) + await asyncio.to_thread(self.record):
                     pass
+                await asyncio.to_thread(self.chain_calls)
             except Exception as error:
                 why = error.message if isinstance(error, HeadwayError) else type(error).__name__
                 log.warning("the ledger is written later: %s", why)
@@ -75,6 +103,31 @@ class Recorder:
             entering = self._ledger.about(about, _point(one.release))
             attest(rollout_statement(_facts(one)), self._keys.current(), ledger=entering)
         return len(waiting)
+
+    def record_decisions(self) -> int:
+        """Enter the oldest decisions that are final and not entered; how many there were."""
+        with self._store.read() as session:
+            waiting = rows.unlogged_decisions(session, BATCH)
+        for decision, rollout, artifact in waiting:
+            about = About(f"decision:{decision.id}", "decision", decision.site_id)
+            entering = self._ledger.about(about, _point_decision(decision))
+            attest(decision_statement(_decided(decision, rollout, artifact)), self._keys.current(), ledger=entering)
+        return len(waiting)
+
+    def chain_calls(self) -> None:
+        """Chain what callers did since, and now and then enter the chain's hash: it binds all that came before."""
+        while self._store.in_write(lambda session: audit.chain(session, BATCH)) == BATCH:
+            pass
+        with self._store.read() as session:
+            (seq, head), before = audit.head_of(session), audit.anchored(session)
+        now = time.monotonic()
+        if seq == before or (self._entered_calls is not None and now - self._entered_calls < self._anchor_every):
+            return
+        entering = self._ledger.about(
+            About(f"audit:{seq}", "audit"), lambda session, _: audit.note_anchor(session, seq)
+        )
+        attest(audit_statement(seq, head), self._keys.current(), ledger=entering)
+        self._entered_calls = now
 
     def announce(self) -> None:
         """Publish the keyring where it has changed; each change of a key is an entry of its own."""
@@ -148,6 +201,13 @@ def _point(release: Release) -> Then:
     return point
 
 
+def _point_decision(decision: Decision) -> Then:
+    def point(session: Session, index: int) -> None:
+        session.get_one(Decision, decision.id).log_index = index
+
+    return point
+
+
 def _facts(one: Unlogged) -> RolloutFacts:
     return RolloutFacts(
         kind=one.rollout.kind,
@@ -159,10 +219,29 @@ def _facts(one: Unlogged) -> RolloutFacts:
         release_id=one.release.id,
         rollout_id=one.rollout.id,
         sequence=one.release.seq,
-        config=[str(one.release.config_version)],
+        config=one.config,
         actor=one.release.actor,
         deployed_at=one.release.deployed_at,
         source_env_id=one.rollout.source_env_id,
         source_release_id=one.rollout.source_release_id,
         previous_release_id=one.rollout.previous_release_id,
+        decision=decision_of(_decided(one.decision, one.rollout, one.artifact)) if one.decision else None,
+    )
+
+
+def _decided(decision: Decision, rollout: Rollout, artifact: Artifact) -> DecisionFacts:
+    return DecisionFacts(
+        decision_id=decision.id,
+        rollout_id=rollout.id,
+        kind=rollout.kind,
+        digest=artifact.digest,
+        artifact_id=artifact.id,
+        site_id=decision.site_id,
+        env_id=decision.env_id,
+        outcome=decision.outcome,
+        policies=decision.policies,
+        findings=decision.findings,
+        approvals=decision.approvals,
+        override=decision.override,
+        decided_at=decision.decided_at or decision.judged_at,
     )

@@ -23,6 +23,7 @@ from api.git.keeper import BranchKeeper
 from api.housekeeping import Housekeeping
 from api.managed import (
     artifacts,
+    audit,
     branch_routes,
     builds,
     configuration,
@@ -66,6 +67,7 @@ ROUTERS = (
     policies,
     explain,
     ledger,
+    audit,
     jobs,
     hosts,
     logs,

@@ -9,8 +9,10 @@ from sqlalchemy import func, insert, text, tuple_
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
+from store.config_sets import configurations
 from store.models import Artifact, Environment, Release, Rollout
 from store.models_ledger import LedgerDocument, LedgerEntry, LedgerHead, LedgerNode
+from store.models_policy import Decision
 
 _LOCK = 4857204  # any fixed number: appends on PostgreSQL wait for each other
 
@@ -105,6 +107,8 @@ class Unlogged:
     rollout: Rollout
     artifact: Artifact
     environment: Environment
+    config: Sequence[str]
+    decision: Decision | None
 
 
 def unlogged_releases(session: Session, limit: int) -> list[Unlogged]:
@@ -118,7 +122,40 @@ def unlogged_releases(session: Session, limit: int) -> list[Unlogged]:
         .order_by(col(Release.deployed_at), col(Release.id))
         .limit(limit)
     )
-    return [Unlogged(*row) for row in session.exec(query)]
+    found = session.exec(query).all()
+    config = configurations(session, [(release.env_id, release.config_version) for release, *_ in found])
+    wanted = select(Decision).where(col(Decision.rollout_id).in_([rollout.id for _, rollout, *_ in found]))
+    decisions = {one.rollout_id: one for one in session.exec(wanted)}
+    return [
+        Unlogged(
+            release,
+            rollout,
+            artifact,
+            environment,
+            [value.id for value in config[release.env_id, release.config_version]],
+            decisions.get(rollout.id),
+        )
+        for release, rollout, artifact, environment in found
+    ]
+
+
+def unlogged_decisions(session: Session, limit: int) -> list[tuple[Decision, Rollout, Artifact]]:
+    """Decisions that are final and that the ledger does not hold yet, the oldest first."""
+    query = (
+        select(Decision, Rollout, Artifact)
+        .join(Rollout, col(Rollout.id) == Decision.rollout_id)
+        .join(Artifact, col(Artifact.id) == Decision.artifact_id)
+        .where(col(Decision.log_index).is_(None), col(Decision.decided_at).is_not(None))
+        .order_by(col(Decision.decided_at), col(Decision.id))
+        .limit(limit)
+    )
+    return list(session.exec(query).all())
+
+
+def entries_of_kind(session: Session, kind: str, start: int, limit: int) -> Sequence[LedgerEntry]:
+    """Up to `limit` entries of a kind from index `start` on, in order."""
+    query = select(LedgerEntry).where(LedgerEntry.kind == kind, col(LedgerEntry.index) >= start)
+    return session.exec(query.order_by(col(LedgerEntry.index)).limit(limit)).all()
 
 
 def unlogged_artifacts(session: Session, limit: int, after: str = "") -> Sequence[Artifact]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, text
+from sqlalchemy import DDL, JSON, BigInteger, Column, Index, UniqueConstraint, event, text
 from sqlmodel import Field, SQLModel
 
 from store.models import Json, json_column, utcnow
@@ -115,3 +115,30 @@ class AuditRow(SQLModel, table=True):
     leaf: str | None = None
     chain: str | None = None
     created_at: datetime = Field(default_factory=utcnow)
+
+
+def chained_only(dialect: str) -> list[str]:
+    """The statements that make chained rows of the audit log refuse changes. The migration carries the same."""
+    if dialect == "sqlite":
+        refuse = "BEGIN SELECT RAISE(ABORT, 'audit_row is append-only'); END"
+        return [
+            f"CREATE TRIGGER audit_row_no_update BEFORE UPDATE ON audit_row WHEN OLD.seq IS NOT NULL {refuse}",
+            f"CREATE TRIGGER audit_row_no_delete BEFORE DELETE ON audit_row {refuse}",
+        ]
+    return [
+        "CREATE FUNCTION audit_row_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'audit_row is append-only'; END $$",
+        "CREATE TRIGGER audit_row_no_update BEFORE UPDATE ON audit_row"
+        " FOR EACH ROW WHEN (OLD.seq IS NOT NULL) EXECUTE FUNCTION audit_row_append_only()",
+        "CREATE TRIGGER audit_row_no_delete BEFORE DELETE OR TRUNCATE ON audit_row"
+        " FOR EACH STATEMENT EXECUTE FUNCTION audit_row_append_only()",
+    ]
+
+
+for _dialect in ("sqlite", "postgresql"):
+    for _statement in chained_only(_dialect):
+        event.listen(
+            SQLModel.metadata.tables["audit_row"],
+            "after_create",
+            DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
+        )

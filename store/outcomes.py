@@ -160,6 +160,8 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
         }
         if job.type == "deployment.push":
             result["build_id"] = rollout.build_id
+        if rollout.kind == "promote":
+            result |= _promoted(session, rollout)
         if rollout.kind == "scale":
             result["instances"] = rollout.instances
         if rollout.bake:
@@ -170,6 +172,17 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
             result["hosts_away"] = rollout.hosts_away
         end_job(session, job, "succeeded", result=result)
     return release
+
+
+def _promoted(session: Session, rollout: Rollout) -> Json:
+    """Whose bytes these are: the release that was promoted, by its number, and the artifact's digest."""
+    source = session.get(Release, rollout.source_release_id) if rollout.source_release_id else None
+    environment = session.get(Environment, source.env_id) if source is not None else None
+    artifact = session.get(Artifact, rollout.artifact_id)
+    if source is None or environment is None or artifact is None or source.artifact_id != artifact.id:
+        return {}
+    promoted = {"env_id": environment.id, "environment": environment.slug, "release_id": source.id}
+    return {"promoted": {**promoted, "sequence": source.seq}, "digest": f"sha256:{artifact.digest}"}
 
 
 def record_stop(session: Session, rollout_id: str) -> None:

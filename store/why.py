@@ -9,6 +9,8 @@ from sqlmodel import Session, col, select
 from headway.errors import HeadwayError
 from store.models import Artifact, Build, Release, Rollout, Site
 from store.models_ledger import LedgerEntry
+from store.models_policy import Decision
+from store.policies import decision_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Why:
     release: Release
     signed: LedgerEntry | None
     recorded: LedgerEntry | None
+    decision: Decision | None = None
 
 
 def why(session: Session, site: Site, env_id: str, release: Release | None) -> Why:
@@ -36,7 +39,7 @@ def why(session: Session, site: Site, env_id: str, release: Release | None) -> W
     )
     build, artifact, rollout = session.exec(query).one()
     signed, recorded = (_entry(session, index) for index in (artifact.log_index, release.log_index))
-    return Why(site, build, artifact, rollout, release, signed, recorded)
+    return Why(site, build, artifact, rollout, release, signed, recorded, decision_of(session, rollout.id))
 
 
 def _entry(session: Session, index: int | None) -> LedgerEntry | None:

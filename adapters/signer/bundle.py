@@ -26,12 +26,12 @@ from sigstore_models.bundle.v1 import Bundle
 from adapters.ledger.bundles import MEDIA_TYPE, bundle_of
 from adapters.ledger.entry import PAYLOAD_TYPE, Entry
 from adapters.signer.keys import Keyring, SigningKey, public_pem
-from adapters.signer.records import KEY_TYPE, ROLLOUT_TYPE
+from adapters.signer.records import AUDIT_TYPE, DECISION_TYPE, KEY_TYPE, ROLLOUT_TYPE
 from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
 from headway.errors import HeadwayError
 
 MAX_BUNDLE: Final = 1 << 20
-RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, KEY_TYPE})
+RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, DECISION_TYPE, KEY_TYPE, AUDIT_TYPE})
 Json = dict[str, Any]
 
 
@@ -97,14 +97,14 @@ def check(
 
 
 def check_record(bundle: bytes, keyring: Keyring, *, ledger: LedgerReader) -> Verified:
-    """Whether `bundle` is a record of this platform's: of a rollout, or of the end of a key.
+    """Whether `bundle` is a record of this platform's: a rollout, a decision, the end of a key, the audit log's hash.
 
     Raises artifact.signature_invalid with the first thing that is wrong.
     """
     hint, entry, at, index = _believe(bundle, keyring, ledger, None)
     statement = _strict_json(entry.payload, "its statement")
     if statement.get("_type") != STATEMENT_TYPE or not _member(statement.get("predicateType"), RECORD_TYPES):
-        raise _refuse("its statement is no record of a rollout or a key")
+        raise _refuse("its statement is no record of this platform's")
     subjects = statement.get("subject")
     digest = _at(subjects[0], "digest", "sha256") if isinstance(subjects, list) and len(subjects) == 1 else None
     if not isinstance(digest, str) or not isinstance(statement.get("predicate"), dict):

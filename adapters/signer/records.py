@@ -1,6 +1,7 @@
-"""What else is signed and entered into the ledger: rollouts and the ends of keys, as in-toto statements of our own.
+"""What else is signed and entered into the ledger: rollouts, decisions of policies, the ends of keys, the audit log.
 
-A rollout's subject is the artifact's manifest, a key's subject is the key: the SHA-256 of its SubjectPublicKeyInfo.
+In-toto statements of our own. The subject of a rollout and of a decision is the artifact's manifest, that of a key the
+SHA-256 of its SubjectPublicKeyInfo, that of the audit log the hash of its chain.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from headway.errors import HeadwayError
 
 ROLLOUT_TYPE: Final = "urn:headway:rollout:v1"
 KEY_TYPE: Final = "urn:headway:key:v1"
+DECISION_TYPE: Final = "urn:headway:decision:v1"
+AUDIT_TYPE: Final = "urn:headway:audit:v1"
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RolloutFacts:
-    """A release as its row tells it. `digest` is hex; `config` names the versions of the configuration it runs with."""
+    """A release as its row tells it. `digest` is hex; `config` has the ids of the values that it runs with.
+
+    `decision` is what the policies said of it (`decision_of`), None where there were none.
+    """
 
     kind: str
     digest: str
@@ -40,6 +46,26 @@ class RolloutFacts:
     source_env_id: str | None = None
     source_release_id: str | None = None
     previous_release_id: str | None = None
+    decision: Json | None = None
+
+
+@dataclass(frozen=True)
+class DecisionFacts:
+    """What the policies said of a rollout, in the end: `outcome` is allowed or refused."""
+
+    decision_id: str
+    rollout_id: str
+    kind: str
+    digest: str
+    artifact_id: str
+    site_id: str
+    env_id: str
+    outcome: str
+    policies: Sequence[Json]
+    findings: Sequence[Json]
+    approvals: Sequence[Json]
+    override: Json | None
+    decided_at: datetime
 
 
 @dataclass(frozen=True)
@@ -64,10 +90,41 @@ def rollout_statement(facts: RolloutFacts) -> bytes:
         "deployment": facts.rollout_id,
         "source": {"environment": facts.source_env_id, "release": facts.source_release_id},
         "configVersions": list(facts.config),
+        "decision": facts.decision,
         "actor": dict(facts.actor) if facts.actor else None,
         "deployedAt": timestamp(facts.deployed_at),
     }
     return _statement("manifest.json", facts.digest, ROLLOUT_TYPE, predicate)
+
+
+def decision_statement(facts: DecisionFacts) -> bytes:
+    predicate = {
+        "site": facts.site_id,
+        "environment": facts.env_id,
+        "artifact": facts.artifact_id,
+        "deployment": facts.rollout_id,
+        "kind": facts.kind,
+        "decidedAt": timestamp(facts.decided_at),
+        **decision_of(facts),
+    }
+    return _statement("manifest.json", facts.digest, DECISION_TYPE, predicate)
+
+
+def decision_of(facts: DecisionFacts) -> Json:
+    """A decision as its own record and that of its rollout have it."""
+    return {
+        "id": facts.decision_id,
+        "outcome": facts.outcome,
+        "policies": list(facts.policies),
+        "findings": list(facts.findings),
+        "approvals": list(facts.approvals),
+        "override": facts.override,
+    }
+
+
+def audit_statement(seq: int, chain: str) -> bytes:
+    """The audit log up to its link `seq`, whose hash (hex) is `chain`."""
+    return _statement("audit log", chain, AUDIT_TYPE, {"seq": seq})
 
 
 def key_statement(facts: KeyFacts) -> bytes:

@@ -15,6 +15,7 @@ from api.managed.call import CallDep
 from api.managed.documents import gives, gives_raw
 from api.managed.environments import E, env_to_read, shown
 from api.managed.ledger import item_of
+from api.managed.policies import outcome_row
 from api.managed.rows import BUNDLE_TYPE, stamp
 from api.managed.schemas import WhyRow
 from headway.errors import HeadwayError
@@ -98,6 +99,7 @@ def _row(found: Why) -> Json:
             "source_release_id": rollout.source_release_id,
             "job_id": rollout.job_id,
         },
+        "decision": outcome_row(found.decision) if found.decision is not None else None,
         "release": {
             "release_id": release.id,
             "sequence": release.seq,

@@ -191,6 +191,11 @@ def approval_row(approval: Approval) -> Json:
 
 
 def decision_row(session: Session, decision: Decision) -> Json:
+    given = [approval_row(one) for one in approvals.approvals_of(session, decision.rollout_id)]
+    return {**outcome_row(decision), "given": given}
+
+
+def outcome_row(decision: Decision) -> Json:
     return {
         "id": decision.id,
         "deployment_id": decision.rollout_id,
@@ -201,7 +206,6 @@ def decision_row(session: Session, decision: Decision) -> Json:
         "policies": decision.policies,
         "findings": decision.findings,
         "approvals": decision.approvals,
-        "given": [approval_row(one) for one in approvals.approvals_of(session, decision.rollout_id)],
         "override": decision.override,
         "judged_at": stamp(decision.judged_at),
         "decided_at": stamp(decision.decided_at),

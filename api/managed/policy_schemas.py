@@ -55,3 +55,20 @@ class ApprovalRow(Row):
     actor: Json | None
     note: str | None
     given_at: str
+
+
+class AuditLogRow(Row):
+    id: str
+    at: str
+    team_id: str
+    site_id: str | None
+    env_id: str | None
+    dialect: Literal["managed", "miosa"]
+    method: str
+    path: str
+    action: str
+    actor: Json | None
+    account_id: str | None
+    address: str | None
+    request_id: str
+    seq: int | None = Field(description="Its place in the chain; null for a moment after the call.")

@@ -645,6 +645,7 @@ class WhyRow(Row):
     artifact: ArtifactStep
     signature: SignatureStep
     deployment: RolloutStep
+    decision: Json | None = Field(description="What the policies said; null where there were none.")
     release: ReleaseStep
     links: dict[str, str]
 

@@ -43,6 +43,8 @@ class Paging:
 
 
 class Call(Conversation):
+    dialect = "miosa"
+
     @property
     def team_id(self) -> str:
         return self.caller.team_id

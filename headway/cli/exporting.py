@@ -87,7 +87,7 @@ def verify_export(archive: Path, *, key: Path | None = None, root: Path | None =
 
 def _verify(folder: Path, key: Path | None, root: Path | None) -> Contents:
     trusted = parse_root(read_file(root or folder / ROOT_NAME, MAX_ROOT))
-    ring = _ring(folder, trusted.log, key)
+    ring = opened_ring(read_file(folder / KEYRING_NAME, MAX_KEYRING), trusted.log, key)
     bodies = _audited(folder, trusted.log)
     site_id = str(json.loads(read_file(folder / "site.json", MAX_BUNDLE))["id"])
     found = Contents(site_id, len(bodies))
@@ -140,8 +140,11 @@ def _require_entry(verified: Verified, raw: bytes, bodies: list[bytes]) -> None:
         raise HeadwayError("ledger.inconsistent", "Its entry is not in the ledger that came with it.")
 
 
-def _ring(folder: Path, log: Log, key: Path | None) -> Keyring:
-    raw = read_file(folder / KEYRING_NAME, MAX_KEYRING)
+def opened_ring(raw: bytes, log: Log, key: Path | None) -> Keyring:
+    """A keyring that came with what is checked, held to a pinned key, or else only to itself and the ledger.
+
+    Raises artifact.signature_invalid.
+    """
     try:
         trusted = [parse_public(read_file(key, 1 << 16), name=key.name)] if key else None
         return ring_of(open_keyring(raw, log, trusted or [one.public for one in read_keyring(raw).keys]).keys)

@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "why": ("headway.cli.why:why", "Say why something is live, from the commit to the switch."),
     "verify": ("headway.cli.verify:verify", "Check an artifact or a release's record, offline."),
     "export": ("headway.cli.export:export", "A site's history in one file that proves itself."),
+    "audit": ("headway.cli.audit:audit", "The audit log: list, export, verify."),
     "ledger": ("headway.cli.ledger:ledger", "The ledger: checkpoint, audit."),
     "signing-keys": ("headway.cli.signing_keys:signing_keys", "Signing keys: list, rotate, revoke."),
     "artifacts": ("headway.cli.artifacts:artifacts", "Artifacts: list, get, keep, fetch, verify."),

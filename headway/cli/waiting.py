@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+import click
+
 from headway.cli.output import advice, clean, print_fields, print_json, say
 
 if TYPE_CHECKING:
@@ -82,7 +84,12 @@ def show_ended(session: Session, job: Job) -> int:
     if session.as_json:
         print_json(job.as_dict())
     else:
-        print_fields({"job": job.id, "type": job.type, "status": job.status, **(job.result or {})})
+        result = dict(job.result or {})
+        promoted = result.pop("promoted", None)
+        print_fields({"job": job.id, "type": job.type, "status": job.status, **result})
+        if promoted:
+            release = f"{promoted.get('environment')} release {promoted.get('sequence')}"
+            click.echo(clean(f"the same bytes as {release} ({result.get('digest')})"))
     if job.status == "succeeded":
         return 0
     error = job.error or {}

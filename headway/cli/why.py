@@ -40,9 +40,29 @@ def _lines(chain: dict[str, Any]) -> list[tuple[str, str]]:
         ("artifact", f"{chain['artifact']['artifact_id']}, {chain['artifact']['digest']}"),
         ("signature", f"key {signature['key_hint']}, {_entry(signature)}"),
         ("deployment", f"{rolled['deployment_id']}, {kind}, by {_who(rolled)}"),
+        *_decision(chain.get("decision")),
         ("release", f"{release['release_id']}, number {release['sequence']}, {_entry(release)}"),
         ("live", live),
     ]
+
+
+def _decision(decision: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if decision is None:
+        return []
+    said = f"{decision['outcome']} by {', '.join(_policy(one) for one in decision['policies']) or 'no policy'}"
+    if approvals := decision.get("approvals"):
+        said += f", approved by {', '.join(_who(one) for one in approvals)}"
+    if override := decision.get("override"):
+        said += f", glass broken by {_who(override)}: {override['reason']}"
+    return [("decision", f"{said}, {_index(decision)}")]
+
+
+def _policy(one: dict[str, Any]) -> str:
+    return f"the {one['of']}'s policy {one['version']}"
+
+
+def _index(part: dict[str, Any]) -> str:
+    return "not in the ledger" if part.get("log_index") is None else f"ledger entry {part['log_index']}"
 
 
 def _entry(part: dict[str, Any]) -> str:
@@ -53,4 +73,4 @@ def _entry(part: dict[str, Any]) -> str:
 
 def _who(part: dict[str, Any]) -> str:
     actor = part.get("actor") or {}
-    return str(actor.get("name") or actor.get("id") or "the platform")
+    return str(actor.get("name") or actor.get("label") or actor.get("id") or "the platform")

@@ -82,7 +82,33 @@ def other_proof(document: dict[str, Any]) -> None:
     put(document, inclusionProof={**proof, "hashes": [base64.b64encode(b"\0" * 32).decode()] * len(proof["hashes"])})
 
 
+def flip(document: dict[str, Any], *path: str | int) -> None:
+    """One bit of a base64 member."""
+    inner: Any = document
+    for name in path[:-1]:
+        inner = inner[name]
+    raw = bytearray(base64.b64decode(inner[path[-1]]))
+    raw[len(raw) // 2] ^= 1
+    inner[path[-1]] = base64.b64encode(raw).decode()
+
+
+def another_ledger(document: dict[str, Any]) -> None:
+    proof = entry(document)["inclusionProof"]
+    note = proof["checkpoint"]["envelope"].replace("ledger.example.test", "evil.example.test")
+    put(document, inclusionProof={**proof, "checkpoint": {"envelope": note}})
+
+
+ENVELOPE, MATERIAL = "dsseEnvelope", "verificationMaterial"
 TAMPERINGS: dict[str, Change] = {
+    "of another media type": lambda d: d.update(mediaType="application/vnd.example.bundle"),
+    "without its key": lambda d: d[MATERIAL].pop("publicKey"),
+    "without its envelope": lambda d: d.pop(ENVELOPE),
+    "of another payload type": lambda d: d[ENVELOPE].update(payloadType="text/plain"),
+    "without a signature": lambda d: d[ENVELOPE].update(signatures=[]),
+    "with a changed statement": lambda d: flip(d, ENVELOPE, "payload"),
+    "with a changed signature": lambda d: flip(d, ENVELOPE, "signatures", 0, "sig"),
+    "with the body of another entry": lambda d: flip(d, MATERIAL, "tlogEntries", 0, "canonicalizedBody"),
+    "of another ledger": another_ledger,
     "without its entry": lambda d: d["verificationMaterial"].update(tlogEntries=[]),
     "back-dated": lambda d: put(d, integratedTime=str(int(entry(d)["integratedTime"]) - 86400)),
     "with another proof": other_proof,

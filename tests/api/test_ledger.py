@@ -18,10 +18,11 @@ from adapters.ledger.note import open_note
 from adapters.ledger.proofs import check_consistency, root_from_inclusion
 from adapters.ledger.root import TrustedLog, parse_root
 from adapters.signer.keys import SigningKey, create_key
-from adapters.signer.records import ROLLOUT_TYPE
+from adapters.signer.records import DECISION_TYPE, ROLLOUT_TYPE
 from store.models import Artifact, Release
 from store.models_ledger import LedgerEntry
 from tests.api.world import World, data, error
+from tests.workflows.rows import claim_next
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
@@ -168,6 +169,53 @@ async def test_why_is_this_live(api: World, signing: Signing) -> None:
     older = found["deployment"]["source_release_id"]
     staged = f"/v1/sites/{site['id']}/environments/{staging['id']}"
     assert data(await client.get(f"{staged}/why?release_id={older}"))["deployment"]["kind"] == "deploy"
+
+
+async def test_a_promotions_record_proves_what_was_decided_and_with_which_values(api: World, signing: Signing) -> None:
+    _, client = await api.tenant("Acme")
+    site, staging, _ = await live(api, client, signing)
+    production = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}"
+    staged = f"/v1/sites/{site['id']}/environments/{staging['id']}"
+    value = data(await client.put(f"{production}/variables/COLOUR", json={"value": "blue"}))
+    owner = "acme-owner@example.test"
+    document = {"promote_from": ["staging"], "approvals": {"needed": 1, "accounts": [owner], "author": True}}
+    policy = data(await client.put(f"{production}/policy", json=document))
+    job = data(await client.post(f"{staged}/promote", json={"to_env": "production"}))
+    with api.store.write() as session:
+        assert claim_next(session, site["production_env_id"]) is None
+    deployment = f"{production}/deployments/{job['resource']['id']}"
+    await client.post(f"{deployment}/approvals")
+    release = api.roll(site["production_env_id"])
+    assert signing.recorder.record_decisions() == 1
+    signing.recorder.record()
+    source = api.one(Release, env_id=staging["id"])
+    result = data(await client.get(f"/v1/jobs/{job['id']}"))["result"]
+    assert result["digest"] == f"sha256:{'a' * 64}"
+    assert result["promoted"] == {
+        "env_id": staging["id"],
+        "environment": "staging",
+        "release_id": source.id,
+        "sequence": source.seq,
+    }
+    record = json.loads(await raw(client, f"{production}/releases/{release}/record"))
+    said = json.loads(b64(record["dsseEnvelope"]["payload"]))
+    predicate = said["predicate"]
+    assert said["subject"][0]["digest"]["sha256"] == "a" * 64
+    assert predicate["source"] == {"environment": staging["id"], "release": source.id}
+    assert predicate["configVersions"] == [value["version_id"]]
+    decision = data(await client.get(f"{deployment}/decision"))
+    assert predicate["decision"]["id"] == decision["id"]
+    assert (predicate["decision"]["outcome"], len(predicate["decision"]["approvals"])) == ("allowed", 1)
+    named = {"id": policy["id"], "version": 1, "digest": policy["digest"], "of": "environment"}
+    assert predicate["decision"]["policies"] == [named]
+    why = data(await client.get(f"{production}/why"))
+    assert why["decision"]["log_index"] == decision["log_index"] < why["release"]["log_index"]
+    # The decision is a record of its own: one that was refused has no release.
+    entry = api.one(LedgerEntry, subject=f"decision:{decision['id']}")
+    own = json.loads(b64(json.loads(entry.envelope)["payload"]))
+    assert (own["predicateType"], own["predicate"]["deployment"]) == (DECISION_TYPE, job["resource"]["id"])
+    assert own["predicate"]["approvals"] == predicate["decision"]["approvals"]
+    assert signing.recorder.record_decisions() == 0
 
 
 async def test_nothing_is_live_and_nothing_is_shown_to_others(api: World, signing: Signing) -> None:

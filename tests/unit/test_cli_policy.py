@@ -100,3 +100,13 @@ def test_a_decision_is_shown_with_what_does_not_count(double: ApiDouble) -> None
     lines = run(f"deployments decision --site acme --env production {DEP}").stdout.splitlines()
     assert "against    Frozen until tomorrow." in lines
     assert [line.endswith("(does not count)") for line in lines if line.startswith("approval")] == [True, False]
+
+
+def test_a_promotion_says_whose_bytes_these_are(double: ApiDouble) -> None:
+    promoted = {"env_id": "env_1", "environment": "staging", "release_id": "rel_1", "sequence": 7}
+    ended = job("succeeded", type="deployment.promote", result={"promoted": promoted, "digest": "sha256:1f0c"})
+    double.data("GET", f"/v1/jobs/{JOB}", ended)
+    double.on("GET", f"/v1/jobs/{JOB}/stream", events(("job", ended)))
+    done = run(f"jobs watch {JOB}")
+    assert done.exit_code == 0
+    assert "the same bytes as staging release 7 (sha256:1f0c)" in done.stdout.splitlines()

@@ -97,7 +97,26 @@ def upgrade() -> None:
     op.create_index("audit_site", "audit_row", ["site_id", "created_at", "id"])
     op.create_index("ix_audit_row_account_id", "audit_row", ["account_id"])
     _partial("audit_unchained", "audit_row", ["id"], "seq IS NULL")
+    for statement in _chained_only(op.get_bind().dialect.name):
+        op.execute(sa.text(statement))
 
 
 def _partial(name: str, table: str, columns: list[str], where: str) -> None:
     op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
+def _chained_only(dialect: str) -> list[str]:
+    if dialect == "sqlite":
+        refuse = "BEGIN SELECT RAISE(ABORT, 'audit_row is append-only'); END"
+        return [
+            f"CREATE TRIGGER audit_row_no_update BEFORE UPDATE ON audit_row WHEN OLD.seq IS NOT NULL {refuse}",
+            f"CREATE TRIGGER audit_row_no_delete BEFORE DELETE ON audit_row {refuse}",
+        ]
+    return [
+        "CREATE FUNCTION audit_row_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'audit_row is append-only'; END $$",
+        "CREATE TRIGGER audit_row_no_update BEFORE UPDATE ON audit_row"
+        " FOR EACH ROW WHEN (OLD.seq IS NOT NULL) EXECUTE FUNCTION audit_row_append_only()",
+        "CREATE TRIGGER audit_row_no_delete BEFORE DELETE OR TRUNCATE ON audit_row"
+        " FOR EACH STATEMENT EXECUTE FUNCTION audit_row_append_only()",
+    ]
