@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -168,7 +169,7 @@ async def test_who_hangs_up_stops_nothing(server: GitWorld) -> None:
     server.engine.free.clear()
     process = await start_git(work.path, "push", server.url("acme", server.key), "main")
     await server.until(lambda: len(server.engine.pushes) == 1, "the job is started")
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     await process.wait()
     server.engine.free.set()
     await server.until(lambda: server.branches(site["id"]) == {"main": commit}, "the branch has followed")
@@ -254,8 +255,7 @@ async def test_limits_of_a_push(tmp_path: Path) -> None:
         work.commit({f"{number}.txt": str(number) for number in range(30)})
         assert "at most 30 objects" in (await server.push(work, "main")).text
         work.git("reset", "-q", "--hard", "HEAD~1")
-        noise = "".join(chr(32 + (n * n * 7919 + n // 3) % 95) for n in range(900_000))
-        (work.path / "noise").write_bytes(__import__("os").urandom(len(noise)))
+        (work.path / "noise").write_bytes(os.urandom(900_000))
         work.git("add", "-A")
         work.git("commit", "-q", "-m", "large")
         large = await server.push(work, "main")
