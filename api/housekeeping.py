@@ -20,6 +20,7 @@ from api.events import EventLog
 from api.starting import Starts, labels_of
 from store.environments import accept_deletion, expired, gone
 from store.models import Job, utcnow
+from store.pushes import forget
 from store.retention import forget_drifts, forget_jobs
 from store.sandboxes import expire, forget_files
 from store.session import Store
@@ -82,6 +83,7 @@ class Housekeeping:
             pass
         before, forgotten = utcnow() - self.retention, 0
         self.store.in_write(lambda session: forget_drifts(session, before))
+        self.store.in_write(lambda session: forget(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
             for job_id in gone:

@@ -43,6 +43,7 @@ async def test_an_idle_preview_ends_unless_it_is_renewed_or_pushed_to(tmp_path: 
         assert server.api.one(Environment, id=rows["renewed"]["id"]).expires_at > utcnow() + timedelta(hours=99)
 
 
+@pytest.mark.slow
 async def test_previews_may_live_as_long_as_their_branch(tmp_path: Path) -> None:
     async with git_world(tmp_path, previews=Previews(idle=None)) as server:
         site = await server.site()
