@@ -99,9 +99,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.add_exception_handler(kind, _handler(app, parts))
     app.add_middleware(Gate, auth=parts.auth, limiter=parts.limiter, docs_url=parts.docs_url)
     app.add_middleware(Branch, other=create_miosa(parts))
-    keeper = _keeper(parts)
-    app.state.keeper = keeper
-    app.add_middleware(GitDoor, parts=parts, keeper=keeper)
+    app.add_middleware(GitDoor, parts=parts)
     return app
 
 
@@ -114,8 +112,8 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
             seen = (parts.logs, parts.requests)
-            if (keeper := _app.state.keeper) is not None:
-                group.start_soon(keeper.run)
+            if parts.git is not None:
+                group.start_soon(BranchKeeper(parts.store, parts.git.backend.repositories).run)
             group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen, parts.starts).run)
             try:
                 yield
@@ -126,10 +124,6 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             await parts.auth.write_uses()
 
     return lifespan
-
-
-def _keeper(parts: Parts) -> BranchKeeper | None:
-    return BranchKeeper(parts.store, parts.git.backend.repositories) if parts.git is not None else None
 
 
 async def _write_uses(parts: Parts) -> None:

@@ -21,6 +21,7 @@ from api.starting import Starts, labels_of
 from store.deliveries import forget_deliveries
 from store.environments import accept_deletion, expired, gone
 from store.models import Job, utcnow
+from store.pushes import forget_pushes
 from store.retention import forget_drifts, forget_jobs
 from store.sandboxes import expire, forget_files
 from store.session import Store
@@ -84,6 +85,7 @@ class Housekeeping:
         before, forgotten = utcnow() - self.retention, 0
         self.store.in_write(lambda session: forget_drifts(session, before))
         self.store.in_write(lambda session: forget_deliveries(session, before))
+        self.store.in_write(lambda session: forget_pushes(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
             for job_id in gone:

@@ -20,7 +20,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from bench import bare
+from bench import bare, pushing
 from bench import ledger as ledger_at_size
 from bench.client import Caller, Site, Watch
 from bench.figures import percentile, spread
@@ -335,6 +335,7 @@ MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "up": up,
     "memory_idle": memory,
     "deploy": deploy,
+    "git_push": pushing.measure,
     "rollback_and_promote": rollback_and_promote,
     "requests": requests,
     "services": services,

@@ -41,6 +41,11 @@ class Repository:
         return marker
 
     def git(self, *arguments: str) -> None:
+        done = self.start_git(*arguments).wait()
+        if done != 0:
+            raise subprocess.CalledProcessError(done, ["git", *arguments])
+
+    def start_git(self, *arguments: str) -> subprocess.Popen[bytes]:
         who = [
             "-c",
             "user.name=Bench",
@@ -51,9 +56,8 @@ class Repository:
             "-c",
             "gc.auto=0",
         ]
-        subprocess.run(
+        return subprocess.Popen(
             ["git", "-C", str(self.folder), *who, *arguments],
-            check=True,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull},
         )

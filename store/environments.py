@@ -164,6 +164,20 @@ def accept_environment(
         if count >= most_previews:
             raise HeadwayError("environment.too_many", f"This site has {count} previews: it may have {most_previews}.")
     made = add_environment(session, site, kind, branch, domain, ephemeral=ephemeral, idle=idle)
+    return _making(session, site, made, actor)
+
+
+def make_again(session: Session, site: Site, environment: Environment, actor: Json) -> Job | None:
+    """A job for an environment that was never made because the first one failed; None where nothing is amiss."""
+    if environment.status != "provisioning" or environment.kind == "production":
+        return None
+    making = select(Job.id).where(
+        Job.env_id == environment.id, Job.type == "environment.create", col(Job.finished_at).is_(None)
+    )
+    return None if session.exec(making).first() is not None else _making(session, site, environment, actor)
+
+
+def _making(session: Session, site: Site, made: Environment, actor: Json) -> Job:
     return add_job(
         session,
         site=site,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import delete
 from sqlmodel import Session, col, func, select
 
 from headway.errors import HeadwayError
@@ -121,7 +122,7 @@ def _environment(
         found = _routed(session, site, pushed)
     allow(found)
     if found is not None:
-        return found, None
+        return found, environments.make_again(session, site, found, actor)
     kind = "staging" if pushed.target == STAGING else "preview"
     ephemeral = kind == "preview" and previews.idle is not None
     job = environments.accept_environment(
@@ -256,6 +257,11 @@ def verdict(session: Session, push: Push) -> bool | None:
         Push.site_id == push.site_id, Push.branch == push.branch, Push.seq > push.seq, col(Push.moved).is_(True)
     )
     return session.exec(later).first() is None
+
+
+def forget_pushes(session: Session, before: datetime) -> None:
+    """Settled pushes that are older; what a branch is stands in the repository."""
+    session.execute(delete(Push).where(col(Push.settled_at) < before))
 
 
 def settle(session: Session, push_id: str, moved: bool) -> None:

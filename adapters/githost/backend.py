@@ -14,6 +14,7 @@ from typing import Final
 from adapters.githost import proc_receive
 from adapters.githost.pushhead import PushLimits
 from adapters.githost.repositories import HIDDEN, Repositories
+from adapters.source.script import HARMLESS
 
 _PROTOCOL: Final = re.compile(r"[a-z0-9=:.,-]{1,100}")
 _CONFIG: Final = """\
@@ -57,7 +58,8 @@ _CONFIG: Final = """\
 	threads = 1
 	windowMemory = 64m
 	deltaCacheSize = 64m
-"""
+[receive "fsck"]
+""" + "".join(f"\t{name} = ignore\n" for name in HARMLESS)
 
 
 @dataclass(frozen=True)

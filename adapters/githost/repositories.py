@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _SECONDS: Final = 30
 # A lock that old is of a process that was killed: git holds one for milliseconds.
 _STALE: Final = 60.0
+_ABANDONED: Final = 86400.0
+_MANY: Final = 50
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,20 @@ class Repositories:
             raise HeadwayError("source.too_large", f"{name} is larger than {most} bytes.")
         return self._run(site_id, "cat-file", "blob", at).stdout
 
+    def tidy(self) -> None:
+        """What a killed git left behind is removed; many packs and many refs become few. Nothing is dropped."""
+        for path in self.folder.glob("site_*.git"):
+            for left in path.glob("objects/tmp_objdir-*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - left.stat().st_mtime > _ABANDONED:
+                        shutil.rmtree(left, ignore_errors=True)
+            site_id = path.name.removesuffix(".git")
+            if len(list(path.glob("objects/pack/*.pack"))) > _MANY:
+                # Without a look at what is reachable: a push whose commit has no ref yet loses nothing.
+                self._run(site_id, "repack", "--geometric=2", "-d", "-q", seconds=600)
+            if len(list(path.glob(f"{HIDDEN}/kept/*"))) > _MANY:
+                self._run(site_id, "pack-refs", "--all", seconds=600)
+
     @contextlib.contextmanager
     def alone(self, site_id: str) -> Iterator[None]:
         """One mover of this site's branches at a time, between processes too."""
@@ -141,11 +158,11 @@ class Repositories:
             return ""
         return done.stdout.decode("utf-8", "surrogateescape").strip()
 
-    def _run(self, site_id: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, site_id: str, *words: str, seconds: float = _SECONDS) -> subprocess.CompletedProcess[bytes]:
         command = ["git", "-C", str(self.path(site_id)), *words]
         try:
             return subprocess.run(
-                command, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS
+                command, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds
             )
         except subprocess.TimeoutExpired:
             raise HeadwayError("repository.unreachable", f"git {words[0]} took too long.") from None

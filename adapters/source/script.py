@@ -16,7 +16,7 @@ BAD_TREE: Final = 84
 BROKEN: Final = 85
 
 # What git tolerates in old public histories and what harms nobody; everything else that fsck knows is refused.
-_HARMLESS: Final = (
+HARMLESS: Final = (
     *("badDate", "badDateOverflow", "badEmail", "badName", "badTimezone", "emptyName", "extraHeaderEntry"),
     *("missingEmail", "missingNameBeforeEmail", "missingSpaceBeforeDate", "missingSpaceBeforeEmail"),
     *("missingTaggerEntry", "badTagName", "nullSha1", "zeroPaddedDate", "zeroPaddedFilemode", "badFilemode"),
@@ -63,7 +63,7 @@ CONFIG: Final = """\
 [tar]
 	umask = 0002
 [fetch "fsck"]
-""" + "".join(f"\t{name} = ignore\n" for name in _HARMLESS)
+""" + "".join(f"\t{name} = ignore\n" for name in HARMLESS)
 
 # A repository may not decide how it is archived: source_sha256 is of the commit's own files.
 _ATTRIBUTES: Final = "* -export-ignore -export-subst -text -eol -ident -filter -working-tree-encoding\n"

@@ -127,7 +127,8 @@ class Accepting:
 
     def _started(self, session: Session, site: Site, accepted: AcceptedPush, target: str) -> Started:
         session.flush()
-        jobs = [job for job in (accepted.making, accepted.job) if job is not None]
+        new = (accepted.making, None if accepted.attached else accepted.job)
+        jobs = [job for job in new if job is not None]
         url = None
         if (environment := accepted.environment) is not None:
             names = hostnames_of(session, [environment.id])[environment.id]

@@ -25,15 +25,15 @@ class Body:
         self._receive = receive
         self._inflate = zlib.decompressobj(31) if encoding in (b"gzip", b"x-gzip") else None
         self._most = most
+        self._more = True
         self.size = 0
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        more = True
-        while more:
+        while self._more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise Gone
-            more = bool(message.get("more_body", False))
+            self._more = bool(message.get("more_body", False))
             for piece in self._inflated(message.get("body", b"")):
                 self.size += len(piece)
                 if self.size > self._most:
@@ -59,10 +59,9 @@ class Body:
 
     async def drain(self, most: int) -> None:
         """Read what is left and forget it, so that the client hears the answer; at most so many bytes."""
-        while most > 0:
+        while self._more and most > 0:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise Gone
             most -= len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return
+            self._more = bool(message.get("more_body", False))

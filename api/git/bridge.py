@@ -62,7 +62,7 @@ class Bridge:
         try:
             async for piece in pieces:
                 # Where git takes no more it has said why: the rest is read and forgotten, so that this is heard.
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                with contextlib.suppress(ConnectionError, RuntimeError):
                     stdin.write(piece)
                     await stdin.drain()
             stdin.close()

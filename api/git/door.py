@@ -49,9 +49,8 @@ log = logging.getLogger("headway.git")
 class GitDoor:
     """Middleware in front of both dialects: their gates take JSON of at most 1 MiB, this one takes packs."""
 
-    def __init__(self, app: App, *, parts: Parts, keeper: BranchKeeper | None) -> None:
-        self.app, self.parts, self.keeper = app, parts, keeper
-        git = parts.git
+    def __init__(self, app: App, *, parts: Parts) -> None:
+        self.app, self.parts, git = app, parts, parts.git
         self._receiving = asyncio.Semaphore(git.receiving if git is not None else 1)
         self._open = 0
         self._sessions: set[asyncio.Task[None]] = set()
@@ -171,7 +170,7 @@ class GitDoor:
         receive: Receive,
         send: Send,
     ) -> None:
-        assert self.keeper is not None  # noqa: S101
+        keeper = BranchKeeper(self.parts.store, git.backend.repositories)
         async with asyncio.timeout(git.seconds) as bound:
             await self._receiving.acquire()
             release = _once(self._receiving.release)
@@ -185,7 +184,7 @@ class GitDoor:
                 with theirs:
                     env = git.backend.environment(asked, theirs.fileno())
                     bridge = await Bridge.open(git.backend.argv, env, [theirs.fileno()])
-                session = PushSession(self.parts, git, caller, site, self.keeper, on_hook)
+                session = PushSession(self.parts, git, caller, site, keeper, on_hook)
                 task = asyncio.create_task(session.run(ours))
                 # It outlives the request: what was accepted is started, and its branch moved, for nobody as well.
                 self._sessions.add(task)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -26,14 +27,20 @@ class BranchKeeper:
     store: Store
     repositories: Repositories
     every: float = 1.0
+    tidy_every: float = 3600.0
 
     async def run(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._again, self.every, self.sweep)
+            group.start_soon(self._again, self.tidy_every, self.repositories.tidy)
+
+    async def _again(self, every: float, work: Callable[[], object]) -> None:
         while True:
             try:
-                await anyio.to_thread.run_sync(self.sweep)
+                await anyio.to_thread.run_sync(work)
             except Exception as error:
-                log.warning("branches are moved later: %s", type(error).__name__)
-            await asyncio.sleep(self.every)
+                log.warning("the repositories are looked at later: %s", type(error).__name__)
+            await asyncio.sleep(every)
 
     def sweep(self) -> int:
         """How many pushes were settled."""

@@ -118,11 +118,13 @@ class PushSession:
 
     async def _end(self, one: Started, options: Options) -> str | None:
         """The verdict on one ref: None is ok."""
-        push, job = one.accepted.push, one.accepted.job
+        push, job, making = one.accepted.push, one.accepted.job, one.accepted.making
         if job is not None and not options.wait:
             await self._say(f"watch it: headway jobs watch {job.id}")
             return None
         try:
+            if making is not None and (making := await self._follow(making)).status != "succeeded":
+                return await self._failed(making)
             if job is not None:
                 job = await self._follow(job)
                 if job.status != "succeeded":

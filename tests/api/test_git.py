@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -101,6 +103,7 @@ async def test_who_may_push_and_who_learns_of_a_site(server: GitWorld) -> None:
     assert "There is no site acme" in (await server.push(work, "main", key=bobs)).text
 
 
+@pytest.mark.slow
 async def test_options_of_a_push(server: GitWorld) -> None:
     site = await server.site()
     work = server.repository()
@@ -161,6 +164,7 @@ async def test_two_pushes_of_a_branch_at_once(server: GitWorld) -> None:
     assert await server.seen(site["id"]) == {"main": forced}, "what was accepted last has the branch"
 
 
+@pytest.mark.slow
 async def test_who_hangs_up_stops_nothing(server: GitWorld) -> None:
     site = await server.site()
     work = server.repository()
@@ -168,7 +172,7 @@ async def test_who_hangs_up_stops_nothing(server: GitWorld) -> None:
     server.engine.free.clear()
     process = await start_git(work.path, "push", server.url("acme", server.key), "main")
     await server.until(lambda: len(server.engine.pushes) == 1, "the job is started")
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     await process.wait()
     server.engine.free.set()
     await server.until(lambda: server.branches(site["id"]) == {"main": commit}, "the branch has followed")
@@ -204,6 +208,7 @@ async def test_previews_come_and_go_with_their_branches(tmp_path: Path) -> None:
         assert kept.code == 1
 
 
+@pytest.mark.slow
 async def test_a_branch_deleted_while_it_builds(server: GitWorld) -> None:
     site = await server.site()
     work = server.repository()
@@ -223,6 +228,7 @@ async def test_a_branch_deleted_while_it_builds(server: GitWorld) -> None:
     assert "feature" not in await server.seen(site["id"])
 
 
+@pytest.mark.slow
 async def test_refs_that_are_no_branches(server: GitWorld) -> None:
     site = await server.site()
     work = server.repository()
@@ -254,8 +260,7 @@ async def test_limits_of_a_push(tmp_path: Path) -> None:
         work.commit({f"{number}.txt": str(number) for number in range(30)})
         assert "at most 30 objects" in (await server.push(work, "main")).text
         work.git("reset", "-q", "--hard", "HEAD~1")
-        noise = "".join(chr(32 + (n * n * 7919 + n // 3) % 95) for n in range(900_000))
-        (work.path / "noise").write_bytes(__import__("os").urandom(len(noise)))
+        (work.path / "noise").write_bytes(os.urandom(900_000))
         work.git("add", "-A")
         work.git("commit", "-q", "-m", "large")
         large = await server.push(work, "main")
@@ -333,3 +338,28 @@ async def test_routes_decide_where_a_branch_goes(server: GitWorld) -> None:
     assert "main -> production" in (await server.push(work, "main")).text
     assert "sly3 -> production" in (await server.push(work, "main:sly3")).text
     assert data(await server.api.admin.put(path, json={"routes": None}))["default"] is True
+
+
+@pytest.mark.slow
+async def test_five_hundred_megabytes_over_a_limit_of_a_hundred(tmp_path: Path) -> None:
+    """Nothing of it is held: neither here nor in the repository."""
+    async with git_world(tmp_path, PushLimits(size=100 << 20)) as server:
+        site = await server.site()
+        work = server.repository()
+        with (work.path / "large").open("wb") as file:
+            for _ in range(500):
+                file.write(os.urandom(1 << 20))
+        work.git("-c", "core.compression=0", "-c", "core.bigFileThreshold=1m", "add", "-A")
+        work.git("commit", "-q", "-m", "large")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        refused = await server.push(work, "main", config="core.bigFileThreshold=1m")
+        assert refused.code == 1
+        assert "maximum allowed size (100.00 MiB)" in refused.text, refused.text
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+        repository = server.api.folder / "repos" / f"{site['id']}.git"
+        assert sum(one.stat().st_size for one in repository.rglob("*") if one.is_file()) < 1 << 20
+        work.git("checkout", "-q", "--orphan", "small")
+        work.git("rm", "-q", "--cached", "large")
+        (work.path / "large").unlink()
+        work.commit({"index.html": "small"})
+        assert (await server.push(work, "small:main")).ok

@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.client import Caller
 from bench.stack import Stack
-from tests.adapters.repositories import QUIET, Repository
+from tests.stack.pusher import Pusher, ended
 from tests.stack.sites import visit
 
-Json = dict[str, Any]
-
-
-class Pusher:
-    """A clone of a site's own repository, and the key that it pushes with."""
-
-    def __init__(self, caller: Caller, stack: Stack, folder: Path, name: str, **settings: Any) -> None:
-        self.caller, self.stack = caller, stack
-        job = caller.finish(caller.post("/v1/sites", {"name": name, **settings}))
-        self.site: Json = caller.get(f"/v1/sites/{job['resource']['id']}")
-        self.work = Repository(folder / self.site["slug"])
-        self.work.git("remote", "add", "managed", self.url(stack.key))
-
-    def url(self, key: str) -> str:
-        return str(self.site["git_url"]).replace("://", f"://any:{key}@")
-
-    def push(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["git", "push", "managed", *words],
-            cwd=self.work.path,
-            env=QUIET,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def environments(self) -> dict[str, Json]:
-        return {row["branch"]: row for row in self.caller.get(f"/v1/sites/{self.site['id']}/environments")}
-
-    def page(self, branch: str = "main") -> str:
-        return visit(self.stack, self.environments()[branch]["hostnames"][-1]).text
+BROKEN = '[build]\ncommand = "echo no luck; exit 3"\noutput = "."\n'
+SLOW = '[build]\ncommand = "sleep 4"\noutput = "."\n'
 
 
 def test_a_push_is_live_and_a_failed_one_says_so_and_may_be_repeated(
@@ -55,28 +21,65 @@ def test_a_push_is_live_and_a_failed_one_says_so_and_may_be_repeated(
     pusher = Pusher(caller, stack, tmp_path, "Pushed Site")
     pusher.work.commit({"index.html": "<h1>first</h1>"})
     pushed = pusher.push("main")
-    assert pushed.returncode == 0, pushed.stdout
-    assert "main -> production" in pushed.stdout
+    assert pushed.code == 0, pushed.text
+    assert "main -> production" in pushed.text
     assert "first" in pusher.page()
 
-    broken = '[build]\ncommand = "echo no luck; exit 3"\noutput = "."\n'
-    pusher.work.commit({"index.html": "<h1>second</h1>", "headway.toml": broken})
+    pusher.work.commit({"index.html": "<h1>second</h1>", "headway.toml": BROKEN})
     for _ in range(2):
         refused = pusher.push("main")
-        assert refused.returncode == 1, refused.stdout
-        assert "build.step_failed" in refused.stdout
-        assert "remote: no luck" in refused.stdout
+        assert refused.code == 1, refused.text
+        assert "build.step_failed" in refused.text
+        assert "remote: no luck" in refused.text
     assert "first" in pusher.page()
 
     pusher.work.commit({"headway.toml": ""})
     pushed = pusher.push("main", "main:feature/Checkout")
-    assert pushed.returncode == 0, pushed.stdout
+    assert pushed.code == 0, pushed.text
     assert "second" in pusher.page()
     preview = pusher.environments()["feature/Checkout"]
-    assert preview["preview_url"] in pushed.stdout
+    assert preview["preview_url"] in pushed.text
     assert "second" in pusher.page("feature/Checkout")
     gone = pusher.push("--delete", "feature/Checkout")
-    assert gone.returncode == 0, gone.stdout
+    assert gone.code == 0, gone.text
     assert "feature/Checkout" not in pusher.environments()
     assert visit(stack, preview["hostnames"][-1]).status == 404
-    assert pytest
+
+
+@pytest.mark.slow
+def test_force_pushed_and_deleted_while_it_builds(caller: Caller, stack: Stack, tmp_path: Path) -> None:
+    """What was accepted last is live, and has the branch; a preview whose branch goes is not built to its end."""
+    pusher = Pusher(caller, stack, tmp_path, "Forced Site")
+    pusher.work.commit({"index.html": "<h1>base</h1>"})
+    assert pusher.push("main").code == 0
+    pusher.work.commit({"index.html": "<h1>slow</h1>", "headway.toml": SLOW})
+    slow, preview = pusher.start("main"), pusher.start("main:topic")
+    for line in preview.stdout or ():
+        if "queued" in line:
+            break
+    for line in slow.stdout or ():
+        if "queued" in line:
+            break
+    pusher.work.git("checkout", "-q", "--orphan", "fresh")
+    forced = pusher.work.commit({"index.html": "<h1>forced</h1>", "headway.toml": ""})
+    pushed = pusher.push("--force", "fresh:main")
+    assert pushed.code == 0, pushed.text
+    gone = pusher.push("--delete", "topic")
+    assert gone.code != 0 or "topic" not in pusher.environments(), gone.text
+    ended(slow)
+    assert "forced" in pusher.page()
+    assert pusher.branches()["main"] == forced
+    ended(preview)
+
+
+@pytest.mark.slow
+def test_ten_thousand_refs(caller: Caller, stack: Stack, tmp_path: Path) -> None:
+    pusher = Pusher(caller, stack, tmp_path, "Many Refs")
+    commit = pusher.work.commit({"index.html": "<h1>one</h1>"})
+    lines = "".join(f"create refs/heads/b{number} {commit}\n" for number in range(10_000))
+    pusher.work.git("update-ref", "--stdin", stdin=lines.encode())
+    refused = pusher.push("refs/heads/*:refs/heads/*")
+    assert refused.code == 1
+    assert "A push brings at most 1000 refs." in refused.text
+    assert pusher.branches() == {}
+    assert pusher.push("main").code == 0
