@@ -18,8 +18,10 @@ from starlette.routing import Route
 from api.document import docs_page, openapi_of
 from api.gate import Gate
 from api.housekeeping import Housekeeping
+from api.log_keeping import LogKeeping
 from api.managed import (
     artifacts,
+    bills,
     builds,
     configuration,
     deployments,
@@ -51,6 +53,7 @@ ROUTERS = (
     configuration,
     builds,
     artifacts,
+    bills,
     deployments,
     explain,
     ledger,
@@ -94,8 +97,11 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(parts.watch.run)
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
+            keeping = LogKeeping(parts.store, parts.objects, parts.events)
+            parts.events.archive = keeping
+            group.start_soon(keeping.run)
             seen = (parts.logs, parts.requests)
-            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen).run)
+            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen, keeping).run)
             try:
                 yield
             finally:

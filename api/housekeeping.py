@@ -12,6 +12,7 @@ from typing import Protocol
 import anyio
 
 from api.events import EventLog
+from api.log_keeping import LogKeeping
 from store.environments import gone
 from store.models import utcnow
 from store.retention import forget_drifts, forget_jobs
@@ -36,6 +37,7 @@ class Housekeeping:
     events: EventLog
     retention: timedelta
     seen: Sequence[Seen] = ()
+    kept: LogKeeping | None = None
     every: float = 3600.0
 
     async def run(self) -> None:
@@ -57,6 +59,8 @@ class Housekeeping:
         self.store.in_write(lambda session: forget_drifts(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
+            if self.kept is not None:
+                self.kept.forget(gone)
             for job_id in gone:
                 self.events.forget(job_id)
             forgotten += len(gone)

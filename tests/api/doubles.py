@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from headway.errors import HeadwayError
@@ -54,6 +55,10 @@ class MemoryObjects:
     def replace(self, key: str, body: bytes, sha256: str) -> None:
         assert hashlib.sha256(body).hexdigest() == sha256
         self.held[key] = body
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            self.held.pop(key, None)
 
     def put_new(self, key: str, body: bytes, sha256: str) -> bool:
         assert hashlib.sha256(body).hexdigest() == sha256
