@@ -30,7 +30,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """A claimed build. `job_id` names the job whose stream gets the log. With `artifact_id` it is made already."""
+    """A claimed build. `job_id` names the job whose stream gets the log. With `artifact_id` it is made already.
+
+    `waiting`: it is not claimed, because others of its site or team come first.
+    """
 
     job_id: str
     build_id: str
@@ -40,6 +43,7 @@ class BuildOrder:
     labels: Labels = field(default_factory=Labels)
     artifact_id: str = ""
     digest: str = ""
+    waiting: bool = False
 
 
 @dataclass(frozen=True)

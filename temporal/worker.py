@@ -78,10 +78,12 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.reconcile import Reconciler
     from activities.rollouts import RolloutRecords
     from store.session import Store
+    from store.turns import Shares
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
-    builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url)
+    shares = Shares(settings.builds_per_site, settings.builds_per_team)
+    builds, rollouts = BuildRecords(store, shares), RolloutRecords(store, client, settings.site_url)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
     return Role(
         queue=names.CONTROL,

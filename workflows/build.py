@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
@@ -14,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import describe_failure
     from temporal.messages import BuildOrder, BuildRef, JobRef, Signed
 
+FIRST_LOOK, LAST_LOOK = timedelta(seconds=1), timedelta(seconds=10)
 TIMED_OUT = {"build": "build.workers_unavailable", "sign": "sign.failed"}
 
 
@@ -42,8 +44,7 @@ class Build:
             raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
 
     async def _build(self, ref: JobRef) -> Signed:
-        order = await workflow.execute_local_activity(act.claim_build, ref, summary="claim the row", **policies.RECORD)
-        self.build_id = order.build_id
+        order = await self._claim(ref)
         if order.artifact_id:
             return Signed(order.build_id, order.artifact_id, order.digest)
         self._tell("build", order)
@@ -71,6 +72,20 @@ class Build:
             act.succeed_build, BuildRef(order.build_id), summary="end the build", **policies.RECORD
         )
         return signed
+
+    async def _claim(self, ref: JobRef) -> BuildOrder:
+        """Wait for this build's turn among those of its site and team."""
+        pause = FIRST_LOOK
+        while True:
+            order = await workflow.execute_local_activity(
+                act.claim_build, ref, summary="claim the row", **policies.RECORD
+            )
+            self.build_id = order.build_id
+            if not order.waiting:
+                return order
+            workflow.set_current_details(f"**waits** for earlier builds of its site or team · `{order.build_id}`")
+            await workflow.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK)
 
     def _tell(self, stage: str, order: BuildOrder) -> None:
         self.stage = stage

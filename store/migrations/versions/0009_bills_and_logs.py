@@ -1,4 +1,4 @@
-"""Bills of materials of builds, and where the logs of ended jobs lie."""
+"""Bills of materials of builds, where the logs of ended jobs lie, and an index of open builds."""
 
 from __future__ import annotations
 
@@ -31,4 +31,11 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("job_id"),
+    )
+    op.create_index(
+        "build_open",
+        "build",
+        ["site_id", "id"],
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
     )
