@@ -21,10 +21,12 @@ from ulid import ULID
 from activities.ledger import About, Ledger
 from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
 from adapters.ledger.keyring import KeyRecord
+from adapters.sbom.document import MAX_BYTES as MAX_SBOM
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check, hint_of
 from adapters.signer.keys import Keyring, SigningKey
 from adapters.signer.statement import BUILDER_ID, BuildFacts, statement
 from headway.errors import HeadwayError
+from store.bills import bill_key, bill_of_build
 from store.jobs import note_progress
 from store.models import Artifact, Build, Site, utcnow
 from store.session import Store
@@ -104,7 +106,7 @@ class Signer:
         if build.finished_at is not None:
             raise HeadwayError("attempt.stale", f"Build {build.id} has ended: {build.status}.")
         manifest = self._manifest(build.site_id, digest)
-        kept = self._keep_bundle(self._facts(build, site, digest), known)
+        kept = self._keep_bundle(self._facts(build, site, digest, self._bill(build, digest)), known)
         artifact_id = self._store.in_write(lambda session: _record(session, order, manifest, kept))
         return Signed(build.id, artifact_id, digest)
 
@@ -126,7 +128,18 @@ class Signer:
         except HeadwayError as error:
             raise HeadwayError("artifact.signature_invalid", f"Not signed: {error.message}") from error
 
-    def _facts(self, build: Build, site: Site, digest: str) -> BuildFacts:
+    def _bill(self, build: Build, digest: str) -> str | None:
+        """The sha256 of the build's bill of materials, which is read and hashed here again."""
+        with self._store.read() as session:
+            found = bill_of_build(session, build.id)
+        if found is None or found.digest != digest:
+            return None
+        raw = self._objects.get(bill_key(build.site_id, digest, found.sha256), MAX_SBOM)
+        if hashlib.sha256(raw).hexdigest() != found.sha256:
+            raise HeadwayError("artifact.signature_invalid", "Not signed: the bill of materials is not what was built.")
+        return found.sha256
+
+    def _facts(self, build: Build, site: Site, digest: str, bill: str | None) -> BuildFacts:
         return BuildFacts(
             site_id=build.site_id,
             env_id=build.env_id,
@@ -141,6 +154,7 @@ class Signer:
             started_at=build.started_at,
             finished_at=build.finished_at,
             builder_id=self._builder_id,
+            bill=bill,
         )
 
     def _keep_bundle(self, facts: BuildFacts, known: bool) -> Kept:

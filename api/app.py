@@ -21,9 +21,11 @@ from api.gate import Gate
 from api.git.door import GitDoor
 from api.git.keeper import BranchKeeper
 from api.housekeeping import Housekeeping
+from api.log_keeping import LogKeeping
 from api.managed import (
     artifacts,
     audit,
+    bills,
     branch_routes,
     builds,
     configuration,
@@ -63,6 +65,7 @@ ROUTERS = (
     configuration,
     builds,
     artifacts,
+    bills,
     deployments,
     policies,
     explain,
@@ -111,10 +114,14 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             group.start_soon(parts.watch.run)
             group.start_soon(Outbox(parts.store, parts.starts).run)
             group.start_soon(_write_uses, parts)
+            keeping = LogKeeping(parts.store, parts.objects, parts.events)
+            parts.events.archive = keeping
+            group.start_soon(keeping.run)
             seen = (parts.logs, parts.requests)
             if parts.git is not None:
                 group.start_soon(BranchKeeper(parts.store, parts.git.backend.repositories).run)
-            group.start_soon(Housekeeping(parts.store, parts.events, parts.job_retention, seen, parts.starts).run)
+            housekeeping = Housekeeping(parts.store, parts.events, parts.job_retention, seen, keeping, parts.starts)
+            group.start_soon(housekeeping.run)
             try:
                 yield
             finally:

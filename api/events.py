@@ -15,11 +15,12 @@ import json
 import os
 import re
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from headway.broker import Event
 from headway.errors import HeadwayError
@@ -45,12 +46,19 @@ class State:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class Archive(Protocol):
+    """Where logs are that have left the folder."""
+
+    def fetch(self, job_id: str) -> bytes | None: ...
+
+
 class EventLog:
-    """The logs below one folder. Thread-safe."""
+    """The logs below one folder. Thread-safe. One that is only in the `archive` comes back when it is asked for."""
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.archive: Archive | None = None
         self._states: OrderedDict[str, State] = OrderedDict()
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,9 +100,25 @@ class EventLog:
     def lines(self, job_id: str) -> int:
         """How many lines there are."""
         state = self._state(job_id)
+        self._restore(job_id)
         with state.lock:
             _catch_up(state, self.max_bytes)
             return state.lines
+
+    def reader(self, job_id: str, *, after: int = 0) -> Reader:
+        """Reads that log from behind a number on."""
+        return Reader(self.path(job_id), after=after, restore=lambda: self._restore(job_id))
+
+    def known(self) -> list[str]:
+        """The jobs that have a file here."""
+        return sorted(path.stem for path in self.folder.glob("*.jsonl") if is_id(path.stem, "job"))
+
+    def touched(self, job_id: str) -> float:
+        """When its file was written to last, in Unix seconds; now, where there is none."""
+        try:
+            return self.path(job_id).stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
 
     def size(self, job_id: str) -> int:
         """Bytes of the file: it changes with every line, whoever wrote it."""
@@ -104,7 +128,7 @@ class EventLog:
             return 0
 
     def forget(self, job_id: str) -> None:
-        """Delete the log of a job whose row is gone."""
+        """Delete the file of a job whose row is gone, or whose log is in the archive."""
         with self._lock:
             self._states.pop(job_id, None)
         self.path(job_id).unlink(missing_ok=True)
@@ -118,6 +142,7 @@ class EventLog:
     def _alone(self, job_id: str) -> Iterator[State]:
         """This thread alone writes that log, of all threads and processes, and knows everything that is in it."""
         state = self._state(job_id)
+        self._restore(job_id)
         with state.lock:
             handle = self._open(state.path)
             try:
@@ -129,6 +154,23 @@ class EventLog:
                 yield state
             finally:
                 os.close(handle)
+
+    def _restore(self, job_id: str) -> bool:
+        """Bring a log back that only the archive has; whether it was."""
+        path = self.path(job_id)
+        raw = self.archive.fetch(job_id) if self.archive is not None and not path.exists() else None
+        if raw is None:
+            return False
+        fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        fresh.write_bytes(raw)
+        fresh.chmod(0o600)
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            return False
+        finally:
+            fresh.unlink()
+        return True
 
     def _open(self, path: Path) -> int:
         try:
@@ -204,9 +246,10 @@ def _forget(state: State) -> None:
 class Reader:
     """Reads one log from after a number on, as it grows."""
 
-    def __init__(self, path: Path, *, after: int = 0) -> None:
+    def __init__(self, path: Path, *, after: int = 0, restore: Callable[[], bool] = lambda: False) -> None:
         self.path = path
         self.after = after
+        self._restore = restore
         self._offset = 0
 
     def read(self, *, limit: int = 1 << 18) -> list[dict[str, Any]]:
@@ -230,7 +273,7 @@ class Reader:
                             found.append(line)
                             self.after = line["n"]
         except FileNotFoundError:
-            return []
+            return self.read(limit=limit) if self._restore() else []
         return found
 
 

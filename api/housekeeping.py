@@ -17,6 +17,7 @@ import anyio
 from sqlmodel import Session
 
 from api.events import EventLog
+from api.log_keeping import LogKeeping
 from api.starting import Starts, labels_of
 from store.deliveries import forget_deliveries
 from store.environments import accept_deletion, expired, gone
@@ -46,6 +47,7 @@ class Housekeeping:
     events: EventLog
     retention: timedelta
     seen: Sequence[Seen] = ()
+    kept: LogKeeping | None = None
     starts: Starts | None = None
     every: float = 3600.0
     expire_every: float = 60.0
@@ -88,6 +90,8 @@ class Housekeeping:
         self.store.in_write(lambda session: forget_pushes(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
+            if self.kept is not None:
+                self.kept.forget(gone)
             for job_id in gone:
                 self.events.forget(job_id)
             forgotten += len(gone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +40,8 @@ class Objects(Protocol):
     def get_range(self, key: str, offset: int, size: int) -> bytes: ...
 
     def put_new(self, key: str, body: bytes, sha256: str) -> bool: ...
+
+    def delete(self, keys: Iterable[str]) -> None: ...
 
 
 @dataclass(frozen=True)

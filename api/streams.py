@@ -40,7 +40,7 @@ class JobStream:
         job, self.sent = self.job, self.job.rev
         start = await anyio.to_thread.run_sync(self._begin)
         yield b"retry: 2000\n\n" + frame("job", self.render(job), start)
-        reader = Reader(self.log.path(job.id), after=start)
+        reader = self.log.reader(job.id, after=start)
         if job.finished_at is not None and self.after is None:
             yield frame("end", {"status": job.status})
             return

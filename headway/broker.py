@@ -135,12 +135,13 @@ class Missing(Wire):
 
 
 class UploadRequest(Wire):
-    """One object to upload: `kind` pack or manifest, named by its sha256."""
+    """One object to upload, named by its sha256. `artifact`: of a bill of materials, the manifest's."""
 
     attempt: int
-    kind: Literal["pack", "manifest"]
+    kind: Literal["pack", "manifest", "sbom"]
     sha256: str
     size: int = Field(ge=0)
+    artifact: str | None = None
 
 
 class Upload(Wire):
@@ -175,6 +176,7 @@ class Output(Wire):
     manifest_sha256: str
     pack: NewPack | None
     uploaded_bytes: int
+    sbom: str | None = None
 
 
 class Accepted(Wire):

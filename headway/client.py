@@ -271,8 +271,13 @@ class Artifacts(Noun):
         path = f"{_env(artifact.site_id, env_id)}/artifacts/{artifact.id}"
         return Artifact.model_validate(self._t.patch(path, {"kept": kept}).data)
 
+    def sbom_changes(self, artifact: Artifact, against: Artifact) -> Json:
+        """What the bills of materials of two artifacts of one site have not in common."""
+        link = artifact.links.get("sbom")
+        return dict(self._t.get(f"{link}/changes", against=against.id).data)
+
     def document(self, artifact: Artifact, name: str) -> bytes:
-        """`manifest`, `bundle`, `provenance` or `public_key`: the bytes as they were signed."""
+        """`manifest`, `bundle`, `provenance`, `public_key` or `sbom`: the bytes as they were signed."""
         link = artifact.links.get(name)
         if not isinstance(link, str) or not link.startswith("/"):
             raise HeadwayError("artifact.not_found", f"The server does not offer the {name} of this artifact.")

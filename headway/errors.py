@@ -71,6 +71,7 @@ CODES: dict[str, Code] = {
     "environment.not_found": _missing("environment"),
     "build.not_found": _missing("build"),
     "artifact.not_found": _missing("artifact"),
+    "artifact.sbom_missing": _missing("bill of materials"),
     "deployment.not_found": _missing("deployment"),
     "release.not_found": _missing("release"),
     "job.not_found": _missing("job"),

@@ -150,6 +150,8 @@ class Settings(BaseSettings):
     build_disk: int = Field(default=8 << 30, description="Bytes that one build may write.")
     build_log: int = Field(default=64 << 20, description="Bytes of log of one build.")
     build_slots: int = Field(default=2, description="Builds at once on one builder.")
+    builds_per_site: int = Field(default=2, ge=0, description="Builds of one site at once; 0: no limit.")
+    builds_per_team: int = Field(default=6, ge=0, description="Builds of one team at once; 0: no limit.")
 
     sandbox_files: int = Field(default=20_000, description="Files of one sandbox.")
     sandbox_bytes: int = Field(default=1 << 30, description="Bytes of one sandbox.")

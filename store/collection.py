@@ -19,6 +19,7 @@ from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
+from store.bills import bill_key, bills_of
 from store.models import (
     Artifact,
     ArtifactPack,
@@ -146,6 +147,9 @@ def collect(session: Session, rules: Rules, artifact_id: str) -> bool:
     session.flush()
     for part in PARTS:
         _doom(session, site_id, object_key(site_id, artifact.digest, part))
+    for bill in bills_of(session, site_id, artifact.digest):
+        _doom(session, site_id, bill_key(site_id, bill.digest, bill.sha256))
+        session.delete(bill)
     for sha256 in sorted(packs):
         if not _doom_pack(session, site_id, sha256) and (pack := session.get(Pack, (site_id, sha256))) is not None:
             pack.loosened_at = utcnow()

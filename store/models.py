@@ -248,7 +248,16 @@ class Build(SQLModel, table=True):
     `{"kind": "snapshot", "sha256", "sandbox_id"}`; `overrides` is the wire's `BuildOverrides`.
     """
 
-    __table_args__ = (Index("build_env", "env_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("build_env", "env_id", "created_at", "id"),
+        Index(
+            "build_open",
+            "site_id",
+            "id",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id", index=True)
     env_id: str = Field(foreign_key="environment.id")

@@ -32,7 +32,8 @@ class Labels:
 class BuildOrder:
     """A claimed build. `job_id` names the job whose stream gets the log. With `artifact_id` it is made already.
 
-    `rollout_id` is set where the job goes on to deploy it.
+    `rollout_id` is set where the job goes on to deploy it. `waiting`: it is not claimed, because others of its site or
+    team come first.
     """
 
     job_id: str
@@ -44,6 +45,7 @@ class BuildOrder:
     artifact_id: str = ""
     digest: str = ""
     rollout_id: str = ""
+    waiting: bool = False
 
 
 @dataclass(frozen=True)

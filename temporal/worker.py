@@ -91,6 +91,7 @@ def control(settings: Settings, client: Client) -> Role:
     from store.collection import Rules
     from store.deliveries import Pace
     from store.session import Store
+    from store.turns import Shares
     from temporal.schedules import keep_retention
     from workflows.stories import ALL
 
@@ -108,7 +109,8 @@ def control(settings: Settings, client: Client) -> Role:
         warm=timedelta(seconds=settings.warm_seconds + settings.drain_seconds),
     )
     retention = Retention(store, objects, rules)
-    builds, rollouts = BuildRecords(store), RolloutRecords(store, client, settings.site_url, settings.host_patience)
+    builds = BuildRecords(store, Shares(settings.builds_per_site, settings.builds_per_team))
+    rollouts = RolloutRecords(store, client, settings.site_url, settings.host_patience)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
     sender = Sender(Targets(settings.webhook_private_ok), settings.webhook_timeout)
     pace = Pace(tuple(settings.webhook_waits), timedelta(hours=settings.webhook_disable_hours))

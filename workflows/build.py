@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
@@ -14,24 +15,20 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import describe_failure
     from temporal.messages import BuildOrder, BuildRef, Failure, JobRef, Signed
 
+FIRST_LOOK, LAST_LOOK = timedelta(seconds=1), timedelta(seconds=10)
 TIMED_OUT = {"build": "build.workers_unavailable", "sign": "sign.failed"}
 
 
 class Making:
-    """The story that a build shares with a build-then-deploy. `order` is set once the row is claimed."""
+    """The story that a build shares with a build-then-deploy. `order` is set once the row has been looked at."""
 
     def __init__(self) -> None:
         self.stage = "claim"
         self.order: BuildOrder | None = None
 
-    async def claim(self, ref: JobRef) -> BuildOrder:
-        self.order = await workflow.execute_local_activity(
-            act.claim_build, ref, summary="claim the row", **policies.RECORD
-        )
-        return self.order
-
-    async def make(self, order: BuildOrder) -> Signed:
+    async def make(self, ref: JobRef) -> Signed:
         """The build's artifact: the one that it has already, or a new one."""
+        order = await self._claim(ref)
         if order.artifact_id:
             return Signed(order.build_id, order.artifact_id, order.digest)
         self.tell("build", order)
@@ -55,6 +52,20 @@ class Making:
             **policies.SIGN,
         )
 
+    async def _claim(self, ref: JobRef) -> BuildOrder:
+        """Wait for this build's turn among those of its site and team."""
+        pause = FIRST_LOOK
+        while True:
+            order = await workflow.execute_local_activity(
+                act.claim_build, ref, summary="claim the row", **policies.RECORD
+            )
+            self.order = order
+            if not order.waiting:
+                return order
+            workflow.set_current_details(f"**waits** for earlier builds of its site or team · `{order.build_id}`")
+            await workflow.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK)
+
     def failure(self, subject_id: str, error: BaseException) -> Failure:
         timed_out = TIMED_OUT.get(self.stage, "internal.error")
         return describe_failure(subject_id, self.stage, error, on_timeout=timed_out)
@@ -73,11 +84,12 @@ class Build:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Signed:
-        order = await self.making.claim(ref)
         try:
-            return await self._to_the_end(order)
+            return await self._to_the_end(ref)
         except (FailureError, asyncio.CancelledError) as error:
-            failure = self.making.failure(order.build_id, error)
+            if self.making.order is None:
+                raise
+            failure = self.making.failure(self.making.order.build_id, error)
             await workflow.execute_activity(
                 act.fail_build, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
             )
@@ -85,10 +97,9 @@ class Build:
                 raise
             raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
 
-    async def _to_the_end(self, order: BuildOrder) -> Signed:
-        signed = await self.making.make(order)
-        self.making.tell("record", order)
+    async def _to_the_end(self, ref: JobRef) -> Signed:
+        signed = await self.making.make(ref)
         await workflow.execute_local_activity(
-            act.succeed_build, BuildRef(order.build_id), summary="end the build", **policies.RECORD
+            act.succeed_build, BuildRef(signed.build_id), summary="end the build", **policies.RECORD
         )
         return signed

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.messages import BuildOrder, Ended, JobRef, Signed
+    from temporal.messages import Ended, JobRef, Signed
     from workflows.build import Making
     from workflows.roll import Rollout
 
@@ -25,16 +25,17 @@ class Push(Rollout):
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await self.making.claim(ref)
-        signed = await self._make(order)
+        signed = await self._make(ref)
         return await self.carry_out(ref, signed.artifact_id)
 
-    async def _make(self, order: BuildOrder) -> Signed:
+    async def _make(self, ref: JobRef) -> Signed:
         """A build that fails ends the rollout that waits for it, and the job."""
         try:
-            return await self.making.make(order)
+            return await self.making.make(ref)
         except (FailureError, asyncio.CancelledError) as error:
-            failure = self.making.failure(order.rollout_id, error)
+            if self.making.order is None:
+                raise
+            failure = self.making.failure(self.making.order.rollout_id, error)
             await workflow.execute_activity(
                 act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
             )

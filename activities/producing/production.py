@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 import httpx
 
+from activities.producing.bill import bill, locked
 from activities.producing.build import BuildStep
 from activities.producing.lines import LineSplitter
 from activities.producing.output import open_output, present_outputs, read_output
@@ -101,6 +102,7 @@ class Production:
                 self._say(line)
             before = present_outputs(folder, plan)
             secrets = self._secrets(plan)
+            named = locked(folder, plan)
             inputs = inputs_digest(folder, plan, checkout.source_sha256, secrets.versions)
         earlier = self._earlier(plan, inputs)
         if earlier.manifest_sha256 is not None:
@@ -114,9 +116,12 @@ class Production:
             tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped, entrypoint)
             self._say(f"{tree.files} files, {tree.size_bytes} bytes, sha256:{manifest.digest}")
             pack = self._uploader.send_contents(output, tree, manifest)
+            # A tree that is published as it is takes in nothing: it has no bill, and is quickly done.
+            made_of = bill(folder, plan, checkout, self._spec.site_id, manifest.digest, named) if plan.steps else None
         self._uploader.send_manifest(manifest)
+        sbom = self._uploader.send_bill(made_of, manifest) if made_of is not None else None
         self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
-        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack)
+        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack, sbom)
 
     def _secrets(self, plan: Plan) -> BuildSecrets:
         """What the plan lists; from now on neither that nor the build's variables are shown in a line."""
@@ -199,6 +204,7 @@ class Production:
         kind: Kind,
         digest: str,
         pack: NewPack | None,
+        sbom: str | None = None,
     ) -> Output:
         return Output(
             attempt=self._spec.attempt,
@@ -211,6 +217,7 @@ class Production:
             manifest_sha256=digest,
             pack=pack,
             uploaded_bytes=self._uploader.uploaded_bytes,
+            sbom=sbom,
         )
 
     def _stage(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, Protocol
@@ -48,11 +49,22 @@ class Uploader:
     def send_manifest(self, manifest: Manifest) -> None:
         self._send("manifest", manifest.digest, len(manifest.raw), lambda: iter([manifest.raw]))
 
+    def send_bill(self, raw: bytes, manifest: Manifest) -> str:
+        """Upload the bill of materials of that manifest; its sha256."""
+        sha256 = hashlib.sha256(raw).hexdigest()
+        self._send("sbom", sha256, len(raw), lambda: iter([raw]), artifact=manifest.digest)
+        return sha256
+
     def _send(
-        self, kind: Literal["pack", "manifest"], sha256: str, size: int, chunks: Callable[[], Iterator[bytes]]
+        self,
+        kind: Literal["pack", "manifest", "sbom"],
+        sha256: str,
+        size: int,
+        chunks: Callable[[], Iterator[bytes]],
+        artifact: str | None = None,
     ) -> None:
         """Raises upload.failed when the last try failed, job.canceled."""
-        request = UploadRequest(attempt=self._attempt, kind=kind, sha256=sha256, size=size)
+        request = UploadRequest(attempt=self._attempt, kind=kind, sha256=sha256, size=size, artifact=artifact)
         for tries in range(1, TRIES + 1):
             upload = self._broker.upload(self._build_id, request)
             if upload.url is None:

@@ -94,14 +94,19 @@ class Staging:
 
 @dataclass(frozen=True)
 class Prefix:
-    """What a machine needs before bubblewrap; `drop` is a uid of its own. A limit of 0 on disk or pids is not set."""
+    """What a machine needs before bubblewrap; `drop` is a uid of its own. A limit of 0 on disk or pids is not set.
+
+    `low`: behind everything that serves, also where no cgroup says so.
+    """
 
     limits: Limits
     drop: int | None
+    low: bool = False
 
     @property
     def words(self) -> list[str]:
-        words = ["prlimit", "--core=0:0", f"--nofile={self._files}:{self._files}"]
+        words = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"] if self.low else []
+        words += ["prlimit", "--core=0:0", f"--nofile={self._files}:{self._files}"]
         words += [f"--fsize={self.limits.disk}:{self.limits.disk}"] if self.limits.disk else []
         if self.drop is not None:
             tasks = self.limits.pids + 8  # exact where no cgroup counts; above the cgroup's limit where one does

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-VARIABLE: Final = "HEADWAY_SLOT"
+# No setting, and never seen by what a sandbox runs.
+VARIABLE: Final = "SANDBOX_SLOT"
 SECONDS: Final = 5.0
 PAUSE: Final = 0.005
 

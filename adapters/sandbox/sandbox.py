@@ -195,7 +195,7 @@ class Sandbox:
 
         words = [
             *staging.words,
-            *Prefix(command.limits, slot.uid).words,
+            *Prefix(command.limits, slot.uid, low=True).words,
             str(staging.at(program)),
             "--args",
             str(listed),

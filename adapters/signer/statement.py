@@ -19,6 +19,8 @@ from headway.errors import HeadwayError
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:headway:build:v1"
+BILL_NAME: Final = "sbom.cdx.json"
+BILL_TYPE: Final = "application/vnd.cyclonedx+json"
 BUILDER_ID: Final = "urn:headway:builder:v1"
 
 
@@ -50,6 +52,8 @@ class BuildFacts:
     builder_id: str = BUILDER_ID
     build_type: str = BUILD_TYPE
     dependencies: tuple[Dependency, ...] = ()
+    # The sha256 of the build's bill of materials.
+    bill: str | None = None
 
 
 def statement(facts: BuildFacts) -> bytes:
@@ -79,13 +83,20 @@ def statement(facts: BuildFacts) -> bytes:
                 "internalParameters": {"plan": dict(facts.plan)},
                 "resolvedDependencies": [{"uri": one.uri, "digest": dict(one.digests)} for one in taken_in],
             },
-            "runDetails": {"builder": {"id": facts.builder_id}, "metadata": metadata},
+            "runDetails": {"builder": {"id": facts.builder_id}, "metadata": metadata, **_byproducts(facts)},
         },
     }
     try:
         return rfc8785.dumps(document)  # type: ignore[arg-type]
     except rfc8785.CanonicalizationError as error:
         raise HeadwayError("sign.failed", "The build's plan has no canonical form.") from error
+
+
+def _byproducts(facts: BuildFacts) -> dict[str, Any]:
+    if facts.bill is None:
+        return {}
+    bill = {"name": BILL_NAME, "digest": {"sha256": facts.bill}, "mediaType": BILL_TYPE}
+    return {"byproducts": [bill]}
 
 
 def public_uri(repository: str) -> str:

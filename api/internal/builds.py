@@ -12,6 +12,7 @@ from adapters.artifact.layout import Location, plan_reuse
 from adapters.artifact.snapshot import MAX_BYTES as MAX_SNAPSHOT
 from adapters.artifact.snapshot import parsed
 from adapters.config.vault import Vault
+from adapters.sbom.document import MAX_BYTES as MAX_SBOM
 from api.parts import Objects
 from headway.broker import (
     Begin,
@@ -29,6 +30,7 @@ from headway.broker import (
 )
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
+from store.bills import bill_key
 from store.broker import (
     begin_attempt,
     earlier_artifact,
@@ -150,6 +152,11 @@ class Builds:
         if body.kind == "pack":
             lease_upload(session, build, body.sha256, utcnow() + LEASE)
             return pack_key(build.site_id, body.sha256)
-        key = object_key(build.site_id, body.sha256, "manifest")
+        if body.kind == "sbom":
+            if body.artifact is None or not HEX.fullmatch(body.artifact) or body.size > MAX_SBOM:
+                raise HeadwayError("request.invalid_parameter", "A bill names its artifact.", param="artifact")
+            key = bill_key(build.site_id, body.artifact, body.sha256)
+        else:
+            key = object_key(build.site_id, body.sha256, "manifest")
         require_not_doomed(session, build.site_id, key)
         return key

@@ -10,11 +10,14 @@ from sqlmodel import Session
 from adapters.artifact.layout import MAX_BYTES as MAX_LAYOUT
 from adapters.artifact.layout import Layout, Location, make_layout, parse_layout
 from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
+from adapters.sbom.document import MAX_BYTES as MAX_SBOM
+from adapters.sbom.document import parse_sbom
 from api.internal.builds import HEX
 from api.parts import Objects
 from headway.broker import Accepted, NewPack, Output
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
+from store.bills import bill_key, record_bill
 from store.broker import BATCH, Held, held_contents, record_output, record_pack, require_attempt
 from store.session import Store
 
@@ -41,16 +44,36 @@ class Outputs:
             held = held_contents(session, site_id, manifest.contents)
         layout = self._layout(site_id, manifest, held)
         facts = self._facts(body, manifest)
-        self.store.in_write(
-            lambda session: record_output(
-                session, require_attempt(session, build_id, body.attempt, lock=True), facts, layout.packs
-            )
-        )
+        components = self._components(site_id, body)
+
+        def record(session: Session) -> None:
+            build = require_attempt(session, build_id, body.attempt, lock=True)
+            record_output(session, build, facts, layout.packs)
+            if body.sbom is not None:
+                record_bill(session, build, manifest.digest, body.sbom, components)
+
+        self.store.in_write(record)
         # Collected between the look at them and the record: the next try uploads them anew.
         for part in ("manifest", "layout"):
             if self.objects.head(object_key(site_id, manifest.digest, part)) is None:
                 raise HeadwayError("upload.failed", f"The {part} has been collected meanwhile.")
         return Accepted(manifest_sha256=body.manifest_sha256)
+
+    def _components(self, site_id: str, body: Output) -> int:
+        """How many components the bill lists; it is there, whole, and a bill."""
+        if body.sbom is None:
+            return 0
+        if not HEX.fullmatch(body.sbom):
+            raise _odd("A bill of materials is named by its sha256.", "sbom")
+        try:
+            raw = self.objects.get(bill_key(site_id, body.manifest_sha256, body.sbom), MAX_SBOM)
+        except HeadwayError as error:
+            if error.code == "artifact.collected":
+                raise HeadwayError("upload.failed", "The bill of materials has not been uploaded.") from error
+            raise
+        if hashlib.sha256(raw).hexdigest() != body.sbom:
+            raise HeadwayError("upload.failed", "The bill of materials is not what its name says.")
+        return len(parse_sbom(raw)["components"])
 
     def _record_pack(self, build_id: str, body: Output, new: dict[str, Location]) -> None:
         """Some contents at a time, so that no writer waits long. The layout is made of what these rows say."""

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Header, Query
 from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
-from api.events import Reader
 from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists, starts_job
@@ -94,13 +93,13 @@ def of_build(line: dict[str, Any]) -> bool:
 
 
 async def _text(call: Call, build: Build) -> AsyncIterator[bytes]:
-    reader = Reader(call.parts.events.path(build.job_id))
+    reader = call.parts.events.reader(build.job_id)
     while lines := await anyio.to_thread.run_sync(reader.read):
         yield "".join(line["line"] + "\n" for line in lines if of_build(line)).encode()
 
 
 async def _follow(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
-    reader = Reader(call.parts.events.path(build.job_id), after=after)
+    reader = call.parts.events.reader(build.job_id, after=after)
     async with call.parts.watch.on(build.job_id, 0) as subscription:
         while True:
             now = await call.read(lambda session: session.get_one(Build, build.id))

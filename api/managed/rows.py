@@ -203,6 +203,7 @@ def artifact_row(artifact: Artifact, env_id: str, run: Json | None) -> Json:
             "self": base,
             "manifest": f"{base}/manifest",
             "bundle": f"{base}/bundle",
+            "sbom": f"{base}/sbom",
             "provenance": f"{base}/provenance",
             "download": f"{base}/download",
             "files": f"{base}/files",

@@ -458,6 +458,18 @@ class ArtifactRow(Row):
     links: dict[str, str]
 
 
+class BillChange(Row):
+    package: str = Field(description="The package URL without its version.")
+    before: str | None
+    after: str | None
+
+
+class BillChangesRow(Row):
+    artifact_id: str
+    against: str
+    changes: list[BillChange]
+
+
 class FileRow(Row):
     path: str
     mode: str | None

@@ -11,7 +11,6 @@ from fastapi import APIRouter
 from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
-from api.events import Reader
 from api.idempotency import Once
 from api.miosa.call import Call, KeyedDep
 from api.miosa.document import gives, gives_raw
@@ -84,7 +83,7 @@ async def stream_command(call: KeyedDep, sandbox_id: str, body: Exec) -> Respons
 
 
 async def _frames(call: Call, job: Job) -> AsyncIterator[bytes]:
-    reader = Reader(call.parts.events.path(job.id))
+    reader = call.parts.events.reader(job.id)
     async with call.parts.watch.on(job.id, 0) as subscription:
         while True:
             now = await call.read(lambda session: session.get_one(Job, job.id))

@@ -11,7 +11,6 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response, StreamingResponse
 
-from api.events import Reader
 from api.idempotency import Once
 from api.miosa import names
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
@@ -332,7 +331,7 @@ def of_build(line: Json) -> bool:
 
 async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
     """`log_line` frames as they come, then `done` with how it ended."""
-    reader = Reader(call.parts.events.path(build.job_id), after=after)
+    reader = call.parts.events.reader(build.job_id, after=after)
     async with call.parts.watch.on(build.job_id, 0) as subscription:
         while True:
             now = await call.read(lambda session: session.get_one(Build, build.id))
@@ -370,6 +369,6 @@ async def text_lines(call: Call, build: Build, stage: str) -> list[str]:
 
 
 async def _text(call: Call, build: Build, stage: str) -> AsyncIterator[bytes]:
-    reader = Reader(call.parts.events.path(build.job_id))
+    reader = call.parts.events.reader(build.job_id)
     while lines := await anyio.to_thread.run_sync(reader.read):
         yield "".join(line["line"] + "\n" for line in lines if of_stage(line, stage)).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -72,6 +73,29 @@ def keep(session: Session, artifact_id: str, off: bool, site: str | None) -> Non
     if session.as_json:
         return print_json(row.as_dict())
     return say(f"{row.id} is collected like any other." if off else f"{row.id} is never collected.")
+
+
+@artifacts.command()
+@click.argument("artifact_id", metavar="ARTIFACT")
+@click.option("--against", metavar="ARTIFACT", help="Only what has changed since that one.")
+@click.option("--site", metavar="SLUG|ID", help="Looked for in all sites if left out.")
+@connected()
+def sbom(session: Session, artifact_id: str, against: str | None, site: str | None) -> None:
+    """Show what an artifact was made of: its bill of materials, CycloneDX with --json."""
+    site_id = session.site(site).id if site else None
+    found = session.client.artifacts.find(artifact_id, site_id=site_id)
+    if against is not None:
+        older = session.client.artifacts.find(against, site_id=found.site_id)
+        changes = session.client.artifacts.sbom_changes(found, older)
+        if session.as_json:
+            return print_json(changes)
+        changed = [(one["package"], one["before"], one["after"]) for one in changes["changes"]]
+        return print_table(("package", "before", "after"), changed)
+    document = json.loads(session.client.artifacts.document(found, "sbom"))
+    if session.as_json:
+        return print_json(document)
+    rows = [(one["purl"], one.get("scope", "required")) for one in document["components"]]
+    return print_table(("component", "scope"), rows)
 
 
 @artifacts.command()

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlmodel import SQLModel
 
 import store.models
+import store.models_builds
 import store.models_configuration
 import store.models_domains
 import store.models_ledger

@@ -30,7 +30,9 @@ from api.events import EventLog
 from api.instance_logs import InstanceLogs
 from api.internal.app import create_broker
 from api.parts import Parts
+from store.bills import bill_key
 from store.models import Artifact, Build, Environment, Job, Site, utcnow
+from store.models_builds import BuildBill
 from store.outcomes import end_build
 from store.session import Store
 from temporal.messages import BuildOrder, BuildOutput
@@ -251,6 +253,20 @@ def test_a_command_runs_with_its_variables_and_its_cache(platform: Platform) -> 
     assert platform.build(commit, clean=True).manifest_sha256 == first.manifest_sha256
     assert platform.log() == ["hello world"]
     assert (platform.row.cache["hit"], platform.row.cache["key"]) == (False, None)
+
+
+def test_a_build_leaves_a_bill_of_what_its_lock_files_name(platform: Platform) -> None:
+    lock = {"lockfileVersion": 3, "packages": {"node_modules/a": {"version": "1.2.3"}}}
+    script = "echo '{}' > package-lock.json; mkdir dist; echo hello > dist/index.html"
+    platform.repo.commit({**command(script), "package-lock.json": json.dumps(lock)})
+    output = platform.build()
+    with platform.store.read() as session:
+        found = session.get_one(BuildBill, platform.order.build_id)
+    assert (found.digest, found.components) == (output.manifest_sha256, 1)
+    key = bill_key(platform.world.site_id, found.digest, found.sha256)
+    document = json.loads(platform.objects.get(key, 1 << 20))
+    assert [one["purl"] for one in document["components"]] == ["pkg:npm/a@1.2.3"]
+    assert document["metadata"]["component"]["hashes"][0]["content"] == output.manifest_sha256
 
 
 def test_the_output_that_the_build_made_is_preferred(platform: Platform) -> None:

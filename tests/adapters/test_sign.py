@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -19,11 +20,14 @@ from activities.sign import Signer, artifact_id
 from adapters.artifact.manifest import File, Manifest, make_manifest
 from adapters.ledger.root import ROOT_NAME, parse_root
 from adapters.objects import ObjectStore
+from adapters.sbom.component import Component
+from adapters.sbom.document import Subject, make_sbom
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check
 from adapters.signer.folder import KeyFolder
 from adapters.signer.keys import Keyring, SigningKey, create_key
 from headway.errors import HeadwayError
 from headway.ids import new_id
+from store.bills import bill_key, record_bill
 from store.ledger import entries
 from store.models import Artifact, Build, Environment, Project, Site, Team, utcnow
 from store.session import Store
@@ -339,3 +343,26 @@ def test_after_a_revocation_the_same_bytes_are_signed_anew(
     verified = check(raw, made.digest, keys.ring(), Policy(site.id), ledger=ledger)
     assert verified.key_hint != old
     assert verified.build_id == second.build_id == row.build_id
+
+
+def test_the_statement_names_the_bill_of_materials(
+    store: Store, objects: ObjectStore, key: SigningKey, site: Site
+) -> None:
+    """Re-read and hashed: one that was exchanged behind the row is not signed."""
+    made = manifest(b"with a bill")
+    order = built(store, objects, site, made)
+    raw = make_sbom(Subject(site.id, made.digest, "1" * 40, 0), [Component("npm", "a", "1")])
+    sha256 = hashlib.sha256(raw).hexdigest()
+    with store.write() as session:
+        record_bill(session, session.get_one(Build, order.build_id), made.digest, sha256, 1)
+    objects.replace(bill_key(site.id, made.digest, sha256), b"{}", hashlib.sha256(b"{}").hexdigest())
+    with pytest.raises(ApplicationError) as caught:
+        Signer(store, objects, key).sign(order)
+    assert caught.value.type == "artifact.signature_invalid"
+    objects.replace(bill_key(site.id, made.digest, sha256), raw, sha256)
+    Signer(store, objects, key).sign(order)
+    payload = json.loads(bundle_of(objects, site, made.digest))["dsseEnvelope"]["payload"]
+    details = json.loads(base64.b64decode(payload))["predicate"]["runDetails"]
+    assert details["byproducts"] == [
+        {"name": "sbom.cdx.json", "digest": {"sha256": sha256}, "mediaType": "application/vnd.cyclonedx+json"}
+    ]

@@ -56,13 +56,13 @@ class MemoryObjects:
     def get_range(self, key: str, offset: int, size: int) -> bytes:
         return self.get(key, 1 << 40)[offset : offset + size]
 
-    def delete(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self.held.pop(key, None)
-
     def replace(self, key: str, body: bytes, sha256: str) -> None:
         assert hashlib.sha256(body).hexdigest() == sha256
         self.held[key] = body
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            self.held.pop(key, None)
 
     def put_new(self, key: str, body: bytes, sha256: str) -> bool:
         assert hashlib.sha256(body).hexdigest() == sha256

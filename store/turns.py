@@ -1,0 +1,72 @@
+"""Whose turn it is to build: at most so many builds at once per site and per team, in the order of acceptance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from store.models import Build, Environment, Job, Rollout, Site, utcnow
+from store.outcomes import end_build, end_rollout
+
+# Longer than any build may take and wait: what is older is nobody's to wait for.
+STALE: Final = timedelta(hours=9)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many builds of one site, and of one team, may be under way at once. 0: as many as there are."""
+
+    site: int = 0
+    team: int = 0
+
+
+def must_wait(session: Session, build: Build, shares: Shares) -> bool:
+    """Whether enough builds that were accepted before this one are under way or wait themselves.
+
+    Never for a build that has begun, or that somebody wants to end.
+    """
+    job = session.get(Job, build.job_id)
+    over = job is None or job.finished_at is not None or job.cancel_requested_at is not None
+    if build.status != "queued" or build.finished_at is not None or over:
+        return False
+    before = (
+        select(func.count())
+        .select_from(Build)
+        .where(col(Build.finished_at).is_(None), col(Build.id) < build.id, col(Build.created_at) > utcnow() - STALE)
+    )
+    if shares.site and session.exec(before.where(Build.site_id == build.site_id)).one() >= shares.site:
+        return True
+    if not shares.team:
+        return False
+    team = select(Site.team_id).where(Site.id == build.site_id).scalar_subquery()
+    sites = select(Site.id).where(col(Site.team_id) == team)
+    return session.exec(before.where(col(Build.site_id).in_(sites))).one() >= shares.team
+
+
+def supersede(session: Session, build: Build) -> bool:
+    """End a waiting push of a branch of which a newer one has been accepted; whether it was."""
+    rollout = session.exec(
+        select(Rollout).where(Rollout.build_id == build.id, Rollout.job_id == build.job_id, Rollout.status == "waiting")
+    ).first()
+    if rollout is None or rollout.branch is None:
+        return False
+    session.get(Environment, rollout.env_id, with_for_update=True)
+    newer = session.exec(
+        select(Rollout).where(
+            Rollout.env_id == rollout.env_id,
+            Rollout.branch == rollout.branch,
+            col(Rollout.accept_seq) > rollout.accept_seq,
+            col(Rollout.status).in_(("waiting", "queued", "running", "succeeded")),
+        )
+    ).first()
+    if newer is None:
+        return False
+    message = f"Deployment {newer.id} was accepted later, before this one's build had begun."
+    error: dict[str, Any] = {"code": "job.superseded", "message": message}
+    end_build(session, build, "superseded", error)
+    end_rollout(session, rollout, "superseded", error, superseded_by=newer.job_id)
+    return True
