@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import BinaryIO
 
-FD = "HEADWAY_PUSH_FD"
+FD = "PUSH_FD"
 
 
 def read_lines(stream: BinaryIO) -> list[str]:

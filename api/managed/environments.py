@@ -181,7 +181,7 @@ async def run_command(call: KeyedDep, site_id: str, env_id: str, body: RunCreate
     return await call.start(body, work)
 
 
-@router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live 72 hours from now"))
+@router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live on from now"))
 async def renew_environment(call: KeyedDep, site_id: str, env_id: str, _body: Nothing | None = None) -> Response:
     def work(session: Session) -> Json:
         site, environment = env_to_change(call, session, site_id, env_id)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from adapters.githost.pushhead import PushLimits
+from adapters.githost.pushhead import PushLimits, packet
 from store.models import Build, Job
 from store.models_pushes import Push
 from store.pushes import Previews
@@ -294,6 +294,9 @@ async def test_bodies_that_are_broken(server: GitWorld) -> None:
         assert (await posts(b"00zz")).status_code == 400
         assert (await posts(b"not gzip", **{"content-encoding": "gzip"})).status_code == 400
         assert (await posts(head, **{"content-encoding": "br"})).status_code == 400
+        more = b"".join(packet(f"{'0' * 40} {'1' * 40} refs/heads/b{number}".encode()) for number in range(10_000))
+        many = await posts(head[:-4] + more + b"0000" + pack)
+        assert b"\2headway: A push brings at most 1000 refs.\n" in many.content
         probe = await posts(b"0000")
         assert probe.status_code == 200
         asked = gzip.compress(b"0014command=ls-refs\n0000")
