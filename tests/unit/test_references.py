@@ -8,6 +8,7 @@ from temporalio import activity
 
 from activities import references
 from activities.builds import BuildRecords
+from activities.domains import DomainRecords
 from activities.environments import EnvironmentRecords
 from activities.execute import Executor
 from activities.host import HostActivities
@@ -19,6 +20,7 @@ from activities.webhooks import Webhooks
 
 ROLES = (
     BuildRecords,
+    DomainRecords,
     EnvironmentRecords,
     Executor,
     HostActivities,

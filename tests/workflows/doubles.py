@@ -19,6 +19,8 @@ from temporal.messages import (
     Bake,
     BuildOrder,
     BuildOutput,
+    Certified,
+    DomainOrder,
     Ended,
     EnvironmentRef,
     ExecOrder,
@@ -115,6 +117,9 @@ class Host:
     baking: list[str] = field(default_factory=list)
     bake_gate: asyncio.Event | None = None
     bad: str = ""
+    routed: list[str] = field(default_factory=list)
+    certified: list[str] = field(default_factory=list)
+    no_certificate: bool = False
     refuse: str | None = None
     refuse_switch: str | None = None
     commit: Callable[[str], object] = str
@@ -185,7 +190,15 @@ class Host:
 
     @activity.defn(name="host.route")
     async def route(self, ref: EnvironmentRef) -> Live:
+        self.routed.append(ref.env_id)
         return Live(self.host_id, ref.env_id, self.live)
+
+    @activity.defn(name="host.certify")
+    async def certify(self, order: DomainOrder) -> Certified:
+        if self.no_certificate:
+            raise ApplicationError("the authority refuses", type="internal.error")
+        self.certified.append(order.hostname)
+        return Certified(order.job_id, order.domain_id, issued=True)
 
     @activity.defn(name="host.retire")
     async def retire(self, ref: EnvironmentRef) -> Live:
