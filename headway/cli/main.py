@@ -51,6 +51,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("headway.cli.keys:keys", "API keys: create, list, get, roll, revoke."),
     "webhooks": ("headway.cli.webhooks:webhooks", "Webhooks: create, list, test, deliveries, replay …"),
     "domains": ("headway.cli.domains:domains", "Domains: attach, list, get, verify, update, detach."),
+    "hooks": ("headway.cli.hooks:hooks", "Hooks that a forge calls: create, list, delete, calls."),
     "hosts": ("headway.cli.hosts:hosts", "Hosts: list, get, accept, forget."),
     "teams": ("headway.cli.teams:teams", "Teams: list, create, get."),
     "members": ("headway.cli.teams:members", "Members of a team: list, add, set-role, remove."),
