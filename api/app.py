@@ -33,6 +33,7 @@ from api.managed import (
     domains,
     environments,
     explain,
+    forges,
     hosts,
     jobs,
     keys,
@@ -77,6 +78,7 @@ ROUTERS = (
     requests,
     retention,
     webhooks,
+    forges,
     unsupported,
 )
 
@@ -189,6 +191,10 @@ def _documents(app: FastAPI, parts: Parts) -> None:
         served = await anyio.to_thread.run_sync(look)
         return JSONResponse({"domain": domain, "served": served}, 200 if served else 404)
 
+    async def hook(hook_id: str, request: Request) -> Response:
+        return await forges.take(parts, hook_id, request)
+
+    app.add_api_route("/hooks/{hook_id}", hook, methods=["POST"], include_in_schema=False)
     app.add_api_route("/tls/ask", ask, include_in_schema=False)
     app.add_api_route("/openapi.json", openapi, include_in_schema=False)
     for path in ("/", "/docs"):

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from headway.errors import HeadwayError
-from headway.events_client import Domains, Webhooks
+from headway.events_client import Domains, Hooks, Webhooks
 from headway.following import Follower, JobEvent, WaitTimeout
 from headway.governance import Audit, Policies
 from headway.ids import is_id
@@ -82,6 +82,7 @@ class Client:
         self.webhooks = Webhooks(self.transport)
         self.domains = Domains(self.transport)
         self.retention = Retention(self.transport)
+        self.hooks = Hooks(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)

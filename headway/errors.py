@@ -138,6 +138,9 @@ CODES: dict[str, Code] = {
     "domain.taken": _conflict("Detach the name from the environment that it leads to, or name another."),
     "domain.not_verified": _conflict("Make the DNS records that the domain's row names, then verify it again."),
     "domain.resolver_failed": _fault("Check the resolver that HEADWAY_DNS_SERVERS names.", retryable=True),
+    # hooks of forges
+    "forge_hook.not_found": _missing("forge hook"),
+    "forge_hook.forged": Code("authentication", 401, "Give the forge the secret that was shown with the hook."),
     # webhooks
     "webhook_endpoint.url_refused": _invalid("Name an https:// address that is public, or ask the operator."),
     "webhook_endpoint.disabled": _conflict("Enable the endpoint first."),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headway.errors import HeadwayError
-from headway.resources import Delivery, Domain, Job, WebhookEndpoint
+from headway.resources import Delivery, Domain, ForgeCall, ForgeHook, Job, WebhookEndpoint
 from headway.transport import Transport
 
 Json = dict[str, Any]
@@ -105,3 +105,25 @@ class Domains:
 
 def _domains(site_id: str, env_id: str) -> str:
     return f"/v1/sites/{site_id}/environments/{env_id}/domains"
+
+
+class Hooks:
+    """Addresses that a site's forge calls when it is pushed to."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._t = transport
+
+    def create(self, site_id: str, provider: str, *, idempotency_key: str | None = None) -> ForgeHook:
+        """With `secret`, once."""
+        answer = self._t.post(f"/v1/sites/{site_id}/hooks", {"provider": provider}, idempotency_key=idempotency_key)
+        return ForgeHook.model_validate(answer.data)
+
+    def list(self, site_id: str, *, limit: int | None = None) -> Iterator[ForgeHook]:
+        return (ForgeHook.model_validate(row) for row in self._t.pages(f"/v1/sites/{site_id}/hooks", limit=limit))
+
+    def delete(self, site_id: str, hook_id: str) -> Json:
+        return dict(self._t.delete(f"/v1/sites/{site_id}/hooks/{hook_id}").data)
+
+    def calls(self, site_id: str, hook_id: str, *, limit: int | None = None) -> Iterator[ForgeCall]:
+        path = f"/v1/sites/{site_id}/hooks/{hook_id}/calls"
+        return (ForgeCall.model_validate(row) for row in self._t.pages(path, limit=limit))

@@ -316,3 +316,26 @@ class Domain(Resource):
     verified_at: str | None = None
     tls_issued_at: str | None = None
     created_at: str | None = None
+
+
+class ForgeHook(Resource):
+    """`secret` is there once, in the answer that made it."""
+
+    id: str
+    provider: str
+    url: str = ""
+    forged: int = 0
+    secret: str | None = None
+    created_at: str | None = None
+
+
+class ForgeCall(Resource):
+    id: str
+    call_id: str = ""
+    event: str = ""
+    verdict: str = ""
+    reason: str | None = None
+    ref: str | None = None
+    commit_sha: str | None = None
+    job_id: str | None = None
+    created_at: str | None = None

@@ -1,4 +1,7 @@
-"""Webhooks: endpoints, the events that somebody listens to, and their deliveries, which are the outbox."""
+"""Webhooks out: endpoints, the events that somebody listens to, and their deliveries, which are the outbox.
+
+Webhooks in: hooks that a forge calls, and what became of each call.
+"""
 
 from __future__ import annotations
 
@@ -104,4 +107,43 @@ class EventSubscription(SQLModel, table=True):
     workspace_id: str | None = None
     project_id: str | None = None
     active: bool = True
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class ForgeHook(SQLModel, table=True):
+    """An address that a forge calls when it is pushed to. `provider`: github | gitlab | gitea.
+
+    The secret is hidden by the vault of webhooks. Calls that it did not sign are counted, and not kept.
+    """
+
+    __tablename__ = "forge_hook"
+    id: str = Field(primary_key=True)
+    team_id: str = Field(foreign_key="team.id")
+    site_id: str = Field(foreign_key="site.id", index=True)
+    provider: str
+    ciphertext: bytes
+    wrapped_key: bytes
+    key_id: str
+    preview: str
+    forged: int = 0
+    forged_at: datetime | None = None
+    actor: Json | None = json_column()
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class ForgeCall(SQLModel, table=True):
+    """One call, by the id that the forge gave it. `verdict`: accepted | ignored | refused; `reason` in words."""
+
+    __tablename__ = "forge_call"
+    __table_args__ = (Index("forge_call_hook", "hook_id", "created_at", "id"), UniqueConstraint("hook_id", "call_id"))
+    id: str = Field(primary_key=True)
+    hook_id: str = Field(foreign_key="forge_hook.id")
+    call_id: str
+    event: str
+    verdict: str
+    reason: str | None = None
+    ref: str | None = None
+    commit_sha: str | None = None
+    job_id: str | None = None
+    repeats: int = 0
     created_at: datetime = Field(default_factory=utcnow)

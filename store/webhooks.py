@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select, update
 from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.models import utcnow
-from store.models_webhooks import Delivery, EventSubscription, WebhookEndpoint
+from store.models_webhooks import Delivery, EventSubscription, ForgeHook, WebhookEndpoint
 from store.paging import Page, fetch_page
 from store.session import Store
 
@@ -68,7 +68,7 @@ class EndpointRequest:
 def secrets_are_hidden(store: Store) -> bool:
     """Whether there is anything that the key of webhooks is needed for."""
     with store.read() as session:
-        return session.exec(select(WebhookEndpoint.id).limit(1)).first() is not None
+        return any(session.exec(select(table.id).limit(1)).first() for table in (WebhookEndpoint, ForgeHook))
 
 
 def new_secret() -> str:

@@ -29,7 +29,7 @@ from store.models import (
 from store.models_configuration import ConfigValue, Host
 from store.models_domains import Domain
 from store.models_lifecycle import Drift
-from store.models_webhooks import Delivery, Event, WebhookEndpoint
+from store.models_webhooks import Delivery, Event, ForgeCall, ForgeHook, WebhookEndpoint
 
 Json = dict[str, Any]
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -404,4 +404,32 @@ def domain_row(domain: Domain, plan: Plan, docs_url: str, *, primary: bool) -> J
         "checked_at": stamp(domain.checked_at),
         "verified_at": stamp(domain.verified_at),
         "tls_issued_at": stamp(domain.tls_issued_at),
+    }
+
+
+def forge_hook_row(hook: ForgeHook, api_url: str) -> Json:
+    return {
+        "id": hook.id,
+        "site_id": hook.site_id,
+        "provider": hook.provider,
+        "url": f"{api_url}/hooks/{hook.id}",
+        "secret_preview": hook.preview,
+        "forged": hook.forged,
+        "forged_at": stamp(hook.forged_at),
+        "created_at": stamp(hook.created_at),
+    }
+
+
+def forge_call_row(call: ForgeCall) -> Json:
+    return {
+        "id": call.id,
+        "call_id": call.call_id,
+        "event": call.event,
+        "verdict": call.verdict,
+        "reason": call.reason,
+        "ref": call.ref,
+        "commit_sha": call.commit_sha,
+        "job_id": call.job_id,
+        "repeats": call.repeats,
+        "created_at": stamp(call.created_at),
     }

@@ -240,6 +240,10 @@ class EndpointRotate(Body):
     grace_period: Duration = "24h"
 
 
+class ForgeHookCreate(Body):
+    provider: Literal["github", "gitlab", "gitea"] = Field(description="gitea: Forgejo and Gogs too.")
+
+
 class TeamCreate(Body):
     name: Name
     slug: Slug | None = None
@@ -810,6 +814,38 @@ class DeliveryRow(Row):
     replay_of: str | None
     created_at: str
     ended_at: str | None
+
+
+class ForgeHookRow(Row):
+    """`url` is what the forge calls; `forged` counts calls that the secret did not sign."""
+
+    id: str
+    site_id: str
+    provider: Literal["github", "gitlab", "gitea"]
+    url: str
+    secret_preview: str
+    forged: int
+    forged_at: str | None
+    created_at: str
+
+
+class NewForgeHookRow(ForgeHookRow):
+    secret: str = Field(default="", description="Shown once; a replayed request does not show it again.")
+
+
+class ForgeCallRow(Row):
+    """`call_id` is the forge's own; `repeats` counts later calls with it, which changed nothing."""
+
+    id: str
+    call_id: str
+    event: str
+    verdict: Literal["accepted", "ignored", "refused"]
+    reason: str | None
+    ref: str | None
+    commit_sha: str | None
+    job_id: str | None
+    repeats: int
+    created_at: str
 
 
 class TeamRow(Row):

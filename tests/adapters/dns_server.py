@@ -25,6 +25,7 @@ class DnsServer:
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     silent: bool = False
     refuses: bool = False
+    asked_at_all: bool = False
 
     def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -57,6 +58,7 @@ class DnsServer:
     def _answer(self, question: dns.message.Message) -> dns.message.Message:
         answer = dns.message.make_response(question)
         answer.flags |= dns.flags.RA
+        self.asked_at_all = True
         if self.refuses:
             answer.set_rcode(dns.rcode.SERVFAIL)
             return answer

@@ -654,3 +654,22 @@ def _until(true: Any) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+# redirects of host names
+
+
+def test_a_name_that_redirects_keeps_path_and_query_and_comes_back(machine: Machine, server: Server) -> None:
+    host, env_id = machine.site({"index.html": PAGE})
+    old = "old.example.test"
+    machine.host.route(env_id, [host, old], {old: "http://www.example.test:7071"})
+    answer = server.get("/a/b?c=d%20e", old)
+    assert (answer.status, answer.headers["Location"]) == (301, "http://www.example.test:7071/a/b?c=d%20e")
+    assert server.get("/", old, "POST").status == 301
+    assert server.get("/", host).body == PAGE
+    machine.host.route(env_id, [host, old], {old: "https://www.example.test"})
+    assert server.get("/", old).headers["Location"] == "https://www.example.test/"
+    machine.host.route(env_id, [host, old])
+    assert server.get("/", old).body == PAGE
+    machine.host.route(env_id, [host], {})
+    assert server.get("/", old).status == 404

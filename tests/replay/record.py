@@ -17,11 +17,14 @@ from temporalio.client import WorkflowFailureError
 from adapters.config.vault import Vault
 from headway.ids import new_id
 from store.deliveries import send_test
+from store.domains import DomainRequest, accept_attach, accept_detach, add_domain
 from store.models import Environment, Job, Site
+from store.models_domains import Domain
 from store.webhooks import EndpointRequest, create_endpoint
 from temporal import names
 from temporal.messages import DeliveryRef
 from temporal.worker import Role, make_worker
+from tests.adapters.dns_server import DnsServer
 from tests.adapters.receiver import Receiver
 from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, engine
@@ -219,6 +222,29 @@ async def retention(made: Engine) -> dict[str, str]:
     return {"retention-looks": looked.id, "retention": done.id}
 
 
+def attach(made: Engine, hostname: str) -> Job:
+    with made.store.write() as session:
+        site, env = session.get_one(Site, made.world.site_id), session.get_one(Environment, made.world.env_id)
+        domain = add_domain(session, site, env, DomainRequest(hostname), {})
+        return accept_attach(session, site, domain, {}, patience=0.5)
+
+
+async def domains(made: Engine) -> dict[str, str]:
+    """One that is proven at once, one that never is, and one that is detached."""
+    missing = await made.run(attach(made, "www.missing.test"))
+    job = attach(made, "www.acme.test")
+    with made.store.read() as session:
+        token = session.get_one(Domain, job.resource_id).token
+    DNS.set("www.acme.test", "CNAME", f"dom-{token}.localhost")
+    await made.run(job)
+    with made.store.write() as session:
+        site, domain = session.get_one(Site, made.world.site_id), session.get_one(Domain, job.resource_id)
+        gone = accept_detach(session, site, domain, {})
+    await made.run(gone)
+    return {"attach": job.id, "attach-unproven": missing.id, "detach": gone.id}
+
+
+DNS = DnsServer()
 STORIES: tuple[tuple[Story, bool], ...] = (
     (build_succeeds, False),
     (build_breaks, False),
@@ -236,6 +262,7 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (several_hosts, False),
     (deliveries, False),
     (retention, False),
+    (domains, False),
 )
 
 
@@ -246,7 +273,7 @@ async def record(only: Sequence[str] = ()) -> None:
         if only and story.__name__ not in only:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            async with engine(Path(folder), reconcile=reconcile) as made:
+            async with engine(Path(folder), reconcile=reconcile, dns_servers=[DNS.place]) as made:
                 for name, workflow_id in (await story(made)).items():
                     await _save(made, name, workflow_id)
 
@@ -271,4 +298,5 @@ def _anonymous(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    asyncio.run(record(sys.argv[1:]))
+    with DNS:
+        asyncio.run(record(sys.argv[1:]))

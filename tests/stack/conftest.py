@@ -6,6 +6,7 @@ With DATABASE_URL it is on that PostgreSQL; with HEADWAY_TEST_STACK=compose it i
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +16,14 @@ import pytest
 
 from bench.client import Caller
 from bench.stack import Stack
+from tests.adapters.dns_server import DnsServer
 from tests.adapters.repositories import Repository
 from tests.containers.compose import running
 from tests.stack.sites import Place
 
 NUMBERS = itertools.count(1)
+# Whom the stack asks about domains.
+DNS = DnsServer()
 # Small limits, so that builds which run into them do so soon. A mirror of the package indexes mostly is private.
 SETTINGS = {
     "HEADWAY_BUILD_DISK": str(64 << 20),
@@ -43,8 +47,8 @@ def stack() -> Iterator[Stack]:
             yield compose.stack()
         return
     # A short path: unix sockets below it have at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="hws-") as folder:
-        made = Stack.start(Path(folder), env=SETTINGS)
+    with tempfile.TemporaryDirectory(prefix="hws-") as folder, DNS:
+        made = Stack.start(Path(folder), env={**SETTINGS, "HEADWAY_DNS_SERVERS": json.dumps([DNS.place])})
         try:
             yield made
         finally:

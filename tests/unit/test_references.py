@@ -9,6 +9,7 @@ from temporalio import activity
 from activities import references
 from activities.builds import BuildRecords
 from activities.commands import CommandRecords
+from activities.domains import DomainRecords
 from activities.environments import EnvironmentRecords
 from activities.execute import Executor
 from activities.host import HostActivities
@@ -24,6 +25,7 @@ ROLES = (
     BuildRecords,
     CommandRecords,
     Commands,
+    DomainRecords,
     EnvironmentRecords,
     Executor,
     HostActivities,

@@ -92,3 +92,30 @@ def test_debris_of_a_killed_change_is_no_route(tmp_path: Path) -> None:
     (tmp_path / ".0a1b2c3d4e5f").symlink_to(f"../env/{ONE}")
     (tmp_path / "notes.txt").write_text("x")
     assert list_routes(tmp_path) == {}
+
+
+def test_a_redirect_is_a_name_of_its_environment_too(tmp_path: Path) -> None:
+    routes = tmp_path / "routes"
+    routes.mkdir()
+    led = {"old.test": "https://www.test:8443", "older.test": "http://www.test"}
+    set_routes(routes, ONE, ["www.test", *led], led)
+    assert list_routes(routes) == {"www.test": ONE, "old.test": ONE, "older.test": ONE}
+    assert [one.name for one in (routes / "old.test").iterdir()] == ["to@https@www.test:8443"]
+    add_route(routes, "other.test", TWO)
+    remove_route(routes, "old.test", TWO)
+    assert "old.test" in list_routes(routes)
+    set_routes(routes, ONE, ["www.test", "older.test"], {"older.test": "http://www.test"})
+    assert sorted(list_routes(routes)) == ["older.test", "other.test", "www.test"]
+    assert [one.name for one in (tmp_path / "redirects" / ONE).iterdir()] == ["http@www.test"]
+    set_routes(routes, ONE, [])
+    assert list_routes(routes) == {"other.test": TWO}
+    assert not (tmp_path / "redirects" / ONE).exists()
+
+
+@pytest.mark.parametrize(
+    "origin", ["ftp://x.test", "https://x.test/path", "https://../x", "https://x.test@y", "x.test"]
+)
+def test_a_redirect_leads_to_an_origin_alone(tmp_path: Path, origin: str) -> None:
+    with pytest.raises(HeadwayError):
+        set_routes(tmp_path, ONE, ["a.test"], {"a.test": origin})
+    assert list_routes(tmp_path) == {}

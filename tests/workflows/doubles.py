@@ -19,8 +19,10 @@ from temporal.messages import (
     Bake,
     BuildOrder,
     BuildOutput,
+    Certified,
     CommandEnded,
     CommandOrder,
+    DomainOrder,
     Ended,
     EnvironmentRef,
     ExecOrder,
@@ -119,6 +121,9 @@ class Host:
     baking: list[str] = field(default_factory=list)
     bake_gate: asyncio.Event | None = None
     bad: str = ""
+    routed: list[str] = field(default_factory=list)
+    certified: list[str] = field(default_factory=list)
+    no_certificate: bool = False
     refuse: str | None = None
     refuse_switch: str | None = None
     commit: Callable[[str], object] = str
@@ -202,7 +207,15 @@ class Host:
 
     @activity.defn(name="host.route")
     async def route(self, ref: EnvironmentRef) -> Live:
+        self.routed.append(ref.env_id)
         return Live(self.host_id, ref.env_id, self.live)
+
+    @activity.defn(name="host.certify")
+    async def certify(self, order: DomainOrder) -> Certified:
+        if self.no_certificate:
+            raise ApplicationError("the authority refuses", type="internal.error")
+        self.certified.append(order.hostname)
+        return Certified(order.job_id, order.domain_id, issued=True)
 
     @activity.defn(name="host.retire")
     async def retire(self, ref: EnvironmentRef) -> Live:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqlmodel import SQLModel
 from temporalio.client import Client
@@ -87,26 +88,28 @@ def run_story(tmp_path: Path, story, **options) -> None:
 
 
 @asynccontextmanager
-async def engine(tmp_path: Path, *, reconcile: bool = False) -> AsyncIterator[Engine]:
+async def engine(tmp_path: Path, *, reconcile: bool = False, **settings: Any) -> AsyncIterator[Engine]:
+    """`settings` are the control worker's own."""
     async with (
         await WorkflowEnvironment.start_local(
             dev_server_existing_path=binary("temporal"),
             search_attributes=list(ATTRIBUTES),
             dev_server_log_level="error",
         ) as server,
-        _running(server.client, tmp_path, reconcile) as made,
+        _running(server.client, tmp_path, reconcile, settings) as made,
     ):
         yield made
 
 
 @asynccontextmanager
-async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIterator[Engine]:
+async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dict[str, Any]) -> AsyncIterator[Engine]:
     settings = Settings(
         data_dir=tmp_path,
         database_url=f"sqlite:///{tmp_path}/headway.db",
         host_patience=4,
         webhook_private_ok=["127.0.0.1"],
         webhook_waits=[0.05],
+        **changes,
     )
     make_key_file(settings.webhook_keys)
     store = Store.open(settings.database)
@@ -130,6 +133,7 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool) -> AsyncIter
                 made.host.route,
                 made.host.retire,
                 made.host.run_command,
+                made.host.certify,
             ],
         ),
     ]

@@ -1,4 +1,4 @@
-"""Webhooks: endpoints, events, deliveries, subscriptions. Domains: host names of the callers' own."""
+"""Webhooks out and in: endpoints, events, deliveries, subscriptions, hooks of forges. Domains of the callers' own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def upgrade() -> None:
     _events()
     _subscriptions()
     _domains()
+    _forges()
 
 
 def _moment(name: str, *, nullable: bool = False) -> sa.Column[object]:
@@ -158,3 +159,43 @@ def _domains() -> None:
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
+
+
+def _forges() -> None:
+    op.create_table(
+        "forge_hook",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("team_id", sa.String(), nullable=False),
+        sa.Column("site_id", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("ciphertext", sa.LargeBinary(), nullable=False),
+        sa.Column("wrapped_key", sa.LargeBinary(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("preview", sa.String(), nullable=False),
+        sa.Column("forged", sa.Integer(), nullable=False),
+        _moment("forged_at", nullable=True),
+        sa.Column("actor", sa.JSON(), nullable=True),
+        _moment("created_at"),
+        sa.ForeignKeyConstraint(["team_id"], ["team.id"]),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_forge_hook_site_id", "forge_hook", ["site_id"])
+    op.create_table(
+        "forge_call",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("hook_id", sa.String(), nullable=False),
+        sa.Column("call_id", sa.String(), nullable=False),
+        sa.Column("event", sa.String(), nullable=False),
+        sa.Column("verdict", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("ref", sa.String(), nullable=True),
+        sa.Column("commit_sha", sa.String(), nullable=True),
+        sa.Column("job_id", sa.String(), nullable=True),
+        sa.Column("repeats", sa.Integer(), nullable=False),
+        _moment("created_at"),
+        sa.ForeignKeyConstraint(["hook_id"], ["forge_hook.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("hook_id", "call_id"),
+    )
+    op.create_index("forge_call_hook", "forge_call", ["hook_id", "created_at", "id"])

@@ -1,0 +1,108 @@
+"""Hooks of forges: made for a site, called by its forge (outside of `/v1`, without a key), each call with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import anyio
+from fastapi import APIRouter, Request
+from sqlmodel import Session
+from starlette.responses import JSONResponse, Response
+
+from adapters.webhooks.forges import is_genuine, read_call
+from api.idempotency import Once
+from api.managed.call import Call, CallDep, KeyedDep, PagingDep
+from api.managed.documents import gives, lists
+from api.managed.rows import forge_call_row, forge_hook_row
+from api.managed.schemas import DeletedRow, ForgeCallRow, ForgeHookCreate, ForgeHookRow, NewForgeHookRow
+from api.managed.sites import site_to_change, site_to_read
+from api.parts import Parts
+from api.starting import labels_of
+from headway.errors import HeadwayError
+from store import forges
+from store.forges import Pushed
+from store.models_webhooks import ForgeCall, ForgeHook
+from store.paging import Page
+
+router = APIRouter(prefix="/sites/{site_id}/hooks", tags=["forge hooks"])
+Json = dict[str, Any]
+READ: Final = "sites:read"
+WRITE: Final = "sites:write"
+H: Final = "/{hook_id}"
+
+
+def _shown(call: Call, hook: ForgeHook) -> Json:
+    return forge_hook_row(hook, call.parts.api_url)
+
+
+@router.get("", **lists(ForgeHookRow, "List a site's hooks"))
+async def list_forge_hooks(call: CallDep, paging: PagingDep, site_id: str) -> Response:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[ForgeHook], bool]:
+        return forges.list_hooks(session, site_to_read(call, session, site_id, READ).id, page)
+
+    return await call.page(paging, fetch, lambda row: _shown(call, row))
+
+
+@router.post("", **gives(NewForgeHookRow, "Make a hook for a forge to call; its secret is shown once", status=201))
+async def create_forge_hook(call: KeyedDep, site_id: str, body: ForgeHookCreate) -> Response:
+    def work(session: Session, once: Once) -> tuple[Json, Json]:
+        site = site_to_change(call, session, site_id, WRITE)
+        once.claim(session)
+        made, secret = forges.create_hook(session, call.parts.webhook_vault, site, body.provider, call.caller.actor)
+        return {**_shown(call, made), "secret": secret}, _shown(call, made)
+
+    return await call.create(body, work)
+
+
+@router.get(H, **gives(ForgeHookRow, "Get a hook, without its secret"))
+async def get_forge_hook(call: CallDep, site_id: str, hook_id: str) -> Response:
+    def work(session: Session) -> Json:
+        return _shown(call, forges.hook(session, hook_id, site_to_read(call, session, site_id, READ).id))
+
+    return call.one(await call.read(work))
+
+
+@router.delete(H, **gives(DeletedRow, "Delete a hook with the history of its calls"))
+async def delete_forge_hook(call: CallDep, site_id: str, hook_id: str) -> Response:
+    def work(session: Session) -> None:
+        site = site_to_change(call, session, site_id, WRITE)
+        forges.delete_hook(session, forges.hook(session, hook_id, site.id, lock=True))
+
+    await call.write(work)
+    return call.one({"id": hook_id, "deleted": True})
+
+
+@router.get(H + "/calls", **lists(ForgeCallRow, "List a hook's calls, each with its verdict"))
+async def list_forge_calls(call: CallDep, paging: PagingDep, site_id: str, hook_id: str) -> Response:
+    def fetch(session: Session, page: Page) -> tuple[Sequence[ForgeCall], bool]:
+        found = forges.hook(session, hook_id, site_to_read(call, session, site_id, READ).id)
+        return forges.list_calls(session, found.id, page)
+
+    return await call.page(paging, fetch, forge_call_row)
+
+
+async def take(parts: Parts, hook_id: str, request: Request) -> Response:
+    """One call. Raises forge_hook.not_found and forge_hook.forged; every other verdict is an answer at once."""
+    body, headers = await request.body(), {name.lower(): value for name, value in request.headers.items()}
+
+    def work() -> tuple[Json, Any]:
+        with parts.store.read() as session:
+            hook = forges.hook(session, hook_id)
+        if not is_genuine(hook.provider, forges.secret_of(parts.webhook_vault, hook), headers, body):
+            parts.store.in_write(lambda session: forges.note_forged(session, hook_id))
+            raise HeadwayError("forge_hook.forged", "This call is not signed with the hook's secret.")
+        said = read_call(hook.provider, headers, body)
+        pushed = Pushed(said.id, said.event, said.branch, said.commit)
+
+        def accept(session: Session) -> tuple[Json, Any]:
+            call, job = forges.take_call(session, hook_id, pushed)
+            return forge_call_row(call), (job, labels_of(session, job)) if job is not None else None
+
+        return parts.store.in_write(accept)
+
+    row, accepted = await anyio.to_thread.run_sync(work)
+    if accepted is not None:
+        job, labels = accepted
+        await parts.starts.start(job.id, job.type, labels=labels)
+    return JSONResponse({"data": row}, 409 if row["verdict"] == "refused" else 202)

@@ -1,0 +1,154 @@
+"""Hooks of forges: what became of each call. A push to the production branch is accepted as any other deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import delete, func, update
+from sqlmodel import Session, col, select
+
+from headway.errors import HeadwayError
+from headway.ids import new_id
+from store.environments import require_ready
+from store.models import Environment, Job, Site, utcnow
+from store.models_webhooks import ForgeCall, ForgeHook
+from store.paging import Page, fetch_page
+from store.rollouts import accept_push
+from store.slugs import is_branch_name
+from store.webhooks import Hides, Opens, new_secret, preview_of
+
+Json = dict[str, Any]
+MAX_HOOKS: Final = 10
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A genuine call. `branch` None: it is about something else; `commit` None: the branch was deleted."""
+
+    call_id: str
+    event: str
+    branch: str | None
+    commit: str | None
+
+
+def create_hook(session: Session, vault: Hides, site: Site, provider: str, actor: Json) -> tuple[ForgeHook, str]:
+    """The hook and its secret, which is not shown again. Raises quota.exceeded and config.unreadable."""
+    of_site = select(func.count()).select_from(ForgeHook).where(col(ForgeHook.site_id) == site.id)
+    if session.execute(of_site).scalar_one() >= MAX_HOOKS:
+        raise HeadwayError("quota.exceeded", f"A site has at most {MAX_HOOKS} hooks.")
+    id, secret = new_id("hook"), new_secret()
+    hidden = vault.hide(secret, _bound_to(id))
+    made = ForgeHook(
+        id=id,
+        team_id=site.team_id,
+        site_id=site.id,
+        provider=provider,
+        ciphertext=hidden.ciphertext,
+        wrapped_key=hidden.wrapped_key,
+        key_id=hidden.key_id,
+        preview=preview_of(secret),
+        actor=actor,
+    )
+    session.add(made)
+    session.flush()
+    return made, secret
+
+
+def secret_of(vault: Opens, hook: ForgeHook) -> str:
+    """Raises config.unreadable."""
+    return vault.open(hook.ciphertext, hook.wrapped_key, hook.key_id, _bound_to(hook.id))
+
+
+def _bound_to(hook_id: str) -> str:
+    return f"forge hook {hook_id}"
+
+
+def hook(session: Session, id: str, site_id: str | None = None, *, lock: bool = False) -> ForgeHook:
+    """Raises forge_hook.not_found."""
+    found = session.get(ForgeHook, id, with_for_update=lock or None)
+    if found is None or (site_id is not None and found.site_id != site_id):
+        raise HeadwayError("forge_hook.not_found", f"There is no hook {id}.", param="hook_id")
+    return found
+
+
+def list_hooks(session: Session, site_id: str, page: Page) -> tuple[Sequence[ForgeHook], bool]:
+    query = select(ForgeHook).where(ForgeHook.site_id == site_id)
+    return fetch_page(session, query, page, time=ForgeHook.created_at, id=ForgeHook.id)
+
+
+def list_calls(session: Session, hook_id: str, page: Page) -> tuple[Sequence[ForgeCall], bool]:
+    query = select(ForgeCall).where(ForgeCall.hook_id == hook_id)
+    return fetch_page(session, query, page, time=ForgeCall.created_at, id=ForgeCall.id)
+
+
+def delete_hook(session: Session, hook: ForgeHook) -> None:
+    session.execute(delete(ForgeCall).where(col(ForgeCall.hook_id) == hook.id))
+    session.delete(hook)
+
+
+def note_forged(session: Session, hook_id: str) -> None:
+    """Counted, not kept: whoever can make them can make many."""
+    session.execute(
+        update(ForgeHook)
+        .where(col(ForgeHook.id) == hook_id)
+        .values(forged=col(ForgeHook.forged) + 1, forged_at=utcnow())
+    )
+
+
+def take_call(session: Session, hook_id: str, pushed: Pushed) -> tuple[ForgeCall, Job | None]:
+    """The verdict on a call, and the job of one that is accepted now. A call that is repeated has its first verdict.
+
+    Concurrent copies wait for each other at the hook's row. A call that was refused may be repeated.
+    """
+    found = hook(session, hook_id, lock=True)
+    known = session.exec(
+        select(ForgeCall).where(ForgeCall.hook_id == hook_id, ForgeCall.call_id == pushed.call_id)
+    ).first()
+    if known is not None and known.verdict != "refused":
+        known.repeats += 1
+        return known, None
+    call = known or ForgeCall(
+        id=new_id("call"), hook_id=hook_id, call_id=pushed.call_id, event=pushed.event, verdict="ignored"
+    )
+    call.ref, call.commit_sha = pushed.branch, pushed.commit
+    session.add(call)
+    job = _judge(session, found, pushed, call)
+    session.flush()
+    return call, job
+
+
+def _judge(session: Session, hook: ForgeHook, pushed: Pushed, call: ForgeCall) -> Job | None:
+    site = session.get_one(Site, hook.site_id)
+    environment = session.get(Environment, site.production_env_id) if site.production_env_id else None
+    if environment is None or site.deleted_at is not None:
+        call.verdict, call.reason = "refused", "the site is gone"
+    elif pushed.branch is None:
+        call.verdict, call.reason = "ignored", f"{pushed.event or 'this'} is no push to a branch"
+    elif pushed.branch != environment.branch or not is_branch_name(pushed.branch):
+        call.verdict, call.reason = "ignored", f"only {environment.branch} is deployed"
+    elif pushed.commit is None:
+        call.verdict, call.reason = "ignored", "the branch was deleted"
+    elif not site.auto_deploy:
+        call.verdict, call.reason = "ignored", "the site does not deploy by itself"
+    else:
+        return _accept(session, hook, site, environment, pushed, call)
+    return None
+
+
+def _accept(
+    session: Session, hook: ForgeHook, site: Site, environment: Environment, pushed: Pushed, call: ForgeCall
+) -> Job | None:
+    """The very commit that was pushed; a later push of the branch supersedes it."""
+    try:
+        require_ready(environment)
+    except HeadwayError as error:
+        call.verdict, call.reason = "refused", error.message
+        return None
+    actor = {"type": "forge_hook", "id": hook.id, "label": hook.provider}
+    job = accept_push(
+        session, site, environment, pushed.commit or "", actor, clean=False, trigger="webhook", branch=pushed.branch
+    )
+    call.verdict, call.reason, call.job_id = "accepted", None, job.id
+    return job
