@@ -11,7 +11,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlmodel import Session, col, or_, select
+from sqlalchemy import func
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
@@ -79,11 +81,11 @@ def set_policy(
 
 def effective(session: Session, site_id: str, env_id: str) -> list[Policy]:
     """The site's and the environment's, newest versions, those that say anything. Both hold."""
-    query = select(Policy).where(or_(col(Policy.subject_id) == site_id, col(Policy.subject_id) == env_id))
-    newest: dict[str, Policy] = {}
-    for row in session.exec(query.order_by(col(Policy.version))):
-        newest[row.subject_id] = row
-    return [newest[subject] for subject in (site_id, env_id) if subject in newest and newest[subject].document]
+    other = aliased(Policy)
+    newest = select(func.max(other.version)).where(other.subject_id == Policy.subject_id).scalar_subquery()
+    query = select(Policy).where(col(Policy.subject_id).in_((site_id, env_id)), Policy.version == newest)
+    found = {row.subject_id: row for row in session.exec(query)}
+    return [found[subject] for subject in (site_id, env_id) if subject in found and found[subject].document]
 
 
 def decision_of(session: Session, rollout_id: str) -> Decision | None:

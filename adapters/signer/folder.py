@@ -18,9 +18,21 @@ from typing import Final
 
 from adapters.ledger.keyring import EVER, KEYRING_NAME, KeyRecord, record_of
 from adapters.ledger.proofs import ProofError
-from adapters.signer.keys import SIGNING, Keyring, SigningKey, create_key, keep_key, load_key, ring_of
+from adapters.signer.keys import (
+    SIGNING,
+    Keyring,
+    SigningKey,
+    create_key,
+    keep_key,
+    load_key,
+    parse_public,
+    ring_of,
+    write_aside,
+)
 from headway.errors import HeadwayError
 
+# The file that names a key which stays in its service, in place of the private half.
+REMOTE: Final = "uri"
 # What was signed with a key as it was retired may still be on its way into the ledger.
 OVERLAP: Final = timedelta(minutes=1)
 
@@ -78,16 +90,21 @@ class KeyFolder:
                 continue
         return found
 
-    def rotate(self, now: datetime, *, take: bytes | None = None) -> Kept:
-        """Retire what is current and begin with a new key, or with that of the key file `take`."""
+    def rotate(self, now: datetime, *, take: bytes | None = None, remote: str | None = None) -> Kept:
+        """Retire what is current and begin with a new key, with that of the key file `take`, or with one that stays
+        in its service, by the URI `remote`.
+        """
         with self._changing() as standing:
             taken = {one.name for one in standing}
             number = next(n for n in range(2, 10_000) if f"{SIGNING}-{n}" not in taken and not self._exists(n))
             name = f"{SIGNING}-{number}"
-            made = keep_key(self._folder, name, take, self._password) if take else self._create(name)
+            if remote is not None:
+                made = self._take(name, remote)
+            else:
+                made = keep_key(self._folder, name, take, self._password) if take else self._create(name)
             if any(one.record.hint == made.hint for one in standing):
-                for suffix in ("pem", "pub"):
-                    (self._folder / f"{name}.{suffix}").unlink()
+                for suffix in ("pem", "pub", REMOTE):
+                    (self._folder / f"{name}.{suffix}").unlink(missing_ok=True)
                 raise HeadwayError("request.invalid_parameter", "That key is in the keyring already.")
             fresh = Kept(name, KeyRecord(made.pem.decode(), not_before=utc(now)))
             self._write([*(_retired(one, now) for one in standing), fresh])
@@ -109,15 +126,32 @@ class KeyFolder:
         return done
 
     def _exists(self, number: int) -> bool:
-        return (self._folder / f"{SIGNING}-{number}.pem").exists()
+        return any((self._folder / f"{SIGNING}-{number}.{suffix}").exists() for suffix in ("pem", REMOTE))
 
     def _create(self, name: str = SIGNING) -> SigningKey:
         return create_key(self._folder, name, self._password)
 
     def _load(self, name: str) -> SigningKey:
         if name not in self._loaded:
-            self._loaded[name] = load_key(self._folder / f"{name}.pem", self._password)
+            self._loaded[name] = self._open(name)
         return self._loaded[name]
+
+    def _open(self, name: str) -> SigningKey:
+        remote = self._folder / f"{name}.{REMOTE}"
+        if not remote.exists():
+            return load_key(self._folder / f"{name}.pem", self._password)
+        from adapters.signer.remote import load_remote
+
+        public = parse_public((self._folder / f"{name}.pub").read_bytes(), name=f"{name}.pub")
+        return load_remote(remote.read_text().strip(), public)
+
+    def _take(self, name: str, uri: str) -> SigningKey:
+        from adapters.signer.remote import take_remote
+
+        made = take_remote(uri)
+        write_aside(self._folder / f"{name}.pub", made.pem, 0o644)
+        write_aside(self._folder / f"{name}.{REMOTE}", uri.encode(), 0o600)
+        return made
 
     @contextmanager
     def _changing(self) -> Iterator[tuple[Kept, ...]]:

@@ -58,7 +58,6 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "webhooks": ("headway.cli.webhooks:webhooks", "Webhooks: create, list, test, deliveries, replay …"),
     "domains": ("headway.cli.domains:domains", "Domains: attach, list, get, verify, update, detach."),
     "hooks": ("headway.cli.hooks:hooks", "Hooks that a forge calls: create, list, delete, calls."),
-    "hosts": ("headway.cli.hosts:hosts", "Hosts: list, get, accept, forget."),
     "teams": ("headway.cli.teams:teams", "Teams: list, create, get."),
     "members": ("headway.cli.teams:members", "Members of a team: list, add, set-role, remove."),
     "projects": ("headway.cli.teams:projects", "Projects: list, create, get."),

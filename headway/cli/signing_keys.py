@@ -55,10 +55,13 @@ def list_keys(data_dir: Path | None, as_json: bool) -> None:
 
 @signing_keys.command()
 @click.option("--take", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A key file of yours.")
+@click.option("--kms", metavar="URI", help="A key that stays in its service: awskms:…, vault:…, gcpkms:…, azurekms:…")
 @_options
-def rotate(data_dir: Path | None, take: Path | None, as_json: bool) -> None:
+def rotate(data_dir: Path | None, take: Path | None, kms: str | None, as_json: bool) -> None:
     """Retire the current key and begin with a new one. What was signed stays deployable."""
-    made = _folder(data_dir).rotate(datetime.now(UTC), take=take.read_bytes() if take else None)
+    if take is not None and kms is not None:
+        raise click.UsageError("Give one of --take and --kms.")
+    made = _folder(data_dir).rotate(datetime.now(UTC), take=take.read_bytes() if take else None, remote=kms)
     print_json(_shown(made)) if as_json else print_fields(_shown(made))
     say("The signing worker publishes it within a second; hosts hear of it with their next rollout.")
 

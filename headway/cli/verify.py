@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from tarfile import is_tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="DIR|FILE|ARTIFACT")
+@click.argument("target", metavar="DIR|FILE|URL|ARTIFACT")
 @click.option("--key", type=click.Path(path_type=Path, exists=True), help="A public key that you trust.")
 @root_option
 @click.option("--site-id", metavar="ID", help="Refuse what is of another site.")
@@ -32,26 +33,16 @@ def verify(
     trusted_root: Path | None,
     site_id: str | None,
 ) -> None:
-    """Check a fetched folder, a release's record or an export, offline; or an artifact of a server, by its id."""
-    from headway.cli.exporting import verify_export
-    from headway.cli.fetching import verify_folder, verify_record, verify_served
+    """Check a fetched folder, a release's record or an export, offline; or what is at a URL, or a server's artifact.
 
-    place = Path(target)
+    A URL is that of a file, or of a fetched folder with a slash at its end; nothing secret is sent there.
+    """
+    from headway.cli.downloading import bring, is_url
+
     try:
-        if place.is_dir():
-            proof = verify_folder(place, key=key, site_id=site_id, root=trusted_root).as_dict()
-        elif place.is_file() and place.name == "bundle.json":
-            proof = verify_folder(place.parent, key=key, site_id=site_id, root=trusted_root).as_dict()
-        elif place.is_file() and is_tarfile(place):
-            found = verify_export(place, key=key, root=trusted_root)
-            proof = found.as_dict()
-            if found.refused:
-                raise HeadwayError("artifact.signature_invalid", _refusals(found), **proof)
-        elif place.is_file():
-            proof = verify_record(place, key=key, root=trusted_root)
-        else:
-            artifact = session.client.artifacts.find(target)
-            proof = verify_served(session.client, artifact, key=key, root=trusted_root).as_dict()
+        with tempfile.TemporaryDirectory() as aside:
+            place = bring(target, Path(aside)) if is_url(target) else Path(target)
+            proof = _proof(session, target, place, key, trusted_root, site_id)
     except HeadwayError as error:
         print_error(context.find_root().info_name or "headway", error)
         if session.as_json:
@@ -60,6 +51,26 @@ def verify(
     print_json({"verified": True, **proof}) if session.as_json else print_fields(proof)
     if key is None or trusted_root is None:
         say("Trust what you pinned yourself: give --key and --trusted-root, or compare what came with it.")
+
+
+def _proof(
+    session: Session, target: str, place: Path, key: Path | None, root: Path | None, site_id: str | None
+) -> dict[str, Any]:
+    from headway.cli.exporting import verify_export
+    from headway.cli.fetching import verify_folder, verify_record, verify_served
+
+    if place.is_dir() or (place.is_file() and place.name == "bundle.json"):
+        folder = place if place.is_dir() else place.parent
+        return verify_folder(folder, key=key, site_id=site_id, root=root).as_dict()
+    if place.is_file() and is_tarfile(place):
+        found = verify_export(place, key=key, root=root)
+        if found.refused:
+            raise HeadwayError("artifact.signature_invalid", _refusals(found), **found.as_dict())
+        return found.as_dict()
+    if place.is_file():
+        return verify_record(place, key=key, root=root)
+    artifact = session.client.artifacts.find(target)
+    return verify_served(session.client, artifact, key=key, root=root).as_dict()
 
 
 def _refusals(found: Contents) -> str:

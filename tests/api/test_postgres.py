@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.api import (
+    test_audit,
     test_bodies,
     test_broker,
     test_configuration,
@@ -20,12 +21,14 @@ from tests.api import (
     test_jobs,
     test_keys,
     test_lists,
+    test_policies,
     test_tenants,
 )
 from tests.api.world import World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 CASES: list[Callable[[World], Awaitable[None]]] = [
+    test_audit.test_filters_and_pages,
     test_bodies.test_ids_of_any_shape_are_not_found,
     test_bodies.test_sixteen_writers_meet_no_locked_database,
     test_deployments.test_a_rollout_has_the_next_number_and_becomes_a_release,
@@ -46,6 +49,8 @@ CASES: list[Callable[[World], Awaitable[None]]] = [
     test_keys.test_no_key_gives_what_it_does_not_hold,
     test_lists.test_filters,
     test_lists.test_pages_go_on_while_rows_are_added,
+    test_policies.test_approvals_let_it_go_and_two_keys_of_one_person_are_one,
+    test_policies.test_versions_are_kept_and_the_same_document_is_none,
     test_tenants.test_project_members_see_their_projects_alone,
     test_tenants.test_members_are_managed_and_the_owner_stays,
 ]
