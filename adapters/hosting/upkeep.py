@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
@@ -105,8 +104,8 @@ class Upkeep:
 
     def _seen(self, env_id: str) -> Seen:
         """What changes with every step, release and damage to a link or a folder."""
-        env = self._folders.environments / env_id
-        return tuple(_inode(path) for path in (env / "fence", env / "current", env / "r", env / "current" / "."))
+        env = f"{self._folders.environments}/{env_id}"
+        return tuple(_inode(f"{env}/{name}") for name in ("fence", "current", "r", "current/."))
 
     def poke(self) -> None:
         """Look now: something has changed."""
@@ -242,7 +241,7 @@ class Upkeep:
                 driver.remove(status.ref)
 
 
-def _inode(path: Path) -> tuple[int, int, int] | None:
+def _inode(path: str) -> tuple[int, int, int] | None:
     try:
         found = os.lstat(path)
     except OSError:

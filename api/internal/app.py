@@ -33,7 +33,6 @@ from headway.broker import (
     Contents,
     Drifts,
     Earlier,
-    Environments,
     Events,
     ExecOutput,
     ExecSpec,
@@ -42,6 +41,7 @@ from headway.broker import (
     Hostnames,
     Inputs,
     Known,
+    Leftovers,
     LogBatch,
     LogHeard,
     Missing,
@@ -51,6 +51,7 @@ from headway.broker import (
     RequestsHeard,
     RollSpec,
     SealedConfig,
+    Serving,
     Upload,
     UploadRequest,
     Wire,
@@ -225,10 +226,10 @@ def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "loca
         noted: Noted = await anyio.to_thread.run_sync(rollouts.note_drifts, host_id, body)
         return answer(noted)
 
-    @app.post("/hosts/{host_id}/leftovers")
-    async def leftovers(host_id: HostId, body: Environments, asker: Asker = host) -> Response:
+    @app.post("/hosts/{host_id}/serving")
+    async def serving(host_id: HostId, body: Serving, asker: Asker = host) -> Response:
         asker.must_be(host_id)
-        found: Environments = await anyio.to_thread.run_sync(rollouts.leftovers, host_id, body)
+        found: Leftovers = await anyio.to_thread.run_sync(rollouts.hear_serving, host_id, body)
         return answer(found)
 
     @app.get("/environments/{env_id}/hostnames")
