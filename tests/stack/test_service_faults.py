@@ -151,7 +151,9 @@ def asking(place: Place, path: str) -> Iterator[None]:
 
 
 def pid_of(place: Place) -> int | None:
-    return next((one.pid for one in instances(place) if one.state == "running"), None)
+    """That of the newest release: earlier ones are warm."""
+    running = [one for one in instances(place) if one.state == "running"]
+    return max(running, key=lambda one: one.ref.seq).pid if running else None
 
 
 def served(place: Place) -> bool:
