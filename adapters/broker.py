@@ -21,7 +21,6 @@ from headway.broker import (
     Contents,
     Drifts,
     Earlier,
-    Environments,
     Events,
     ExecOutput,
     ExecSpec,
@@ -30,6 +29,7 @@ from headway.broker import (
     Hostnames,
     Inputs,
     Known,
+    Leftovers,
     LogBatch,
     LogHeard,
     Missing,
@@ -39,6 +39,7 @@ from headway.broker import (
     RequestsHeard,
     RollSpec,
     SealedConfig,
+    Serving,
     Upload,
     UploadRequest,
     WantedSecrets,
@@ -183,9 +184,9 @@ class BrokerClient:
         """What this host found otherwise than it had left it."""
         return self._ask(Noted, "POST", f"/hosts/{host_id}/drifts", drifts, patience=patience)
 
-    def leftovers(self, host_id: str, environments: Environments) -> Environments:
-        """Which of these have no business on this host any more. One try: it is asked again."""
-        return self._ask(Environments, "POST", f"/hosts/{host_id}/leftovers", environments, patience=0.0)
+    def tell_serving(self, host_id: str, serving: Serving) -> Leftovers:
+        """Say what this host serves; which of it has no business here. One try: it is told again."""
+        return self._ask(Leftovers, "POST", f"/hosts/{host_id}/serving", serving, patience=0.0)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")

@@ -22,7 +22,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /commands/{job_id}/begin | host | → CommandSpec |
 | PUT  /hosts/{host_id} | host | HostHello → Known |
 | POST /hosts/{host_id}/drifts | host | Drifts → Noted |
-| POST /hosts/{host_id}/leftovers | host | Environments → Environments |
+| POST /hosts/{host_id}/serving | host | Serving → Leftovers |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
 | POST /environments/{env_id}/logs | host | LogBatch → LogHeard |
 | POST /environments/{env_id}/requests | host | RequestBatch → RequestsHeard |
@@ -291,10 +291,16 @@ class SealedConfig(Wire):
     sealed: str
 
 
-class Environments(Wire):
-    """Those that lie on a host; the answer, those that have no business there any more."""
+class Serving(Wire):
+    """What a host serves: the live number of each environment that lies there, 0 for nothing. All of it at once."""
 
-    environments: list[str] = Field(max_length=10_000)
+    live: dict[str, int] = Field(max_length=100_000)
+
+
+class Leftovers(Wire):
+    """Environments that have no business on a host any more."""
+
+    environments: list[str]
 
 
 class HostHello(Wire):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
@@ -12,7 +14,9 @@ from store.models import Environment, Release, Rollout, utcnow
 from store.models_configuration import Host
 from store.models_lifecycle import Drift
 
-KIND = "host"
+KIND: Final = "host"
+# How long rows and hosts may tell different stories without either being wrong.
+SETTLED: Final = timedelta(seconds=60)
 
 
 def hosts_for(session: Session, environment: Environment) -> list[str]:
@@ -70,6 +74,38 @@ def leftovers(session: Session, host_id: str, env_ids: Collection[str]) -> list[
     return sorted(
         row.id for row in rows if row.deleted_at is not None or (row.hosts and not serves(session, row.id, host_id))
     )
+
+
+def serves_otherwise(session: Session, host_id: str, live: Mapping[str, int]) -> list[str]:
+    """Environments of which a host serves another number than the current release's, none of their work being open.
+
+    What was released just now may have been told too early, and is left to the next time.
+    """
+    settled = utcnow() - SETTLED
+    current = (
+        select(Environment, Release.seq)
+        .join(Release, col(Release.id) == col(Environment.active_release_id))
+        .where(Environment.status == "active", col(Release.deployed_at) < settled)
+    )
+    wrong = [env.id for env, seq in session.exec(current) if host_id in env.hosts and live.get(env.id, 0) != seq]
+    busy = select(Rollout.env_id).where(
+        col(Rollout.env_id).in_(wrong),
+        or_(col(Rollout.status).in_(("queued", "running")), col(Rollout.finished_at) > settled),
+    )
+    return sorted(set(wrong) - set(session.exec(busy).all())) if wrong else []
+
+
+def note_otherwise(session: Session, host_id: str, live: Mapping[str, int], env_ids: Iterable[str]) -> None:
+    """What a host serves is brought to what the rows say by a rollout, in each environment's order."""
+    for env_id in serves_otherwise(session, host_id, live):
+        if env_id not in env_ids or any(drift.host_id == host_id for drift in _open(session, env_id)):
+            continue
+        environment = session.get_one(Environment, env_id)
+        drift = _drift(env_id, environment.site_id, host_id)
+        drift.seq, drift.what = live.get(env_id, 0), "it serves another release than the current one"
+        # It speaks just now: there is nothing to wait for.
+        drift.found_at = session.get_one(Host, host_id).last_seen_at
+        session.add(drift)
 
 
 def settle_hosts(session: Session, rollout: Rollout, away: Sequence[str]) -> None:

@@ -196,9 +196,9 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
-    from adapters.hosting.leftovers import Leftovers
     from adapters.hosting.mending import Mender, Scrubber
     from adapters.hosting.services import Services
+    from adapters.hosting.serving import ServingReports
     from adapters.hosting.shipping import Shipper
     from adapters.hosting.trust import Trust
     from adapters.hosting.upkeep import Pace, Upkeep
@@ -240,12 +240,12 @@ def host(settings: Settings, _client: Client) -> Role:
     activities = HostActivities(
         settings.host_id, serving, broker, services, configuration, upkeep, bakery, handshake=handshake
     )
-    leftovers = Leftovers(settings.host_id, folders, broker, serving.leave)
+    serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),
         activities=[*offered(activities), *offered(Commands(settings.host_id, broker, services))],
         threads=16,
-        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, leftovers.run],
+        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
     )
 
 

@@ -7,6 +7,8 @@ above the last step are being prepared by somebody else, and a step that is take
 from __future__ import annotations
 
 import logging
+import os
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +28,19 @@ EVERY = 2.0
 # Seconds that the end of a one-off command is kept.
 COMMAND_KEPT = 3600.0
 log = logging.getLogger("headway.upkeep")
+
+
+# Seconds at most between two looks at what rests: files of its tree are looked at then.
+REST = 30.0
+Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """`seen` is how an environment's folder stood when nothing was to be done, `until` when it is looked at anyway."""
+
+    seen: Seen
+    until: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ class Upkeep:
         self._pace = pace
         self._book = book
         self._mend = mend
+        self._rests: dict[str, Rest] = {}
         self._restarts: dict[InstanceRef, int] = {}
         self._wake = threading.Event()
         self._closed = threading.Event()
@@ -64,11 +80,32 @@ class Upkeep:
     def run(self) -> None:
         """Until `close`."""
         while not self._closed.is_set():
-            for env in self._environments():
+            for env in self.due():
                 if env not in self._busy or self._busy[env].done():
                     self._busy[env] = self._pool.submit(self._safely, env)
             self._wake.wait(EVERY)
             self._wake.clear()
+
+    def due(self) -> list[str]:
+        """The environments to look at now: all but those that rested at their last look and were not touched since.
+
+        Four looks at inodes tell of one; so a host of thousands that are at rest costs next to nothing.
+        """
+        kept = self._services.driver.environments()
+        there = kept | {path.name for path in os.scandir(self._folders.environments) if not path.name.startswith(".")}
+        for env in self._rests.keys() - there:
+            self._rests.pop(env, None)
+        now = time.monotonic()
+        return [env for env in sorted(there) if env in kept or not self._rests_still(env, now)]
+
+    def _rests_still(self, env_id: str, now: float) -> bool:
+        rest = self._rests.get(env_id)
+        return rest is not None and now < rest.until and rest.seen == self._seen(env_id)
+
+    def _seen(self, env_id: str) -> Seen:
+        """What changes with every step, release and damage to a link or a folder."""
+        env = f"{self._folders.environments}/{env_id}"
+        return tuple(_inode(f"{env}/{name}") for name in ("fence", "current", "r", "current/."))
 
     def poke(self) -> None:
         """Look now: something has changed."""
@@ -80,13 +117,21 @@ class Upkeep:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def look(self, env_id: str) -> None:
-        """Put one environment right."""
+        """Put one environment right. One without instances, of which nothing waits for others, rests from then on."""
+        seen = self._seen(env_id)
+        self._rests.pop(env_id, None)
+        if self._look(env_id) and not self._book.open_in(env_id):
+            # Spread, so that those that came to rest together are not looked at together for ever.
+            self._rests[env_id] = Rest(seen, time.monotonic() + REST * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def _look(self, env_id: str) -> bool:
+        """Whether there is nothing here that may end by itself."""
         switch = ReleaseSwitch(self._folders.environment(env_id))
         last = switch.last_step()
         if (said := switch.mend()) is not None:
             self._book.mended(env_id, last.live, "current", f"`current` {said}: it leads to release {last.live} again")
         if not self._mend(env_id):
-            return  # what lies there does not say what should run: what runs goes on
+            return False  # what lies there does not say what should run: what runs goes on
         plans = self._services.origins(env_id)
         statuses = []
         for status in self._services.driver.list(env_id):
@@ -104,16 +149,13 @@ class Upkeep:
                 self._let_go(env_id, origin, [one for one in statuses if one.ref.seq == origin])
             else:
                 self._trim(env_id, origin, [one for one in statuses if one.ref.seq == origin])
+        return not plans and not statuses
 
     def _forget_command(self, status: Status, live: int) -> None:
         """Its result is kept for a worker that comes back; what is being taken away runs nothing any more."""
         over = status.state == "stopped" and time.time() - status.since > COMMAND_KEPT
         if over or not live:
             self._services.driver.remove(status.ref)
-
-    def _environments(self) -> list[str]:
-        on_disk = {path.name for path in self._folders.environments.iterdir() if not path.name.startswith(".")}
-        return sorted(on_disk | {status.ref.env_id for status in self._services.driver.list()})
 
     def _safely(self, env_id: str) -> None:
         try:
@@ -197,3 +239,11 @@ class Upkeep:
         for status in statuses:
             if status.state in ("stopped", "absent") or over or driver.connections(status.ref) == 0:
                 driver.remove(status.ref)
+
+
+def _inode(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns

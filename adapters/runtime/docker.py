@@ -127,10 +127,15 @@ class DockerDriver:
         return Status(ref, "absent") if found is None else status_of(ref, found)
 
     def list(self, env_id: str | None = None) -> list[Status]:
+        return [self.status(ref) for ref in sorted(self._refs()) if env_id in (None, ref.env_id)]
+
+    def environments(self) -> set[str]:
+        return {ref.env_id for ref in self._refs()}
+
+    def _refs(self) -> Iterator[InstanceRef]:
         wanted = {"label": [f"{SCOPE}={self._scope}"]}
         rows = self._call("GET", f"/containers/json?all=true&filters={json.dumps(wanted)}").json()
-        refs = [ref_of(json.loads(row["Labels"][LABEL])) for row in rows]
-        return [self.status(ref) for ref in sorted(refs) if env_id in (None, ref.env_id)]
+        return (ref_of(json.loads(row["Labels"][LABEL])) for row in rows)
 
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
         """Numbers are the engine's time stamps, in nanoseconds."""

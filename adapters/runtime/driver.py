@@ -141,6 +141,9 @@ class RuntimeDriver(Protocol):
     def list(self, env_id: str | None = None) -> list[Status]:
         """What is there, running or not, of one environment or of all."""
 
+    def environments(self) -> set[str]:
+        """Those of which anything may be there; cheaper than `list`."""
+
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
         """The kept lines with a number above `since`, oldest first. Following is asking again."""
 

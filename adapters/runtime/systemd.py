@@ -127,6 +127,9 @@ class SystemdDriver:
     def list(self, env_id: str | None = None) -> list[Status]:
         return [one for ref in self._places.known(env_id) if (one := self.status(ref)).state != "absent"]
 
+    def environments(self) -> set[str]:
+        return self._places.environments()
+
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
         """Numbers are the journal's time stamps, in nanoseconds."""
         command = [self._setup.journalctl, "--no-pager", "--output=json", f"--unit={self._name(ref)}.service"]

@@ -24,7 +24,6 @@ from headway.broker import (
     Committed,
     Contents,
     Drifts,
-    Environments,
     Events,
     ExecOutput,
     HostHello,
@@ -32,6 +31,7 @@ from headway.broker import (
     LogBatch,
     Output,
     RequestBatch,
+    Serving,
     UploadRequest,
     WantedSecrets,
     Wire,
@@ -106,9 +106,9 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         asker.must_be(host_id)
         return rollouts.note_drifts(host_id, body)
 
-    def leftovers(asker: Asker, host_id: str, body: Environments) -> Wire:
+    def serving(asker: Asker, host_id: str, body: Serving) -> Wire:
         asker.must_be(host_id)
-        return rollouts.leftovers(host_id, body)
+        return rollouts.hear_serving(host_id, body)
 
     def lines(asker: Asker, env_id: str, body: LogBatch) -> Wire:
         asker.must_be(body.host_id)
@@ -131,7 +131,7 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         Question("POST", "/commands/{id}/begin", role, command, wakes=_itself),
         Question("PUT", "/hosts/{id}", role, hello, HostHello),
         Question("POST", "/hosts/{id}/drifts", role, drifts, Drifts),
-        Question("POST", "/hosts/{id}/leftovers", role, leftovers, Environments),
+        Question("POST", "/hosts/{id}/serving", role, serving, Serving),
         Question("GET", "/environments/{id}/hostnames", role, hostnames),
         Question("POST", "/environments/{id}/logs", role, lines, LogBatch, wakes=_itself),
         Question("POST", "/environments/{id}/requests", role, requests, RequestBatch),

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from api.parts import Objects
-from headway.broker import CommandSpec, Committed, Drifts, Environments, Hostnames, Noted, RollSpec
+from headway.broker import CommandSpec, Committed, Drifts, Hostnames, Leftovers, Noted, RollSpec, Serving
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
 from store.commands import begin_command
 from store.domains import redirects_of
 from store.drifts import note_drifts
-from store.fleet import leftovers, require_part, serves
+from store.fleet import leftovers, note_otherwise, require_part, serves, serves_otherwise
 from store.ledger import document
 from store.queue import commit_rollout
 from store.session import Store
@@ -75,10 +75,13 @@ class Rollouts:
             timeout=given["timeout"],
         )
 
-    def leftovers(self, host_id: str, body: Environments) -> Environments:
-        """Which of the environments that lie on a host are to go from there."""
+    def hear_serving(self, host_id: str, body: Serving) -> Leftovers:
+        """Compare with the rows: what is otherwise there is put right by a rollout, what has no business there goes."""
         with self.store.read() as session:
-            return Environments(environments=leftovers(session, host_id, body.environments))
+            otherwise, gone = serves_otherwise(session, host_id, body.live), leftovers(session, host_id, body.live)
+        if otherwise:
+            self.store.in_write(lambda session: note_otherwise(session, host_id, body.live, otherwise))
+        return Leftovers(environments=gone)
 
     def note_drifts(self, host_id: str, body: Drifts) -> Noted:
         """What a host found. Of environments that are not on it, or gone, nothing is kept."""

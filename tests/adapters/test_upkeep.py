@@ -45,6 +45,9 @@ class Memory:
     def list(self, env_id: str | None = None) -> list[Status]:
         return [one for one in self.running.values() if env_id in (None, one.ref.env_id)]
 
+    def environments(self) -> set[str]:
+        return {ref.env_id for ref in self.running}
+
     def status(self, ref: InstanceRef) -> Status:
         return self.running.get(ref, Status(ref, "absent"))
 
@@ -330,3 +333,32 @@ def test_a_finding_is_told_once_and_its_end_too_across_restarts(tmp_path: Path) 
     [last] = listener.heard[-1].drifts
     assert (last.id, last.mended_at is not None) == (listener.heard[0].drifts[0].id, True)
     assert list(tmp_path.iterdir()) == []
+
+
+# what rests
+
+
+def test_what_rests_is_left_alone_until_it_is_touched(house: House) -> None:
+    house.machine.deploy(FILES)
+    assert house.upkeep.due() == [ENV]
+    house.upkeep.look(ENV)
+    assert house.upkeep.due() == []
+    house.machine.deploy({"index.html": b"two"})
+    assert house.upkeep.due() == [ENV]
+    house.upkeep.look(ENV)
+    assert house.upkeep.due() == []
+    (house.env.env / "current").unlink()
+    assert house.upkeep.due() == [ENV]
+    house.upkeep.look(ENV)
+    (house.env.release(2) / "root").unlink()
+    assert house.upkeep.due() == [ENV]
+    house.upkeep.look(ENV)
+    assert house.upkeep.due() == [ENV]  # it waits for others
+
+
+def test_an_app_is_looked_at_each_time(house: House) -> None:
+    house.app(1)
+    house.driver.start(1, 1)
+    for _ in range(2):
+        assert house.upkeep.due() == [ENV]
+        house.upkeep.look(ENV)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import pytest
 from sqlmodel import select
 
 from adapters.config.sealed import make_host_key, public_of
+from store.drifts import accept_repair, unmended
 from store.fleet import settle_hosts
 from store.hosts import register_host
-from store.models import Environment, Rollout
+from store.models import Environment, Release, Rollout, utcnow
 from store.models_lifecycle import Drift
+from store.outcomes import record_live
 from tests.api.test_broker import Roles, failure
 from tests.api.world import World, data, error
 from tests.workflows.rows import claim_next
@@ -108,7 +112,7 @@ async def test_environments_go_where_their_labels_are_and_leave_where_they_were(
         assert moved.hosts == ["two"]
         settle_hosts(session, moved, ())
         moved.status = "succeeded"
-    left = await roles.ask("host", "POST", "/hosts/local/leftovers", {"environments": [env, "env_unknown"]})
+    left = await roles.ask("host", "POST", "/hosts/local/serving", {"live": {env: 1, "env_unknown": 1}})
     assert left.json() == {"environments": [env]}
     assert error(await api.admin.delete("/v1/hosts/two"), 409)["code"] == "host.in_use"
 
@@ -124,6 +128,33 @@ async def test_who_was_left_out_is_expected_until_a_rollout_has_reached_it(api: 
         settle_hosts(session, session.get_one(Rollout, rollout), ())
     with api.store.read() as session:
         assert session.exec(select(Drift)).one().mended_at is not None
+
+
+async def test_what_a_host_serves_otherwise_is_put_right_by_a_rollout(api: World) -> None:
+    roles = Roles(api)
+    env, rollout = await a_rollout(api, ["local", "two"])
+    key = {"public_key": base64.b64encode(bytes(range(32))).decode()}
+    assert (await roles.ask("host:two", "PUT", "/hosts/two", key)).status_code == 200
+    with api.store.write() as session:
+        settle_hosts(session, session.get_one(Rollout, rollout), ())
+        record_live(session, rollout, None)
+
+    async def told(seq: int) -> list[str]:
+        assert (await roles.ask("host:two", "POST", "/hosts/two/serving", {"live": {env: seq}})).status_code == 200
+        with api.store.read() as session:
+            return unmended(session)
+
+    assert await told(0) == []  # it was released just now
+    long_ago = utcnow() - timedelta(minutes=5)
+    api.change(Rollout, rollout, finished_at=long_ago)
+    api.change(Release, api.one(Rollout, id=rollout).release_id, deployed_at=long_ago)
+    assert await told(1) == []
+    assert await told(0) == [env]
+    assert await told(0) == [env]
+    assert api.count(Drift) == 1
+    with api.store.write() as session:
+        assert accept_repair(session, env) is not None
+    assert await told(0) == []  # what is under way is not judged
 
 
 async def test_a_tenant_chooses_no_machine(api: World) -> None:

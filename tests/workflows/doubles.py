@@ -112,6 +112,7 @@ class Host:
     live: int = 0
     fenced: int = 0
     before: dict[str, int] = field(default_factory=dict)
+    stumbles: int = 0
     leaders: list[str] = field(default_factory=list)
     history: list[int] = field(default_factory=list)
     placing: list[str] = field(default_factory=list)
@@ -163,6 +164,9 @@ class Host:
         self.switching.append(order.rollout_id)
         if self.switch_gate is not None:
             await self.switch_gate.wait()
+        if self.stumbles:
+            self.stumbles -= 1
+            raise ApplicationError("the lock is held", type="roll.timeout")
         if self.refuse_switch:
             raise ApplicationError("refused", type=self.refuse_switch, non_retryable=True)
         if order.seq < self.fenced or (order.seq == self.fenced and self.live != order.seq):

@@ -212,6 +212,24 @@ def test_resetting_a_finished_run_doubles_no_release(tmp_path: Path) -> None:
     run_story(tmp_path, story)
 
 
+def test_a_cancel_from_the_temporal_ui_past_the_gate_changes_nothing(tmp_path: Path) -> None:
+    """Not even where the switch has to be tried again, which Temporal does not do for who was canceled."""
+
+    async def story(made: Engine) -> None:
+        made.host.switch_gate, made.host.stumbles = asyncio.Event(), 1
+        job = made.world.accept_roll(made.world.artifact("a" * 64))
+        await made.start(job)
+        await made.until(lambda: made.host.switching, bool)
+        await made.client.get_workflow_handle(job.id).cancel()
+        made.host.switch_gate.set()
+        ended = await made.ended(job)
+        assert (ended.status, ended.error) == ("succeeded", None)
+        assert made.host.live == 1
+        assert [release.seq for release in releases(made)] == [1]
+
+    run_story(tmp_path, story)
+
+
 def test_a_run_that_was_never_started_is_started(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         job = made.world.accept_roll(made.world.artifact("a" * 64))

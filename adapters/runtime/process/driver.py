@@ -163,6 +163,9 @@ class ProcessDriver:
     def list(self, env_id: str | None = None) -> list[Status]:
         return [one for ref in self._places.known(env_id) if (one := self.status(ref)).state != "absent"]
 
+    def environments(self) -> set[str]:
+        return self._places.environments()
+
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
         known = self._read_to.get(ref)
         for at, ((number, ts, stream, text), place) in enumerate(log.read_on(self._places.folder(ref), since, known)):

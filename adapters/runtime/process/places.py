@@ -58,6 +58,9 @@ class Places:
         """What names the instance among all of this machine: in cgroups, and in the environment of bubblewrap."""
         return hashlib.sha256(f"{self.state}\0{ref}".encode()).hexdigest()[:20]
 
+    def environments(self) -> set[str]:
+        return {folder.name for folder in _sorted(self.instances)}
+
     def known(self, env_id: str | None = None) -> Iterator[InstanceRef]:
         tops = [self.instances / env_id] if env_id is not None else _sorted(self.instances)
         for top in tops:
