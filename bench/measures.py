@@ -20,7 +20,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from bench import bare, pushing
+from bench import bare, building, pushing
 from bench import ledger as ledger_at_size
 from bench.client import Caller, Site, Watch
 from bench.figures import percentile, spread
@@ -331,6 +331,17 @@ def ledger(run: Run) -> dict[str, Any]:
     return ledger_at_size.measure(run.folder / "ledger")
 
 
+def builds(run: Run) -> dict[str, Any]:
+    """What a build costs: the sandbox, a rebuild of the same, a small change in a large site, packing, neighbours."""
+    return {
+        "sandbox": building.overhead(run.folder / "overhead"),
+        "packing": building.packing(run.folder / "packing"),
+        "rebuild": building.rebuild(run.stack, run.caller),
+        "republish": building.republish(run.stack, run.caller, run.folder),
+        "beside_builds": building.beside_builds(run.stack, run.caller),
+    }
+
+
 MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "up": up,
     "memory_idle": memory,
@@ -341,5 +352,6 @@ MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "services": services,
     "starts": starts,
     "ledger": ledger,
+    "builds": builds,
     "memory_after": memory,
 }

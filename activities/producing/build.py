@@ -156,6 +156,9 @@ def _judge(step: StepName, outcome: Outcome, limits: Limits) -> None:
     if outcome.limit is not None:
         numbers = {name: getattr(limits, name) for name in ("wall", "memory", "disk", "pids", "log")}
         message = f"The build {_WORDS[outcome.limit].format(**numbers)}."
+        if outcome.limit == "timeout" and outcome.denied:
+            # Some clients ask again and again where they are refused.
+            message += f" It had been refused {', '.join(list(dict.fromkeys(outcome.denied))[:20])}."
         raise HeadwayError(f"build.{outcome.limit}", message, exit_code=outcome.exit_code)
     if outcome.exit_code == 0:
         return

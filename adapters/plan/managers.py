@@ -83,12 +83,32 @@ def _yarn(root: Folder, version: str | None, tools: Tools | None) -> Manager:
     return Manager(
         name="yarn",
         call=call,
-        install=install,
-        install_for_run=f"{install} --production",
-        prune=f"{install} --production --ignore-scripts --prefer-offline",
+        install=_redirected(call, install, lock),
+        install_for_run=_redirected(call, f"{install} --production", lock),
+        prune=_redirected(call, f"{install} --production --ignore-scripts --prefer-offline", lock),
         lock=lock,
         written=("yarn.lock",),
     )
+
+
+def _redirected(call: str, install: str, lock: str | None) -> str:
+    """Classic Yarn's lock file names each package's address at Yarn's own registry, and Yarn asks there for ever,
+    whatever registry it is set up with. So while it installs those addresses are at the builder's registry; afterwards
+    the file is what it was.
+    """
+    if lock is None:
+        return install
+    ask = "env -u npm_config_registry -u YARN_REGISTRY yarn config get registry"
+    if call != "yarn":
+        ask = f"{call.replace('npx --yes', 'npx --yes --package')} -c '{ask}'"
+    steps = (
+        f'own="$({ask})"',
+        'to="${YARN_REGISTRY:-$own}"',
+        'cp yarn.lock "$TMPDIR/yarn.lock"',
+        'sed -i "s|resolved \\"${own%/}/|resolved \\"${to%/}/|" yarn.lock',
+        f'{{ {install}; code=$?; cp "$TMPDIR/yarn.lock" yarn.lock; [ $code = 0 ]; }}',
+    )
+    return " && ".join(steps)
 
 
 def _call(program: str, package: str, version: str, wanted: str | None, tools: Tools | None) -> str:

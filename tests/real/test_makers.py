@@ -23,8 +23,11 @@ PAGE = '<!doctype html><title>Weir</title><div id="app"></div><script type="modu
 
 
 def package(build: str, *needs: str, **more: Any) -> str:
+    """`needs` are names, or `name@version` where a newer one wants a newer Node than machines have."""
+    parts = [(one.rpartition("@") if "@" in one[1:] else (one, "", "*")) for one in needs]
+    versions = {name: version for name, _, version in parts}
     named = {"name": "site", "version": "1.0.0", "private": True, "type": "module", "scripts": {"build": build}}
-    return json.dumps({**named, "devDependencies": dict.fromkeys(needs, "*"), **more}, indent=2)
+    return json.dumps({**named, "devDependencies": versions, **more}, indent=2)
 
 
 def locked(files: dict[str, str], words: list[str], lock: str) -> dict[str, str]:
@@ -50,6 +53,31 @@ NODE: dict[str, tuple[dict[str, str], str, str]] = {
         "index.html",
         "Herons",
     ),
+    "astro": (
+        {
+            "package.json": package("astro build", "astro@5"),
+            "src/pages/index.astro": '---\nconst bird = "Herons"\n---\n<html><body><h1>{bird}</h1></body></html>\n',
+        },
+        "index.html",
+        "<h1>Herons</h1>",
+    ),
+    "docusaurus": (
+        {
+            "package.json": package(
+                "docusaurus build",
+                "@docusaurus/core@3",
+                "@docusaurus/preset-classic@3",
+                "react@19",
+                "react-dom@19",
+                type="commonjs",
+            ),
+            "docusaurus.config.js": 'module.exports = {title: "Weir", url: "https://weir.example", baseUrl: "/", '
+            'presets: [["classic", {docs: {routeBasePath: "/"}, blog: false}]]};\n',
+            "docs/index.md": "---\nslug: /\n---\n# Herons\n",
+        },
+        "index.html",
+        "Herons",
+    ),
 }
 
 
@@ -67,6 +95,18 @@ def test_vite_by_pnpm(caller: Caller, commit: Commit, npm: str, tmp_path: Path) 
     sources = {"package.json": package("vite build", "vite"), "index.html": PAGE, "main.js": "console.log('heron')\n"}
     files = locked(sources, ["npx", "--yes", "pnpm@9", "install", "--lockfile-only"], "pnpm-lock.yaml")
     site = caller.new_site("by-pnpm", commit("by-pnpm", files))
+    built = build(caller, site, tmp_path / "a")
+    assert any(path.startswith("assets/index-") for path in built.paths())
+    assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
+
+
+def test_vite_by_classic_yarn(caller: Caller, commit: Commit, npm: str, tmp_path: Path) -> None:
+    """Its lock file names Yarn's own registry, which no builder has to reach."""
+    assert shutil.which("npx"), f"{npm} comes with npx"
+    sources = {"package.json": package("vite build", "vite@6"), "index.html": PAGE, "main.js": "console.log('heron')\n"}
+    words = ["npx", "--yes", "yarn@1.22.22", "install", "--ignore-scripts", "--no-progress", "--non-interactive"]
+    files = locked(sources, words, "yarn.lock")
+    site = caller.new_site("by-yarn", commit("by-yarn", files))
     built = build(caller, site, tmp_path / "a")
     assert any(path.startswith("assets/index-") for path in built.paths())
     assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
