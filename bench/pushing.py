@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from bench.measures import Run
 
 PUSHES = 30
-APP_PUSHES = 10
+APP_PUSHES = 20
 RATE = 200
 
 
@@ -35,7 +36,7 @@ class Pushed:
             for _ in range(count):
                 marker = self.repository.commit()
                 began = time.perf_counter()
-                pushing = self.repository.start_git("push", "--quiet", self.remote, "main")
+                pushing = self.repository.start_git("push", self.remote, "main", told=subprocess.DEVNULL)
                 watch.until(marker)
                 live.append(time.perf_counter() - began)
                 if pushing.wait(120) != 0:

@@ -45,7 +45,8 @@ class Repository:
         if done != 0:
             raise subprocess.CalledProcessError(done, ["git", *arguments])
 
-    def start_git(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start_git(self, *arguments: str, told: int | None = None) -> subprocess.Popen[bytes]:
+        """`told` is where git's words go (None: to this process's own stderr)."""
         who = [
             "-c",
             "user.name=Bench",
@@ -59,6 +60,7 @@ class Repository:
         return subprocess.Popen(
             ["git", "-C", str(self.folder), *who, *arguments],
             stdin=subprocess.DEVNULL,
+            stderr=told,
             env={**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull},
         )
 

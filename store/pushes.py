@@ -81,6 +81,8 @@ def accept(
         allow(None)
         return AcceptedPush(_add(session, site, pushed, actor, None, None))
     environment, making = _environment(session, site, pushed, actor, domain, sight, allow, previews)
+    # The same commit may be pushed twice at once: the second one sees what the first one has accepted.
+    session.refresh(environment, with_for_update=True)
     _require_open(environment)
     if environment.ephemeral and environment.expires_at is not None:
         environment.expires_at = environments.expiry(environment)
@@ -180,6 +182,7 @@ def _delete(session: Session, site: Site, pushed: BranchPush, actor: Json, allow
     allow(environment)
     if environment is None:
         return AcceptedPush(_add(session, site, pushed, actor, None, None))
+    session.refresh(environment, with_for_update=True)
     canceled = _cancel_open(session, environment)
     job = environments.accept_deletion(session, site, environment, actor)
     session.flush()

@@ -108,10 +108,10 @@ class Accepting:
     def _routes(self, branch: str, commit: str | None) -> Sequence[Route]:
         """The site's, or headway.toml's on its default branch: no other branch may route itself to production."""
         site = self.site
-        at = commit if branch == site.default_branch else self.repositories.tip(site.id, site.default_branch)
-        if not site.routes_from_repository or at is None:
+        if not site.routes_from_repository:
             return routes_of(site)
-        raw = self.repositories.read(site.id, at, FILE, MOST)
+        at = commit if branch == site.default_branch else self.repositories.tip(site.id, site.default_branch)
+        raw = self.repositories.read(site.id, at, FILE, MOST) if at is not None else None
         try:
             given = tomllib.loads(raw.decode()).get("routes") if raw is not None else None
         except (ValueError, RecursionError):

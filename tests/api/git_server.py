@@ -190,9 +190,13 @@ async def git(folder: Path, *words: str) -> Done:
 
 @contextlib.asynccontextmanager
 async def git_world(
-    folder: Path, limits: PushLimits | None = None, previews: Previews | None = None, **more: Any
+    folder: Path,
+    limits: PushLimits | None = None,
+    previews: Previews | None = None,
+    url: str | None = None,
+    **more: Any,
 ) -> AsyncIterator[GitWorld]:
-    store = open_store(folder, None)
+    store = open_store(folder, url)
     bootstrap(store, folder)
     engine = Engine(store)
     engine.free.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.api import (
     test_configuration,
     test_deployments,
     test_environments,
+    test_git,
     test_idempotency,
     test_jobs,
     test_keys,
@@ -24,6 +25,7 @@ from tests.api import (
     test_policies,
     test_tenants,
 )
+from tests.api.git_server import GitWorld, git_world
 from tests.api.world import World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -57,25 +59,45 @@ CASES: list[Callable[[World], Awaitable[None]]] = [
 
 
 @pytest.fixture
-async def postgres(tmp_path: Path) -> AsyncIterator[World]:
+def schema() -> Iterator[str]:
+    """The address of an empty schema."""
     base = os.environ.get("DATABASE_URL", "").replace("postgresql://", "postgresql+psycopg://", 1)
     if not base.startswith("postgresql"):
         pytest.skip("DATABASE_URL names no PostgreSQL server")
-    schema = f"t{uuid.uuid4().hex[:12]}"
+    name = f"t{uuid.uuid4().hex[:12]}"
     admin = create_engine(base, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
+        connection.execute(text(f"CREATE SCHEMA {name}"))
     joint = "&" if "?" in base else "?"
-    async with world(tmp_path, url=f"{base}{joint}options=-csearch_path%3D{schema}") as made:
-        yield made
+    yield f"{base}{joint}options=-csearch_path%3D{name}"
     with admin.connect() as connection:
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+        connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
     admin.dispose()
+
+
+@pytest.fixture
+async def postgres(tmp_path: Path, schema: str) -> AsyncIterator[World]:
+    async with world(tmp_path, url=schema) as made:
+        yield made
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.removeprefix("test_"))
 async def test_on_postgresql(postgres: World, case: Callable[[World], Awaitable[None]]) -> None:
     await case(postgres)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        test_git.test_two_pushes_of_a_branch_at_once,
+        test_git.test_a_branch_deleted_while_it_builds,
+        test_git.test_routes_decide_where_a_branch_goes,
+    ],
+    ids=lambda case: case.__name__.removeprefix("test_"),
+)
+async def test_pushes_on_postgresql(tmp_path: Path, schema: str, case: Callable[[GitWorld], Awaitable[None]]) -> None:
+    async with git_world(tmp_path, url=schema) as server:
+        await case(server)
 
 
 async def test_an_output_on_postgresql(postgres: World) -> None:
