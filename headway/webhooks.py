@@ -33,11 +33,11 @@ EVENTS: Final[dict[str, str]] = {
     "job.canceled": "Any job was canceled, or superseded by a later one.",
     "domain.attached": "A domain is verified and leads to its environment.",
     "domain.detached": "A domain no longer leads to its environment.",
+    "cert.renewed": "The web server has got a certificate for a domain. What it renews by itself it tells nobody.",
     "webhook.test": "Somebody asked for it.",
 }
-# Named by the contract, and never sent by this platform: there are no quotas of plans and no scanner here, and the
-# web server keeps certificates to itself.
-SILENT: Final = ("cert.renewed", "quota.exceeded", "malware.detected", "security.site_hacked")
+# Named by the contract, and never sent by this platform: there are no quotas of plans and no scanner here.
+SILENT: Final = ("quota.exceeded", "malware.detected", "security.site_hacked")
 
 # The other dialect's names of the engine's events; what is not here has none.
 NAMES: Final[dict[str, str]] = {

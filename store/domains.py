@@ -171,8 +171,9 @@ def activate(session: Session, domain_id: str, job: Job, *, certified: bool) -> 
     domain = living(session, domain_id)
     first = domain.status != "active"
     domain.status = "active"
-    if certified:
-        domain.tls_issued_at = domain.tls_issued_at or utcnow()
+    if certified and domain.tls_issued_at is None:
+        domain.tls_issued_at = utcnow()
+        _tell(session, domain, "cert.renewed", "certificate", {"issued_at": stamp(domain.tls_issued_at)})
     result = {"domain_id": domain.id, "hostname": domain.hostname, "env_id": domain.env_id}
     end_job(session, job, "succeeded", result={**result, "certificate": "issued" if certified else None})
     if first:
@@ -188,16 +189,20 @@ def give_up(session: Session, domain_id: str, error: Json, *, final: bool) -> No
 
 def tell_domain(session: Session, domain: Domain, what: str) -> None:
     """`domain.attached` or `domain.detached`."""
-    facts = {
-        "id": domain.id,
-        "hostname": domain.hostname,
-        "site_id": domain.site_id,
-        "env_id": domain.env_id,
-        "status": domain.status,
-        "verified_at": stamp(domain.verified_at),
-    }
-    place = {"team_id": domain.team_id, "site_id": domain.site_id, "env_id": domain.env_id}
-    tell(session, f"domain.{what}", {"domain": facts}, **place)
+    facts = {"status": domain.status, "verified_at": stamp(domain.verified_at)}
+    _tell(session, domain, f"domain.{what}", "domain", facts)
+
+
+def _tell(session: Session, domain: Domain, type: str, noun: str, facts: Json) -> None:
+    of = {"id": domain.id, "hostname": domain.hostname, "site_id": domain.site_id, "env_id": domain.env_id}
+    tell(
+        session,
+        type,
+        {noun: {**of, **facts}},
+        team_id=domain.team_id,
+        site_id=domain.site_id,
+        env_id=domain.env_id,
+    )
 
 
 def choose_primary(session: Session, env_id: str) -> None:

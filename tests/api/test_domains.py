@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from store.domains import Looked, activate, give_up, note_look, redirects_of
 from store.hostnames import hostnames_of
 from store.models import Hostname, Job
 from store.models_domains import Domain
+from store.models_webhooks import Event
 from store.outcomes import retire_environment
 from store.queue import claim_job
 from tests.api.world import World, data, error
@@ -30,13 +32,13 @@ async def attach(client: Any, path: str, hostname: str, **more: Any) -> Json:
     return dict(data(answer))
 
 
-def work(api: World, job: Json, looked: Looked = HERE) -> None:
+def work(api: World, job: Json, looked: Looked = HERE, *, certified: bool = False) -> None:
     """What the workflow does to the rows."""
     with api.store.write() as session:
         claim_job(session, job["id"])
         note_look(session, job["resource"]["id"], looked)
     with api.store.write() as session:
-        activate(session, job["resource"]["id"], session.get_one(Job, job["id"]), certified=False)
+        activate(session, job["resource"]["id"], session.get_one(Job, job["id"]), certified=certified)
 
 
 async def test_attach_says_which_records_to_make(api: World) -> None:
@@ -181,6 +183,21 @@ async def test_a_domain_that_does_not_lead_here_yet_is_not_the_primary_name(api:
     work(api, job, Looked(proven=True, points_here=False, seen=[]))
     assert data(await client.get(f"{path}/{job['resource']['id']}"))["status"] == "active"
     assert _names(api, site["production_env_id"])[0].name == "acme.sites.test"
+
+
+async def test_attaching_is_told_with_the_certificate(api: World) -> None:
+    _, client = await api.tenant("Acme")
+    await client.post("/v1/webhook-endpoints", json={"url": "https://example.com/", "events": ["domain.*", "cert.*"]})
+    _, path = await place(client, api)
+    job = await attach(client, path, "www.example.com")
+    work(api, job, certified=True)
+    with api.store.read() as session:
+        told = {event.type: event.data for event in session.exec(select(Event)).all()}
+    assert set(told) == {"cert.renewed", "domain.attached"}
+    assert told["domain.attached"]["domain"]["hostname"] == "www.example.com"
+    assert told["domain.attached"]["domain"]["status"] == "active"
+    assert told["cert.renewed"]["certificate"]["issued_at"] is not None
+    assert data(await client.get(f"{path}/{job['resource']['id']}"))["tls_issued_at"] is not None
 
 
 async def test_domains_end_with_their_environment(api: World) -> None:

@@ -16,7 +16,9 @@ from tests.api import (
     test_broker,
     test_configuration,
     test_deployments,
+    test_domains,
     test_environments,
+    test_forges,
     test_git,
     test_idempotency,
     test_jobs,
@@ -24,6 +26,7 @@ from tests.api import (
     test_lists,
     test_policies,
     test_tenants,
+    test_webhooks,
 )
 from tests.api.git_server import GitWorld, git_world
 from tests.api.world import World, world
@@ -37,6 +40,12 @@ CASES: list[Callable[[World], Awaitable[None]]] = [
     test_deployments.test_promote_rolls_what_runs_there_without_a_build,
     test_deployments.test_rollback_goes_to_the_release_before_that_deployment,
     test_deployments.test_temporal_being_away_does_not_keep_work_from_being_accepted,
+    test_domains.test_a_name_goes_to_the_one_who_proves_it,
+    test_domains.test_redirects_lead_to_names_of_the_same_environment,
+    test_forges.test_a_push_to_production_deploys_that_commit_once,
+    test_webhooks.test_whoever_does_not_listen_hears_nothing,
+    test_webhooks.test_test_deliveries_and_replay,
+    test_webhooks.test_change_disable_enable_delete,
     test_environments.test_a_race_for_a_branch_has_one_winner,
     test_environments.test_canceling_what_has_not_started_puts_everything_back,
     test_environments.test_slugs_are_unique_in_the_team_and_names_in_the_world,
