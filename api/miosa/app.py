@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from api.gate import App, Receive, Scope, Send
 from api.miosa import (
+    actions,
     commands,
     deployments,
     environments,
@@ -47,6 +48,7 @@ ROUTERS = (
     tokens,
     operations,
     feed,
+    actions,
 )
 
 
