@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from api.gate import App, Receive, Scope, Send
 from api.miosa import (
+    actions,
     commands,
     deployments,
     domains,
@@ -53,6 +54,7 @@ ROUTERS = (
     webhooks,
     subscriptions,
     feed,
+    actions,
 )
 
 

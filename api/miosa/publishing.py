@@ -56,7 +56,7 @@ async def publish(call: KeyedDep, deployment_id: str, body: Publish) -> Response
     job, running = await call.known(once), True
     if job is None:
         await call.read(lambda session: site_to_change(call, session, deployment_id))
-        frozen = await _frozen(call, body, body.source_sandbox_id)
+        frozen = await _frozen(call, body, _source(body))
 
         def work(session: Session, once: Once) -> list[Job]:
             site = site_to_change(call, session, deployment_id)
@@ -66,6 +66,13 @@ async def publish(call: KeyedDep, deployment_id: str, body: Publish) -> Response
         job, running = await call.accept(once, work)
     facts, status = await result_of(call, await call.end_of(job, running))
     return call.one(facts, status)
+
+
+def _source(body: Publish) -> str:
+    named = body.source_sandbox_id or (body.source.sandbox_id if body.source is not None else None)
+    if named is None:
+        raise HeadwayError("request.missing_parameter", "source_sandbox_id is required.", param="source_sandbox_id")
+    return named
 
 
 @router.post("/sandboxes/{sandbox_id}/deploy", **gives(AnyRow, "Publish this sandbox", 200, 202))

@@ -141,6 +141,7 @@ def version_row(
         "version_number": build.number or 0,
         "kind": "dynamic" if dynamic else "static",
         "state": version_state(build, rollout, artifact),
+        "status": version_state(build, rollout, artifact),
         "artifact_uri": artifact_uri(kept, parts) if kept else None,
         "artifact_sha256": kept.digest if kept else None,
         "source_sha256": build.source_sha256 or (build.source or {}).get("sha256"),

@@ -91,8 +91,15 @@ class PublishFields(Owned):
     database: Any = Field(default=None, description="Out of scope here: refused.")
 
 
+class PublishSource(Body):
+    sandbox_id: Text
+
+
 class Publish(PublishFields):
-    source_sandbox_id: Text
+    """`source_sandbox_id`, or `source.sandbox_id`, which the vendor's MCP server sends."""
+
+    source_sandbox_id: Text | None = None
+    source: PublishSource | None = None
 
 
 class Bridge(PublishFields):

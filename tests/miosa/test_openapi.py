@@ -20,7 +20,7 @@ from tests.api.world import make_parts, open_store
 
 CHECKED = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 # They wait for a builder, or follow what goes on.
-WAITING = ("/exec", "/exec/stream", "/logs", "/events", "/readiness/stream")
+WAITING = ("/exec", "/exec/stream", "/logs", "/events", "/events/stream", "/readiness/stream")
 
 
 @pytest.fixture(scope="module")

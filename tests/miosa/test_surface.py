@@ -135,3 +135,25 @@ async def test_what_is_refused_is_this_dialects_409(org: Org) -> None:
         ("POST", f"/deployments/{made['id']}/database"),
     ):
         problem(await org.http.request(method, f"/api/v1{path}", json={}), 409, "NOT_SUPPORTED")
+
+
+async def test_a_client_that_asks_first_is_told_what_its_key_may(org: Org) -> None:
+    """As the vendor's MCP server does before each call."""
+    reader = await org.key("deployments:read")
+    catalogue = {row["name"]: row for row in (await reader.get("/api/v1/actions/catalog")).json()["data"]}
+    assert {"deployment.publish", "sandbox.write.file", "deployment.env.set"} <= set(catalogue)
+
+    async def ask(name: str, fingerprint: str | None = None) -> Any:
+        given = {"name": name, "fingerprint": fingerprint or catalogue[name]["fingerprint"]}
+        return await reader.post("/api/v1/actions/authorize", json={"capability": given, "surface": "mcp"})
+
+    assert (await ask("deployment.list")).json()["data"]["decision"] == "allow"
+    problem(await ask("deployment.publish"), 403, "insufficient_scope")
+    problem(await ask("deployment.list", "sha256:old"), 422, "VALIDATION_ERROR")
+    problem(await ask("computer.create", "x"), 409, "NOT_SUPPORTED")
+    made, box = await org.deployment("Named otherwise"), await org.sandbox({"index.html": "x"})
+    path = f"/deployments/{made['id']}/publish"
+    result = await org.call("POST", path, {"source": {"sandbox_id": box}}, 202)
+    assert result["version"]["source_sandbox_id"] == box
+    assert result["version"]["status"] == result["version"]["state"]
+    problem(await org.http.post(f"/api/v1{path}", json={}), 400, "MISSING_PARAM")
