@@ -271,6 +271,31 @@ def test_what_is_too_large(bench: Bench) -> None:
     assert bench.fetch().files == 10
 
 
+def test_a_hostile_pack_is_refused_and_the_next_fetch_works(bench: Bench) -> None:
+    repo = bench.repository()
+    good = repo.commit({"a": "1"})
+    repo.git("repack", "-adq")
+    (pack,) = (repo.path / ".git/objects/pack").glob("*.pack")
+    whole = pack.read_bytes()
+    pack.chmod(0o644)
+    for broken in (whole[:-30], whole[:12] + bytes(len(whole) - 12), b"PACK" + b"\xff" * 60):
+        pack.write_bytes(broken)
+        assert bench.code() in ("source.invalid", "repository.unreachable")
+    pack.write_bytes(whole)
+    assert bench.fetch().commit_sha == good
+
+
+def test_a_small_pack_of_a_huge_file_is_too_large(bench: Bench) -> None:
+    repo = bench.repository()
+    repo.commit({"a": "\0" * (48 << 20)})
+    repo.git("repack", "-adq")
+    assert sum(one.stat().st_size for one in (repo.path / ".git/objects/pack").iterdir()) < 1 << 20
+    bench.source = bench.make(FetchBounds(size_bytes=1 << 20))
+    assert bench.code() == "source.too_large"
+    repo.commit({"a": "small"})
+    assert bench.fetch().files == 1
+
+
 def test_a_broken_mirror_is_made_again(bench: Bench) -> None:
     repo = bench.repository()
     repo.commit({"a": "1"})

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MARK = "HEADWAY_INSTANCE"
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
+# As in adapters/sandbox/launch.py, which a keeper does not load: a line lets the command go, the end of a pipe not.
+GATE = 'read -r go || [ "$go" ] || exit 125; exec "$@" </dev/null'
 CHUNK = 1 << 16
 GONE_SECONDS = 10.0
 TRIES, TRY_SECONDS = 200, 0.005
@@ -69,11 +71,21 @@ class App:
                 b"".join(os.fsencode(word) + b"\0" for word in self._options(secrets, status[1], gate[0]))
             )
             self._outer = subprocess.Popen(
-                [*self._recipe.words, "--args", str(listed), "--", *self._recipe.command],
+                [
+                    *self._recipe.words,
+                    "--args",
+                    str(listed),
+                    "--",
+                    "/bin/sh",
+                    "-c",
+                    GATE,
+                    "gate",
+                    *self._recipe.command,
+                ],
                 pass_fds=[*self._files, status[1], gate[0]],
                 env={"PATH": TOOLS, MARK: self._recipe.mark},
                 cwd="/",
-                stdin=subprocess.DEVNULL,
+                stdin=gate[0],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
@@ -147,14 +159,16 @@ class App:
             self._open(int(json.loads(self._status.splitlines()[0])["child-pid"]))
 
     def _open(self, first: int) -> None:
-        """It waits at the gate: limits are set before it may go on. A closed gate is open too."""
+        """It waits at the gate: limits are set before it may go on. For bubblewrap a closed gate is open too, for the
+        shell behind it it is not: the app of a keeper that was killed meanwhile never starts.
+        """
         try:
             self._first, self._first_pid = os.pidfd_open(first), first
             if self._group is not None:
                 self._group.add(first)
             if self._recipe.tasks is not None:
                 resource.prlimit(first, resource.RLIMIT_NPROC, (self._recipe.tasks, self._recipe.tasks))
-            os.write(self._gate, b"+")
+            os.write(self._gate, b"+\n")
         except OSError as error:
             self.kill("" if error.errno == errno.ESRCH else f"its limits cannot be set: {error.strerror}")
         os.close(self._gate)
