@@ -70,6 +70,10 @@ async def test_what_no_policy_may_say_and_who_may_not_set_one(api: World) -> Non
     people, owner, site_id, path, _ = await shop(api)
     wrong = error(await owner.put(f"{path}/policy", json={"refs": "main"}), 400)
     assert (wrong["code"], wrong["param"]) == ("request.invalid_parameter", "refs")
+    few = {"approvals": {"needed": 2, "accounts": ["acct_1"]}}
+    assert error(await owner.put(f"{path}/policy", json=few), 400)["param"] == "approvals"
+    odd = {"weekly_freezes": [{"days": ["fri"], "zone": "Mars/Olympus"}]}
+    assert error(await owner.put(f"{path}/policy", json=odd), 400)["code"] == "request.invalid_parameter"
     unknown = error(await owner.put(f"{path}/policy", json={"minimum_release": "rel_nowhere"}), 404)
     assert (unknown["code"], unknown["param"]) == ("release.not_found", "minimum_release")
     _, manager = await people.member("bob")
