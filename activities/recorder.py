@@ -116,8 +116,8 @@ class Recorder:
 
     def chain_calls(self) -> None:
         """Chain what callers did since, and now and then enter the chain's hash: it binds all that came before."""
-        while self._store.in_write(lambda session: audit.chain(session, BATCH)) == BATCH:
-            pass
+        while self._has_calls():
+            self._store.in_write(lambda session: audit.chain(session, BATCH))
         with self._store.read() as session:
             (seq, head), before = audit.head_of(session), audit.anchored(session)
         now = time.monotonic()
@@ -128,6 +128,10 @@ class Recorder:
         )
         attest(audit_statement(seq, head), self._keys.current(), ledger=entering)
         self._entered_calls = now
+
+    def _has_calls(self) -> bool:
+        with self._store.read() as session:
+            return audit.waits(session)
 
     def announce(self) -> None:
         """Publish the keyring where it has changed; each change of a key is an entry of its own."""

@@ -157,6 +157,11 @@ def chain(session: Session, limit: int) -> int:
     return len(rows)
 
 
+def waits(session: Session) -> bool:
+    """Whether there are rows to chain: looked at often, and without the one writer's lock."""
+    return session.exec(select(AuditRow.id).where(col(AuditRow.seq).is_(None)).limit(1)).first() is not None
+
+
 def head_of(session: Session) -> tuple[int, str]:
     """The last link's number and hash."""
     last = session.exec(select(func.max(AuditRow.seq))).one()

@@ -70,6 +70,10 @@ async def test_what_no_policy_may_say_and_who_may_not_set_one(api: World) -> Non
     people, owner, site_id, path, _ = await shop(api)
     wrong = error(await owner.put(f"{path}/policy", json={"refs": "main"}), 400)
     assert (wrong["code"], wrong["param"]) == ("request.invalid_parameter", "refs")
+    few = {"approvals": {"needed": 2, "accounts": ["acct_1"]}}
+    assert error(await owner.put(f"{path}/policy", json=few), 400)["param"] == "approvals"
+    odd = {"weekly_freezes": [{"days": ["fri"], "zone": "Mars/Olympus"}]}
+    assert error(await owner.put(f"{path}/policy", json=odd), 400)["code"] == "request.invalid_parameter"
     unknown = error(await owner.put(f"{path}/policy", json={"minimum_release": "rel_nowhere"}), 404)
     assert (unknown["code"], unknown["param"]) == ("release.not_found", "minimum_release")
     _, manager = await people.member("bob")
@@ -296,3 +300,20 @@ async def test_without_a_policy_nothing_is_decided(api: World) -> None:
     assert error(missing, 404)["code"] == "decision.not_found"
     assert api.count(Decision) == 0
     assert api.count(Account) > 0
+
+
+async def test_nobody_else_learns_of_a_policy_or_a_decision(api: World) -> None:
+    _, owner, site_id, path, env_id = await shop(api)
+    await owner.put(f"{path}/policy", json={"freezes": [ALWAYS]})
+    job = await deploy(api, owner, path, api.artifact(site_id, env_id))
+    look(api, env_id)
+    deployment = f"{path}/deployments/{job['resource']['id']}"
+    _, stranger = await api.tenant("Others")
+    for at in (f"/v1/sites/{site_id}/policy", f"{path}/policy"):
+        for suffix in ("", "/versions"):
+            assert error(await stranger.get(at + suffix), 404)["code"] == "site.not_found"
+    assert error(await stranger.get(f"{deployment}/decision"), 404)["code"] == "site.not_found"
+    assert error(await stranger.post(f"{deployment}/break-glass", json={"reason": "x"}), 404)["code"] == (
+        "site.not_found"
+    )
+    assert api.one(Decision).override is None
