@@ -107,11 +107,11 @@ def test_an_app_reaches_nothing_of_the_host_or_of_headway(place: Place) -> None:
     secret = ["admin.key", "secrets/config.key", "host/identity.key", "db/headway.db", "secrets/s3.json"]
     names = [data / one for one in secret]
     assert all(path.exists() for path in names)
-    folders = [data, data / "host" / "trees", data / "host" / "env" / place.site.production, "/root", "/home"]
+    folders = [data, data / "host" / "trees", data / "host" / "env" / place.site.production, "/root"]
     sockets = [data / "run" / "broker.sock", *sorted((data / "host" / "run" / "s").iterdir())[:3]]
     asked = {
         "FILES": ["/etc/shadow", *map(str, names)],
-        "FOLDERS": [str(path) for path in folders if str(path) != "/home"],
+        "FOLDERS": list(map(str, folders)),
         "PORTS": ports,
         "SOCKETS": list(map(str, sockets)),
     }
