@@ -94,9 +94,8 @@ async def list_webhook_events(call: CallDep) -> Response:
     groups: dict[str, list[Json]] = {}
     for core, name in NAMES.items():
         groups.setdefault(name.partition(".")[0], []).append({"name": name, "description": EVENTS[core]})
-    catalogue = [{"category": category, "events": events} for category, events in groups.items()]
     beside: Json = {"events": [*NAMES.values()], "workspace_scoped_categories": ["deployment"], "signing": SIGNING}
-    return call.one(catalogue, delivery_headers=list(HEADERS), **beside)
+    return call.one(groups, delivery_headers=list(HEADERS), **beside)
 
 
 @router.get("/webhooks", **lists(WebhookRow, "List webhooks"))
