@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -107,7 +108,7 @@ def test_an_app_reaches_nothing_of_the_host_or_of_headway(place: Place) -> None:
     secret = ["admin.key", "secrets/config.key", "host/identity.key", "db/headway.db", "secrets/s3.json"]
     names = [data / one for one in secret]
     assert all(path.exists() for path in names)
-    folders = [data, data / "host" / "trees", data / "host" / "env" / place.site.production, "/root"]
+    folders = [data, data / "host" / "trees", data / "host" / "env" / place.site.production, Path.home()]
     sockets = [data / "run" / "broker.sock", *sorted((data / "host" / "run" / "s").iterdir())[:3]]
     asked = {
         "FILES": ["/etc/shadow", *map(str, names)],
