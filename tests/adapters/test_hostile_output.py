@@ -63,6 +63,7 @@ def test_setuid_bits_owners_and_hard_links_within_are_harmless(platform: Platfor
     assert files["a"].sha256 == files["b"].sha256
 
 
+@pytest.mark.slow
 def test_a_daemon_that_goes_on_writing_is_gone_before_the_output_is_read(platform: Platform) -> None:
     script = (
         "mkdir dist; echo built > dist/index.html; "

@@ -61,23 +61,6 @@ NODE: dict[str, tuple[dict[str, str], str, str]] = {
         "index.html",
         "<h1>Herons</h1>",
     ),
-    "docusaurus": (
-        {
-            "package.json": package(
-                "docusaurus build",
-                "@docusaurus/core@3",
-                "@docusaurus/preset-classic@3",
-                "react@19",
-                "react-dom@19",
-                type="commonjs",
-            ),
-            "docusaurus.config.js": 'module.exports = {title: "Weir", url: "https://weir.example", baseUrl: "/", '
-            'presets: [["classic", {docs: {routeBasePath: "/"}, blog: false}]]};\n',
-            "docs/index.md": "---\nslug: /\n---\n# Herons\n",
-        },
-        "index.html",
-        "Herons",
-    ),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from cyclonedx.model.bom import Bom
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packageurl import PackageURL
 
@@ -173,6 +173,7 @@ def test_what_an_install_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LOCKS)
+@settings(max_examples=25, deadline=None)
 @given(noise=st.binary(max_size=200), cut=st.integers(0, 400))
 def test_a_broken_lock_file_breaks_nothing(name: str, noise: bytes, cut: int) -> None:
     for text in (noise.decode("utf-8", "replace"), LOCKS[name][0][:cut] + noise.decode("latin-1")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from sqlmodel import select
 
 from store.models import Build, Job, Rollout
@@ -47,6 +48,7 @@ def test_a_third_build_of_a_site_waits_and_then_goes(tmp_path: Path) -> None:
     run_story(tmp_path, story)
 
 
+@pytest.mark.slow
 def test_a_waiting_build_is_canceled_without_a_trace(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         first, second = await held(made)
