@@ -38,7 +38,8 @@ TOO_LARGE = 128 + signal.SIGXFSZ  # a file past its limit, sparse or not
 class Plan:
     """`words` start the child; it reports its first process on `status` and waits on `gate`.
 
-    `opened` is called with that process while it waits: the last thing before the gate opens.
+    `opened` is called with that process while it waits: the last thing before the gate opens. `clear` ends what a run
+    that was ended before it had reported may have left, and says whether nothing is left.
     """
 
     words: Sequence[str]
@@ -53,6 +54,7 @@ class Plan:
     cwd: str | None = None
     reports: bool = True
     stdin: int = subprocess.DEVNULL
+    clear: Callable[[], bool] = lambda: True
 
 
 class Pipes:
@@ -213,6 +215,7 @@ class Run:
         if self._tree is None:
             child.kill()
             child.wait()
+            survived = not self._plan.clear()
         else:
             self._tree.kill()
             survived = not self._tree.gone(END_SECONDS)

@@ -211,6 +211,7 @@ class Sandbox:
             disk=disk,
             cgroup=group,
             egress=proxy,
+            clear=lambda: leftovers.end(self._slots.mark(slot.number), None),
         )
 
     @contextlib.contextmanager

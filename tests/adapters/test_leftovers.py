@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adapters.sandbox import Sandbox, capabilities, leftovers
+from adapters.sandbox import Command, Limits, Sandbox, capabilities, leftovers
 
 pytestmark = pytest.mark.skipif(not capabilities().ok, reason="no sandbox here")
 
@@ -51,6 +52,20 @@ def test_a_builder_killed_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
     assert command_lines(mark) == []
     assert leftovers.marked(sandbox._slots.mark(0), sandbox._slots.uid(0)) == []
     assert [entry.name for entry in (state / "slots" / "0").iterdir()] == ["lock"]
+
+
+def test_a_run_that_is_canceled_before_it_has_begun_leaves_nothing(tmp_path: Path) -> None:
+    mark = "early-" + secrets.token_hex(4)
+    sandbox = Sandbox(state=tmp_path / "state", slots=1)
+    limits = Limits(wall=60, memory=1 << 29, pids=100, disk=1 << 29, log=1 << 20)
+    with sandbox.workspace() as workspace:
+        for moment in range(12):
+            # The clock of a limit, so that it is over while bubblewrap sets up, a little later each time.
+            command = Command(
+                ["bash", "-c", f"exec -a {mark} sleep 300"], workspace, replace(limits, wall=moment / 500)
+            )
+            assert sandbox.run(command, lambda *_: None, lambda: False).limit == "timeout"
+            assert command_lines(mark) == []
 
 
 def test_what_waits_for_a_builder_that_died_is_ended_and_others_are_left_alone() -> None:
