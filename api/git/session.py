@@ -144,7 +144,7 @@ class PushSession:
         return f"{job.id} {error.code}"
 
     async def _follow(self, job: Job) -> Job:
-        """The job when it has ended; its log's lines on the way. Raises service.unavailable where it takes too long."""
+        """The job when it has ended; its log's lines on the way. Raises push.busy where it takes too long, push.held."""
         reader = Reader(self.parts.events.path(job.id))
         until = time.monotonic() + self.git.patience
         async with self.parts.watch.on(job.id, 0) as changes:
@@ -156,6 +156,8 @@ class PushSession:
                             await self._say(clean(line["line"]), prefix="")
                 if job.finished_at is not None:
                     return job
+                if job.waits_for is not None:
+                    raise held(job)
                 if self.parts.watch.closing or time.monotonic() > until:
                     raise HeadwayError("push.busy", f"{job.id} goes on, and the branch follows when it has succeeded.")
                 await changes.wait(5.0)
@@ -175,6 +177,12 @@ class PushSession:
             await self._writer.drain()
         except (ConnectionError, RuntimeError):
             raise PusherGone from None
+
+
+def held(job: Job) -> HeadwayError:
+    """People decide when it goes on: nobody's terminal waits for that."""
+    reasons = " ".join(str(one.get("message", "")) for one in (job.waits_for or {}).get("reasons", ()))
+    return HeadwayError("push.held", f"{job.id} is held: {reasons} The branch follows when it has succeeded.")
 
 
 def reason(error: HeadwayError) -> str:

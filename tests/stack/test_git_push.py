@@ -45,6 +45,20 @@ def test_a_push_is_live_and_a_failed_one_says_so_and_may_be_repeated(
     assert "feature/Checkout" not in pusher.environments()
     assert visit(stack, preview["hostnames"][-1]).status == 404
 
+    production = f"/v1/sites/{pusher.site['id']}/environments/{pusher.environments()['main']['id']}"
+    caller.http.patch(production, json={"pinned": True, "pin_reason": "a demo"}).raise_for_status()
+    third = pusher.work.commit({"index.html": "<h1>third</h1>"})
+    held = pusher.push("main")
+    assert held.code == 1, held.text
+    assert "push.held" in held.text
+    assert "a demo" in held.text
+    assert "second" in pusher.page()
+    caller.http.patch(production, json={"pinned": False}).raise_for_status()
+    joined = pusher.push("main")
+    assert joined.code == 0, joined.text
+    assert pusher.branches()["main"] == third
+    assert "third" in pusher.page()
+
 
 @pytest.mark.slow
 def test_force_pushed_and_deleted_while_it_builds(caller: Caller, stack: Stack, tmp_path: Path) -> None:
