@@ -144,7 +144,7 @@ class PushSession:
         return f"{job.id} {error.code}"
 
     async def _follow(self, job: Job) -> Job:
-        """The job when it has ended; its log's lines on the way. Raises push.busy where it takes too long, push.held."""
+        """The job when it has ended; its log on the way. Raises push.held, and push.busy where it takes too long."""
         reader = Reader(self.parts.events.path(job.id))
         until = time.monotonic() + self.git.patience
         async with self.parts.watch.on(job.id, 0) as changes:

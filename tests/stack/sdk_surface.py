@@ -14,12 +14,15 @@ from miosa.resources import (
     api_keys,
     deployments,
     environments,
+    event_subscriptions,
+    flat_custom_domains,
     governance,
     operations,
     projects,
     sandboxes,
     tenant_events,
     tokens,
+    webhooks,
 )
 
 from bench.stack import Stack
@@ -29,6 +32,7 @@ RESOURCES: Final = {
     "deployments": deployments.Deployments,
     "deployments.versions": deployments.DeploymentVersions,
     "deployments.releases": deployments.DeploymentReleases,
+    "deployments.domains": deployments.DeploymentDomains,
     "deployments.runtime_instances": deployments.DeploymentRuntimeInstances,
     "projects": projects.Projects,
     "workspaces": governance.GovernanceWorkspaces,
@@ -37,6 +41,9 @@ RESOURCES: Final = {
     "tokens": tokens.Tokens,
     "events": tenant_events.TenantEvents,
     "operations": operations.Operations,
+    "webhooks": webhooks.Webhooks,
+    "event_subscriptions": event_subscriptions.EventSubscriptions,
+    "custom_domains": flat_custom_domains.FlatCustomDomains,
     "sandboxes": sandboxes.Sandboxes,
 }
 # Of a sandbox, what a client that publishes needs.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 import pytest
-from miosa import Miosa
-from miosa.errors import NotFoundError, ValidationError
 
 from bench.client import Caller
 from bench.stack import Stack
@@ -45,36 +43,3 @@ def test_a_domain_from_the_records_to_the_redirect_and_back(stack: Stack, caller
     assert visit(stack, "www.domains.example").status == 404
     # What it redirected to is gone: the bare name serves the site itself.
     assert visit(stack, "domains.example").text == "<h1>domains</h1>"
-
-
-def test_domains_by_the_client(stack: Stack) -> None:
-    with Miosa(api_key=stack.key, base_url=stack.api, timeout=120, max_retries=0) as client:
-        sandbox = client.sandboxes.create(name="named")
-        sandbox.files.write("/workspace/index.html", "named")
-        deployment = client.deployments.create(name="Named")
-        client.deployments.publish(deployment.id, source_sandbox_id=sandbox.id)
-        domains = client.deployments.domains(deployment.id)
-        added = domains.add("www.named.example", redirect_policy="none")
-        assert (added["status"], added["domain"], added["deployment_id"]) == (
-            "pending",
-            "www.named.example",
-            deployment.id,
-        )
-        assert domains.verify(added["id"])["status"] == "pending"
-        DNS.set("www.named.example", "CNAME", added["verification_target"])
-        verified = domains.verify(added["id"])
-        assert verified["status"] == "active"
-        assert verified["verified_at"] is not None
-        assert visit(stack, "www.named.example").text == "named"
-        public = client.deployments.get(deployment.id).public_url or ""
-        assert "www.named.example" in public
-        assert [row["id"] for row in domains.list()] == [added["id"]]
-        assert added["id"] in [row["id"] for row in client.custom_domains.list()]
-        other = client.custom_domains.create(domain="other.named.example", deployment_id=deployment.id)
-        client.custom_domains.delete(other["id"])
-        domains.delete(added["id"])
-        assert domains.list() == []
-        with pytest.raises(NotFoundError):
-            domains.verify(added["id"])
-        with pytest.raises(ValidationError):
-            domains.add("not a domain")

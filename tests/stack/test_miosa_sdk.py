@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,7 +21,6 @@ from miosa.errors import (
 )
 
 from bench.stack import Stack
-from tests.adapters.receiver import Receiver
 from tests.faults.parts import kill
 
 
@@ -196,55 +195,3 @@ async def test_the_asynchronous_client_does_the_same(stack: Stack) -> None:
         await client.deployments.delete(deployment_id)
         with pytest.raises(NotFoundError):
             await client.deployments.get(deployment_id)
-
-
-def test_webhooks_by_the_client(stack: Stack, client: Miosa) -> None:
-    """Made, heard of a publish, tested, replayed, subscribed and deleted, and each delivery verified as it says."""
-    with Receiver([500]) as receiver:
-        made = client.webhooks.create(url=receiver.url, events=["deployment.published"], headers={"X-Mine": "m"})
-        assert client.webhooks.get(made["id"])["url"] == receiver.url
-        assert made["id"] in [row["id"] for row in client.webhooks.list()]
-        sandbox = client.sandboxes.create(name="told")
-        sandbox.files.write("/workspace/index.html", "told")
-        deployment = client.deployments.create(name="Told")
-        published = client.deployments.publish(deployment.id, source_sandbox_id=sandbox.id)
-        assert until(lambda: [row["state"] for row in client.webhooks.deliveries(made["id"])] == ["delivered"])
-        got = receiver.got[-1]
-        assert len(receiver.got) == 2
-        assert got.event["type"] == "deployment.published"
-        assert got.event["data"]["deployment_id"] == deployment.id
-        assert got.event["data"]["version_id"] == published.version.id
-        for header in ("miosa-signature", "x-miosa-signature"):
-            assert client.webhooks.verify_signature(got.body, got.headers[header], made["secret"])
-        [delivery] = client.webhooks.deliveries(made["id"])
-        subscriptions = client.event_subscriptions
-        assert subscriptions.replay_delivery(made["id"], delivery["id"], replay_id="one")["replay_of"] == delivery["id"]
-        with pytest.raises(MiosaError) as twice:
-            subscriptions.replay_delivery(made["id"], delivery["id"], replay_id="one")
-        assert twice.value.status_code == 409
-        assert client.webhooks.test(made["id"])["event_type"] == "webhook.test"
-        assert until(lambda: len(receiver.got) == 4)
-        assert client.webhooks.update(made["id"], enabled=False)["enabled"] is False
-        facts = {"consumer_kind": "webhook", "consumer_id": made["id"], "event_type": "deployment.*"}
-        subscription = subscriptions.create(**facts)
-        assert subscriptions.list(consumer_id=made["id"])["total"] == 1
-        assert subscriptions.update(subscription["id"], active=False)["active"] is False
-        assert subscriptions.get(subscription["id"])["event_type"] == "deployment.*"
-        assert subscriptions.deliveries(subscription["id"])["data"] == []
-        subscriptions.delete(subscription["id"])
-        assert "deployment.published" in subscriptions.webhook_events()["events"]
-        client.webhooks.delete(made["id"])
-        with pytest.raises(NotFoundError):
-            client.webhooks.get(made["id"])
-    with pytest.raises(ValidationError):
-        client.webhooks.create(url="http://10.0.0.1/", events=[])
-
-
-def until(good: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether it came true within a generous time."""
-    end = time.monotonic() + seconds
-    while not good():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True

@@ -1,6 +1,7 @@
 """Every method of the vendor's client that is not out of scope, synchronous and not, on the embedded stack.
 
-The cases are in tests/stack/sdk_cases.py. A method without a case fails, and so does a case that does not call it.
+The cases are in tests/stack/sdk_cases.py and sdk_event_cases.py. A method without a case fails, and so does a case that
+does not call it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pytest
 from miosa import AsyncMiosa, Miosa
 
 from bench.stack import Stack
+from tests.stack import sdk_event_cases  # noqa: F401 - its cases join the others
 from tests.stack.sdk_cases import CASES
 from tests.stack.sdk_surface import Facts, World, prepare, wanted
 
