@@ -222,9 +222,9 @@ def _add(
     return push
 
 
-def in_flight(session: Session, site_id: str, branch: str) -> Push | None:
-    """The newest push of a branch of which it is not yet known how it ends."""
-    return session.exec(
+def in_flight(session: Session, site_id: str, branch: str, actor_id: str) -> Push | None:
+    """The newest push of a branch of which it is not yet known how it ends, if anybody but this actor made it too."""
+    open_pushes = (
         select(Push)
         .join(Job, col(Job.id) == col(Push.job_id))
         .where(
@@ -235,7 +235,12 @@ def in_flight(session: Session, site_id: str, branch: str) -> Push | None:
             col(Job.finished_at).is_(None) | (Job.status == "succeeded"),
         )
         .order_by(col(Push.seq).desc())
-    ).first()
+    )
+    newest = session.exec(open_pushes).first()
+    if newest is None:
+        return None
+    others = open_pushes.where(Push.new_sha == newest.new_sha, col(Push.actor_id) != actor_id)
+    return session.exec(others).first()
 
 
 def due(session: Session, *, limit: int = 100) -> Sequence[Push]:

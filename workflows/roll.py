@@ -149,7 +149,7 @@ class Rollout:
 
     async def _past_the_gate(self, order: RollOrder, failure: Failure) -> Ended:
         """From there on a cancel is refused, also one from the Temporal UI: what was to be switched to is."""
-        if failure.canceled:
+        if failure.canceled or workflow.cancellation_reason() is not None:
             try:
                 await self._switch_on(order.hosts[0], order)
             except FailureError as error:

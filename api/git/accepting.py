@@ -93,8 +93,8 @@ class Accepting:
     def _judge_in_flight(self, command: Command, branch: str, new: str) -> None:
         """A pusher cannot see what is still being deployed: who did not force his own must not undo another's."""
         with self.parts.store.read() as session:
-            before = pushes.in_flight(session, self.site.id, branch)
-        if before is None or before.new_sha is None or before.actor_id == self.caller.key_id:
+            before = pushes.in_flight(session, self.site.id, branch, self.caller.key_id)
+        if before is None or before.new_sha is None:
             return
         contains, forced = self.repositories.is_ancestor, command.old
         if contains(self.site.id, before.new_sha, new):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,6 +38,9 @@ from headway.broker import (
     WantedSecrets,
     Wire,
 )
+from headway.errors import HeadwayError
+
+HOST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "local") -> Starlette:
@@ -100,6 +105,8 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
 
     def hello(asker: Asker, host_id: str, body: HostHello) -> Wire:
         asker.must_be(host_id)
+        if not HOST_ID.fullmatch(host_id):
+            raise HeadwayError("request.invalid_parameter", f"{host_id!r} is no id of a host.", param="host_id")
         return configuration.hello(host_id, body)
 
     def drifts(asker: Asker, host_id: str, body: Drifts) -> Wire:

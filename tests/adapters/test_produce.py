@@ -29,7 +29,7 @@ from adapters.sandbox import Limits
 from api.events import EventLog
 from api.instance_logs import InstanceLogs
 from api.internal.app import create_broker
-from api.parts import Parts
+from api.parts import Addresses, Parts
 from store.bills import bill_key
 from store.models import Artifact, Build, Environment, Job, Site, utcnow
 from store.models_builds import BuildBill
@@ -166,11 +166,12 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
         auth=nothing,
         limiter=nothing,
         objects=objects,
-        addresses=nothing,
+        addresses=Addresses("sites.test", "http://{}".format),
         repositories=nothing,
         vault=Vault(tmp_path / "config.key"),
         webhook_vault=nothing,
         targets=nothing,
+        domains=nothing,
         signing_key=tmp_path,
         docs_url="",
     )

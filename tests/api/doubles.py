@@ -30,7 +30,7 @@ class RecordingStarts:
         self.canceled.append(job_id)
 
     async def give_turn(self, ahead: Ahead) -> None:
-        self.rung.append(ahead.run)
+        self.rung.append(ahead.job_id)
 
 
 @dataclass

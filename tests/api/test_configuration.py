@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from api.main import ensure_key
+from store.config_keys import values_are_hidden
 from store.models import Job, Rollout
 from store.models_configuration import ConfigValue
 from tests.api.world import World, data, error
@@ -304,12 +305,12 @@ async def test_a_lost_key_is_not_replaced_while_values_need_it(api: World, place
     key = api.folder / "config.key"
     kept = key.read_bytes()
     key.unlink()
-    ensure_key(api.store, key)
+    ensure_key(api.store, key, values_are_hidden)
     assert key.exists(), "nothing needs the old one yet"
     key.write_bytes(kept)
     await place.put("variables", "COLOR", "red")
     key.unlink()
-    ensure_key(api.store, key)
+    ensure_key(api.store, key, values_are_hidden)
     assert not key.exists()
     for answer in (
         await place.client.get(f"{place.of_env}/variables/COLOR"),

@@ -110,6 +110,7 @@ def test_work_is_accepted_while_temporal_is_away_and_a_stop_ends_streams(process
         assert not (process.folder / "run" / "broker.sock").exists()
 
 
+@pytest.mark.slow
 def test_what_was_told_before_a_kill_is_there_after_it(process: Process) -> None:
     with running(process) as made:
         with process.client() as client:
@@ -143,6 +144,7 @@ def batch(number: int) -> dict[str, Any]:
     return {"source": "control/1", "first": number, "events": [event]}
 
 
+@pytest.mark.slow
 def test_a_busy_port_and_a_long_folder_are_one_sentence(process: Process, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", process.port))

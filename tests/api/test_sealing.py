@@ -55,7 +55,7 @@ async def claimed(place: Place, digit: str = "a") -> str:
 
 
 async def ask(roles: Roles, rollout: str, host_id: str = "local", role: str = "host") -> Any:
-    return await roles.ask(of(role, host_id), "GET", f"/rollouts/{rollout}/config?host_id={host_id}")
+    return await roles.ask(of(role, host_id), "GET", f"/rollouts/{rollout}/config")
 
 
 def unsealed(answer: Any, key: Path, folder: Path) -> dict[str, str]:

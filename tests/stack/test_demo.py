@@ -54,7 +54,7 @@ def test_it_goes_all_the_way_and_leaves_nothing(scratch: Path) -> None:
     assert left_running(scratch) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_it_stops_what_it_started(scratch: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         COMMAND, env=environment(scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

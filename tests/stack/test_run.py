@@ -46,7 +46,7 @@ def test_a_command_finds_what_the_release_has_and_its_exit_code_is_carried(place
     script = "ls; echo with $TOKEN; test $TOKEN = canary-5b2e8d && echo complaint >&2; exit 7"
     done = run(place, "sh", "-c", script)
     assert done.returncode == 7, done.stderr
-    assert done.stdout.splitlines()[-1] == "with [redacted]"
+    assert done.stdout.splitlines()[-1] == "with [TOKEN redacted]"
     assert "app.py" in done.stdout
     assert "complaint" in done.stderr
     # The app beside it is what it was, and nobody starts the command again.

@@ -16,6 +16,8 @@ from bench.stack import Stack
 from tests.stack.conftest import NewPlace, NewRepository
 from tests.stack.sites import Place, end_of, refusal
 
+# Where each of these is refused has tests of its own in tests/adapters; here the whole stack refuses them.
+pytestmark = pytest.mark.slow
 Json = dict[str, Any]
 PAGE = "<h1>what serves</h1>\n"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 12345\n"

@@ -28,6 +28,7 @@ BODIES: dict[str, Json] = {
     "{site_id}/deployments": {"ref": "main", "target": "production"},
     "/promote": {"to_env": "production"},
     "/scale": {"instances": 2},
+    "/run": {"command": "true"},
     "/variables/{key}": {"value": "theirs"},
     "/secrets/{key}": {"value": "theirs"},
     "/revoke": {"version_id": "cfg_01J8AA1B2C3D4E5F6G7H8J9K0M"},

@@ -140,11 +140,11 @@ def test_everything_listens_on_loopback_only(folder):
     assert set(listening) == {"0100007F"}
 
 
-def test_only_api_and_signing_are_given_keys_of_the_object_store(folder):
+def test_builders_and_hosts_are_given_no_keys_of_the_object_store(folder):
     access, secret = s3_credentials(folder)
     given = {one.name: one.environment(folder) for one in components(folder)}
     with_keys = {name for name, environment in given.items() if secret in environment.values()}
-    assert with_keys == {"api", "signing"}
+    assert with_keys == {"api", "control", "signing"}
     for name in WORKERS:
         assert given[name]["HEADWAY_BROKER_TOKEN_FILE"].endswith(f"secrets/broker-{name}.token")
     arguments = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids(folder).values())
