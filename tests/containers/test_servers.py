@@ -154,7 +154,7 @@ def test_objects_are_written_once_and_presigned(s3: str) -> None:
 def test_a_workflow_on_temporal(temporal: str, tmp_path: Path) -> None:
     async def go() -> None:
         client = await connect(temporal)
-        async with engines._running(client, tmp_path, reconcile=False) as made:
+        async with engines._running(client, tmp_path, False, {}) as made:
             job = made.world.accept_build()
             # What the outbox does: a start that was not answered in half a second is made again under the same id.
             labels = Labels(site="acme", environment="production", job_type=job.type)

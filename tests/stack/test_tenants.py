@@ -13,7 +13,7 @@ import pytest
 
 from bench.client import Caller
 from bench.stack import Stack
-from tests.stack.conftest import NewRepository
+from tests.stack.conftest import DNS, NewRepository
 from tests.stack.sites import Place, refusal
 
 Json = dict[str, Any]
@@ -29,6 +29,11 @@ BODIES: dict[str, Json] = {
     "/promote": {"to_env": "production"},
     "/scale": {"instances": 2},
     "/run": {"command": "true"},
+    "/domains": {"hostname": "theirs.example"},
+    "/artifacts/{artifact_id}": {"kept": True},
+    "/break-glass": {"reason": "theirs"},
+    "/labels": {"labels": ["theirs"]},
+    "/hooks": {"provider": "github"},
     "/variables/{key}": {"value": "theirs"},
     "/secrets/{key}": {"value": "theirs"},
     "/revoke": {"version_id": "cfg_01J8AA1B2C3D4E5F6G7H8J9K0M"},
@@ -83,7 +88,14 @@ def new_tenant(stack: Stack, operator: Caller, enter: Enter, new_repository: New
             caller.http.put(f"{owner_of}/{kind}/{name}", json={"value": "private"}).raise_for_status()
     pushed = place.push()
     result = pushed["result"]
+    hook = caller.post(f"/v1/sites/{place.site.id}/hooks", {"provider": "github"})
+    endpoint = caller.post("/v1/webhook-endpoints", {"url": "http://127.0.0.1:9/", "events": ["webhook.test"]})
+    delivery = caller.post(f"/v1/webhook-endpoints/{endpoint['id']}/test")
     ids = {
+        "domain_id": proven_domain(place, caller),
+        "hook_id": hook["id"],
+        "endpoint_id": endpoint["id"],
+        "delivery_id": delivery["id"],
         "site_id": place.site.id,
         "env_id": place.site.production,
         "build_id": result["build_id"],
@@ -99,6 +111,16 @@ def new_tenant(stack: Stack, operator: Caller, enter: Enter, new_repository: New
         "host_id": "local",
     }
     return Tenant(team, account, caller, place, ids)
+
+
+def proven_domain(place: Place, caller: Caller) -> str:
+    path = place.path(place.site.production, "domains")
+    job = caller.post(path, {"hostname": f"www.{place.repository.path.name}.example"})
+    domain_id = str(job["resource"]["id"])
+    for record in caller.get(f"{path}/{domain_id}")["dns_records"]:
+        DNS.set(record["name"], record["type"], record["value"])
+    caller.finish(job)
+    return domain_id
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +163,8 @@ def body_of(path: str) -> Json | None:
 def ask(caller: Caller, method: str, path: str, ids: dict[str, str]) -> tuple[str, httpx.Response]:
     filled = path.format(**ids | ({"key": KEPT["secrets"]} if "/secrets/" in path else {}))
     body = (body_of(path) or {}) if method in ("POST", "PATCH", "PUT") else None
-    return filled, caller.http.request(method, filled, json=body)
+    query = {"against": "art_01J8AA1B2C3D4E5F6G7H8J9K0M"} if path.endswith("/changes") else None
+    return filled, caller.http.request(method, filled, json=body, params=query)
 
 
 def nameless(error: Json) -> Json:
