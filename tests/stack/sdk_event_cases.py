@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from miosa import Webhooks
 from miosa.errors import MiosaError, NotFoundError, ValidationError
+from miosa.resources.webhooks import Webhooks
 
 from tests.adapters.receiver import Receiver
 from tests.stack.conftest import DNS
