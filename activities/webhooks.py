@@ -19,10 +19,11 @@ from adapters.webhooks.sending import Outcome, Sender
 from adapters.webhooks.signing import headers_of
 from headway.errors import HeadwayError
 from headway.webhooks import body_of, named
+from store.config_values import Opens
 from store.deliveries import Pace, Sending, Try, any_due, keep_try, put_back, take_due, to_send
 from store.models import utcnow
 from store.session import Store
-from store.webhooks import Opens, open_endpoint
+from store.webhooks import open_endpoint
 from temporal import names
 from temporal.failures import mapped
 from temporal.messages import DeliveryRef, Tried

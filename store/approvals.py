@@ -58,11 +58,6 @@ def break_glass(
     return decision
 
 
-def approvals_of(session: Session, rollout_id: str) -> Sequence[Approval]:
-    query = select(Approval).where(Approval.rollout_id == rollout_id)
-    return session.exec(query.order_by(col(Approval.given_at), col(Approval.id))).all()
-
-
 def held_in(session: Session, site_id: str, env_id: str | None = None) -> Sequence[Rollout]:
     """Held rollouts of a site, or of one of its environments: who has to look again when a rule has changed."""
     query = select(Rollout).where(Rollout.site_id == site_id, Rollout.status == "held")

@@ -11,13 +11,14 @@ from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
+from store.config_values import Hides, Opens
 from store.environments import require_ready
 from store.models import Environment, Job, Site, utcnow
 from store.models_webhooks import ForgeCall, ForgeHook
 from store.paging import Page, fetch_page
 from store.rollouts import accept_push
 from store.slugs import is_branch_name
-from store.webhooks import Hides, Opens, new_secret, preview_of
+from store.webhooks import new_secret, preview_of
 
 Json = dict[str, Any]
 MAX_HOOKS: Final = 10

@@ -122,7 +122,7 @@ def _keep(session: Session, decision: Decision, verdict: Verdict) -> None:
     # What somebody broke the glass over stays on the record.
     decision.findings = [one.as_dict() for one in (*verdict.refused, *verdict.held)]
     decision.approvals = [
-        _approval(one) for one in _approvals(session, decision) if one.account_id in verdict.approved_by
+        _approval(one) for one in approvals_of(session, decision.rollout_id) if one.account_id in verdict.approved_by
     ]
     decision.judged_at = now
     decision.decided_at = now if decision.outcome == "refused" else None
@@ -174,7 +174,7 @@ def _facts(session: Session, environment: Environment, rollout: Rollout, ruled: 
         authors=frozenset(one for one in authors if one is not None),
         approvals=[
             Given(one.account_id, _names(session, one.account_id), one.given_at)
-            for one in session.exec(select(Approval).where(Approval.rollout_id == rollout.id))
+            for one in approvals_of(session, rollout.id)
             if one.artifact_id == artifact.id
         ],
         pinned=str(environment.pin.get("reason") or "") if environment.pin is not None else None,
@@ -234,8 +234,8 @@ def _names(session: Session, account_id: str | None) -> frozenset[str]:
     return frozenset(one for one in (account.id, account.email) if one) if account is not None else frozenset()
 
 
-def _approvals(session: Session, decision: Decision) -> Sequence[Approval]:
-    query = select(Approval).where(Approval.rollout_id == decision.rollout_id)
+def approvals_of(session: Session, rollout_id: str) -> Sequence[Approval]:
+    query = select(Approval).where(Approval.rollout_id == rollout_id)
     return session.exec(query.order_by(col(Approval.given_at), col(Approval.id))).all()
 
 

@@ -17,6 +17,7 @@ from sqlmodel import Session, col, select, update
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
+from store.config_values import Hides, Opens
 from store.models import utcnow
 from store.models_webhooks import Delivery, EventSubscription, ForgeHook, WebhookEndpoint
 from store.paging import Page, fetch_page
@@ -26,29 +27,6 @@ Json = dict[str, Any]
 MAX_ENDPOINTS: Final = 20
 MAX_SUBSCRIPTIONS: Final = 100
 SECRET: Final = "whsec_"  # noqa: S105 - the prefix, not a secret
-
-
-class Hidden(Protocol):
-    @property
-    def ciphertext(self) -> bytes: ...
-
-    @property
-    def wrapped_key(self) -> bytes: ...
-
-    @property
-    def key_id(self) -> str: ...
-
-
-class Hides(Protocol):
-    """The writing half of the vault (adapters/config/vault.py)."""
-
-    def hide(self, value: str, bound_to: str) -> Hidden: ...
-
-
-class Opens(Protocol):
-    """The reading half."""
-
-    def open(self, ciphertext: bytes, wrapped_key: bytes, key_id: str, bound_to: str) -> str: ...
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from temporal.runner import PlainRunner
 
 if TYPE_CHECKING:
     from adapters.broker import BrokerClient
+    from adapters.objects import ObjectStore
 
 log = logging.getLogger("headway.worker")
 DRAIN = timedelta(seconds=5)
@@ -85,7 +86,6 @@ def control(settings: Settings, client: Client) -> Role:
     from adapters.config.vault import Vault
     from adapters.domains.lookup import Lookup
     from adapters.domains.records import Plan
-    from adapters.objects import ObjectStore
     from adapters.webhooks.sending import Sender
     from adapters.webhooks.targets import Targets
     from store.collection import Rules
@@ -96,13 +96,7 @@ def control(settings: Settings, client: Client) -> Role:
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
-    objects = ObjectStore(
-        settings.s3_endpoint,
-        settings.s3_region,
-        settings.s3_bucket,
-        settings.s3_access_key.get_secret_value(),
-        settings.s3_secret_key.get_secret_value(),
-    )
+    objects = _objects(settings)
     rules = Rules(
         after=timedelta(days=settings.artifact_retention_days),
         wait=timedelta(hours=settings.collection_wait_hours),
@@ -160,18 +154,11 @@ def signing(settings: Settings, _client: Client) -> Role:
     from activities.ledger import Ledger
     from activities.recorder import Recorder
     from activities.sign import Signer
-    from adapters.objects import ObjectStore
     from adapters.signer.folder import KeyFolder
     from adapters.signer.keys import publish_key
     from store.session import Store
 
-    objects = ObjectStore(
-        settings.s3_endpoint,
-        settings.s3_region,
-        settings.s3_bucket,
-        settings.s3_access_key.get_secret_value(),
-        settings.s3_secret_key.get_secret_value(),
-    )
+    objects = _objects(settings)
     store = Store.open(settings.database)
     sealed = [one.get_secret_value().encode() or None for one in (settings.ledger_password, settings.signing_password)]
     ledger = Ledger.open(store, settings.path("ledger"), settings.ledger_host, sealed[0])
@@ -246,6 +233,18 @@ def host(settings: Settings, _client: Client) -> Role:
         activities=[*offered(activities), *offered(Commands(settings.host_id, broker, services))],
         threads=16,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
+    )
+
+
+def _objects(settings: Settings) -> ObjectStore:
+    from adapters.objects import ObjectStore
+
+    return ObjectStore(
+        settings.s3_endpoint,
+        settings.s3_region,
+        settings.s3_bucket,
+        settings.s3_access_key.get_secret_value(),
+        settings.s3_secret_key.get_secret_value(),
     )
 
 

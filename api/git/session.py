@@ -19,7 +19,6 @@ from typing import Any, Final
 import anyio
 
 from api.auth import Caller
-from api.events import Reader
 from api.git.accepting import Accepting, Started
 from api.git.commands import Command, Options, read_options, shown
 from api.git.keeper import BranchKeeper
@@ -145,7 +144,7 @@ class PushSession:
 
     async def _follow(self, job: Job) -> Job:
         """The job when it has ended; its log on the way. Raises push.held, and push.busy where it takes too long."""
-        reader = Reader(self.parts.events.path(job.id))
+        reader = self.parts.events.reader(job.id)
         until = time.monotonic() + self.git.patience
         async with self.parts.watch.on(job.id, 0) as changes:
             while True:

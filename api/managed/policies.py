@@ -191,7 +191,7 @@ def approval_row(approval: Approval) -> Json:
 
 
 def decision_row(session: Session, decision: Decision) -> Json:
-    given = [approval_row(one) for one in approvals.approvals_of(session, decision.rollout_id)]
+    given = [approval_row(one) for one in policies.approvals_of(session, decision.rollout_id)]
     return {**outcome_row(decision), "given": given}
 
 
