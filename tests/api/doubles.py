@@ -12,7 +12,10 @@ from temporal.messages import Ahead, Labels
 
 @dataclass
 class RecordingStarts:
-    """Says what was asked of Temporal; `away` makes it behave like a server that does not answer."""
+    """Says what was asked of Temporal; `away` makes it behave like a server that does not answer.
+
+    As there, starting a run that is there is no second start: the outbox may ask again at any time.
+    """
 
     started: list[tuple[str, str]] = field(default_factory=list)
     canceled: list[str] = field(default_factory=list)
@@ -21,7 +24,7 @@ class RecordingStarts:
     away: bool = False
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
-        if not self.away:
+        if not self.away and (job_id, job_type) not in self.started:
             self.started.append((job_id, job_type))
             self.labels.append(labels)
         return not self.away
