@@ -21,6 +21,7 @@ from api.gate import Gate
 from api.git.door import GitDoor
 from api.git.keeper import BranchKeeper
 from api.housekeeping import Housekeeping
+from api.inclusion import included
 from api.log_keeping import LogKeeping
 from api.managed import (
     artifacts,
@@ -97,8 +98,7 @@ def create_app(parts: Parts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.parts = parts
-    for module in ROUTERS:
-        app.include_router(module.router, prefix="/v1")
+    app.router.routes.extend(included(ROUTERS, "/v1"))
     _documents(app, parts)
     for kind in (HeadwayError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handler(app, parts))

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api.gate import App, Receive, Scope, Send
+from api.inclusion import included
 from api.miosa import (
     actions,
     commands,
@@ -91,8 +92,7 @@ def create_miosa(parts: Parts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.parts = parts
-    for module in ROUTERS:
-        app.include_router(module.router, prefix=PREFIX)
+    app.router.routes.extend(included(ROUTERS, PREFIX))
     _documents(app)
     for kind in (HeadwayError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handle)

@@ -17,7 +17,6 @@ from sqlmodel import select
 from adapters.githost.backend import Backend
 from adapters.githost.pushhead import PushLimits
 from api.app import create_app
-from api.bootstrap import bootstrap
 from api.git.parts import GitParts
 from api.limits import Budgets
 from api.main import QuietServer, listen_tcp
@@ -29,7 +28,7 @@ from store.queue import claim_job
 from store.session import Store
 from temporal.messages import Labels
 from tests.adapters.repositories import QUIET, Repository
-from tests.api.world import World, data, make_parts, open_store
+from tests.api.world import World, begin, data, make_parts
 
 Json = dict[str, Any]
 
@@ -196,8 +195,7 @@ async def git_world(
     url: str | None = None,
     **more: Any,
 ) -> AsyncIterator[GitWorld]:
-    store = open_store(folder, url)
-    bootstrap(store, folder)
+    store = begin(folder, url)
     engine = Engine(store)
     engine.free.set()
     parts = replace(
@@ -212,9 +210,8 @@ async def git_world(
     )
     sock = listen_tcp("127.0.0.1", 0)
     serving = asyncio.create_task(server.serve_quietly([sock]))
-    world = World(folder, store, engine, parts.objects, parts, app, httpx.AsyncClient())  # type: ignore[arg-type]
+    world = World(folder, store, engine, parts.objects, parts, app)  # type: ignore[arg-type]
     engine.world = world
-    world.admin = world.client((folder / "admin.key").read_text().strip())
     await server.up.wait()
     try:
         yield GitWorld(world, engine, sock.getsockname()[1])

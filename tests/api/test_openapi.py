@@ -21,13 +21,12 @@ from activities.ledger import Ledger
 from activities.recorder import Recorder
 from adapters.signer.keys import create_key
 from api.app import create_app
-from api.bootstrap import bootstrap
 from api.limits import Budgets
 from store.outcomes import activate, end_job
 from store.queue import claim_job
 from store.session import Store
 from tests.api.doubles import MemoryObjects
-from tests.api.world import make_parts, open_store
+from tests.api.world import begin, make_parts
 
 load_all_checks()
 CHECKED = (
@@ -64,8 +63,7 @@ class Served:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("openapi")
-    store = open_store(folder, None)
-    bootstrap(store, folder)
+    store = begin(folder)
     key = (folder / "admin.key").read_text().strip()
     signing = create_key(folder / "keys")
     ledger = Ledger.open(store, folder / "ledger", "ledger.example.test")

@@ -49,8 +49,11 @@ class World:
     objects: MemoryObjects
     parts: Parts
     app: FastAPI
-    admin: httpx.AsyncClient
     clients: list[httpx.AsyncClient] = field(default_factory=list)
+    admin: httpx.AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admin = self.client((self.folder / "admin.key").read_text().strip())
 
     def client(self, key: str | None, **options: Any) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=self.app, client=options.pop("address", ("127.0.0.1", 4000)))
@@ -202,20 +205,39 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
 
 @cache
 def template() -> Path:
-    """A migrated, empty SQLite file: copied for each test, because migrating takes longer than most of them."""
+    """Folders `empty` (a migrated SQLite file) and `begun` (with the operator's rows and files): slow to make."""
     folder = Path(tempfile.mkdtemp(prefix="headway-test-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    migrations.upgrade(f"sqlite:///{folder / 'empty.db'}")
-    return folder / "empty.db"
+    (folder / "empty").mkdir()
+    migrations.upgrade(f"sqlite:///{folder / 'empty' / 'headway.db'}")
+    shutil.copytree(folder / "empty", folder / "begun")
+    store = Store.open(f"sqlite:///{folder / 'begun' / 'headway.db'}")
+    bootstrap(store, folder / "begun")
+    store.close()
+    return folder
 
 
 def open_store(folder: Path, url: str | None) -> Store:
+    """Migrated, without a row."""
     if url is None:
-        if not (folder / "headway.db").exists():
-            shutil.copy(template(), folder / "headway.db")
-        return Store.open(f"sqlite:///{folder / 'headway.db'}")
+        return _open_copy("empty", folder)
     migrations.upgrade(url)
     return Store.open(url)
+
+
+def begin(folder: Path, url: str | None = None) -> Store:
+    """A store in which the API has been started once, with the files that it leaves in the folder."""
+    if url is None:
+        return _open_copy("begun", folder)
+    store = open_store(folder, url)
+    bootstrap(store, folder)
+    return store
+
+
+def _open_copy(name: str, folder: Path) -> Store:
+    if not (folder / "headway.db").exists():
+        shutil.copytree(template() / name, folder, dirs_exist_ok=True)
+    return Store.open(f"sqlite:///{folder / 'headway.db'}")
 
 
 @asynccontextmanager
@@ -223,12 +245,10 @@ async def world(
     folder: Path, budgets: Budgets | None = None, url: str | None = None, local: tuple[Path, ...] = ()
 ) -> AsyncIterator[World]:
     """The whole API, its lifespan running."""
-    store = open_store(folder, url)
-    bootstrap(store, folder)
+    store = begin(folder, url)
     parts = make_parts(folder, store, budgets or Budgets(on=False), local)
     app = create_app(parts)
-    made = World(folder, store, parts.starts, parts.objects, parts, app, httpx.AsyncClient())  # type: ignore[arg-type]
-    made.admin = made.client((folder / "admin.key").read_text().strip())
+    made = World(folder, store, parts.starts, parts.objects, parts, app)  # type: ignore[arg-type]
     async with app.router.lifespan_context(app):
         try:
             yield made

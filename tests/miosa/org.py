@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 class Org:
     api: World
     team_id: str
-    http: httpx.AsyncClient
+    http: httpx.AsyncClient = field(init=False)
 
     async def other(self, name: str = "Other") -> httpx.AsyncClient:
         _, http = await self.api.tenant(name)
@@ -145,6 +145,6 @@ def problem(answer: httpx.Response, status: int, code: str) -> Json:
 async def open_org(folder: Path) -> AsyncIterator[Org]:
     async with world(folder) as api:
         team_id, _ = await api.tenant("Acme")
-        made = Org(api, team_id, httpx.AsyncClient())
+        made = Org(api, team_id)
         made.http = await made.key("*")
         yield made

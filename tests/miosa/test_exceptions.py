@@ -15,7 +15,6 @@ from miosa import Miosa
 from sqlmodel import select
 
 from api.app import create_app
-from api.bootstrap import bootstrap
 from api.limits import Budgets, RateLimiter
 from headway.errors import HeadwayError
 from store.models import Artifact, Build, Job, utcnow
@@ -23,7 +22,7 @@ from store.outcomes import append_release, succeed_build
 from store.queue import claim_job, ready_rollout
 from store.session import Store
 from tests.api.test_openapi import serving
-from tests.api.world import make_parts, open_store
+from tests.api.world import begin, make_parts
 from tests.workflows.rows import claim_next
 
 TRACES = ("doc_url", "forge", "site_", "build_", "art_", "/v1/sites", '"type"')
@@ -64,8 +63,7 @@ def objects() -> list[Fragile]:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, objects: list[Fragile]) -> Iterator[Served]:
-    store = open_store(folder, None)
-    bootstrap(store, folder)
+    store = begin(folder)
     key = (folder / "admin.key").read_text().strip()
     parts = make_parts(folder, store, Budgets(on=False))
     objects.append(Fragile(parts.objects))

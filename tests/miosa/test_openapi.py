@@ -13,10 +13,9 @@ import schemathesis
 from schemathesis.checks import CHECKS
 
 from api.app import create_app
-from api.bootstrap import bootstrap
 from api.limits import Budgets
 from tests.api.test_openapi import Served, probe, serving
-from tests.api.world import make_parts, open_store
+from tests.api.world import begin, make_parts
 
 CHECKED = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 # They wait for a builder, or follow what goes on.
@@ -26,8 +25,7 @@ WAITING = ("/exec", "/exec/stream", "/logs", "/events", "/events/stream", "/read
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("miosa")
-    store = open_store(folder, None)
-    bootstrap(store, folder)
+    store = begin(folder)
     key = (folder / "admin.key").read_text().strip()
     with serving(create_app(make_parts(folder, store, Budgets(on=False)))) as address:
         yield Served(address, store, {"Authorization": f"Bearer {key}"})
