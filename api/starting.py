@@ -38,8 +38,8 @@ class Starts(Protocol):
 
 def labels_of(session: Session, job: Job) -> Labels:
     """Two slugs in one plain statement: this is on the way of every acceptance."""
-    site = select(col(Site.slug)).where(col(Site.id) == job.site_id).scalar_subquery()
-    environment = select(col(Environment.slug)).where(col(Environment.id) == job.env_id).scalar_subquery()
+    site = select(col(Site.slug)).where(col(Site.id) == (job.site_id or "")).scalar_subquery()
+    environment = select(col(Environment.slug)).where(col(Environment.id) == (job.env_id or "")).scalar_subquery()
     found = session.execute(select(site, environment)).one()
     return Labels(site=found[0] or "", environment=found[1] or "", job_type=job.type)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func
-from sqlmodel import Session, col, select, tuple_
+from sqlmodel import Session, and_, col, or_, select
 
 from headway.errors import HeadwayError
 from store.config_values import Owner, effective_values
@@ -84,12 +84,14 @@ def values_of(session: Session, env_id: str, config_version: int) -> Sequence[Co
 def configurations(session: Session, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Sequence[ConfigValue]]:
     """The values of several `(env_id, config_version)`, by name, in one question."""
     found: dict[tuple[str, int], list[ConfigValue]] = {key: [] for key in wanted}
-    asked = [key for key in found if key[1]]
+    env, number = col(ConfigEntry.env_id), col(ConfigEntry.config_version)
+    # Pair by pair: SQLite answers a list of pairs by reading the whole table.
+    asked = [and_(env == env_id, number == version) for env_id, version in found if version]
     if asked:
         rows = session.exec(
             select(ConfigEntry, ConfigValue)
             .join(ConfigValue, col(ConfigValue.id) == col(ConfigEntry.value_id))
-            .where(tuple_(col(ConfigEntry.env_id), col(ConfigEntry.config_version)).in_(asked))
+            .where(or_(*asked))
             .order_by(col(ConfigValue.name))
         )
         for entry, value in rows:

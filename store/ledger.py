@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, text, tuple_
+from sqlalchemy import and_, func, insert, or_, text
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -45,8 +45,16 @@ def size(session: Session) -> int:
 
 def nodes(session: Session, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
     """Hashes of complete subtrees by level and index."""
+    if not wanted:
+        return {}
     columns = (col(LedgerNode.level), col(LedgerNode.index), col(LedgerNode.hash))
-    query = select(*columns).where(tuple_(columns[0], columns[1]).in_(wanted))
+    levels: dict[int, list[int]] = {}
+    for level, index in wanted:
+        levels.setdefault(level, []).append(index)
+    # Level by level: SQLite answers a list of pairs by reading the whole table.
+    query = select(*columns).where(
+        or_(*(and_(columns[0] == level, columns[1].in_(at)) for level, at in levels.items()))
+    )
     return {(level, index): hash for level, index, hash in session.execute(query)}
 
 

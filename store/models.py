@@ -208,6 +208,7 @@ class Job(SQLModel, table=True):
 
     __table_args__ = (
         Index("job_team", "team_id", "created_at", "id"),
+        Index("job_created", "created_at", "id"),
         Index(
             "job_open",
             "status",
@@ -448,7 +449,10 @@ class Release(SQLModel, table=True):
             sqlite_where=text("log_index IS NULL"),
             postgresql_where=text("log_index IS NULL"),
         ),
-        Index("release_current", "env_id", unique=True, sqlite_where=text("current"), postgresql_where=text("current")),
+        # Said as SQLite is asked: it takes an index for a condition only where one implies the other word by word.
+        Index(
+            "release_current", "env_id", unique=True, sqlite_where=text("current = 1"), postgresql_where=text("current")
+        ),
     )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id", index=True)

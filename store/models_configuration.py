@@ -27,7 +27,7 @@ class ConfigValue(SQLModel, table=True):
             "owner_id",
             "name",
             unique=True,
-            sqlite_where=text("current"),
+            sqlite_where=text("current = 1"),
             postgresql_where=text("current"),
         ),
     )

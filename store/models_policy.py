@@ -92,6 +92,7 @@ class AuditRow(SQLModel, table=True):
     __table_args__ = (
         Index("audit_team", "team_id", "created_at", "id"),
         Index("audit_site", "site_id", "created_at", "id"),
+        Index("audit_created", "created_at", "id"),
         Index(
             "audit_unchained",
             "id",
