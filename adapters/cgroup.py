@@ -183,7 +183,7 @@ class Cgroups:
 
 
 def find() -> Cgroups | None:
-    """What was lent; else the version 2 hierarchy if it offers memory and pids, else what version 1 offers, else None."""
+    """What was lent; else version 2's hierarchy if it offers memory and pids, else what version 1 offers, else None."""
     if lent := os.environ.get(VARIABLE):
         version, folders = json.loads(lent)
         return Cgroups(version, {name: Path(folder) for name, folder in folders.items()})
@@ -200,7 +200,7 @@ def find() -> Cgroups | None:
 
 
 def lend(name: str, uid: int) -> dict[str, str]:
-    """As root: a place of that name where `uid` may make cgroups, this process in it, as variables of its environment."""
+    """As root: a place of that name where `uid` may make cgroups, as a variable for its environment."""
     found = find()
     if found is None:
         return {}

@@ -320,7 +320,16 @@ def nursery(options: Options) -> Component:
 
 def rules(options: Options) -> Component:
     socket = rules_socket(options.folder)
-    return _role(options, "rules", "rules", "--socket", str(socket), title="headers and redirects", ready=(f"unix://{socket}",), tier=1)
+    return _role(
+        options,
+        "rules",
+        "rules",
+        "--socket",
+        str(socket),
+        title="headers and redirects",
+        ready=(f"unix://{socket}",),
+        tier=1,
+    )
 
 
 def api(options: Options) -> Component:

@@ -33,7 +33,8 @@ def between_roles(
     if not wanted:
         return Walls(None, "--one-uid was asked for", "Start without --one-uid.")
     if os.geteuid() != 0:
-        return Walls(None, "only root can give each role its own", "Run `headway up` as root, or the roles as services.")
+        fix = "Run `headway up` as root, or the roles as services, each as its own user."
+        return Walls(None, "only root can give each role its own", fix)
     more = [path for name in ("git", "bwrap", "npm", "node") if (path := shutil.which(name)) is not None]
     low = 0 < int(settings.get("HEADWAY_SITES_TLS_PORT", "0")) < 1024
     made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low)
