@@ -32,6 +32,7 @@ SHARED: Final = (
     "store.migrations",
     "store.models",
     "adapters.objects",
+    "boto3",
     "httpx",
 )
 LIMIT: Final = 65_536
