@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from temporalio import activity
 
-from activities.labels import PATIENCE, labels_of
+from activities.labels import PATIENCE
 from store.commands import end_command, place_command
+from store.labels import labels_of
 from store.queue import claim_job, job_by_id
 from store.session import Store
 from temporal.failures import mapped

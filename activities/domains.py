@@ -7,11 +7,11 @@ from collections.abc import Callable
 from sqlmodel import Session
 from temporalio import activity
 
-from activities.labels import labels_of
 from adapters.domains.lookup import Lookup
 from headway.errors import HeadwayError
 from store import domains
 from store.domains import Looked
+from store.labels import labels_of
 from store.models import Environment, Job
 from store.models_domains import Domain
 from store.outcomes import end_job

@@ -7,10 +7,10 @@ from pathlib import Path
 from sqlmodel import Session, col, select
 from temporalio import activity
 
-from activities.labels import labels_of
 from adapters.githost.repositories import make_bare
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
+from store.labels import labels_of
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, end_job, end_rollout, retire_environment
 from store.queue import cancel_queued_builds, claim_job, job_by_id

@@ -1,4 +1,4 @@
-"""Labels of a row for the Temporal UI, and orders made from claimed rows."""
+"""Orders made from claimed rows."""
 
 from __future__ import annotations
 
@@ -6,26 +6,15 @@ from sqlmodel import Session
 
 from store.drifts import SYSTEM
 from store.fleet import hosts_of
-from store.models import Artifact, Build, Environment, Job, Rollout, Site
+from store.labels import bell_of, labels_of
+from store.models import Artifact, Build, Environment, Job, Rollout
 from store.queue import next_in_line
-from temporal.messages import Ahead, BuildOrder, Labels, RollOrder
+from temporal.messages import Ahead, BuildOrder, RollOrder
 
 # Seconds in which a host of several takes up its work, or is away.
 PATIENCE = 10
 # Kinds that bring something new, in code or configuration.
 BAKED = ("deploy", "promote", "restart")
-
-
-def labels_of(session: Session, env_id: str, job: Job | None = None, *, commit: str = "", digest: str = "") -> Labels:
-    environment = session.get(Environment, env_id)
-    site = session.get(Site, environment.site_id) if environment else None
-    return Labels(
-        site=site.slug if site else "",
-        environment=environment.slug if environment else "",
-        job_type=job.type if job else "",
-        commit=commit,
-        digest=digest,
-    )
 
 
 def build_order(session: Session, build: Build, job: Job) -> BuildOrder:
@@ -66,9 +55,3 @@ def ahead_in(session: Session, env_id: str) -> Ahead | None:
     """Whose turn it is in an environment, if nobody has it."""
     rollout = next_in_line(session, env_id)
     return bell_of(session, rollout) if rollout is not None else None
-
-
-def bell_of(session: Session, rollout: Rollout) -> Ahead:
-    """Which run is to look at this rollout again."""
-    job = session.get_one(Job, rollout.job_id)
-    return Ahead(job.id, rollout.kind, labels_of(session, rollout.env_id, job))

@@ -11,9 +11,10 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.labels import ahead_in, bell_of, labels_of, roll_order
+from activities.labels import ahead_in, roll_order
 from activities.rollouts import run_is_open, run_status
 from store.drifts import accept_repair, unmended
+from store.labels import bell_of, labels_of
 from store.models import Build, Job, Rollout, utcnow
 from store.outcomes import end_build, end_job, end_rollout
 from store.queue import idle_queues, job_by_id, unseen_holds

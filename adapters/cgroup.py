@@ -1,12 +1,14 @@
 """Limits that the kernel keeps: a cgroup per run or instance, of version 2 where that has controllers, else 1.
 
 Cgroups hang below the one this process is in wherever possible, so that a limit set from outside holds for builds.
-Processes are moved in by their parent while they still wait; nothing has to run inside.
+Processes are moved in by their parent while they still wait; nothing has to run inside. A worker with a uid of its own
+is lent a place by root (`lend`), and told of it by `VARIABLE`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -20,6 +22,10 @@ PERIOD = 100_000  # microseconds; the kernel's default
 WEIGHT, SHARES = 100, 1024  # the kernel's defaults
 LOW = 0.2  # of them: serving goes before building
 REMOVE_SECONDS = 3.0
+# JSON: `[version, {controller: folder}]`.
+VARIABLE = "HEADWAY_CGROUPS"
+# Version 1 lets only the machine's root move what runs under another uid: then a process moves itself, before that.
+ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
 
 
 class Quantities(Protocol):
@@ -87,9 +93,16 @@ class Cgroup:
     def _distinct(self) -> list[Path]:
         return list(dict.fromkeys(self.folders.values()))
 
+    @property
+    def entering(self) -> list[str]:
+        """Words in front of a command that is to be in it from the start; none where `add` can move it later."""
+        if self.version == 2 or _is_root_of_machine():
+            return []
+        return ["sh", "-c", ENTER, "enter", *(str(folder) for folder in self._distinct), "--"]
+
     def add(self, pid: int) -> None:
-        """Move a process in. OSError if it has gone."""
-        for folder in self._distinct:
+        """Move a process in, unless `entering` has done so. OSError if it has gone."""
+        for folder in self._distinct if not self.entering else ():
             (folder / "cgroup.procs").write_text(str(pid))
 
     def events(self) -> Events:
@@ -170,7 +183,10 @@ class Cgroups:
 
 
 def find() -> Cgroups | None:
-    """The version 2 hierarchy if it offers memory and pids, else what version 1 offers, else None."""
+    """What was lent; else version 2's hierarchy if it offers memory and pids, else what version 1 offers, else None."""
+    if lent := os.environ.get(VARIABLE):
+        version, folders = json.loads(lent)
+        return Cgroups(version, {name: Path(folder) for name, folder in folders.items()})
     mounts = _mounts()
     unified = next((m for m in mounts if m.kind == "cgroup2"), None)
     if unified is not None and (base := _unified(unified)) is not None:
@@ -181,6 +197,42 @@ def find() -> Cgroups | None:
         if mount is not None and (base := _make(mount.own(_own_path(name)) / FOLDER)) is not None:
             bases[name] = base
     return Cgroups(1, bases) if "pids" in bases or "memory" in bases else None
+
+
+def lend(name: str, uid: int) -> dict[str, str]:
+    """As root: a place of that name where `uid` may make cgroups, as a variable for its environment."""
+    found = find()
+    if found is None:
+        return {}
+    bases = {controller: base / name for controller, base in found.bases.items()}
+    for base in dict.fromkeys(bases.values()):
+        base.mkdir(exist_ok=True)
+        if found.version == 2:
+            # A process that moves others must be below the place itself; and where children are, no process may be.
+            own = base / "self"
+            own.mkdir(exist_ok=True)
+            (own / "cgroup.procs").write_text(str(os.getpid()))
+            _delegate(base)
+            for folder, files in ((base, ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")), (own, ())):
+                for file in (*files, "cgroup.procs"):
+                    os.chown(folder / file, uid, uid)
+        os.chown(base, uid, uid)
+    return {VARIABLE: json.dumps([found.version, {key: str(base) for key, base in bases.items()}])}
+
+
+def take_back(name: str) -> None:
+    """As root, when nobody is in it any more: what `lend` made, and what is left below it."""
+    found = find()
+    for base in dict.fromkeys(found.bases.values()) if found is not None else ():
+        place = base / name
+        for folder in (*(one for one in place.glob("*") if one.is_dir()), place):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _is_root_of_machine() -> bool:
+    """Whether uid 0 of this process is that of the outermost user namespace, as far as it can be seen from here."""
+    return os.geteuid() == 0 and _read(Path("/proc/self/uid_map")).split()[:2] == ["0", "0"]
 
 
 @dataclass(frozen=True)

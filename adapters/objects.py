@@ -7,12 +7,11 @@ with one object. Missing objects and lost connections are typed errors; nothing 
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headway.errors import HeadwayError
@@ -26,31 +25,46 @@ _OURS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "409"}
 
 
 class ObjectStore:
-    """One bucket. Thread-safe. Connection failures raise `upload.failed` on writes, `service.unavailable` on reads."""
+    """One bucket. Thread-safe. Connection failures raise `upload.failed` on writes, `service.unavailable` on reads.
+
+    boto3 is imported with the first use: for the control worker that is the first collection.
+    """
 
     def __init__(
         self, endpoint: str, region: str, bucket: str, access_key: str, secret_key: str, *, connections: int = 16
     ) -> None:
         self.bucket = bucket
-        self._client: S3Client = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=region,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                retries={"mode": "standard", "max_attempts": 3},
-                connect_timeout=3,
-                read_timeout=60,
-                max_pool_connections=connections,
-                # Ours is SHA-256, given explicitly; a second one by default would end up in presigned addresses.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                proxies={},
-            ),
+        self._at = {"endpoint_url": endpoint, "region_name": region}
+        self._as = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+        self._connections = connections
+        self._opening = threading.Lock()
+        self._opened: S3Client | None = None
+
+    @property
+    def _client(self) -> S3Client:
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def _open(self) -> S3Client:
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            retries={"mode": "standard", "max_attempts": 3},
+            connect_timeout=3,
+            read_timeout=60,
+            max_pool_connections=self._connections,
+            # Ours is SHA-256, given explicitly; a second one by default would end up in presigned addresses.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            proxies={},
         )
+        made: S3Client = boto3.client("s3", config=config, **self._at, **self._as)
+        return made
 
     def ensure_bucket(self) -> None:
         """Make the bucket if it is not there."""

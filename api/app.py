@@ -57,23 +57,24 @@ from headway.errors import HeadwayError
 from store.domains import is_served
 
 log = logging.getLogger("headway.api")
+# In the order in which a request is looked for in them: what is asked most comes first.
 ROUTERS = (
+    builds,
+    deployments,
+    jobs,
+    environments,
+    sites,
+    artifacts,
     teams,
     keys,
-    sites,
     branch_routes,
-    environments,
     domains,
     configuration,
-    builds,
-    artifacts,
     bills,
-    deployments,
     policies,
     explain,
     ledger,
     audit,
-    jobs,
     hosts,
     logs,
     requests,

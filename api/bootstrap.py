@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlmodel import Session, select
 
 from api.scopes import ISOLATED
+from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.accounts import make_account, make_team
 from store.keys import hashed, new_secret, shown_prefix
@@ -30,7 +31,11 @@ def bootstrap(store: Store, data_dir: Path, *, secrets_dir: Path | None = None, 
     path = admin_key or data_dir / "admin.key"
     secret = _read(path)
     if secret is None:
-        write_secret(path, new_secret("operator"))
+        try:
+            write_secret(path, new_secret("operator"))
+        except PermissionError:
+            message = f"{path} is missing, and its folder is not the API's: run `headway up` again, which makes it."
+            raise HeadwayError("stack.folder_invalid", message) from None
         secret = _read(path) or ""
     store.in_write(lambda session: _rows(session, secret))
 

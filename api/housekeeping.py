@@ -18,9 +18,10 @@ from sqlmodel import Session
 
 from api.events import EventLog
 from api.log_keeping import LogKeeping
-from api.starting import Starts, labels_of
+from api.starting import Starts
 from store.deliveries import forget_deliveries
 from store.environments import accept_deletion, expired, gone
+from store.labels import labels_of_job
 from store.models import Job, utcnow
 from store.pushes import forget_pushes
 from store.retention import forget_drifts, forget_jobs
@@ -76,7 +77,7 @@ class Housekeeping:
     def _idle(self, session: Session) -> list[tuple[Job, Labels]]:
         jobs = [accept_deletion(session, site, environment, ACTOR) for site, environment in expired(session)]
         session.flush()
-        return [(job, labels_of(session, job)) for job in jobs]
+        return [(job, labels_of_job(session, job)) for job in jobs]
 
     def sweep(self) -> int:
         """How many jobs were forgotten. The row goes first: a log without a row is found by nobody."""

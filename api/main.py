@@ -113,7 +113,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     store = Store.open(settings.database)
     bootstrap(store, settings.data_dir, secrets_dir=settings.secrets_dir, admin_key=settings.admin_key_file)
     ensure_key(store, settings.config_keys, values_are_hidden)
-    ensure_key(store, settings.webhook_keys, secrets_are_hidden)
+    ensure_key(store, settings.webhook_keys, secrets_are_hidden, shared=True)
     budgets = Budgets(
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )
@@ -168,14 +168,17 @@ def git_parts(settings: Settings) -> GitParts:
     )
 
 
-def ensure_key(store: Store, path: Path, is_needed: Callable[[Store], bool]) -> None:
-    """A new key where nothing needs an old one: with another key beside it, the lost one would be missed too late."""
+def ensure_key(store: Store, path: Path, is_needed: Callable[[Store], bool], *, shared: bool = False) -> None:
+    """A new key where nothing needs an old one: with another key beside it, the lost one would be missed too late.
+
+    `shared`: the control worker reads it too.
+    """
     if path.exists():
         return
     if is_needed(store):
         log.error("%s is missing: put it back, or what it hides can be neither read nor set", path)
     else:
-        make_key_file(path)
+        make_key_file(path, shared=shared)
 
 
 def _objects(settings: Settings) -> Objects:

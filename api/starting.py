@@ -10,12 +10,11 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 import anyio
-from sqlalchemy import select
-from sqlmodel import Session, col
 
 from store.idempotency import sweep_keys
 from store.jobs import unstarted
-from store.models import Environment, Job, Rollout, Site, utcnow
+from store.labels import labels_of_job
+from store.models import Job, utcnow
 from store.queue import ROLL_JOBS
 from store.session import Store
 from temporal.messages import Ahead, Labels
@@ -34,20 +33,6 @@ class Starts(Protocol):
     async def cancel(self, job_id: str) -> object: ...
 
     async def give_turn(self, ahead: Ahead) -> object: ...
-
-
-def labels_of(session: Session, job: Job) -> Labels:
-    """Two slugs in one plain statement: this is on the way of every acceptance."""
-    site = select(col(Site.slug)).where(col(Site.id) == (job.site_id or "")).scalar_subquery()
-    environment = select(col(Environment.slug)).where(col(Environment.id) == (job.env_id or "")).scalar_subquery()
-    found = session.execute(select(site, environment)).one()
-    return Labels(site=found[0] or "", environment=found[1] or "", job_type=job.type)
-
-
-def bell_of(session: Session, rollout: Rollout) -> Ahead:
-    """Which run is to look at this rollout again."""
-    job = session.get_one(Job, rollout.job_id)
-    return Ahead(job.id, rollout.kind, labels_of(session, job))
 
 
 async def ring(starts: Starts, bells: Sequence[Ahead]) -> None:
@@ -106,5 +91,5 @@ class Outbox:
                     if job.env_id in rung:
                         continue
                     rung.add(job.env_id or "")
-                due.append((job, labels_of(session, job)))
+                due.append((job, labels_of_job(session, job)))
             return due

@@ -22,3 +22,8 @@ def enter() -> Path:
     root = app_root()
     sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
     return root
+
+
+def python_path() -> str:
+    """Where our own processes find the package `headway`, installed or not."""
+    return str(Path(__file__).resolve().parent.parent)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import secrets
+from typing import Final
 
 from ulid import ULID
 
+ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID = re.compile(r"^[a-z]+_[0-9A-Za-z]{4,32}$")
 
 
@@ -17,3 +20,13 @@ def new_id(prefix: str) -> str:
 def is_id(text: str, prefix: str | None = None) -> bool:
     """Whether `text` has the shape of an id (of that prefix); says nothing about existence."""
     return bool(ID.match(text)) and (prefix is None or text.startswith(prefix + "_"))
+
+
+def secret_digits() -> str:
+    """43 base62 characters from 32 random bytes: what follows the family in a key."""
+    number = int.from_bytes(secrets.token_bytes(32), "big")
+    digits = ""
+    for _ in range(43):
+        number, digit = divmod(number, 62)
+        digits = ALPHABET[digit] + digits
+    return digits

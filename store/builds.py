@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import update
-from sqlmodel import Session, col, select
+from sqlalchemy import bindparam, update
+from sqlmodel import Session, SQLModel, col, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
@@ -17,6 +17,14 @@ from store.models import Build, Environment, Job, Site
 from store.paging import Page, fetch_page
 
 Json = dict[str, Any]
+_SITES = SQLModel.metadata.tables[Site.__tablename__]
+# On the path of every build: made once, executed below the ORM.
+_COUNT: Final = (
+    update(_SITES)
+    .where(_SITES.c.id == bindparam("of"))
+    .values(build_count=_SITES.c.build_count + 1)
+    .returning(_SITES.c.build_count)
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -72,14 +80,9 @@ def new_build(
 
 
 def _next_number(session: Session, site: Site) -> int:
-    statement = (
-        update(Site)
-        .where(col(Site.id) == site.id)
-        .values(build_count=col(Site.build_count) + 1)
-        .returning(col(Site.build_count))
-        .execution_options(synchronize_session=False)
-    )
-    return int(session.execute(statement).scalar_one())
+    if session.new:
+        session.flush()
+    return int(session.connection().execute(_COUNT, {"of": site.id}).scalar_one())
 
 
 def accept_build(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -21,25 +21,28 @@ from store.slugs import SLUG, branch_slug, fitted, short_hash
 Json = dict[str, Any]
 IDLE: Final = timedelta(hours=72)
 KINDS: Final = ("production", "staging", "preview")
+# On the path of nearly every request: built once.
+_ENVIRONMENT: Final = (
+    select(Site, Environment)
+    .join(Environment, col(Environment.site_id) == col(Site.id))
+    .where(
+        col(Site.id) == bindparam("site"),
+        col(Environment.id) == bindparam("environment"),
+        col(Site.deleted_at).is_(None),
+        col(Environment.deleted_at).is_(None),
+    )
+)
+_LOCKED: Final = _ENVIRONMENT.with_for_update(of=Environment, key_share=True)
 
 
 def environment(
     session: Session, sight: Sight, site_id: str, env_id: str, *, lock: bool = False
 ) -> tuple[Site, Environment]:
     """Raises site.not_found or environment.not_found: unknown, gone, or another tenant's."""
-    query = (
-        select(Site, Environment)
-        .join(Environment, col(Environment.site_id) == col(Site.id))
-        .where(
-            Site.id == site_id,
-            Environment.id == env_id,
-            col(Site.deleted_at).is_(None),
-            col(Environment.deleted_at).is_(None),
-            *sight.sites(),
-            *sight.environments(),
-        )
-    )
-    found = session.exec(query.with_for_update(of=Environment, key_share=True) if lock else query).first()
+    query = _LOCKED if lock else _ENVIRONMENT
+    if seen := [*sight.sites(), *sight.environments()]:
+        query = query.where(*seen)
+    found = session.exec(query, params={"site": site_id, "environment": env_id}).first()
     if found is not None:
         return found
     known = select(Site.id).where(Site.id == site_id, col(Site.deleted_at).is_(None), *sight.sites())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,10 +11,10 @@ from sqlalchemy import or_, update
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
+from headway.ids import secret_digits
 from store.models import ApiKey, utcnow
 from store.paging import Page, fetch_page
 
-ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 FAMILY: Final = {"personal": "mfk_live_", "service": "mfs_live_", "operator": "mfk_live_"}
 # The family of the MIOSA dialect, for clients that want their keys to look so; it opens the same doors.
 MSK: Final = "msk_live_"
@@ -24,12 +23,7 @@ FAMILIES: Final = tuple(sorted({*FAMILY.values(), MSK}))
 
 def new_secret(kind: str, family: str | None = None) -> str:
     """The family's prefix (None: the kind's own) and 43 base62 characters from 32 random bytes."""
-    number = int.from_bytes(secrets.token_bytes(32), "big")
-    digits = ""
-    for _ in range(43):
-        number, digit = divmod(number, 62)
-        digits = ALPHABET[digit] + digits
-    return (family or FAMILY[kind]) + digits
+    return (family or FAMILY[kind]) + secret_digits()
 
 
 def hashed(secret: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headway.labels import Ahead as Ahead
+from headway.labels import Labels as Labels
+
 
 @dataclass(frozen=True)
 class JobRef:
@@ -15,17 +18,6 @@ class JobRef:
 @dataclass(frozen=True)
 class EnvironmentRef:
     env_id: str
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What an operator reads in the Temporal UI."""
-
-    site: str = ""
-    environment: str = ""
-    job_type: str = ""
-    commit: str = ""
-    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,15 +132,6 @@ class Turn:
     status: str
     order: RollOrder | None = None
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """The first of an environment's queue: the job whose run carries it out."""
-
-    job_id: str
-    kind: str
-    labels: Labels = field(default_factory=Labels)
 
 
 @dataclass(frozen=True)

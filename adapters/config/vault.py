@@ -10,6 +10,7 @@ import base64
 import binascii
 import os
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -98,12 +99,16 @@ def read_keys(path: Path) -> dict[str, bytes]:
     return found
 
 
-def make_key_file(path: Path) -> None:
-    """A file with one new key, readable by its owner alone. What is there already stays: it cannot be made again."""
+def make_key_file(path: Path, *, shared: bool = False) -> None:
+    """A file with one new key, readable by its owner alone. What is there already stays: it cannot be made again.
+
+    `shared`: by the folder's group too, where the folder hands its group on (the set-group-ID bit).
+    """
     if path.exists():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(path, [_new_line()], over=False)
+    mode = 0o640 if shared and path.parent.stat().st_mode & stat.S_ISGID else 0o600
+    _write(path, [_new_line()], over=False, mode=mode)
 
 
 def new_key() -> str:
@@ -132,12 +137,17 @@ def _line(name: str, key: bytes) -> str:
     return f"{name} {base64.b64encode(key).decode()}"
 
 
-def _write(path: Path, lines: list[str], *, over: bool) -> None:
-    """Whole or not at all, durable, mode 0600."""
+def _write(path: Path, lines: list[str], *, over: bool, mode: int = 0o600) -> None:
+    """Whole or not at all, durable. One that is replaced keeps its owner, its group and its mode."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w") as file:
+            if over:
+                known = path.stat()
+                mode = stat.S_IMODE(known.st_mode)
+                os.fchown(handle, known.st_uid, known.st_gid)
+            os.fchmod(handle, mode)
             file.write("\n".join(lines) + "\n")
             file.flush()
             os.fsync(file.fileno())

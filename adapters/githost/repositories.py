@@ -169,7 +169,7 @@ class Repositories:
 
 
 def make_bare(path: Path, default_branch: str) -> None:
-    """An empty bare repository. Several may make it at once."""
+    """An empty bare repository. Several may make it at once, and its folder's group may write to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     command = ["git", "init", "--quiet", "--bare", "--template=", f"--initial-branch={default_branch}", "--", str(path)]
     subprocess.run(
@@ -177,5 +177,6 @@ def make_bare(path: Path, default_branch: str) -> None:
         check=True,
         capture_output=True,
         timeout=_SECONDS,
+        umask=0o002,
         env={"PATH": PATH, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull},
     )

@@ -138,7 +138,10 @@ def _logging(config: Json, server: Json, path: str, logged: Logged) -> Json:
     fields["request>uri"] = {"filter": "regexp", "regexp": r"[?].*$", "value": ""}
     access = {
         "include": ["http.log.access"],
-        "writer": {"output": "file", "filename": path, "roll_size_mb": 16, "roll_keep": 2, "roll_gzip": False},
+        "writer": {
+            **{"output": "file", "filename": path, "mode": "0640"},
+            **{"roll_size_mb": 16, "roll_keep": 2, "roll_gzip": False},
+        },
         "encoder": {"format": "filter", "wrap": {"format": "json"}, "fields": fields},
     }
     if logged == "services":

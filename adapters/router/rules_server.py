@@ -135,7 +135,8 @@ async def start(routes: Path, socket: Path) -> asyncio.AbstractServer:
     starting = socket.with_name(f"{socket.name}.{os.getpid()}")
     starting.unlink(missing_ok=True)
     server = await asyncio.get_running_loop().create_unix_server(lambda: RulesProtocol(book), starting)
-    starting.chmod(0o600)
+    # The web server may have another uid: its group is that of the folder.
+    starting.chmod(0o660)
     starting.rename(socket)
     return server
 

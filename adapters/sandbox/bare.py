@@ -53,7 +53,12 @@ def plan(
 
     gate = ["sh", "-c", GATE, "gate"]
     return Plan(
-        words=[*Prefix(command.limits, drop, low=True).words, *gate, *map(here, command.argv)],
+        words=[
+            *(cgroup.entering if cgroup is not None else ()),
+            *Prefix(command.limits, drop, low=True).words,
+            *gate,
+            *map(here, command.argv),
+        ],
         pass_fds=[],
         stdin=pipes.gate[0],
         env={**env, MARKER: mark, leftovers.VARIABLE: slot_mark},

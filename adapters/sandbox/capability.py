@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adapters import cgroup
 from adapters.sandbox import launch, seccomp
+from adapters.sandbox.slots import some_uid
 
 FIRST_WITH_DISABLE_USERNS = (0, 8)
 PROBE_UID = 1_900_000_000
@@ -98,11 +99,12 @@ def drops_uid() -> bool:
 
 def probe(bwrap: Bwrap, *, drop: bool, shut_namespaces: bool) -> str:
     """Start a sandbox that does nothing: "" if it worked, else bubblewrap's complaint."""
-    staging = launch.Staging(PROBE_UID if drop else None)
+    uid = some_uid(PROBE_UID)
+    staging = launch.Staging(uid if drop else None)
     program = staging.reach(bwrap.path, bwrap_folder(bwrap.path))
     words = [*staging.words]
     if drop:
-        words += ["setpriv", f"--reuid={PROBE_UID}", f"--regid={PROBE_UID}", "--clear-groups", "--no-new-privs"]
+        words += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs"]
     words += [str(staging.at(program)), "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
     words += ["--disable-userns"] if shut_namespaces else []
     words += [

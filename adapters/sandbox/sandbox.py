@@ -194,6 +194,7 @@ class Sandbox:
             return NamespaceTree(child, first)
 
         words = [
+            *(group.entering if group is not None else ()),
             *staging.words,
             *Prefix(command.limits, slot.uid, low=True).words,
             str(staging.at(program)),

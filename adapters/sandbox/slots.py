@@ -57,7 +57,7 @@ class Slots:
         self._drop = drop
         self._changed = threading.Condition()
         self._locks: dict[int, int] = {}
-        self.tag = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:10]
+        self.tag = _tag(self._root)
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o711 if drop else 0o700)
         for entry in self._root.iterdir():
@@ -93,12 +93,7 @@ class Slots:
 
     def uid(self, number: int) -> int | None:
         """The slot's uid (and gid): the same in every process on this state folder, unlike other folders' uids."""
-        if not self._drop:
-            return None
-        seed = int(self.tag, 16)
-        if mapped_uids() > FIRST_UID + UID_BLOCKS * UIDS_PER_STATE:
-            return FIRST_UID + seed % UID_BLOCKS * UIDS_PER_STATE + number
-        return SMALL_FIRST_UID + seed % SMALL_BLOCKS * UIDS_PER_STATE + number
+        return uid_range(self._root.parent)[0] + number if self._drop else None
 
     def mark(self, number: int) -> str:
         """What the processes of a slot's runs carry in their environment (`leftovers.VARIABLE`)."""
@@ -155,10 +150,32 @@ def _remove(folder: Path) -> None:
             time.sleep(0.05)
 
 
-def mapped_uids() -> int:
-    """How many uids this user namespace has."""
+def uid_range(state: Path) -> tuple[int, int]:
+    """The first of the uids of a sandbox's state folder, and their number."""
+    seed = int(_tag(state.absolute() / "slots"), 16)
+    first = FIRST_UID + seed % UID_BLOCKS * UIDS_PER_STATE
+    if is_mapped(first, UIDS_PER_STATE):
+        return first, UIDS_PER_STATE
+    return SMALL_FIRST_UID + seed % SMALL_BLOCKS * UIDS_PER_STATE, UIDS_PER_STATE
+
+
+def _tag(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:10]
+
+
+def is_mapped(first: int, count: int) -> bool:
+    """Whether this user namespace has all these uids."""
+    return any(start <= first and first + count <= start + length for start, length in _mappings())
+
+
+def some_uid(wanted: int) -> int:
+    """`wanted` where this user namespace has it, else the last one that it has."""
+    return wanted if is_mapped(wanted, 1) else max(start + length for start, length in _mappings()) - 1
+
+
+def _mappings() -> list[tuple[int, int]]:
     try:
         lines = Path("/proc/self/uid_map").read_text().splitlines()
-        return max(int(first) + int(count) for first, _, count in (line.split() for line in lines))
+        return [(int(first), int(count)) for first, _, count in (line.split() for line in lines)]
     except (OSError, ValueError):
-        return 1 << 16
+        return [(0, 1 << 16)]

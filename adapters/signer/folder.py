@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -162,13 +161,7 @@ class KeyFolder:
 
     def _write(self, keys: Sequence[Kept]) -> None:
         document = {"keys": [{"name": one.name, **one.record.as_dict()} for one in keys]}
-        path = self._folder / KEYRING_NAME
-        aside = path.with_name(f".{KEYRING_NAME}.{os.getpid()}")
-        with aside.open("w") as file:
-            json.dump(document, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        write_aside(self._folder / KEYRING_NAME, json.dumps(document, indent=1).encode(), 0o644)
 
 
 def _retired(one: Kept, now: datetime) -> Kept:

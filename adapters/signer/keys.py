@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from adapters.ledger.keyring import EVER, KeyRecord
 from adapters.signer.cosign_key import is_cosign_key, open_cosign_key
 from headway.errors import HeadwayError
+from headway.owning import give_to_owner_of_folder
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined]
@@ -181,6 +182,8 @@ def _aside(path: Path, body: bytes, mode: int, place: Callable[[Path], object]) 
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            give_to_owner_of_folder(descriptor, path)
+            os.fchmod(descriptor, mode)
             file.write(body)
             file.flush()
             os.fsync(file.fileno())

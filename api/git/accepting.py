@@ -16,11 +16,11 @@ from api.git.commands import Command, Options
 from api.git.parts import GitParts
 from api.managed.rows import environment_row
 from api.parts import Parts
-from api.starting import labels_of
 from headway.errors import HeadwayError
 from store import pushes
 from store.branch_routes import IGNORE, Route, read_routes, routes_of, target_of
 from store.hostnames import hostnames_of
+from store.labels import labels_of_job
 from store.models import Environment, Job, Site
 from store.pushes import AcceptedPush, BranchPush
 from temporal.messages import Labels
@@ -134,4 +134,4 @@ class Accepting:
             names = hostnames_of(session, [environment.id])[environment.id]
             row = environment_row(environment, site, names, self.parts.addresses)
             url = row["preview_url"] or row["url"]
-        return Started(accepted, target, url, tuple((job, labels_of(session, job)) for job in jobs))
+        return Started(accepted, target, url, tuple((job, labels_of_job(session, job)) for job in jobs))

@@ -17,8 +17,8 @@ from api.idempotency import Once, Replay
 from api.managed.rows import etag, job_row
 from api.paging import page_from, pagination
 from api.problems import JSON_TYPE, json_bytes
-from api.starting import labels_of
 from store import jobs
+from store.labels import labels_of_job
 from store.models import Job
 from store.paging import Page
 from temporal.messages import Labels
@@ -51,7 +51,7 @@ class Call(Conversation):
             job = work(session, once)
             once.keep(session, 202, job_id=job.id)
             session.flush()
-            return job, labels_of(session, job)
+            return job, labels_of_job(session, job)
 
         try:
             job, labels = await self.write(accept)

@@ -24,10 +24,11 @@ from api.managed.schemas import (
     Scale,
 )
 from api.managed.sites import check_branch, site_to_change, site_to_read
-from api.starting import bell_of, ring
+from api.starting import ring
 from store import commands, drifts, environments, fleet, lifecycle
 from store.approvals import held_in, set_pin
 from store.hostnames import hostnames_of
+from store.labels import bell_of
 from store.models import Environment, Job, Site
 from store.models_lifecycle import Drift
 from store.paging import Page

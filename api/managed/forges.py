@@ -18,10 +18,10 @@ from api.managed.rows import forge_call_row, forge_hook_row
 from api.managed.schemas import DeletedRow, ForgeCallRow, ForgeHookCreate, ForgeHookRow, NewForgeHookRow
 from api.managed.sites import site_to_change, site_to_read
 from api.parts import Parts
-from api.starting import labels_of
 from headway.errors import HeadwayError
 from store import forges
 from store.forges import Pushed
+from store.labels import labels_of_job
 from store.models_webhooks import ForgeCall, ForgeHook
 from store.paging import Page
 
@@ -97,7 +97,7 @@ async def take(parts: Parts, hook_id: str, request: Request) -> Response:
 
         def accept(session: Session) -> tuple[Json, Any]:
             call, job = forges.take_call(session, hook_id, pushed)
-            return forge_call_row(call), (job, labels_of(session, job)) if job is not None else None
+            return forge_call_row(call), (job, labels_of_job(session, job)) if job is not None else None
 
         return parts.store.in_write(accept)
 

@@ -18,9 +18,9 @@ from api.conversation import Conversation
 from api.idempotency import Once, Replay
 from api.paging import encode_cursor, page_from
 from api.problems import JSON_TYPE, json_bytes
-from api.starting import labels_of
 from headway.errors import HeadwayError
 from store.idempotency import KEPT
+from store.labels import labels_of_job
 from store.models import Idempotency, Job, utcnow
 from store.paging import Page, count_of, fetch_page, fetch_slice
 
@@ -105,7 +105,7 @@ class Call(Conversation):
             jobs = work(session, once)
             once.keep(session, 202, job_id=jobs[-1].id if jobs else None)
             session.flush()
-            return [(job, labels_of(session, job)) for job in jobs]
+            return [(job, labels_of_job(session, job)) for job in jobs]
 
         try:
             made = await self.write(make)

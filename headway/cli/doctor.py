@@ -70,7 +70,7 @@ def examinations(folder: Folder) -> Examinations:
         ("programs", examine_machine.programs),
         ("sandbox", examine_machine.sandbox),
         ("services", lambda: examine_machine.services(folder)),
-        ("isolation", examine_machine.isolation),
+        ("isolation", lambda: examine_machine.isolation(folder)),
         ("disk", lambda: examine_machine.disk(folder, floor)),
         ("clock", lambda: examine_machine.clock(folder)),
     ]

@@ -33,13 +33,14 @@ def worker(role: str, host_id: str | None) -> None:
 
 
 @click.command()
-def rules() -> None:
+@click.option("--socket", type=click.Path(path_type=Path), default=None, help="Where to answer; DATA/run/rules.sock.")
+def rules(socket: Path | None) -> None:
     """Run the rules server: it answers the web server about sites with headers or redirects."""
     from adapters.router.rules_server import serve
     from headway.settings import Settings
 
     settings = Settings()
-    serve(settings.path("host", "routes"), settings.path("run", "rules.sock"))
+    serve(settings.path("host", "routes"), socket or settings.path("run", "rules.sock"))
 
 
 # Without certificates of its own Caddy keeps nothing.

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from headway import __version__
+from headway._launch import python_path
 from headway.errors import HeadwayError
-from headway.supervisor import binaries, identity, ports, tenure
-from headway.supervisor.components import Options, embedded
+from headway.supervisor import binaries, identity, isolation, ports, tenure
+from headway.supervisor.components import Options, broker_socket, embedded, rules_socket
 from headway.supervisor.folder import Folder, open_folder, read_json, read_record, write_json
 from headway.supervisor.plan import Plan
-from headway.supervisor.twin import command, end_stray, python_path
+from headway.supervisor.twin import command, end_stray
 
 if TYPE_CHECKING:
     from adapters.router.caddy import Tls
@@ -39,8 +40,14 @@ _DECIDED |= {"local_repos", "allow_unsandboxed_builds", "temporal_bin", "weed_bi
 )
 @click.option("--detach", is_flag=True, help="Return when everything is healthy.")
 @click.option("--allow-unsandboxed-builds", is_flag=True, help="Build without a sandbox: only for code you trust.")
+@click.option("--one-uid", is_flag=True, help="As root: all roles under one uid, not under one each.")
 def up(
-    data_dir: Path, port: int | None, local_repos: tuple[Path, ...], detach: bool, allow_unsandboxed_builds: bool
+    data_dir: Path,
+    port: int | None,
+    local_repos: tuple[Path, ...],
+    detach: bool,
+    allow_unsandboxed_builds: bool,
+    one_uid: bool,
 ) -> None:
     """Start the whole platform and watch over it until Ctrl-C, or in the background with --detach.
 
@@ -53,6 +60,7 @@ def up(
     unsandboxed = _sandbox(allow_unsandboxed_builds)
     repositories = tuple(_repository_folder(path) for path in local_repos)
     settings = _settings()
+    walls = isolation.between_roles(folder, tuple(tools.values()), repositories, settings, wanted=not one_uid)
 
     def prepare() -> Options:
         """Decide the ports and check them: before anything is touched, and again with the lock in hand."""
@@ -64,6 +72,7 @@ def up(
             allow_unsandboxed_builds=unsandboxed,
             external_database=bool(os.environ.get("DATABASE_URL")),
             settings=settings,
+            accounts=walls.accounts,
             retention_days=int(settings.get("HEADWAY_JOB_RETENTION_DAYS", "30")),
         )
         _require_ports(folder, embedded(options))
@@ -80,6 +89,8 @@ def up(
         raise
     first = options.block.first
     click.echo(f"Headway {__version__} on {folder.root}, ports {first} to {first + ports.SIZE - 1}")
+    if walls.accounts is None:
+        click.echo(f"  All roles run as uid {os.geteuid()}: {walls.what}.")
     _detached(folder, lock) if detach else _become(folder, lock)
 
 
@@ -87,10 +98,21 @@ def _write(options: Options) -> None:
     """Everything that the supervisor and its components read."""
     folder = options.folder
     folder.path("caddy", "caddy.json").write_bytes(_web_server(options))
+    if options.accounts is not None and not options.external_database:
+        # Those who have the rows share the file: each of them would make it for itself alone.
+        folder.path("db", "headway.db").touch(mode=0o660)
+    _link(folder.path("run", "broker.sock"), broker_socket(folder))
     write_json(folder.stack, {"version": 1, "port": options.block.first}, durable=True)
     embedded(options).write(folder)
     folder.endpoints.unlink(missing_ok=True)
     tenure.want(folder, tenure.UP)
+
+
+def _link(path: Path, target: Path) -> None:
+    """The broker's old address, for what is set up with it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.symlink_to(target.relative_to(path.parent))
+    aside.replace(path)
 
 
 def _hand_back(folder: Folder, lock: int) -> None:
@@ -185,8 +207,8 @@ def _web_server(options: Options) -> bytes:
     return rendered(
         routes=folder.path("host", "routes"),
         listen=options.block.address("sites"),
-        rules_socket=folder.path("run", "rules.sock"),
-        plain_socket=folder.path("run", "plain.sock"),
+        rules_socket=rules_socket(folder),
+        plain_socket=folder.own("caddy", "plain.sock"),
         state=folder.path("caddy"),
         logged=options.settings.get("HEADWAY_ACCESS_LOG", "services"),
         tls=_tls(options),

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from headway._launch import python_path
 from headway.supervisor.folder import Folder
-from headway.supervisor.twin import python_path
 
 PATIENCE = 120.0
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from headway import __version__
+from headway._launch import python_path
+from headway.supervisor.accounts import Accounts
 from headway.supervisor.folder import Folder
 from headway.supervisor.plan import Component, Plan
 from headway.supervisor.ports import Block
 from headway.supervisor.processes import NURSERY_SOCKET
-from headway.supervisor.twin import python_path
 
 # Without these, polling in the server delays each step of a workflow by 49 or 98 ms; with them by 5 to 10.
 DYNAMIC_CONFIG: Final = {
@@ -43,7 +44,10 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Options:
-    """What `up` was asked for. `settings` are the caller's HEADWAY_* settings, none of them secret."""
+    """What `up` was asked for. `settings` are the caller's HEADWAY_* settings, none of them secret.
+
+    `accounts`: the uids of the roles; None where all have the supervisor's.
+    """
 
     folder: Folder
     block: Block
@@ -55,22 +59,26 @@ class Options:
     external_database: bool = False
     retention_days: int = 30
     settings: dict[str, str] = field(default_factory=dict)
+    accounts: Accounts | None = None
 
 
 def embedded(options: Options) -> Plan:
     """The whole stack, in the order in which it is shown."""
+    components = (
+        nursery(options),
+        weed(options),
+        temporal(options),
+        *temporal_setup(options),
+        caddy(options),
+        rules(options),
+        migrate(options),
+        api(options),
+        *(worker(options, role) for role in WORKERS),
+    )
+    if options.accounts is not None:
+        components = tuple(_with_account(one, options.accounts) for one in components)
     return Plan(
-        components=(
-            nursery(options),
-            weed(options),
-            temporal(options),
-            *temporal_setup(options),
-            caddy(options),
-            rules(options),
-            migrate(options),
-            api(options),
-            *(worker(options, role) for role in WORKERS),
-        ),
+        components=components,
         endpoints={
             "api": options.block.origin("api"),
             "sites": options.block.origin("sites"),
@@ -86,6 +94,14 @@ def embedded(options: Options) -> Plan:
             ("To stop", f"headway down --data-dir {options.folder.root}"),
         ),
     )
+
+
+def _with_account(component: Component, accounts: Accounts) -> Component:
+    """Under its uid, which has no entry in /etc/passwd: who asks for a name finds it in the environment."""
+    user, name = accounts.user(component.name), f"headway-{component.name}"
+    if user is None:
+        return component
+    return replace(component, user=user, env={"USER": name, "LOGNAME": name, **component.env})
 
 
 # servers of others
@@ -125,8 +141,8 @@ def weed(options: Options) -> Component:
             # machine, could read and delete every site's objects. S3 does not need it.
             "-disableHttp",
             f"-s3.config={folder.path('secrets', 's3.json')}",
-            f"-s3.localSocket={folder.path('run', 'weed-s3.sock')}",
-            f"-filer.localSocket={folder.path('run', 'weed-filer.sock')}",
+            f"-s3.localSocket={folder.own('weed', 's3.sock')}",
+            f"-filer.localSocket={folder.own('weed', 'filer.sock')}",
             *(f"-{flag}={block[name]}" for flag, name in ports.items()),
         ),
         ready=(f"{block.origin('s3')}/healthz",),
@@ -202,7 +218,8 @@ def caddy(options: Options) -> Component:
         tier=1,
         # Services are dialled by a path that is relative to here.
         cwd=str(folder.path("host")),
-        umask=0o077,
+        # The host worker reads the access log.
+        umask=0o027,
         ports={"sites": options.block["sites"]},
     )
 
@@ -217,6 +234,7 @@ def _role(options: Options, name: str, *words: str, **changes: object) -> Compon
         "HEADWAY_API_HOST": "127.0.0.1",
         "HEADWAY_API_PORT": str(options.block["api"]),
         "HEADWAY_SITES_PORT": str(options.block["sites"]),
+        "HEADWAY_BROKER_SOCKET": str(broker_socket(options.folder)),
         "HEADWAY_VERSION": __version__,
         "PYTHONPATH": python_path(),
         "PYTHONUNBUFFERED": "1",
@@ -229,6 +247,14 @@ def _role(options: Options, name: str, *words: str, **changes: object) -> Compon
         "env": {**env, **_strings(changes.get("env"))},
     }
     return Component(**facts)  # type: ignore[arg-type]
+
+
+def broker_socket(folder: Folder) -> Path:
+    return folder.own("api", "broker.sock")
+
+
+def rules_socket(folder: Folder) -> Path:
+    return folder.own("rules", "rules.sock")
 
 
 def _strings(value: object) -> dict[str, str]:
@@ -293,8 +319,17 @@ def nursery(options: Options) -> Component:
 
 
 def rules(options: Options) -> Component:
-    socket = options.folder.path("run", "rules.sock")
-    return _role(options, "rules", "rules", title="headers and redirects", ready=(f"unix://{socket}",), tier=1)
+    socket = rules_socket(options.folder)
+    return _role(
+        options,
+        "rules",
+        "rules",
+        "--socket",
+        str(socket),
+        title="headers and redirects",
+        ready=(f"unix://{socket}",),
+        tier=1,
+    )
 
 
 def api(options: Options) -> Component:
@@ -317,7 +352,7 @@ def api(options: Options) -> Component:
         secrets={**_database(options), **_KEYS},
         ready=(
             f"{block.origin('api')}/",
-            f"unix://{folder.path('run', 'broker.sock')}",
+            f"unix://{broker_socket(folder)}",
             _file(folder.path("admin.key")),
         ),
         after=("nursery",),

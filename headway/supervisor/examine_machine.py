@@ -13,7 +13,8 @@ from headway.errors import HeadwayError
 from headway.supervisor import binaries
 from headway.supervisor.findings import Finding, failure, ok, warning
 from headway.supervisor.folder import Folder, check_contents
-from headway.supervisor.isolation import shared_uid
+from headway.supervisor.isolation import between_roles
+from headway.supervisor.plan import Plan
 
 LOW_DISK = 2 << 30
 _STA_UNSYNC = 0x40
@@ -32,7 +33,9 @@ def data_folder(folder: Folder) -> Iterator[Finding]:
     if not os.access(folder.root, os.W_OK):
         yield failure("data folder", f"{folder.root} cannot be written", f"Give it to uid {os.getuid()}.")
         return
-    open_ = [str(path) for path in folder.path("secrets").glob("*") if path.stat().st_mode & 0o077 and path.is_file()]
+    # A group there is a role's own, or the uid is the only one.
+    wrong = 0o007 if os.geteuid() == 0 else 0o077
+    open_ = [str(path) for path in folder.path("secrets").glob("*") if path.stat().st_mode & wrong and path.is_file()]
     if open_:
         yield failure("secrets", f"others may read {', '.join(open_)}", f"chmod 600 {' '.join(open_)}")
     yield ok("data folder", str(folder.root))
@@ -92,10 +95,21 @@ def services(folder: Folder) -> Iterator[Finding]:
         yield ok("services", "each instance gets a network, a uid and limits of its own")
 
 
-def isolation() -> Iterator[Finding]:
-    """Which wall stands between the roles."""
-    reason = shared_uid()
-    yield warning("isolation", f"all roles run as uid {os.getuid()}: {reason.what}", reason.fix)
+def isolation(folder: Folder) -> Iterator[Finding]:
+    """Which wall stands between the roles: the one of the stack that is there, else the one that would be."""
+    plan = Plan.read(folder).components if folder.plan.exists() else ()
+    own = sorted({one.user.uid for one in plan if one.user is not None})
+    if own:
+        yield ok("isolation", f"each role has a uid of its own ({own[0]} to {own[-1]}), and folders of its own")
+        return
+    walls = between_roles(folder, (), (), {})
+    if walls.accounts is None:
+        yield warning("isolation", f"all roles run as uid {os.getuid()}: {walls.what}", walls.fix)
+    elif plan:
+        fix = "Run `headway up` again, without --one-uid."
+        yield warning("isolation", f"all roles run as uid {os.getuid()}, and could have one each", fix)
+    else:
+        yield ok("isolation", "each role gets a uid of its own")
 
 
 def disk(folder: Folder, floor: int) -> Iterator[Finding]:

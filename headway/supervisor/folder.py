@@ -15,11 +15,13 @@ from headway.errors import HeadwayError
 LAYOUT: Final = [
     "db",
     "events",
+    "observed",
     "repos",
     "run",
     "logs",
     "secrets",
     "keys",
+    "ledger",
     "host",
     "host/routes",
     "builder",
@@ -30,7 +32,7 @@ LAYOUT: Final = [
 BROKER_ROLES: Final = ("control", "builder", "signing", "host")
 SOCKET_PATH_LIMIT: Final = 107
 # Sockets are made under a name with the pid and then renamed.
-_LONGEST_SOCKET: Final = "broker.sock.4194304"
+_LONGEST_SOCKET: Final = "rules/rules.sock.4194304"
 _SQLITE = b"SQLite format 3\x00"
 
 
@@ -56,8 +58,12 @@ class Folder:
     def log(self, name: str) -> Path:
         return self.path("logs", f"{name}.log")
 
+    def own(self, name: str, *parts: str) -> Path:
+        """The component's own folder for its sockets, and what it says there; others may at most get through."""
+        return self.path("run", name, *parts)
+
     def ready(self, name: str) -> Path:
-        return self.path("run", f"{name}.ready")
+        return self.own(name, "ready")
 
     @property
     def stack(self) -> Path:
@@ -184,14 +190,16 @@ def _make_credentials(folder: Folder) -> None:
     for role in BROKER_ROLES:
         token = folder.path("secrets", f"broker-{role}.token")
         if not token.exists():
-            _write_secret(token, secrets.token_urlsafe(32))
+            write_secret(token, secrets.token_urlsafe(32))
     for path in folder.path("secrets").iterdir():
-        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-            path.chmod(0o600)
+        # A group of a role's own may read what root has given to it (accounts.py).
+        wrong = 0o007 if os.geteuid() == 0 and path.stat().st_gid != os.getegid() else 0o077
+        if path.is_file() and (mode := stat.S_IMODE(path.stat().st_mode)) & wrong:
+            path.chmod(mode & ~wrong)
     s3_credentials(folder)
 
 
-def _write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -1,37 +1,44 @@
-"""Uids of the roles: which isolation is in force, and why not more.
-
-`Component.user` is the seam. All roles run under the supervisor's uid for now: a uid each also needs a folder each
-(the broker's socket, the sealed store, the database), and an interpreter that other uids can reach.
-"""
+"""Which wall stands between the roles of a stack: a uid each where root allows it, else one for all, and why."""
 
 from __future__ import annotations
 
 import os
-import sys
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from headway.supervisor import accounts as uids
+from headway.supervisor.accounts import Accounts
+from headway.supervisor.folder import Folder
 
 
 @dataclass(frozen=True)
-class Reason:
-    what: str
-    fix: str
+class Walls:
+    """`accounts` is None where there are none: then `what` is the reason and `fix` what to do, both for people."""
+
+    accounts: Accounts | None
+    what: str = ""
+    fix: str = ""
 
 
-def unreachable() -> Path | None:
-    """The first folder above this interpreter that other uids may not enter; None where they reach it."""
-    for path in (Path(sys.executable), Path(os.path.realpath(sys.executable))):
-        for folder in reversed(path.parents):
-            if not folder.stat().st_mode & 0o001:
-                return folder
-    return None
-
-
-def shared_uid() -> Reason:
-    """Why the roles share one uid here."""
+def between_roles(
+    folder: Folder,
+    programs: Sequence[str],
+    repositories: Sequence[str],
+    settings: Mapping[str, str],
+    *,
+    wanted: bool = True,
+) -> Walls:
+    """What is possible here, tried with real processes: it takes a second."""
+    if not wanted:
+        return Walls(None, "--one-uid was asked for", "Start without --one-uid.")
     if os.geteuid() != 0:
-        return Reason("only root can give each role its own", "Run the roles as services, each as its own user.")
-    closed = unreachable()
-    if closed is not None:
-        return Reason(f"other uids cannot enter {closed}, where Python is", "Install Python outside private folders.")
-    return Reason("the embedded stack gives out one uid", "Run the roles as services, each as its own user.")
+        fix = "Run `headway up` as root, or the roles as services, each as its own user."
+        return Walls(None, "only root can give each role its own", fix)
+    more = [path for name in ("git", "bwrap", "npm", "node") if (path := shutil.which(name)) is not None]
+    low = 0 < int(settings.get("HEADWAY_SITES_TLS_PORT", "0")) < 1024
+    made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low)
+    if complaint := uids.obstacle(made):
+        what = f"a role under a uid of its own does not start here ({complaint})"
+        return Walls(None, what, "Let other uids read where Headway is installed, and root make namespaces.")
+    return Walls(made)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headway import _launch
+from headway.supervisor.becoming import User, become
 
 # What more than one role imports. One that cannot be imported is left for the role to complain about.
 SHARED: Final = (
@@ -31,6 +32,7 @@ SHARED: Final = (
     "store.migrations",
     "store.models",
     "adapters.objects",
+    "boto3",
     "httpx",
 )
 LIMIT: Final = 65_536
@@ -128,6 +130,8 @@ def _settle(request: dict[str, Any], lock: int, log: int, environment: int) -> l
     os.close(log)
     with os.fdopen(environment, "rb") as file:
         values = json.loads(file.read())
+    if request["user"] is not None:
+        values |= _become(request["user"])
     os.environ.clear()
     os.environ.update(values)
     os.umask(request["umask"])
@@ -135,6 +139,16 @@ def _settle(request: dict[str, Any], lock: int, log: int, environment: int) -> l
     words = [str(word) for word in request["words"]]
     _rename(request["name"], ["headway", *words])
     return words
+
+
+def _become(raw: dict[str, Any]) -> dict[str, str]:
+    user = User.of(raw)
+    try:
+        return become(user)
+    except OSError as error:
+        sys.stderr.write(f"uid {user.uid} cannot be had: {error.filename or ''} {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(126)
 
 
 def _rename(name: str, argv: list[str]) -> None:

@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from headway.supervisor.becoming import User
 from headway.supervisor.folder import Folder, invalid, read_json, write_json
 
 VERSION: Final = 1
@@ -38,7 +39,7 @@ class Component:
     (any answer below 500), `unix:///path`, `file:///path`. `once` marks a task: it is ready when it has exited
     with 0. `after` names what must be ready first. A first start fails after `tries` deaths, or `patience` seconds
     without an answer. Stops go from the highest `tier` down, `grace` seconds each.
-    `user` is the seam for a uid of its own (None: the supervisor's). `nursery`: one of our roles, forked from a process
+    `user` is the uid that it runs under (None: the supervisor's). `nursery`: one of our roles, forked from a process
     that has imported what they share, where that runs.
     """
 
@@ -57,12 +58,13 @@ class Component:
     cwd: str = "/"
     umask: int = 0o022
     ports: dict[str, int] = field(default_factory=dict)
-    user: str | None = None
+    user: User | None = None
     nursery: bool = False
 
     def fingerprint(self) -> str:
         """Changes when a running process no longer is what this component describes."""
-        facts = [self.argv, sorted(self.env.items()), sorted(self.secrets), self.cwd, self.user]
+        user = asdict(self.user) if self.user is not None else None
+        facts = [self.argv, sorted(self.env.items()), sorted(self.secrets), self.cwd, user]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def environment(self, folder: Folder) -> dict[str, str]:
@@ -116,4 +118,5 @@ class Plan:
 
 def _component(raw: dict[str, Any]) -> Component:
     tuples = {name: tuple(raw[name]) for name in ("argv", "ready", "after")}
-    return Component(**{**raw, **tuples})
+    user = User.of(raw["user"]) if raw.get("user") is not None else None
+    return Component(**{**raw, **tuples, "user": user})

@@ -11,19 +11,23 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from headway._launch import python_path
 from headway.errors import HeadwayError
 from headway.supervisor import identity, locks, nursery
+from headway.supervisor.becoming import User
 from headway.supervisor.folder import Folder, read_record, write_json
 from headway.supervisor.logs import rotate
 from headway.supervisor.plan import Component
 
 NURSERY_SOCKET: Final = "nursery.sock"
+BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from headway.supervisor.becoming import main; main()"
 
 
 @dataclass
@@ -85,6 +89,7 @@ def start(component: Component, folder: Folder) -> Process:
         raise HeadwayError("stack.start_failed", f"{component.name} runs already: its lock is held.")
     try:
         environment = component.environment(folder)
+        _make_own(component, folder)
         with suppress(FileNotFoundError):
             folder.ready(component.name).unlink()
         rotate(folder.log(component.name))
@@ -104,9 +109,23 @@ def start(component: Component, folder: Folder) -> Process:
     return process
 
 
+def _make_own(component: Component, folder: Folder) -> None:
+    """Its folder for sockets, which it owns; what an earlier run under another uid left goes with the change."""
+    own, user = folder.own(component.name), component.user
+    own.mkdir(mode=0o700, exist_ok=True)
+    if user is not None and own.stat().st_uid != user.uid:
+        for path in (*own.iterdir(), own):
+            os.chown(path, user.uid, user.uid, follow_symlinks=False)
+
+
+def becoming(user: User) -> tuple[str, ...]:
+    """Words in front of a command that is to run as the user; they work under root alone."""
+    return (sys.executable, "-I", "-S", "-c", BOOT, python_path(), json.dumps(asdict(user)))
+
+
 def _execute(component: Component, environment: dict[str, str], lock: int, log: IO[bytes]) -> Process:
     child = subprocess.Popen(
-        component.argv,
+        component.argv if component.user is None else (*becoming(component.user), *component.argv),
         env=environment,
         cwd=component.cwd,
         stdin=subprocess.DEVNULL,
@@ -115,7 +134,6 @@ def _execute(component: Component, environment: dict[str, str], lock: int, log: 
         start_new_session=True,
         pass_fds=(lock,),
         umask=component.umask,
-        user=component.user,
     )
     return Process(component.name, child.pid, os.pidfd_open(child.pid), component.fingerprint(), child)
 
@@ -125,13 +143,14 @@ def _fork(
 ) -> Process | None:
     """A process out of the nursery; None where it has none to give, and the component is executed instead."""
     # How a task ended must be known, and the nursery may be a stranger's child.
-    if not component.nursery or component.once or component.user is not None:
+    if not component.nursery or component.once:
         return None
     with os.fdopen(os.memfd_create("environment"), "w+b") as passed:
         passed.write(json.dumps(environment).encode())
         passed.flush()
         passed.seek(0)
-        facts = {"cwd": component.cwd, "umask": component.umask}
+        user = asdict(component.user) if component.user is not None else None
+        facts = {"cwd": component.cwd, "umask": component.umask, "user": user}
         words = list(component.argv[component.argv.index("headway") + 1 :])
         try:
             descriptors = [lock, log.fileno(), passed.fileno()]

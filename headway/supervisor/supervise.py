@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final, Literal
 
 from headway.errors import HeadwayError
-from headway.supervisor import identity, processes
+from headway.supervisor import accounts, identity, processes
 from headway.supervisor.apps import stop_apps
 from headway.supervisor.folder import Folder, write_json
 from headway.supervisor.logs import last_line, rotate
@@ -48,6 +48,8 @@ class Supervisor:
         # First of all: whoever kills this process too, while it looks around, must not leave the stack alone.
         self.twin.keep()
         self._adopt()
+        if os.geteuid() == 0:
+            accounts.hand_out(self.folder, accounts.of_plan(self.plan.components, self.folder))
         while True:
             if signal.SIGUSR1 in self._signals:
                 return self._retire()
@@ -261,6 +263,7 @@ class Supervisor:
             lambda: len(self._signals) > asked,
         )
         stop_apps(self.folder, self.progress.say)
+        accounts.take_back(self.plan.components)
         self._reap_orphans()
         with suppress(OSError):
             self.folder.endpoints.unlink()

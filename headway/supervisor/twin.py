@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from headway import _launch
 from headway.supervisor import identity
 from headway.supervisor.folder import Folder, read_record, write_json
 from headway.supervisor.processes import Process
@@ -21,11 +19,6 @@ TWIN = "twin"
 def command(folder: Folder, mode: str, *more: str) -> list[str]:
     """The argv of a supervisor process."""
     return [sys.executable, "-P", "-m", "headway.supervisor", mode, str(folder.root), *more]
-
-
-def python_path() -> str:
-    """Where our own processes find the package `headway`, installed or not."""
-    return str(Path(_launch.__file__).resolve().parent.parent)
 
 
 class Twin:

@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 
 from bench.client import Caller, Site
 from bench.stack import Stack
+from headway.supervisor import processes
 from headway.supervisor.folder import Folder, read_record
 from headway.supervisor.plan import Plan
 from tests.stack.sites import Place
@@ -84,9 +85,15 @@ def second_worker(stack: Stack, role: str) -> Iterator[None]:
     """One more worker of a role, beside the supervised one and with the same settings."""
     folder = Folder(stack.data)
     component = next(one for one in Plan.read(folder).components if one.name == role)
+    become = processes.becoming(component.user) if component.user is not None else ()
     with (stack.data / "logs" / f"{role}-second.log").open("ab") as log:
         process = subprocess.Popen(
-            component.argv, env=component.environment(folder), cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [*become, *component.argv],
+            env=component.environment(folder),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     try:
         yield

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
+from headway._launch import python_path
 from headway.supervisor import identity, processes
 from headway.supervisor.folder import open_folder, read_record
 from headway.supervisor.plan import Component
 from headway.supervisor.processes import NURSERY_SOCKET
-from headway.supervisor.twin import python_path
 from tests.stack.dummies import eventually
 
 

@@ -140,7 +140,8 @@ def test_a_repository_that_the_platform_hosts(stack: Stack, caller: Caller, tmp_
 
     local = Repository(tmp_path / "work")
     local.commit({"index.html": PAGE.format("hosted")})
-    local.git("push", "-q", str(stack.data / "repos" / f"{site_id}.git"), "main:trunk")
+    at = str(caller.get(f"/v1/sites/{site_id}")["git_url"]).replace("://", f"://any:{stack.key}@")
+    local.git("push", "-q", "-o", "skip", at, "main:trunk")
     build = caller.finish(accepted(caller.http.post(f"{path}/builds")))
     assert build["result"]["commit_sha"] == local.git("rev-parse", "HEAD")
     roll = caller.http.post(f"{path}/deployments", json={"artifact_id": build["result"]["artifact_id"]})

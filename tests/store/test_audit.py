@@ -28,7 +28,7 @@ def note(store: Store, count: int, team: str = "team_1") -> None:
             "127.0.0.1",
             f"req_{number}",
         )
-        store.in_write(lambda session: audit.note_call(session, called).id)
+        store.in_write(lambda session: audit.note_call(session, called))
 
     for number in range(count):
         work(number)

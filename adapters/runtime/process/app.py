@@ -72,6 +72,7 @@ class App:
             )
             self._outer = subprocess.Popen(
                 [
+                    *(self._group.entering if self._group is not None else ()),
                     *self._recipe.words,
                     "--args",
                     str(listed),

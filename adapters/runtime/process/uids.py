@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from adapters.sandbox.slots import mapped_uids
+from adapters.sandbox.slots import is_mapped
 from headway.errors import HeadwayError
 
 # Above what distributions give out (systemd.io/UIDS-GIDS), below those of builds, and below 2^31.
@@ -24,7 +24,7 @@ def uid_of(state: Path, env_id: str) -> int:
         path = state / "uids.json"
         known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         if env_id not in known:
-            first, each = _range(state)
+            first, each = uid_range(state)
             taken = set(known.values())
             free = next((uid for uid in range(first, first + each) if uid not in taken), None)
             if free is None:
@@ -41,8 +41,8 @@ def uid_of(state: Path, env_id: str) -> int:
         os.close(lock)
 
 
-def _range(state: Path) -> tuple[int, int]:
+def uid_range(state: Path) -> tuple[int, int]:
+    """The first of the uids of environments, and their number."""
     seed = int(hashlib.sha256(os.fsencode(state)).hexdigest()[:10], 16)
-    if mapped_uids() > FIRST + BLOCKS * EACH:
-        return FIRST + seed % BLOCKS * EACH, EACH
-    return SMALL_FIRST, SMALL_EACH
+    first = FIRST + seed % BLOCKS * EACH
+    return (first, EACH) if is_mapped(first, EACH) else (SMALL_FIRST, SMALL_EACH)

@@ -1,0 +1,255 @@
+"""The uids of a stack's roles: who has which, and who may read what of the data folder.
+
+Nobody is entered in /etc/passwd: a role is a number that nothing else on the machine has, made from the folder's path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from headway import _launch
+from headway.ids import secret_digits
+from headway.supervisor import processes
+from headway.supervisor.becoming import User
+from headway.supervisor.folder import Folder, write_secret
+from headway.supervisor.plan import Component
+
+# Below the uids of apps and of builds; above what distributions give out (systemd.io/UIDS-GIDS).
+FIRST, BLOCKS = 1_200_000_000, 1_000_000
+SMALL_FIRST, SMALL_BLOCKS = 19_000, 30  # where a container maps only 65,536 uids
+BLOCK: Final = 32
+NAMES: Final = ("api", "control", "builder", "signing", "host", "rules", "caddy", "weed", "temporal")
+# Who works under the uid of another one.
+SHARES: Final = {"migrate": "api", "retention": "temporal", "attributes": "temporal"}
+# Groups without a user: who may get into the folder at all, has the rows, serves the sites, keeps repositories.
+GROUPS: Final = ("stack", "rows", "sites", "repositories")
+MEMBERS: Final = {
+    "api": ("rows", "repositories"),
+    "control": ("rows", "repositories"),
+    "signing": ("rows",),
+    "caddy": ("sites",),
+    "rules": ("sites",),
+}
+# Settings of package clients in the home of whoever called `up`: builds are set up as that machine is.
+CLIENT_SETTINGS: Final = (".npmrc", ".pip", ".config/pip", ".config/uv", ".config/go")
+# The family of an operator's key, as store.keys has it; a test holds them equal.
+OPERATOR: Final = "mfk_live_"
+PROBE_SECONDS: Final = 60
+_PROBE: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from headway import _launch; _launch.enter();"
+    " import headway.cli.main, temporal.names, temporalio, cryptography"
+)
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """`base` is the first of the stack's uids; `reach` what every role must get to beside the data folder."""
+
+    base: int
+    folder: Folder
+    reach: tuple[str, ...] = ()
+    low_ports: bool = False
+
+    def uid(self, name: str) -> int:
+        return self.base + NAMES.index(name)
+
+    def gid(self, name: str) -> int:
+        """Of a group, or of a role: its own."""
+        return self.base + len(NAMES) + GROUPS.index(name) if name in GROUPS else self.uid(name)
+
+    def owns(self, uid: int) -> bool:
+        return self.base <= uid < self.base + BLOCK
+
+    def user(self, component: str) -> User | None:
+        """None for what stays root: the nursery."""
+        name = SHARES.get(component, component)
+        if name not in NAMES:
+            return None
+        return User(
+            uid=self.uid(name),
+            groups=tuple(self.gid(group) for group in ("stack", *MEMBERS.get(name, ()))),
+            ranges=self._ranges(name),
+            reach=(str(self.folder.root), *self.reach, *(_client_settings() if name == "builder" else ())),
+            low_ports=self.low_ports and name == "caddy",
+        )
+
+    def _ranges(self, name: str) -> tuple[tuple[int, int], ...]:
+        _launch.enter()
+        from adapters.runtime.process import uids
+        from adapters.sandbox import slots
+
+        if name == "builder":
+            return (slots.uid_range(self.folder.path("builder", "work")),)
+        return (uids.uid_range(self.folder.path("host", "run")),) if name == "host" else ()
+
+
+def accounts(folder: Folder, programs: Sequence[str], folders: Sequence[str], *, low_ports: bool) -> Accounts:
+    """The uids of this folder's stack. `programs` and `folders` are what its roles run and read beside it."""
+    _launch.enter()
+    from adapters.sandbox.slots import is_mapped
+
+    seed = int(hashlib.sha256(os.fsencode(folder.root)).hexdigest()[:10], 16)
+    base = FIRST + seed % BLOCKS * BLOCK
+    if not is_mapped(base, BLOCK):
+        base = SMALL_FIRST + seed % SMALL_BLOCKS * BLOCK
+    python = (sys.prefix, sys.base_prefix, str(_launch.app_root()), _launch.python_path())
+    return Accounts(base, folder, tuple(dict.fromkeys((*python, *programs, *folders))), low_ports)
+
+
+def of_plan(components: Iterable[Component], folder: Folder) -> Accounts | None:
+    """The uids that a plan was made with."""
+    users = (one.user for one in components if one.name == NAMES[0])
+    first = next(users, None)
+    return Accounts(first.uid, folder) if first is not None else None
+
+
+def obstacle(wanted: Accounts) -> str:
+    """Why the roles cannot have these uids here, tried with real processes; empty where they can."""
+    for role in ("signing", "builder"):
+        user = wanted.user(role)
+        assert user is not None  # noqa: S101
+        words = [*processes.becoming(user), sys.executable, "-P", "-c", _PROBE, _launch.python_path()]
+        try:
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS, cwd="/"
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.returncode != 0:
+            lines = done.stderr.strip().splitlines()
+            return lines[-1] if lines else f"a process of uid {user.uid} ended with {done.returncode}"
+    return ""
+
+
+def _client_settings() -> tuple[str, ...]:
+    home = Path.home()
+    return tuple(str(home / name) for name in CLIENT_SETTINGS if (home / name).exists())
+
+
+def hand_out(folder: Folder, wanted: Accounts | None) -> None:
+    """Give each part of the data folder to who has it; with None, all of it back to the one uid. Runs as root.
+
+    What lies deeper is looked through only where the uids are others than those of the last time.
+    """
+    stamp = folder.path("run", "uids.json")
+    base = wanted.base if wanted is not None else None
+    before = _read_base(stamp)
+    if base is None and not isinstance(before, int):
+        return
+    changed = before != base
+    known = {0, os.geteuid()}
+    for first in (before, base):
+        if isinstance(first, int):
+            known |= set(range(first, first + BLOCK))
+    if wanted is not None:
+        _make_missing(folder)
+    for part in parts(wanted):
+        path = folder.path(*part.path)
+        if not path.exists():
+            continue
+        if changed and part.deep:
+            for top, names, files in os.walk(path):
+                for name in (*names, *files):
+                    _give(Path(top, name), part, known)
+        _give(path, part, known)
+        path.chmod(part.mode)
+    folder.root.chmod(0o710 if wanted is not None else 0o700)
+    os.chown(folder.root, -1, wanted.gid("stack") if wanted is not None else os.getegid())
+    if changed:
+        stamp.write_text(json.dumps({"base": base}))
+
+
+def take_back(components: Iterable[Component]) -> None:
+    """Of a stopped stack: the cgroups that were lent to its roles."""
+    lent = [one.user for one in components if one.user is not None and one.user.ranges]
+    if lent:
+        _launch.enter()
+        from adapters import cgroup
+
+        for user in lent:
+            cgroup.take_back(f"u{user.uid}")
+
+
+def _make_missing(folder: Folder) -> None:
+    """What a role cannot make itself, in a folder that is not its own."""
+    for name in NAMES:
+        folder.own(name).mkdir(mode=0o700, exist_ok=True)
+    key = folder.path("admin.key")
+    if not key.exists():
+        write_secret(key, f"{OPERATOR}{secret_digits()}\n")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Who has a file or a folder, and its mode; `deep`: everything below it, too, whose mode stays."""
+
+    path: tuple[str, ...]
+    uid: int
+    gid: int
+    mode: int
+    deep: bool = False
+
+
+def parts(wanted: Accounts | None) -> list[Part]:
+    """Folders before what is special in them."""
+    if wanted is None:
+        uid, gid = os.geteuid(), os.getegid()
+        names = [part.path for part in parts(Accounts(0, Folder(Path("/"))))]
+        plain = {path: 0o600 if "." in path[-1] else 0o700 for path in names}
+        return [Part(path, uid, gid, mode, deep="." not in path[-1]) for path, mode in plain.items()]
+
+    def part(owner: str, mode: int, *path: str, group: str = "", deep: bool = True) -> Part:
+        return Part(path, wanted.uid(owner), wanted.gid(group or owner), mode, deep)
+
+    tokens = (
+        part(role, 0o640, "secrets", f"broker-{role}.token", group="api")
+        for role in ("control", "builder", "signing", "host")
+    )
+    return [
+        Part(("run",), 0, wanted.gid("stack"), 0o710),
+        *(part(name, 0o700, "run", name) for name in ("control", "builder", "signing", "host", "caddy", "weed")),
+        part("temporal", 0o700, "run", "temporal"),
+        part("api", 0o710, "run", "api", group="stack"),
+        part("rules", 0o2710, "run", "rules", group="caddy"),
+        part("api", 0o2770, "db", group="rows"),
+        part("api", 0o660, "db", "headway.db", group="rows", deep=False),
+        part("api", 0o700, "events"),
+        part("api", 0o700, "observed"),
+        part("api", 0o2771, "repos", group="repositories"),
+        part("api", 0o2711, "secrets", group="control", deep=False),
+        part("weed", 0o600, "secrets", "s3.json", deep=False),
+        *tokens,
+        part("api", 0o600, "secrets", "config.key", deep=False),
+        part("api", 0o640, "secrets", "webhooks.key", group="control", deep=False),
+        part("signing", 0o750, "keys", group="stack"),
+        part("signing", 0o750, "ledger", group="stack"),
+        part("host", 0o750, "host", group="sites"),
+        part("host", 0o755, "host", "routes", deep=False),
+        part("builder", 0o711, "builder"),
+        part("temporal", 0o700, "temporal"),
+        part("weed", 0o700, "weed"),
+        part("caddy", 0o2750, "caddy", group="host"),
+        part("api", 0o600, "admin.key", deep=False),
+    ]
+
+
+def _give(path: Path, part: Part, known: set[int]) -> None:
+    info = path.lstat()
+    if info.st_uid in known and (info.st_uid, info.st_gid) != (part.uid, part.gid):
+        os.chown(path, part.uid, part.gid, follow_symlinks=False)
+
+
+def _read_base(stamp: Path) -> int | str | None:
+    try:
+        found = json.loads(stamp.read_text())["base"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+    return found if found is None or isinstance(found, int) else "unknown"

@@ -1,0 +1,171 @@
+"""The walls between the roles: as each role's own uid, in its own view, the others' secrets cannot be opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.stack import Stack
+from headway.supervisor import accounts, processes
+from headway.supervisor.becoming import User
+from headway.supervisor.folder import Folder
+from headway.supervisor.plan import Component, Plan
+from tests.stack.conftest import NewPlace
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives each role a uid of its own")
+
+# What each may open; everybody else must not.
+SECRETS = {
+    "admin.key": {"api"},
+    "secrets/s3.json": {"weed"},
+    "secrets/config.key": {"api"},
+    "secrets/webhooks.key": {"api", "control"},
+    "secrets/broker-builder.token": {"api", "builder"},
+    "secrets/broker-control.token": {"api", "control"},
+    "secrets/broker-host.token": {"api", "host"},
+    "secrets/broker-signing.token": {"api", "signing"},
+    "keys/signing.pem": {"signing"},
+    "ledger/ledger.pem": {"signing"},
+    "db/headway.db": {"api", "control", "signing"},
+    "host/identity.key": {"host"},
+    "temporal/temporal.db": {"temporal"},
+    "run/plan.json": set(),
+    "stack.json": set(),
+}
+ROLES = ("api", "control", "builder", "signing", "host", "rules", "caddy", "weed", "temporal")
+OPEN = """
+import json, os, sys
+opened = []
+for path in json.loads(sys.argv[1]):
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+        opened.append(path)
+    except PermissionError:
+        pass
+print(json.dumps(opened))
+"""
+
+
+@pytest.fixture(scope="module")
+def parts(stack: Stack) -> dict[str, Component]:
+    return {one.name: one for one in Plan.read(Folder(stack.data)).components}
+
+
+def user_of(parts: dict[str, Component], role: str) -> User:
+    user = parts[role].user
+    assert user is not None
+    return user
+
+
+def as_role(user: User, *words: str) -> subprocess.CompletedProcess[str]:
+    """A real process: in the role's view and namespace, with its uid and groups, as the supervisor starts it."""
+    command = [*processes.becoming(user), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+
+
+def opened(user: User, paths: list[Path]) -> set[str]:
+    done = as_role(user, sys.executable, "-I", "-S", "-c", OPEN, json.dumps([str(path) for path in paths]))
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_opens_its_own_secrets_alone(stack: Stack, parts: dict[str, Component], role: str) -> None:
+    paths = [stack.data / name for name in SECRETS]
+    assert all(path.exists() for path in paths)
+    mine = {str(stack.data / name) for name, may in SECRETS.items() if role in may}
+    assert opened(user_of(parts, role), paths) == mine
+
+
+def test_a_uid_alone_opens_no_secret_either(stack: Stack, parts: dict[str, Component]) -> None:
+    """Without the role's groups, as by `setpriv`: the data folder is shut."""
+    uid = str(user_of(parts, "signing").uid)
+    words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "cat", str(stack.data / "admin.key")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "Permission denied" in done.stderr
+
+
+def test_the_roles_run_under_uids_of_their_own(stack: Stack, parts: dict[str, Component]) -> None:
+    uids = {}
+    for role in ROLES:
+        pid = json.loads((stack.data / "run" / f"{role}.json").read_text())["pid"]
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        uids[role] = {int(number) for number in status["Uid"].split()}
+        assert status["CapEff"].strip() == "0000000000000000" or user_of(parts, role).ranges
+    assert all(len(found) == 1 for found in uids.values())
+    assert len(set.union(*uids.values())) == len(ROLES)
+    assert 0 not in set.union(*uids.values())
+
+
+def test_the_builder_cannot_become_who_owns_the_hosts_contents(
+    stack: Stack, parts: dict[str, Component], new_place: NewPlace
+) -> None:
+    place = new_place({"index.html": "<p>walls"})
+    place.roll(place.build()["artifact_id"], place.site.production)
+    contents = [path for path in (stack.data / "host" / "store").rglob("*") if path.is_file()]
+    owners = {path.stat().st_uid for path in contents}
+    assert owners == {user_of(parts, "host").uid}
+    builder = user_of(parts, "builder")
+    for uid in (*owners, 0, user_of(parts, "signing").uid):
+        # Root of its namespace, yet that number means nobody there: 0 is the builder itself.
+        code = f"import os; os.setresuid({uid}, {uid}, {uid}); open({str(contents[0])!r})"
+        done = as_role(builder, sys.executable, "-I", "-S", "-c", code)
+        assert done.returncode != 0
+        assert "Invalid argument" in done.stderr or "Permission denied" in done.stderr
+    assert as_role(builder, "sh", "-c", f"echo x > {contents[0]}").returncode != 0
+
+
+def test_the_builder_ends_nobody_elses_process(stack: Stack, parts: dict[str, Component]) -> None:
+    for role in ("signing", "host", "api", "nursery"):
+        pid = json.loads((stack.data / "run" / f"{role}.json").read_text())["pid"]
+        assert as_role(user_of(parts, "builder"), "kill", "-9", str(pid)).returncode != 0
+        assert as_role(user_of(parts, "builder"), "cat", f"/proc/{pid}/environ").returncode != 0
+
+
+def test_a_role_sees_nothing_of_a_private_folder_but_what_it_needs(tmp_path: Path) -> None:
+    """Python in a private home: the role runs it, and finds the home's other files gone."""
+    home = tmp_path / "home"
+    inner = home / "deep" / "tool"
+    inner.mkdir(parents=True)
+    (home / "diary").write_text("dear")
+    (inner / "run").write_text("#!/bin/sh\necho ran\n")
+    (inner / "run").chmod(0o755)
+    home.chmod(0o700)
+    for parent in (tmp_path, *tmp_path.parents):
+        assert os.access(parent, os.X_OK)
+    reach = (str(inner), sys.prefix, sys.base_prefix)
+    user = User(uid=1_299_999_990, reach=reach)
+    assert as_role(user, str(inner / "run")).stdout == "ran\n"
+    done = as_role(user, "cat", str(home / "diary"))
+    assert "No such file" in done.stderr
+    assert as_role(replace(user, reach=reach[1:]), str(inner / "run")).returncode == 126
+
+
+def test_uids_are_taken_back_and_given_out_again(tmp_path: Path) -> None:
+    """A folder of an earlier version belongs to root altogether; `--one-uid` makes it so again."""
+    folder = Folder(tmp_path / "data")
+    for name in ("run", "secrets", "host/env", "keys", "db", "repos"):
+        folder.path(name).mkdir(parents=True, exist_ok=True)
+    key, app = folder.path("keys", "signing.pem"), folder.path("host", "env", "volume")
+    key.write_text("secret")
+    key.chmod(0o600)
+    app.write_text("an app's own")
+    os.chown(app, 1_300_000_007, 1_300_000_007)
+    wanted = accounts.Accounts(1_200_000_000, folder)
+    accounts.hand_out(folder, wanted)
+    assert key.stat().st_uid == wanted.uid("signing")
+    assert folder.path("host", "env").stat().st_uid == wanted.uid("host")
+    assert folder.path("admin.key").read_text().startswith("mfk_live_")
+    accounts.hand_out(folder, None)
+    assert {key.stat().st_uid, folder.path("host", "env").stat().st_uid, folder.path("admin.key").stat().st_uid} == {0}
+    assert app.stat().st_uid == 1_300_000_007
+    moved = accounts.Accounts(1_200_000_320, folder)
+    accounts.hand_out(folder, moved)
+    assert key.stat().st_uid == moved.uid("signing")
