@@ -72,8 +72,8 @@ class Builds:
             env_id=build.env_id,
             attempt=build.attempt,
             repository=site.repository or f"hosted:{site.id}",
-            # What was pushed is on no branch yet.
-            ref=(build.commit_sha if build.trigger == "push" else None) or build.ref,
+            # What was pushed is on no branch yet, and what a forge or a poll has told of is that very commit.
+            ref=(build.commit_sha if build.source is None else None) or build.ref,
             default_branch=site.default_branch,
             profile=site.profile,
             clean=build.clean,

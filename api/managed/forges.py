@@ -18,7 +18,7 @@ from api.managed.rows import forge_call_row, forge_hook_row
 from api.managed.schemas import DeletedRow, ForgeCallRow, ForgeHookCreate, ForgeHookRow, NewForgeHookRow
 from api.managed.sites import site_to_change, site_to_read
 from api.parts import Parts
-from api.starting import labels_of
+from api.arriving import Work, follow, work_of
 from headway.errors import HeadwayError
 from store import forges
 from store.forges import Pushed
@@ -86,23 +86,21 @@ async def take(parts: Parts, hook_id: str, request: Request) -> Response:
     """One call. Raises forge_hook.not_found and forge_hook.forged; every other verdict is an answer at once."""
     body, headers = await request.body(), {name.lower(): value for name, value in request.headers.items()}
 
-    def work() -> tuple[Json, Any]:
+    def work() -> tuple[Json, Work]:
         with parts.store.read() as session:
             hook = forges.hook(session, hook_id)
         if not is_genuine(hook.provider, forges.secret_of(parts.webhook_vault, hook), headers, body):
             parts.store.in_write(lambda session: forges.note_forged(session, hook_id))
             raise HeadwayError("forge_hook.forged", "This call is not signed with the hook's secret.")
         said = read_call(hook.provider, headers, body)
-        pushed = Pushed(said.id, said.event, said.branch, said.commit)
+        pushed = Pushed(said.id, said.event, said.branch, said.commit, said.deleted, said.ref)
 
-        def accept(session: Session) -> tuple[Json, Any]:
-            call, job = forges.take_call(session, hook_id, pushed)
-            return forge_call_row(call), (job, labels_of(session, job)) if job is not None else None
+        def accept(session: Session) -> tuple[Json, Work]:
+            call, judged = forges.take_call(session, hook_id, pushed, parts.addresses.domain, parts.previews)
+            return forge_call_row(call, repeated=judged is None), work_of(session, judged)
 
         return parts.store.in_write(accept)
 
-    row, accepted = await anyio.to_thread.run_sync(work)
-    if accepted is not None:
-        job, labels = accepted
-        await parts.starts.start(job.id, job.type, labels=labels)
+    row, follows = await anyio.to_thread.run_sync(work)
+    await follow(parts.starts, follows)
     return JSONResponse({"data": row}, 409 if row["verdict"] == "refused" else 202)

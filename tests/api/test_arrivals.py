@@ -1,0 +1,201 @@
+"""Remote repositories: a forge's push goes by the branch routes, and one commit is one job whoever asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from store.models import Build, Environment, Job, Rollout, Site
+from store.models_arrivals import RemoteBranch
+from store.models_webhooks import ForgeCall
+from tests.api.test_forges import call, make, push, signed
+from tests.api.world import World, data
+
+pytestmark = pytest.mark.anyio
+Json = dict[str, Any]
+A, B, C = "a" * 40, "b" * 40, "c" * 40
+
+
+class Forge:
+    """A hook's other end: each call has an id of its own, unless it is said."""
+
+    def __init__(self, api: World, client: Any, site: Json, hook: Json) -> None:
+        self.api, self.client, self.site, self.hook = api, client, site, hook
+        self.calls = 0
+
+    @classmethod
+    async def of(cls, api: World) -> Forge:
+        _, client = await api.tenant("Acme")
+        return cls(api, client, *await make(api, client))
+
+    async def tell(self, branch: str, commit: str, *, id: str | None = None, ref: str | None = None) -> Json:
+        self.calls += 1
+        body = push(branch, commit) if ref is None else json.dumps({"ref": ref, "after": commit}).encode()
+        headers = signed("github", self.hook["secret"], body, id or f"n{self.calls}")
+        answer = await call(self.api, self.hook, body, headers)
+        assert answer.status_code in (202, 409), answer.text
+        return dict(answer.json()["data"])
+
+    async def deploy(self, ref: str, **more: Any) -> Json:
+        path = f"/v1/sites/{self.site['id']}/deployments"
+        return dict(data(await self.client.post(path, json={"ref": ref, "target": "production", **more})))
+
+    def end(self, job_id: str, status: str = "succeeded") -> None:
+        with self.api.store.write() as session:
+            session.get_one(Job, job_id).status = status
+            rollout = session.exec(select(Rollout).where(Rollout.job_id == job_id)).one()
+            now = session.get_one(Job, job_id).created_at
+            session.get_one(Job, job_id).finished_at, rollout.finished_at, rollout.status = now, now, status
+
+    def environments(self) -> dict[str, Environment]:
+        with self.api.store.read() as session:
+            rows = session.exec(select(Environment).where(Environment.site_id == self.site["id"])).all()
+            return {row.branch: row for row in rows if row.deleted_at is None}
+
+
+async def test_a_forges_push_goes_where_the_routes_lead(api: World) -> None:
+    forge = await Forge.of(api)
+    for branch, kind in (("main", "production"), ("staging", "staging"), ("feature/x", "preview")):
+        said = await forge.tell(branch, A)
+        assert said["text"] == f"deployed {said['job_id']}"
+        environment = forge.environments()[branch]
+        assert (environment.kind, api.one(Build, job_id=said["job_id"]).env_id) == (kind, environment.id)
+        assert (said["job_id"], "deployment.push") in [one[:2] for one in api.starts.started]
+    making = {one[1] for one in api.starts.started}
+    assert "environment.create" in making
+    routes = {"routes": [{"pattern": "dependabot/*", "target": "ignore"}, {"pattern": "*", "target": "live"}]}
+    data(await forge.client.put(f"/v1/sites/{forge.site['id']}/branch-routes", json=routes))
+    ignored = await forge.tell("dependabot/npm", A)
+    assert ignored["text"] == "ignored: the branch routes deploy nothing of dependabot/npm"
+    live = await forge.tell("whatever", B)
+    assert api.one(Build, job_id=live["job_id"]).env_id == forge.site["production_env_id"]
+
+
+async def test_a_branch_that_is_gone_takes_its_preview_with_it(api: World) -> None:
+    forge = await Forge.of(api)
+    first = await forge.tell("topic", A)
+    gone = await forge.tell("topic", "0" * 40)
+    assert gone["text"] == f"ended {gone['job_id']}"
+    assert api.one(Job, id=gone["job_id"]).type == "environment.delete"
+    assert api.one(Job, id=first["job_id"]).status == "canceled"
+    again = await forge.tell("topic", B)
+    assert again["verdict"] == "refused"
+    assert "being deleted" in again["reason"]
+    # A forge may repeat what was refused, and a poll hears of it again: it is news until it is taken.
+    assert api.one(RemoteBranch, branch="topic").commit_sha is None
+
+
+async def test_hostile_refs_are_refused_and_kept(api: World) -> None:
+    forge = await Forge.of(api)
+    odd = ("../../etc", "--upload-pack=x", "a..b", "x.lock", "a b", "-", "a\u0007b", "b" * 251, "é" * 200, "@{1}", "a\u200bb")
+    for number, branch in enumerate(odd):
+        said = await forge.tell(branch, A, id=f"odd{number}")
+        assert said["verdict"] == "refused", branch
+    for ref in ("refs/tags/../x", "nonsense", "refs/tags/-x", ""):
+        assert (await forge.tell("", A, ref=ref))["verdict"] == "refused", ref
+    said = await forge.tell("main", "--upload-pack=x")
+    assert said["text"] == "refused: the call names no commit"
+    assert (await forge.tell("", A, ref="refs/notes/commits"))["text"] == "ignored: refs/notes/commits is no branch"
+    assert api.count(ForgeCall) == len(odd) + 6
+    assert (api.count(Build), api.count(RemoteBranch), api.count(Environment)) == (0, 0, 1)
+
+
+async def test_names_that_collide_have_environments_of_their_own(api: World) -> None:
+    forge = await Forge.of(api)
+    names = ("feature/x", "feature-x", "Feature/X", "feature.x", "ünï", "production", "x" * 250)
+    for name in names:
+        assert (await forge.tell(name, A))["verdict"] == "accepted", name
+    previews = {branch: one for branch, one in forge.environments().items() if one.kind == "preview"}
+    assert set(previews) == set(names)
+    assert len({one.slug for one in previews.values()}) == len(names)
+
+
+async def test_previews_are_limited_and_the_refusal_is_news_again(api: World) -> None:
+    forge = await Forge.of(api)
+    for number in range(20):
+        assert (await forge.tell(f"b{number}", A))["verdict"] == "accepted"
+    refused = await forge.tell("one-more", A, id="again")
+    assert (refused["verdict"], "20 previews" in refused["reason"]) == ("refused", True)
+    gone = await forge.tell("b1", "0" * 40)
+    with api.store.write() as session:
+        environment = session.get_one(Environment, api.one(Job, id=gone["job_id"]).env_id)
+        environment.status, environment.deleted_at = "gone", environment.created_at
+    assert (await forge.tell("one-more", A, id="again"))["verdict"] == "accepted"
+
+
+async def test_the_same_commit_is_one_job_whoever_asks_first(api: World) -> None:
+    forge = await Forge.of(api)
+    told = await forge.tell("main", A)
+    assert (await forge.deploy("main"))["id"] == told["job_id"]
+    assert (await forge.deploy(A))["id"] == told["job_id"]
+    assert (await forge.tell("main", A))["job_id"] == told["job_id"]
+    clean = await forge.deploy("main", clean=True)
+    assert clean["id"] != told["job_id"]
+    assert (await forge.deploy("main", clean=True))["id"] == clean["id"]
+    assert (await forge.deploy(B))["id"] not in (clean["id"], told["job_id"])
+    later = await forge.tell("main", B)
+    # Asked for by its id first: it is the branch's now, and a newer push takes its place.
+    assert api.one(Rollout, job_id=later["job_id"]).branch == "main"
+    assert api.count(Build) == 3
+
+
+async def test_a_job_that_was_asked_for_by_name_becomes_the_commits(api: World) -> None:
+    forge = await Forge.of(api)
+    asked = await forge.deploy("main")
+    assert api.one(Build, job_id=asked["id"]).commit_sha is None
+    assert (await forge.tell("main", A))["job_id"] == asked["id"]
+    assert api.one(Build, job_id=asked["id"]).commit_sha == A
+    newer = await forge.tell("main", B)
+    assert newer["job_id"] != asked["id"]
+    with api.store.write() as session:
+        session.exec(select(Build).where(Build.job_id == newer["job_id"])).one().attempt = 1
+    # What a builder may have fetched for is not joined by name, but where its commit was told.
+    assert (await forge.deploy("main"))["id"] == newer["job_id"]
+
+
+async def test_the_order_of_acceptance_makes_the_same_commit_another_job(api: World) -> None:
+    forge = await Forge.of(api)
+    jobs = [(await forge.tell("main", commit))["job_id"] for commit in (A, B, A, C)]
+    assert len(set(jobs)) == 4
+    with api.store.read() as session:
+        rows = [session.exec(select(Rollout).where(Rollout.job_id == job)).one() for job in jobs]
+    assert [row.accept_seq for row in rows] == [1, 2, 3, 4]
+
+
+async def test_what_was_tried_is_not_tried_again_by_itself(api: World) -> None:
+    forge = await Forge.of(api)
+    first = await forge.tell("main", A)
+    forge.end(first["job_id"], "failed")
+    again = await forge.tell("main", A)
+    assert (again["verdict"], again["job_id"]) == ("ignored", first["job_id"])
+    assert "and failed" in again["reason"]
+    by_hand = await forge.deploy("main")
+    assert by_hand["id"] != first["job_id"]
+    assert (await forge.tell("main", A))["job_id"] == by_hand["id"]
+    forge.end(by_hand["id"])
+    live = await forge.tell("main", A)
+    assert live["text"] == f"ignored: {by_hand['id']} has deployed it already"
+    # A branch that is forced back is news.
+    forge.end((await forge.tell("main", B))["job_id"])
+    back = await forge.tell("main", A)
+    assert back["verdict"] == "accepted"
+    assert back["job_id"] not in (first["job_id"], by_hand["id"])
+
+
+async def test_sites_that_do_not_deploy_by_themselves(api: World) -> None:
+    forge = await Forge.of(api)
+    api.change(Site, forge.site["id"], auto_deploy=False)
+    assert (await forge.tell("main", A))["text"] == "ignored: the site does not deploy by itself"
+
+
+async def test_arrivals_at_once_are_one_job(api: World) -> None:
+    forge = await Forge.of(api)
+    told = [forge.tell("main", A, id=f"x{number % 6}") for number in range(18)]
+    asked = [forge.deploy(A) for _ in range(6)]
+    answers = await asyncio.gather(*told, *asked)
+    assert {answer.get("job_id") or answer["id"] for answer in answers} == {api.one(Build).job_id}
+    assert api.count(Job) - 1 == 1  # and the one that made the site
