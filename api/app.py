@@ -40,6 +40,7 @@ from api.managed import (
     ledger,
     logs,
     policies,
+    remotes,
     requests,
     retention,
     sites,
@@ -79,6 +80,7 @@ ROUTERS = (
     retention,
     webhooks,
     forges,
+    remotes,
     unsupported,
 )
 

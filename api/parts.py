@@ -78,6 +78,7 @@ class Parts:
     job_retention: timedelta = timedelta(days=30)
     git: GitParts | None = None
     previews: Previews = field(default_factory=Previews)
+    poll_every: timedelta = timedelta(minutes=5)
     retention: Rules = field(default_factory=Rules)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.

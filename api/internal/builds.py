@@ -13,6 +13,7 @@ from adapters.artifact.snapshot import MAX_BYTES as MAX_SNAPSHOT
 from adapters.artifact.snapshot import parsed
 from adapters.config.vault import Vault
 from adapters.sbom.document import MAX_BYTES as MAX_SBOM
+from api.internal.access import access_of
 from api.parts import Objects
 from headway.broker import (
     Begin,
@@ -23,6 +24,7 @@ from headway.broker import (
     Earlier,
     Inputs,
     Missing,
+    RepositoryAccess,
     SnapshotSource,
     Upload,
     UploadRequest,
@@ -63,7 +65,7 @@ class Builds:
         self.vault = vault
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
-        build, site = self.store.in_write(lambda session: begin_attempt(session, build_id))
+        build, site, access = self.store.in_write(lambda session: self._begin(session, build_id))
         overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
             build_id=build.id,
@@ -80,7 +82,13 @@ class Builds:
             allow_hosts=sorted(site.allow_hosts),
             snapshot=self._snapshot(build, site) if build.source is not None else None,
             overrides=overrides,
+            access=access,
         )
+
+    def _begin(self, session: Session, build_id: str) -> tuple[Build, Site, RepositoryAccess | None]:
+        """What the repository is read with is given to the attempt that fetches, and only where it fetches."""
+        build, site = begin_attempt(session, build_id)
+        return build, site, access_of(session, self.vault, site) if build.source is None else None
 
     def earlier(self, build_id: str, body: Inputs) -> Earlier:
         """What an earlier build has made of the same; its packs are leased to this one."""
