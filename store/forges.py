@@ -11,9 +11,10 @@ from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
-from store.arrivals import IGNORED, REFUSED, Arrival, Judged, accept
+from store.arrivals import ACCEPTED, IGNORED, REFUSED, Arrival, Judged, accept
 from store.config_values import Hides, Opens
 from store.models import Site, utcnow
+from store.models_arrivals import RemoteBranch
 from store.models_webhooks import ForgeCall, ForgeHook
 from store.paging import Page, fetch_page
 from store.pushes import Previews
@@ -34,6 +35,7 @@ class Pushed:
     commit: str | None
     deleted: bool = False
     ref: str | None = None
+    before: str | None = None
 
 
 def create_hook(session: Session, vault: Hides, site: Site, provider: str, actor: Json) -> tuple[ForgeHook, str]:
@@ -91,12 +93,12 @@ def delete_hook(session: Session, hook: ForgeHook) -> None:
     session.delete(hook)
 
 
-def note_forged(session: Session, hook_id: str) -> None:
+def note_forged(session: Session, hook_id: str, count: int = 1) -> None:
     """Counted, not kept: whoever can make them can make many."""
     session.execute(
         update(ForgeHook)
         .where(col(ForgeHook.id) == hook_id)
-        .values(forged=col(ForgeHook.forged) + 1, forged_at=utcnow())
+        .values(forged=col(ForgeHook.forged) + count, forged_at=utcnow())
     )
 
 
@@ -118,7 +120,7 @@ def take_call(
         id=new_id("call"), hook_id=hook_id, call_id=pushed.call_id, event=pushed.event, verdict=IGNORED
     )
     judged = _judge(session, found, pushed, domain, previews)
-    call.ref, call.commit_sha = pushed.branch or pushed.ref, pushed.commit
+    call.ref, call.commit_sha, call.before_sha = pushed.branch or pushed.ref, pushed.commit, pushed.before
     call.verdict, call.reason = judged.verdict, judged.reason
     call.job_id = judged.job.id if judged.job is not None else None
     session.add(call)
@@ -131,6 +133,8 @@ def _judge(session: Session, hook: ForgeHook, pushed: Pushed, domain: str, previ
     if pushed.branch is not None:
         if pushed.commit is None and not pushed.deleted:
             return Judged(REFUSED, "the call names no commit")
+        if _is_late(session, hook, pushed):
+            return Judged(IGNORED, "a later push of the branch was told of already")
         actor = {"type": "forge_hook", "id": hook.id, "label": hook.provider}
         arrival = Arrival(pushed.branch, pushed.commit, "webhook", actor)
         return accept(session, session.get_one(Site, hook.site_id), arrival, domain, previews)
@@ -140,3 +144,21 @@ def _judge(session: Session, hook: ForgeHook, pushed: Pushed, domain: str, previ
     if not pushed.ref.startswith("refs/") or not is_branch_name(tag) or not tag.isprintable():
         return Judged(REFUSED, "that is no name of a ref")
     return Judged(IGNORED, f"{tag} is a tag: tags deploy nothing" if tag != pushed.ref else f"{tag} is no branch")
+
+
+def _is_late(session: Session, hook: ForgeHook, pushed: Pushed) -> bool:
+    """Whether a push that goes on from this commit was told of before it, and this one does not go back to it."""
+    heard = session.get(RemoteBranch, (hook.site_id, pushed.branch))
+    if heard is None or pushed.before is None or heard.commit_sha in (pushed.before, pushed.commit):
+        return False
+    after = (
+        select(ForgeCall.id)
+        .join(ForgeHook, col(ForgeHook.id) == col(ForgeCall.hook_id))
+        .where(
+            ForgeHook.site_id == hook.site_id,
+            ForgeCall.ref == pushed.branch,
+            ForgeCall.before_sha == pushed.commit,
+            ForgeCall.verdict == ACCEPTED,
+        )
+    )
+    return pushed.commit is not None and session.exec(after.limit(1)).first() is not None

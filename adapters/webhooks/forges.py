@@ -30,7 +30,7 @@ _CALL: Final = {
 class Call:
     """`branch` is set where one was pushed to or `deleted`; `commit` is what it is now, None where that names none.
 
-    `ref` is what else was pushed to.
+    `ref` is what else was pushed to; `before` is what the branch was.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Call:
     commit: str | None = None
     deleted: bool = False
     ref: str | None = None
+    before: str | None = None
 
 
 def is_genuine(provider: str, secret: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -65,9 +66,14 @@ def read_call(provider: str, headers: Mapping[str, str], body: bytes) -> Call:
         return Call(id, event)
     if not ref.startswith(_BRANCH):
         return Call(id, event, ref=ref[:LONGEST])
-    said = after if isinstance(after, str) and _COMMIT.fullmatch(after) else ""
-    gone = bool(said) and set(said) == {"0"}
-    return Call(id, event, ref.removeprefix(_BRANCH)[:LONGEST], None if gone else said or None, deleted=gone)
+    said, before = _object_id(after), _object_id(payload.get("before"))
+    gone = said is not None and set(said) == {"0"}
+    branch = ref.removeprefix(_BRANCH)[:LONGEST]
+    return Call(id, event, branch, None if gone else said, deleted=gone, before=before)
+
+
+def _object_id(given: object) -> str | None:
+    return given if isinstance(given, str) and _COMMIT.fullmatch(given) else None
 
 
 def _object(body: bytes) -> dict[str, Any]:

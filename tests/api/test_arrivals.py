@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from typing import Any
 
 import pytest
 from sqlmodel import select
 
+from api.managed.forges import write_forgeries
 from store.models import Build, Environment, Job, Rollout, Site
 from store.models_arrivals import RemoteBranch
 from store.models_webhooks import ForgeCall
@@ -32,9 +34,12 @@ class Forge:
         _, client = await api.tenant("Acme")
         return cls(api, client, *await make(api, client))
 
-    async def tell(self, branch: str, commit: str, *, id: str | None = None, ref: str | None = None) -> Json:
+    async def tell(
+        self, branch: str, commit: str, *, id: str | None = None, ref: str | None = None, before: str | None = None
+    ) -> Json:
         self.calls += 1
-        body = push(branch, commit) if ref is None else json.dumps({"ref": ref, "after": commit}).encode()
+        said = {"ref": f"refs/heads/{branch}" if ref is None else ref, "after": commit}
+        body = json.dumps(said if before is None else {**said, "before": before}).encode()
         headers = signed("github", self.hook["secret"], body, id or f"n{self.calls}")
         answer = await call(self.api, self.hook, body, headers)
         assert answer.status_code in (202, 409), answer.text
@@ -186,6 +191,21 @@ async def test_what_was_tried_is_not_tried_again_by_itself(api: World) -> None:
     assert back["job_id"] not in (first["job_id"], by_hand["id"])
 
 
+async def test_a_call_that_comes_late_does_not_undo_a_later_push(api: World) -> None:
+    """Of one hook out of order, or of a second hook that tells the same."""
+    forge = await Forge.of(api)
+    for before, after in ((A, B), (B, C)):
+        assert (await forge.tell("main", after, before=before))["verdict"] == "accepted"
+    late = await forge.tell("main", B, before=A)
+    assert late["text"] == "ignored: a later push of the branch was told of already"
+    forge.hook = data(await forge.client.post(f"/v1/sites/{forge.site['id']}/hooks", json={"provider": "github"}))
+    assert (await forge.tell("main", B, before=A))["verdict"] == "ignored"
+    joined = await forge.tell("main", C, before=B)
+    assert joined["job_id"] == api.one(Build, commit_sha=C).job_id
+    assert (await forge.tell("main", B, before=C))["verdict"] == "accepted"  # forced back
+    assert api.count(Build) == 3
+
+
 async def test_sites_that_do_not_deploy_by_themselves(api: World) -> None:
     forge = await Forge.of(api)
     api.change(Site, forge.site["id"], auto_deploy=False)
@@ -199,3 +219,54 @@ async def test_arrivals_at_once_are_one_job(api: World) -> None:
     answers = await asyncio.gather(*told, *asked)
     assert {answer.get("job_id") or answer["id"] for answer in answers} == {api.one(Build).job_id}
     assert api.count(Job) - 1 == 1  # and the one that made the site
+
+
+async def test_a_forger_is_slowed_down_and_silences_nobody(api: World) -> None:
+    forge = await Forge.of(api)
+    forged = signed("github", "wrong", push())
+    statuses = [(await call(api, forge.hook, push(), forged)).status_code for _ in range(40)]
+    assert statuses == [401] * 30 + [429] * 10
+    late = await call(api, forge.hook, push(), forged)
+    assert int(late.headers["retry-after"]) >= 1
+    assert late.json()["error"]["code"] == "rate_limit.exceeded"
+    # From the same address, behind the same proxy: the forge is heard.
+    assert (await forge.tell("main", A))["verdict"] == "accepted"
+    write_forgeries(api.parts)
+    assert data(await forge.client.get(f"/v1/sites/{forge.site['id']}/hooks/{forge.hook['id']}"))["forged"] == 41
+    unknown = await call(api, {"id": "hook_none"}, push(), forged)
+    assert unknown.status_code == 429
+    assert api.count(ForgeCall) == 1
+
+
+@pytest.mark.slow
+async def test_a_thousand_deliveries(api: World) -> None:
+    """A third repeated, every tenth forged, in any order, eight at a time."""
+    forge = await Forge.of(api)
+    pushes = [(f"call{number}", f"b{number % 15}", f"{number // 2:040x}") for number in range(600)]
+    pushes = [(id, branch, commit if int(commit, 16) else A) for id, branch, commit in pushes]
+    calls: list[tuple[str, str, str, bool]] = [(*one, True) for one in pushes]
+    calls += [(*one, True) for one in pushes[:300]] + [(f"forged{n}", "main", C, False) for n in range(100)]
+    random.Random(11).shuffle(calls)
+    places = asyncio.Semaphore(8)
+
+    async def tell(id: str, branch: str, commit: str, genuine: bool) -> tuple[int, Json]:
+        body = push(branch, commit)
+        headers = signed("github", forge.hook["secret"] if genuine else "wrong", body, id)
+        async with places:
+            answer = await call(api, forge.hook, body, headers)
+        return answer.status_code, answer.json().get("data") or {}
+
+    answers = await asyncio.gather(*(tell(*one) for one in calls))
+    assert {status for (*_, genuine), (status, _) in zip(calls, answers, strict=True) if not genuine} == {401, 429}
+    rows = [row for (*_, genuine), (_, row) in zip(calls, answers, strict=True) if genuine]
+    assert {row["verdict"] for row in rows} == {"accepted"}
+    assert sum(row["text"].startswith("repeated: ") for row in rows) == 300
+    assert (api.count(ForgeCall), len({row["id"] for row in rows})) == (600, 600)
+    with api.store.read() as session:
+        built = [(build.env_id, build.commit_sha) for build in session.exec(select(Build)).all()]
+        orders = [one.accept_seq for one in session.exec(select(Rollout)).all()]
+    assert len(built) == len(orders) > 0
+    assert C not in {commit for _, commit in built}
+    assert len(set(built)) == len(built) == 600
+    write_forgeries(api.parts)
+    assert data(await forge.client.get(f"/v1/sites/{forge.site['id']}/hooks/{forge.hook['id']}"))["forged"] == 100

@@ -60,3 +60,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_repository_credential_site_id", "repository_credential", ["site_id"])
+    op.add_column("forge_call", sa.Column("before_sha", sa.String(), nullable=True))
+    op.create_index("ix_forge_call_before_sha", "forge_call", ["before_sha"])
