@@ -13,8 +13,8 @@ from headway.errors import HeadwayError
 from store.config_values import destroy_values
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, end_job, end_rollout, retire_environment
-from store.queue import cancel_queued_builds, claim_job, job_by_id
 from store.polling import forget_remote
+from store.queue import cancel_queued_builds, claim_job, job_by_id
 from store.session import Store
 from temporal.failures import error_dict, mapped
 from temporal.messages import Ended, Failure, JobRef, PlaceOrder, RetireOrder

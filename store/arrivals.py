@@ -154,5 +154,3 @@ def _is_name(branch: str) -> bool:
 
 def _anybody(_: Environment | None) -> None:
     """Whoever may push to the remote repository decides."""
-
-

@@ -38,7 +38,7 @@ class Open:
     @property
     def is_fetched(self) -> bool:
         """Whether a builder may have read already what the name leads to."""
-        return self.build.attempt > 0
+        return self.build.attempt > 0 or self.rollout.status != "waiting"
 
 
 def lock(session: Session, environment: Environment) -> None:

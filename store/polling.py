@@ -204,5 +204,3 @@ def _interval(row: RemoteWatch | None, every: timedelta) -> timedelta:
 def _spread(pause: timedelta) -> timedelta:
     """A tenth more or less, so that sites which began together do not stay together."""
     return pause * random.uniform(0.9, 1.1)  # noqa: S311
-
-

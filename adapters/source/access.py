@@ -1,4 +1,4 @@
-"""What a private repository is read with, for the one run of the sandbox that fetches: files that only its uid can read.
+"""What a private repository is read with, for the one run that fetches: files that only its uid can read.
 
 Neither an argument, nor a variable, nor the mirror's configuration holds a secret. Git asks for a token only where the
 remote's own host wants one; ssh is offered the keys and nothing else.

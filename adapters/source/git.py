@@ -78,9 +78,7 @@ class FetchBounds:
     limits: Limits = field(
         default_factory=lambda: Limits(wall=600, memory=2 << 30, pids=128, disk=12 << 30, log=16 << 20)
     )
-    look: Limits = field(
-        default_factory=lambda: Limits(wall=60, memory=512 << 20, pids=64, disk=64 << 20, log=4 << 20)
-    )
+    look: Limits = field(default_factory=lambda: Limits(wall=60, memory=512 << 20, pids=64, disk=64 << 20, log=4 << 20))
 
 
 @dataclass(frozen=True)
@@ -256,7 +254,11 @@ class GitSource:
         if "file too large" in complaint.lower():
             return HeadwayError("source.too_large", f"The history of {spec.remote.shown} is too large.")
         if any(words in complaint.lower() for words in _DENIED):
-            how = "what the site has for it is refused" if spec.access is not None else "it is not there, or not open to everybody"
+            how = (
+                "what the site has for it is refused"
+                if spec.access is not None
+                else "it is not there, or not open to everybody"
+            )
             message = f"{spec.remote.shown} may not be read: {how}."
             return HeadwayError("repository.access_denied", message, param="repository")
         error = HeadwayError("repository.unreachable", f"Cannot fetch from {spec.remote.shown}: {_last(complaint)}")

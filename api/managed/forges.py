@@ -11,6 +11,7 @@ from sqlmodel import Session
 from starlette.responses import JSONResponse, Response
 
 from adapters.webhooks.forges import is_genuine, read_call
+from api.arriving import Work, follow, work_of
 from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
@@ -19,7 +20,6 @@ from api.managed.schemas import DeletedRow, ForgeCallRow, ForgeHookCreate, Forge
 from api.managed.sites import site_to_change, site_to_read
 from api.parts import Parts
 from api.problems import problem
-from api.arriving import Work, follow, work_of
 from headway.errors import HeadwayError
 from store import forges
 from store.forges import Pushed

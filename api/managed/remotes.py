@@ -1,4 +1,4 @@
-"""Remote repositories of sites: what private ones are read with, how they are polled, what is known of their branches."""
+"""Remote repositories of sites: what private ones are read with, how they are polled, what their branches are."""
 
 from __future__ import annotations
 

@@ -76,11 +76,13 @@ def serving(folder: Path) -> Iterator[SshServer]:
         port = free.getsockname()[1]
     (folder / "passwd").write_text(PASSWD)
     (folder / "keys").write_text("")
-    (folder / "config").write_text(
-        f"ListenAddress {address}\nPort {port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/keys\nStrictModes no\n"
-        f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nPermitRootLogin prohibit-password\n"
-        "SetEnv GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*\nMaxStartups 100\n"
+    lines = (
+        *(f"ListenAddress {address}", f"Port {port}", f"HostKey {folder}/host", f"AuthorizedKeysFile {folder}/keys"),
+        *("StrictModes no", "PasswordAuthentication no", "KbdInteractiveAuthentication no", "PidFile none"),
+        *("PermitRootLogin prohibit-password", "MaxStartups 100"),
+        "SetEnv GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*",
     )
+    (folder / "config").write_text("\n".join(lines) + "\n")
     words = ["unshare", "-m", "sh", "-c", START, "start", folder, SSHD, "-D", "-e", "-f", folder / "config"]
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(list(map(str, words)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)

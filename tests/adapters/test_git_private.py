@@ -19,7 +19,7 @@ from tests.adapters import ssh_server
 from tests.adapters.git_server import ADDRESS, has_backend, serving
 from tests.adapters.repositories import Repository
 
-TOKEN = "canary-token-7f3a"  # noqa: S105
+TOKEN = "canary-token-7f3a"
 
 
 @dataclass

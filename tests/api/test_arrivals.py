@@ -14,6 +14,7 @@ from api.managed.forges import write_forgeries
 from store.models import Build, Environment, Job, Rollout, Site
 from store.models_arrivals import RemoteBranch
 from store.models_webhooks import ForgeCall
+from store.pushes import Previews
 from tests.api.test_forges import call, make, push, signed
 from tests.api.world import World, data
 
@@ -96,7 +97,19 @@ async def test_a_branch_that_is_gone_takes_its_preview_with_it(api: World) -> No
 
 async def test_hostile_refs_are_refused_and_kept(api: World) -> None:
     forge = await Forge.of(api)
-    odd = ("../../etc", "--upload-pack=x", "a..b", "x.lock", "a b", "-", "a\u0007b", "b" * 251, "é" * 200, "@{1}", "a\u200bb")
+    odd = (
+        "../../etc",
+        "--upload-pack=x",
+        "a..b",
+        "x.lock",
+        "a b",
+        "-",
+        "a\u0007b",
+        "b" * 251,
+        "é" * 200,
+        "@{1}",
+        "a\u200bb",
+    )
     for number, branch in enumerate(odd):
         said = await forge.tell(branch, A, id=f"odd{number}")
         assert said["verdict"] == "refused", branch
@@ -109,6 +122,7 @@ async def test_hostile_refs_are_refused_and_kept(api: World) -> None:
     assert (api.count(Build), api.count(RemoteBranch), api.count(Environment)) == (0, 0, 1)
 
 
+@pytest.mark.slow
 async def test_names_that_collide_have_environments_of_their_own(api: World) -> None:
     forge = await Forge.of(api)
     names = ("feature/x", "feature-x", "Feature/X", "feature.x", "ünï", "production", "x" * 250)
@@ -120,11 +134,12 @@ async def test_names_that_collide_have_environments_of_their_own(api: World) -> 
 
 
 async def test_previews_are_limited_and_the_refusal_is_news_again(api: World) -> None:
+    object.__setattr__(api.parts, "previews", Previews(most=2))
     forge = await Forge.of(api)
-    for number in range(20):
+    for number in range(2):
         assert (await forge.tell(f"b{number}", A))["verdict"] == "accepted"
     refused = await forge.tell("one-more", A, id="again")
-    assert (refused["verdict"], "20 previews" in refused["reason"]) == ("refused", True)
+    assert (refused["verdict"], "2 previews" in refused["reason"]) == ("refused", True)
     gone = await forge.tell("b1", "0" * 40)
     with api.store.write() as session:
         environment = session.get_one(Environment, api.one(Job, id=gone["job_id"]).env_id)
@@ -148,6 +163,7 @@ async def test_the_same_commit_is_one_job_whoever_asks_first(api: World) -> None
     assert api.count(Build) == 3
 
 
+@pytest.mark.slow
 async def test_a_job_that_was_asked_for_by_name_becomes_the_commits(api: World) -> None:
     forge = await Forge.of(api)
     asked = await forge.deploy("main")
@@ -162,6 +178,7 @@ async def test_a_job_that_was_asked_for_by_name_becomes_the_commits(api: World) 
     assert (await forge.deploy("main"))["id"] == newer["job_id"]
 
 
+@pytest.mark.slow
 async def test_the_order_of_acceptance_makes_the_same_commit_another_job(api: World) -> None:
     forge = await Forge.of(api)
     jobs = [(await forge.tell("main", commit))["job_id"] for commit in (A, B, A, C)]
@@ -212,6 +229,7 @@ async def test_sites_that_do_not_deploy_by_themselves(api: World) -> None:
     assert (await forge.tell("main", A))["text"] == "ignored: the site does not deploy by itself"
 
 
+@pytest.mark.slow
 async def test_arrivals_at_once_are_one_job(api: World) -> None:
     forge = await Forge.of(api)
     told = [forge.tell("main", A, id=f"x{number % 6}") for number in range(18)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.api.world import World, data, error
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 HTTPS, SSH = "https://forge.example/acme/shop.git", "ssh://git@forge.example/acme/shop.git"
-TOKEN = "canary-9d1f-token"  # noqa: S105
+TOKEN = "canary-9d1f-token"
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 MINUTE = timedelta(minutes=1)
 
@@ -38,7 +39,7 @@ async def test_a_token_is_write_only_and_reaches_the_builder_that_fetches(api: W
     row = api.one(RepositoryCredential, id=made["id"])
     assert TOKEN.encode() not in row.ciphertext
     assert "canary-9d1f" not in repr([*texts, replay.text, row])
-    assert "canary-9d1f".encode() not in (api.folder / "headway.db").read_bytes()
+    assert b"canary-9d1f" not in (api.folder / "headway.db").read_bytes()
 
     broker = Builds(api.store, api.objects, api.parts.vault)
     env = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}"
@@ -194,7 +195,7 @@ async def test_a_look_that_saw_nothing_changes_nothing_and_comes_later_each_time
         told = Seen(attempt=look.attempt, code="repository.unreachable", message="no route to it")
         assert polls.looks.seen(look.site_id, told).news == 0
         pauses.append((api.one(RemoteWatch).next_at - utcnow()).total_seconds())
-    assert all(after > 1.5 * before for before, after in zip(pauses, pauses[1:], strict=False))
+    assert all(after > 1.5 * before for before, after in itertools.pairwise(pauses))
     state = await polls.state()
     assert (state["failures"], state["error"]["code"]) == (4, "repository.unreachable")
     with pytest.raises(HeadwayError, match="is over"):
@@ -208,7 +209,7 @@ async def test_a_look_that_saw_nothing_changes_nothing_and_comes_later_each_time
 async def test_which_sites_are_polled(api: World) -> None:
     def due() -> set[str]:
         with api.store.read() as session:
-            return {api_id for api_id in session.exec(polling._due(MINUTE)).all()}
+            return set(session.exec(polling._due(MINUTE)).all())
 
     plain, own = await api.site(api.admin, "Plain", repository=HTTPS), await api.site(api.admin, "Own")
     hooked = await api.site(api.admin, "Hooked", repository=HTTPS)

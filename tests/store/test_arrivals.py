@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +102,7 @@ def test_two_commits_at_once_are_ordered_and_none_is_built_twice_in_a_row(store:
         rows = session.exec(select(Rollout, Build).join(Build, Build.id == Rollout.build_id)).all()
     assert {rollout.job_id for rollout, _ in rows} == set(jobs)
     order = [build.commit_sha or build.ref for _, build in sorted(rows, key=lambda row: row[0].accept_seq)]
-    assert all(one != after for one, after in zip(order, order[1:], strict=False))
+    assert all(one != after for one, after in itertools.pairwise(order))
     assert sorted(rollout.accept_seq for rollout, _ in rows) == list(range(1, len(rows) + 1))
 
 
