@@ -25,6 +25,7 @@ from headway.broker import (
     Events,
     ExecOutput,
     ExecSpec,
+    Fetched,
     Heard,
     HostHello,
     Hostnames,
@@ -131,6 +132,10 @@ class BrokerClient:
     def begin(self, build_id: str, begin: Begin) -> BuildSpec:
         """Take the build. The answer's `attempt` is the number to use from then on."""
         return self._ask(BuildSpec, "POST", f"/builds/{build_id}/begin", begin)
+
+    def tell_fetched(self, build_id: str, fetched: Fetched) -> None:
+        """Say which commit is built."""
+        self._ask(Wire, "POST", f"/builds/{build_id}/fetched", fetched)
 
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier:
         """The artifact that an earlier build has made of the same."""

@@ -7,6 +7,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | method, path | role | body → answer |
 |---|---|---|
 | POST /builds/{build_id}/begin | builder | Begin → BuildSpec |
+| POST /builds/{build_id}/fetched | builder | Fetched → Wire |
 | POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
 | POST /builds/{build_id}/secrets | builder | WantedSecrets → BuildSecrets |
 | POST /builds/{build_id}/contents | builder | Contents → Missing |
@@ -130,6 +131,13 @@ class Taken(Wire):
     """How many branches were news."""
 
     news: int
+
+
+class Fetched(Wire):
+    """What a name has led to: told as soon as it is known, so that whoever asks for the same commit joins."""
+
+    attempt: int
+    commit_sha: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
 class Inputs(Wire):

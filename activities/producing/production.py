@@ -34,6 +34,7 @@ from headway.broker import (
     BuildSecrets,
     BuildSpec,
     Earlier,
+    Fetched,
     Inputs,
     NewPack,
     Output,
@@ -65,6 +66,8 @@ class Workbench:
 
 
 class Broker(UploadBroker, Protocol):
+    def tell_fetched(self, build_id: str, fetched: Fetched) -> None: ...
+
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier: ...
 
     def secrets(self, build_id: str, wanted: WantedSecrets) -> BuildSecrets: ...
@@ -158,6 +161,9 @@ class Production:
         access = Access(given.username, given.token, tuple(given.keys)) if given is not None else None
         fetch = FetchSpec(self._spec.site_id, remote, self._spec.ref, self._spec.default_branch, access)
         checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped)
+        if checkout.commit_sha != self._spec.ref:
+            fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
+            self._broker.tell_fetched(self._spec.build_id, fetched)
         self._say(f"{self._spec.ref or self._spec.default_branch} is {checkout.commit_sha} of {remote.shown}")
         for note in checkout.notes:
             self._say(f"note: {note}")

@@ -22,6 +22,7 @@ from headway.broker import (
     BuildSpec,
     Contents,
     Earlier,
+    Fetched,
     Inputs,
     Missing,
     RepositoryAccess,
@@ -29,6 +30,7 @@ from headway.broker import (
     Upload,
     UploadRequest,
     WantedSecrets,
+    Wire,
 )
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
@@ -39,6 +41,7 @@ from store.broker import (
     held_contents,
     lease_packs,
     lease_upload,
+    note_commit,
     packs_of,
     require_attempt,
 )
@@ -89,6 +92,11 @@ class Builds:
         """What the repository is read with is given to the attempt that fetches, and only where it fetches."""
         build, site = begin_attempt(session, build_id)
         return build, site, access_of(session, self.vault, site) if build.source is None else None
+
+    def fetched(self, build_id: str, body: Fetched) -> Wire:
+        """From now on the build is that commit's, for a later attempt too."""
+        self.store.in_write(lambda session: note_commit(session, build_id, body.attempt, body.commit_sha))
+        return Wire()
 
     def earlier(self, build_id: str, body: Inputs) -> Earlier:
         """What an earlier build has made of the same; its packs are leased to this one."""

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
+from api.internal.builds import Builds
 from api.managed.forges import write_forgeries
+from headway.broker import Begin, Fetched
+from headway.errors import HeadwayError
 from store.models import Build, Environment, Job, Rollout, Site
 from store.models_arrivals import RemoteBranch
 from store.models_webhooks import ForgeCall
@@ -221,6 +224,20 @@ async def test_a_call_that_comes_late_does_not_undo_a_later_push(api: World) -> 
     assert joined["job_id"] == api.one(Build, commit_sha=C).job_id
     assert (await forge.tell("main", B, before=C))["verdict"] == "accepted"  # forced back
     assert api.count(Build) == 3
+
+
+async def test_a_job_by_name_is_joined_as_soon_as_its_commit_is_known(api: World) -> None:
+    forge = await Forge.of(api)
+    asked = await forge.deploy("main")
+    broker, build = Builds(api.store, api.objects, api.parts.vault), api.one(Build, job_id=asked["id"]).id
+    broker.begin(build, Begin(attempt=1, worker="w"))
+    broker.fetched(build, Fetched(attempt=1, commit_sha=A))
+    assert broker.begin(build, Begin(attempt=2, worker="w")).ref == A, "a later attempt builds the same commit"
+    assert (await forge.tell("main", A))["job_id"] == asked["id"]
+    forge.end(asked["id"], "failed")
+    assert (await forge.tell("main", A))["verdict"] == "ignored"
+    with pytest.raises(HeadwayError, match="taken over"):
+        broker.fetched(build, Fetched(attempt=1, commit_sha=B))
 
 
 async def test_sites_that_do_not_deploy_by_themselves(api: World) -> None:
