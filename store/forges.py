@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import delete, func, update
@@ -91,6 +92,11 @@ def list_calls(session: Session, hook_id: str, page: Page) -> tuple[Sequence[For
 def delete_hook(session: Session, hook: ForgeHook) -> None:
     session.execute(delete(ForgeCall).where(col(ForgeCall.hook_id) == hook.id))
     session.delete(hook)
+
+
+def forget_calls(session: Session, before: datetime) -> None:
+    """Calls that are older: forges repeat theirs within days."""
+    session.execute(delete(ForgeCall).where(col(ForgeCall.created_at) < before))
 
 
 def note_forged(session: Session, hook_id: str, count: int = 1) -> None:

@@ -28,7 +28,7 @@ ACTOR: Final[Json] = {"type": "poll", "id": "poll", "label": "ref polling"}
 # How long a look may wait for its turn, and then take; what it hands in later is refused.
 QUEUED: Final = timedelta(minutes=30)
 LEASE: Final = timedelta(minutes=3)
-LONGEST: Final = timedelta(hours=6)
+LONGEST: Final = timedelta(hours=1)
 BATCH: Final = 200
 
 

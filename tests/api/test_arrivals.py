@@ -14,7 +14,8 @@ from api.internal.builds import Builds
 from api.managed.forges import write_forgeries
 from headway.broker import Begin, Fetched
 from headway.errors import HeadwayError
-from store.models import Build, Environment, Job, Rollout, Site
+from store.forges import forget_calls
+from store.models import Build, Environment, Job, Rollout, Site, utcnow
 from store.models_arrivals import RemoteBranch
 from store.models_webhooks import ForgeCall
 from store.pushes import Previews
@@ -88,6 +89,8 @@ async def test_a_branch_that_is_gone_takes_its_preview_with_it(api: World) -> No
     forge = await Forge.of(api)
     first = await forge.tell("topic", A)
     gone = await forge.tell("topic", "0" * 40)
+    calls = f"/v1/sites/{forge.site['id']}/hooks/{forge.hook['id']}/calls"
+    assert [row["text"] for row in data(await forge.client.get(calls))] == [gone["text"], first["text"]]
     assert gone["text"] == f"ended {gone['job_id']}"
     assert api.one(Job, id=gone["job_id"]).type == "environment.delete"
     assert api.one(Job, id=first["job_id"]).status == "canceled"
@@ -96,6 +99,8 @@ async def test_a_branch_that_is_gone_takes_its_preview_with_it(api: World) -> No
     assert "being deleted" in again["reason"]
     # A forge may repeat what was refused, and a poll hears of it again: it is news until it is taken.
     assert api.one(RemoteBranch, branch="topic").commit_sha is None
+    api.store.in_write(lambda session: forget_calls(session, utcnow()))
+    assert data(await forge.client.get(calls)) == []
 
 
 async def test_hostile_refs_are_refused_and_kept(api: World) -> None:
