@@ -13,6 +13,7 @@ from store.config_values import destroy_values
 from store.labels import labels_of
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, end_job, end_rollout, retire_environment
+from store.polling import forget_remote
 from store.queue import cancel_queued_builds, claim_job, job_by_id
 from store.session import Store
 from temporal.failures import error_dict, mapped
@@ -95,6 +96,7 @@ class EnvironmentRecords:
             if order.whole_site and site is not None and site.deleted_at is None:
                 site.status, site.deleted_at = "gone", utcnow()
                 destroy_values(session, owner_id=site.id)
+                forget_remote(session, site.id)
                 cancel_queued_builds(session, site.id)
             job = session.get_one(Job, order.job_id)
             return Ended(job.id, end_job(session, job, "succeeded", result={"deleted": True}).status)

@@ -15,6 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.execute import Executor, Shell
+from activities.looking import Looker
 from activities.producing.build import BuildRules, BuildStep
 from activities.producing.production import Places, Production, Workbench
 from activities.producing.watch import Watch
@@ -51,6 +52,10 @@ class Producer:
         """Commands in sandboxes, with the slots, limits and network of builds."""
         step = self._bench.step
         return Executor(self._broker, Shell(step.runner, step.rules, step.indexes, self._bench.http), self._worker)
+
+    def looker(self) -> Looker:
+        """Looks at remotes as builds fetch from them."""
+        return Looker(self._broker, self._bench.source, self._bench.places)
 
     @activity.defn(name="build.produce", no_thread_cancel_exception=True)
     @mapped

@@ -24,9 +24,12 @@ from temporal.messages import (
     Failure,
     JobRef,
     Live,
+    LookRef,
+    Looks,
     Measured,
     Placed,
     PlaceOrder,
+    PollOrder,
     Retained,
     RetentionOrder,
     RetireOrder,
@@ -54,6 +57,12 @@ def produce(order: BuildOrder) -> BuildOutput:
 @activity.defn(name="sandbox.execute")
 def execute(order: ExecOrder) -> Ended:
     """Run a command in a copy of a sandbox's tree, and hand in what it changed."""
+    raise NotImplementedError
+
+
+@activity.defn(name="remote.look")
+def look(ref: LookRef) -> LookRef:
+    """See which commit each branch of a remote is at, and hand that in."""
     raise NotImplementedError
 
 
@@ -239,6 +248,12 @@ def fail_job(failure: Failure) -> Ended:
 @activity.defn(name="reconcile.lost")
 def lose_jobs(suspects: Suspects) -> Ended:
     """End claimed jobs whose runs are gone, as job.lost."""
+    raise NotImplementedError
+
+
+@activity.defn(name="remote.claim")
+def claim_looks(order: PollOrder) -> Looks:
+    """Take the remotes that are due for a look."""
     raise NotImplementedError
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from headway.broker import (
     Accepted,
     Begin,
+    BeginLook,
     BuildSecrets,
     BuildSpec,
     CommandSpec,
@@ -24,6 +25,7 @@ from headway.broker import (
     Events,
     ExecOutput,
     ExecSpec,
+    Fetched,
     Heard,
     HostHello,
     Hostnames,
@@ -32,6 +34,7 @@ from headway.broker import (
     Leftovers,
     LogBatch,
     LogHeard,
+    LookSpec,
     Missing,
     Noted,
     Output,
@@ -39,7 +42,9 @@ from headway.broker import (
     RequestsHeard,
     RollSpec,
     SealedConfig,
+    Seen,
     Serving,
+    Taken,
     Upload,
     UploadRequest,
     WantedSecrets,
@@ -128,6 +133,10 @@ class BrokerClient:
         """Take the build. The answer's `attempt` is the number to use from then on."""
         return self._ask(BuildSpec, "POST", f"/builds/{build_id}/begin", begin)
 
+    def tell_fetched(self, build_id: str, fetched: Fetched) -> None:
+        """Say which commit is built."""
+        self._ask(Wire, "POST", f"/builds/{build_id}/fetched", fetched)
+
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier:
         """The artifact that an earlier build has made of the same."""
         return self._ask(Earlier, "POST", f"/builds/{build_id}/earlier", inputs)
@@ -147,6 +156,14 @@ class BrokerClient:
     def finish(self, build_id: str, output: Output) -> Accepted:
         """Hand in what was built."""
         return self._ask(Accepted, "POST", f"/builds/{build_id}/output", output)
+
+    def begin_look(self, site_id: str, begin: BeginLook) -> LookSpec:
+        """Which remote to look at. Raises attempt.stale where the look is over."""
+        return self._ask(LookSpec, "POST", f"/looks/{site_id}/begin", begin)
+
+    def tell_seen(self, site_id: str, seen: Seen) -> Taken:
+        """Hand in what was seen, or why nothing was."""
+        return self._ask(Taken, "POST", f"/looks/{site_id}/seen", seen)
 
     def begin_exec(self, job_id: str, begin: Begin) -> ExecSpec:
         return self._ask(ExecSpec, "POST", f"/execs/{job_id}/begin", begin)

@@ -41,6 +41,7 @@ from api.managed import (
     ledger,
     logs,
     policies,
+    remotes,
     requests,
     retention,
     sites,
@@ -81,6 +82,7 @@ ROUTERS = (
     retention,
     webhooks,
     forges,
+    remotes,
     unsupported,
 )
 
@@ -141,6 +143,7 @@ async def _write_uses(parts: Parts) -> None:
         await asyncio.sleep(5)
         try:
             await parts.auth.write_uses()
+            await anyio.to_thread.run_sync(forges.write_forgeries, parts)
         except Exception as error:
             log.warning("last uses are written later: %s", type(error).__name__)
 

@@ -21,6 +21,7 @@ from api.log_keeping import LogKeeping
 from api.starting import Starts
 from store.deliveries import forget_deliveries
 from store.environments import accept_deletion, expired, gone
+from store.forges import forget_calls
 from store.labels import labels_of_job
 from store.models import Job, utcnow
 from store.pushes import forget_pushes
@@ -89,6 +90,7 @@ class Housekeeping:
         self.store.in_write(lambda session: forget_drifts(session, before))
         self.store.in_write(lambda session: forget_deliveries(session, before))
         self.store.in_write(lambda session: forget_pushes(session, before))
+        self.store.in_write(lambda session: forget_calls(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))
             if self.kept is not None:

@@ -144,6 +144,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
             settings.previews_per_site,
             timedelta(hours=settings.preview_idle_hours) if settings.preview_idle_hours else None,
         ),
+        poll_every=timedelta(seconds=settings.poll_seconds),
         job_retention=timedelta(days=settings.job_retention_days),
         retention=Rules(
             timedelta(days=settings.artifact_retention_days), timedelta(hours=settings.collection_wait_hours)

@@ -13,6 +13,7 @@ from adapters.domains.records import Plan
 from adapters.webhooks.targets import Targets
 from api.auth import Authenticator
 from api.events import EventLog
+from api.forgeries import Forgeries
 from api.git.parts import GitParts
 from api.instance_logs import InstanceLogs
 from api.limits import RateLimiter
@@ -78,6 +79,8 @@ class Parts:
     job_retention: timedelta = timedelta(days=30)
     git: GitParts | None = None
     previews: Previews = field(default_factory=Previews)
+    forgeries: Forgeries = field(default_factory=Forgeries)
+    poll_every: timedelta = timedelta(minutes=5)
     retention: Rules = field(default_factory=Rules)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.

@@ -7,6 +7,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | method, path | role | body → answer |
 |---|---|---|
 | POST /builds/{build_id}/begin | builder | Begin → BuildSpec |
+| POST /builds/{build_id}/fetched | builder | Fetched → Wire |
 | POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
 | POST /builds/{build_id}/secrets | builder | WantedSecrets → BuildSecrets |
 | POST /builds/{build_id}/contents | builder | Contents → Missing |
@@ -16,6 +17,8 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /execs/{job_id}/begin | builder | Begin → ExecSpec |
 | POST /execs/{job_id}/uploads | builder | UploadRequest → Upload |
 | POST /execs/{job_id}/output | builder | ExecOutput → Heard |
+| POST /looks/{site_id}/begin | builder | BeginLook → LookSpec |
+| POST /looks/{site_id}/seen | builder | Seen → Taken |
 | GET  /rollouts/{rollout_id} | host | → RollSpec |
 | POST /rollouts/{rollout_id}/commit | host | → Committed |
 | GET  /rollouts/{rollout_id}/config | host | → SealedConfig |
@@ -67,6 +70,19 @@ class SnapshotSource(Wire):
     packs: dict[str, str]
 
 
+class RepositoryAccess(Wire):
+    """What a private repository is read with, for the run that fetches: never logged, kept, or shown to a build."""
+
+    username: str = ""
+    token: str = ""
+    keys: list[str] = []
+
+    def __repr__(self) -> str:
+        return "RepositoryAccess()"
+
+    __str__ = __repr__
+
+
 class BuildSpec(Wire):
     """What to build. `repository` is `https://…`, `ssh://…`, `file:///…`, or `hosted:<site_id>`.
 
@@ -87,6 +103,41 @@ class BuildSpec(Wire):
     allow_hosts: list[str]
     snapshot: SnapshotSource | None = None
     overrides: BuildOverrides | None = None
+    access: RepositoryAccess | None = None
+
+
+class BeginLook(Wire):
+    attempt: int = Field(ge=1)
+
+
+class LookSpec(Wire):
+    """A remote whose branches are to be looked at, and nothing else of it."""
+
+    site_id: str
+    repository: str
+    access: RepositoryAccess | None = None
+
+
+class Seen(Wire):
+    """The commit of each branch, or why nothing was seen: `code` is one of `headway.errors.CODES`."""
+
+    attempt: int = Field(ge=1)
+    branches: dict[str, str] = Field(default_factory=dict, max_length=10_000)
+    code: str | None = Field(default=None, max_length=100)
+    message: str = Field(default="", max_length=1000)
+
+
+class Taken(Wire):
+    """How many branches were news."""
+
+    news: int
+
+
+class Fetched(Wire):
+    """What a name has led to: told as soon as it is known, so that whoever asks for the same commit joins."""
+
+    attempt: int
+    commit_sha: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
 class Inputs(Wire):

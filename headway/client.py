@@ -20,6 +20,7 @@ from headway.events_client import Domains, Hooks, Webhooks
 from headway.following import Follower, JobEvent, WaitTimeout
 from headway.governance import Audit, Policies
 from headway.ids import is_id
+from headway.repository_client import Repository
 from headway.resources import (
     Artifact,
     Build,
@@ -83,6 +84,7 @@ class Client:
         self.domains = Domains(self.transport)
         self.retention = Retention(self.transport)
         self.hooks = Hooks(self.transport)
+        self.repository = Repository(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)

@@ -164,11 +164,16 @@ CODES: dict[str, Code] = {
     "repository.missing": _conflict("Give the site a repository first."),
     "repository.not_allowed": _invalid("Ask the operator to allow that address (see --local-repos)."),
     "repository.unreachable": _fault("Check the address and that the remote answers.", retryable=True),
+    "repository.access_denied": _invalid(
+        "Give the site a deploy key or a token that may read it: `headway repository add-key` or `set-token`."
+    ),
     "repository.empty": _invalid("Push a commit first."),
     "source.invalid": _invalid("Correct what the message names in the repository."),
     "source.too_large": _invalid("Make the tree smaller, or raise the limit."),
     "repository.remote": _conflict("Push to the site's own remote: the platform fetches from there."),
     "repository.full": _conflict("The site's repository has reached its limit: ask the operator to raise it."),
+    "repository.credential_not_found": _missing("repository credential"),
+    "repository.credential_unfit": _conflict("A deploy key is for ssh:// addresses, a token for https:// ones."),
     # git push
     "push.malformed": _invalid("Push with git 2.29 or newer."),
     "push.too_large": Code("invalid_request", 413, "Push less at once, or ask the operator to raise the limit."),

@@ -334,8 +334,10 @@ class ForgeCall(Resource):
     call_id: str = ""
     event: str = ""
     verdict: str = ""
+    text: str = ""
     reason: str | None = None
     ref: str | None = None
     commit_sha: str | None = None
     job_id: str | None = None
+    repeats: int = 0
     created_at: str | None = None

@@ -169,6 +169,11 @@ class Settings(BaseSettings):
         default=336, description="Hours after which a preview ends that nobody pushes to or renews; 0: with its branch."
     )
 
+    poll_seconds: float = Field(
+        default=300, ge=0, description="Seconds between two looks at a remote repository that has a hook; 0: none."
+    )
+    poll_at_once: int = Field(default=1, ge=1, description="Looks at remote repositories at once.")
+
     keep_trees: int = Field(default=5, description="Release trees kept per environment on a host.")
     disk_floor: int = Field(default=512 << 20, description="Bytes that must stay free on a host.")
 

@@ -72,6 +72,14 @@ def require_attempt(session: Session, build_id: str, attempt: int, *, lock: bool
     return build
 
 
+def note_commit(session: Session, build_id: str, attempt: int, commit: str) -> None:
+    """Which commit a name has led to. Raises as `require_attempt`."""
+    build = require_attempt(session, build_id, attempt, lock=True)
+    if build.commit_sha is None and build.source is None:
+        build.commit_sha = commit
+        session.add(build)
+
+
 def _require_open(session: Session, build: Build) -> None:
     job = session.get(Job, build.job_id)
     if job is None or job.cancel_requested_at is not None or job.status == "canceled" or build.status == "canceled":

@@ -7,8 +7,10 @@ from typing import Final, Protocol
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
+from store import credentials
 from store.config_values import bound_to
 from store.models_configuration import ConfigValue
+from store.models_repositories import RepositoryCredential
 from store.session import Store
 
 BATCH: Final = 50
@@ -26,7 +28,8 @@ def values_are_hidden(store: Store) -> bool:
     """Whether there is anything that a key is needed for."""
     with store.read() as session:
         query = select(ConfigValue.id).where(col(ConfigValue.wrapped_key).is_not(None)).limit(1)
-        return session.exec(query).first() is not None
+        others = select(RepositoryCredential.id).limit(1)
+        return session.exec(query).first() is not None or session.exec(others).first() is not None
 
 
 def rewrap_all(store: Store, vault: Rewraps) -> int:
@@ -43,7 +46,7 @@ def rewrap_all(store: Store, vault: Rewraps) -> int:
 
 def _rewrap_some(session: Session, vault: Rewraps) -> int:
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("LOCK TABLE config_value IN EXCLUSIVE MODE"))
+        session.execute(text("LOCK TABLE config_value, repository_credential IN EXCLUSIVE MODE"))
     first = vault.key_ids()[0]
     query = select(ConfigValue).where(col(ConfigValue.wrapped_key).is_not(None), ConfigValue.key_id != first)
     rows = session.exec(query.limit(BATCH)).all()
@@ -52,4 +55,8 @@ def _rewrap_some(session: Session, vault: Rewraps) -> int:
         assert row.key_id is not None  # noqa: S101
         row.wrapped_key, row.key_id = vault.rewrap(row.wrapped_key, row.key_id, bound_to(row))
         session.add(row)
-    return len(rows)
+    others = session.exec(select(RepositoryCredential).where(RepositoryCredential.key_id != first).limit(BATCH)).all()
+    for one in others:
+        one.wrapped_key, one.key_id = vault.rewrap(one.wrapped_key, one.key_id, credentials.bound_to(one.id))
+        session.add(one)
+    return len(rows) + len(others)

@@ -1,9 +1,10 @@
-"""Hooks of forges: what became of each call. A push to the production branch is accepted as any other deployment."""
+"""Hooks of forges: what became of each call. A pushed branch goes where the site's routes lead it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import delete, func, update
@@ -11,12 +12,13 @@ from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
+from store.arrivals import ACCEPTED, IGNORED, REFUSED, Arrival, Judged, accept
 from store.config_values import Hides, Opens
-from store.environments import require_ready
-from store.models import Environment, Job, Site, utcnow
+from store.models import Site, utcnow
+from store.models_arrivals import RemoteBranch
 from store.models_webhooks import ForgeCall, ForgeHook
 from store.paging import Page, fetch_page
-from store.rollouts import accept_push
+from store.pushes import Previews
 from store.slugs import is_branch_name
 from store.webhooks import new_secret, preview_of
 
@@ -26,12 +28,15 @@ MAX_HOOKS: Final = 10
 
 @dataclass(frozen=True)
 class Pushed:
-    """A genuine call. `branch` None: it is about something else; `commit` None: the branch was deleted."""
+    """A genuine call. `branch` None: it is about something else, `ref`, or no ref at all."""
 
     call_id: str
     event: str
     branch: str | None
     commit: str | None
+    deleted: bool = False
+    ref: str | None = None
+    before: str | None = None
 
 
 def create_hook(session: Session, vault: Hides, site: Site, provider: str, actor: Json) -> tuple[ForgeHook, str]:
@@ -89,17 +94,24 @@ def delete_hook(session: Session, hook: ForgeHook) -> None:
     session.delete(hook)
 
 
-def note_forged(session: Session, hook_id: str) -> None:
+def forget_calls(session: Session, before: datetime) -> None:
+    """Calls that are older: forges repeat theirs within days."""
+    session.execute(delete(ForgeCall).where(col(ForgeCall.created_at) < before))
+
+
+def note_forged(session: Session, hook_id: str, count: int = 1) -> None:
     """Counted, not kept: whoever can make them can make many."""
     session.execute(
         update(ForgeHook)
         .where(col(ForgeHook.id) == hook_id)
-        .values(forged=col(ForgeHook.forged) + 1, forged_at=utcnow())
+        .values(forged=col(ForgeHook.forged) + count, forged_at=utcnow())
     )
 
 
-def take_call(session: Session, hook_id: str, pushed: Pushed) -> tuple[ForgeCall, Job | None]:
-    """The verdict on a call, and the job of one that is accepted now. A call that is repeated has its first verdict.
+def take_call(
+    session: Session, hook_id: str, pushed: Pushed, domain: str, previews: Previews
+) -> tuple[ForgeCall, Judged | None]:
+    """The verdict on a call, and what follows from one that is judged now. A call that is repeated has its first one.
 
     Concurrent copies wait for each other at the hook's row. A call that was refused may be repeated.
     """
@@ -107,49 +119,52 @@ def take_call(session: Session, hook_id: str, pushed: Pushed) -> tuple[ForgeCall
     known = session.exec(
         select(ForgeCall).where(ForgeCall.hook_id == hook_id, ForgeCall.call_id == pushed.call_id)
     ).first()
-    if known is not None and known.verdict != "refused":
+    if known is not None and known.verdict != REFUSED:
         known.repeats += 1
         return known, None
     call = known or ForgeCall(
-        id=new_id("call"), hook_id=hook_id, call_id=pushed.call_id, event=pushed.event, verdict="ignored"
+        id=new_id("call"), hook_id=hook_id, call_id=pushed.call_id, event=pushed.event, verdict=IGNORED
     )
-    call.ref, call.commit_sha = pushed.branch, pushed.commit
+    judged = _judge(session, found, pushed, domain, previews)
+    call.ref, call.commit_sha, call.before_sha = pushed.branch or pushed.ref, pushed.commit, pushed.before
+    call.verdict, call.reason = judged.verdict, judged.reason
+    call.job_id = judged.job.id if judged.job is not None else None
     session.add(call)
-    job = _judge(session, found, pushed, call)
     session.flush()
-    return call, job
+    return call, judged
 
 
-def _judge(session: Session, hook: ForgeHook, pushed: Pushed, call: ForgeCall) -> Job | None:
-    site = session.get_one(Site, hook.site_id)
-    environment = session.get(Environment, site.production_env_id) if site.production_env_id else None
-    if environment is None or site.deleted_at is not None:
-        call.verdict, call.reason = "refused", "the site is gone"
-    elif pushed.branch is None:
-        call.verdict, call.reason = "ignored", f"{pushed.event or 'this'} is no push to a branch"
-    elif pushed.branch != environment.branch or not is_branch_name(pushed.branch):
-        call.verdict, call.reason = "ignored", f"only {environment.branch} is deployed"
-    elif pushed.commit is None:
-        call.verdict, call.reason = "ignored", "the branch was deleted"
-    elif not site.auto_deploy:
-        call.verdict, call.reason = "ignored", "the site does not deploy by itself"
-    else:
-        return _accept(session, hook, site, environment, pushed, call)
-    return None
+def _judge(session: Session, hook: ForgeHook, pushed: Pushed, domain: str, previews: Previews) -> Judged:
+    """A branch goes by the site's routes, as a `git push` of it would; nothing else is deployed."""
+    if pushed.branch is not None:
+        if pushed.commit is None and not pushed.deleted:
+            return Judged(REFUSED, "the call names no commit")
+        if _is_late(session, hook, pushed):
+            return Judged(IGNORED, "a later push of the branch was told of already")
+        actor = {"type": "forge_hook", "id": hook.id, "label": hook.provider}
+        arrival = Arrival(pushed.branch, pushed.commit, "webhook", actor)
+        return accept(session, session.get_one(Site, hook.site_id), arrival, domain, previews)
+    if pushed.ref is None:
+        return Judged(IGNORED, f"{pushed.event or 'this'} is no push to a branch")
+    tag = pushed.ref.removeprefix("refs/tags/")
+    if not pushed.ref.startswith("refs/") or not is_branch_name(tag) or not tag.isprintable():
+        return Judged(REFUSED, "that is no name of a ref")
+    return Judged(IGNORED, f"{tag} is a tag: tags deploy nothing" if tag != pushed.ref else f"{tag} is no branch")
 
 
-def _accept(
-    session: Session, hook: ForgeHook, site: Site, environment: Environment, pushed: Pushed, call: ForgeCall
-) -> Job | None:
-    """The very commit that was pushed; a later push of the branch supersedes it."""
-    try:
-        require_ready(environment)
-    except HeadwayError as error:
-        call.verdict, call.reason = "refused", error.message
-        return None
-    actor = {"type": "forge_hook", "id": hook.id, "label": hook.provider}
-    job = accept_push(
-        session, site, environment, pushed.commit or "", actor, clean=False, trigger="webhook", branch=pushed.branch
+def _is_late(session: Session, hook: ForgeHook, pushed: Pushed) -> bool:
+    """Whether a push that goes on from this commit was told of before it, and this one does not go back to it."""
+    heard = session.get(RemoteBranch, (hook.site_id, pushed.branch))
+    if heard is None or pushed.before is None or heard.commit_sha in (pushed.before, pushed.commit):
+        return False
+    after = (
+        select(ForgeCall.id)
+        .join(ForgeHook, col(ForgeHook.id) == col(ForgeCall.hook_id))
+        .where(
+            ForgeHook.site_id == hook.site_id,
+            ForgeCall.ref == pushed.branch,
+            ForgeCall.before_sha == pushed.commit,
+            ForgeCall.verdict == ACCEPTED,
+        )
     )
-    call.verdict, call.reason, call.job_id = "accepted", None, job.id
-    return job
+    return pushed.commit is not None and session.exec(after.limit(1)).first() is not None

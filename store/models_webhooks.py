@@ -143,6 +143,7 @@ class ForgeCall(SQLModel, table=True):
     verdict: str
     reason: str | None = None
     ref: str | None = None
+    before_sha: str | None = Field(default=None, index=True)
     commit_sha: str | None = None
     job_id: str | None = None
     repeats: int = 0

@@ -16,11 +16,11 @@ from sqlmodel import Session, col, func, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
-from store import environments
+from store import environments, joining
 from store.branch_routes import IGNORE, LIVE, PREVIEW, STAGING
 from store.builds import Given
 from store.jobs import cancel_job
-from store.models import Build, Environment, Job, Rollout, Site, utcnow
+from store.models import Environment, Job, Site, utcnow
 from store.models_pushes import Push
 from store.rollouts import accept_push
 from store.sight import Sight
@@ -80,13 +80,13 @@ def accept(
     if pushed.target == IGNORE and pushed.env is None:
         allow(None)
         return AcceptedPush(_add(session, site, pushed, actor, None, None))
-    environment, making = _environment(session, site, pushed, actor, domain, sight, allow, previews)
-    # The same commit may be pushed twice at once: the second one sees what the first one has accepted.
-    session.refresh(environment, with_for_update=True)
-    _require_open(environment)
+    named = environments.target(session, sight, site, pushed.env, param="env") if pushed.env is not None else None
+    environment, making = environment_of(session, site, pushed, actor, domain, allow, previews, named)
+    joining.lock(session, environment)
+    joining.require_open(environment)
     if environment.ephemeral and environment.expires_at is not None:
         environment.expires_at = environments.expiry(environment)
-    known = None if pushed.clean else _same_open(session, environment, pushed)
+    known = joining.of_commit(session, environment, pushed.branch, pushed.commit, clean=pushed.clean)
     job = known or accept_push(
         session,
         site,
@@ -103,25 +103,21 @@ def accept(
     return AcceptedPush(push, environment, job, making, attached=known is not None)
 
 
-def _environment(
+def environment_of(
     session: Session,
     site: Site,
     pushed: BranchPush,
     actor: Json,
     domain: str,
-    sight: Sight,
     allow: Allow,
     previews: Previews,
+    named: Environment | None = None,
 ) -> tuple[Environment, Job | None]:
-    """Where the push goes, and the job that makes that place where there is none yet."""
-    found: Environment | None
-    if pushed.env is not None:
-        found = environments.target(session, sight, site, pushed.env, param="env")
-    else:
-        found = _routed(session, site, pushed)
+    """Where the push goes (`named`, else by its route), and the job that makes that place where there is none yet."""
+    found = named or routed(session, site, pushed)
     if found is None:
         session.refresh(site, with_for_update=True)
-        found = _routed(session, site, pushed)
+        found = routed(session, site, pushed)
     allow(found)
     if found is not None:
         return found, environments.make_again(session, site, found, actor)
@@ -142,7 +138,8 @@ def _environment(
     return session.get_one(Environment, job.env_id), job
 
 
-def _routed(session: Session, site: Site, pushed: BranchPush) -> Environment | None:
+def routed(session: Session, site: Site, pushed: BranchPush) -> Environment | None:
+    """The living environment that the branch's route leads to."""
     living = select(Environment).where(Environment.site_id == site.id, col(Environment.deleted_at).is_(None))
     if pushed.target == LIVE:
         return session.exec(living.where(Environment.id == site.production_env_id)).one()
@@ -151,45 +148,23 @@ def _routed(session: Session, site: Site, pushed: BranchPush) -> Environment | N
     return session.exec(living.where(Environment.kind == PREVIEW, Environment.branch == pushed.branch)).first()
 
 
-def _require_open(environment: Environment) -> None:
-    if environment.status == "deleting":
-        message = f"The environment {environment.slug} is being deleted: push again when it is gone."
-        raise HeadwayError("environment.not_active", message)
-    if environment.status != "provisioning":
-        environments.require_ready(environment)
-
-
-def _same_open(session: Session, environment: Environment, pushed: BranchPush) -> Job | None:
-    """The job that deploys this commit there already, unless another was accepted behind it."""
-    newest = session.exec(
-        select(Rollout)
-        .where(Rollout.env_id == environment.id, col(Rollout.finished_at).is_(None))
-        .order_by(col(Rollout.accept_seq).desc())
-    ).first()
-    if newest is None or newest.branch != pushed.branch or newest.build_id is None:
-        return None
-    build, job = session.get(Build, newest.build_id), session.get(Job, newest.job_id)
-    if build is None or build.commit_sha != pushed.commit or job is None or job.cancel_requested_at is not None:
-        return None
-    return job if job.type == "deployment.push" else None
-
-
 def _delete(session: Session, site: Site, pushed: BranchPush, actor: Json, allow: Allow) -> AcceptedPush:
     """The branch's preview ends with it, and what was on its way there."""
     if pushed.branch == site.default_branch:
         raise HeadwayError("push.default_branch", f"{pushed.branch} is the site's default branch: it stays.")
-    environment = _routed(session, site, BranchPush(pushed.branch, None, None, PREVIEW))
+    environment = routed(session, site, BranchPush(pushed.branch, None, None, PREVIEW))
     allow(environment)
     if environment is None:
         return AcceptedPush(_add(session, site, pushed, actor, None, None))
     session.refresh(environment, with_for_update=True)
-    canceled = _cancel_open(session, environment)
+    canceled = cancel_open(session, environment)
     job = environments.accept_deletion(session, site, environment, actor)
     session.flush()
     return AcceptedPush(_add(session, site, pushed, actor, environment, job), environment, job, canceled=canceled)
 
 
-def _cancel_open(session: Session, environment: Environment) -> tuple[Job, ...]:
+def cancel_open(session: Session, environment: Environment) -> tuple[Job, ...]:
+    """What is on its way to an environment that ends."""
     found = session.exec(
         select(Job).where(
             Job.env_id == environment.id,

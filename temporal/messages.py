@@ -270,6 +270,30 @@ class Suspects:
 
 
 @dataclass(frozen=True)
+class PollOrder:
+    """Look at the remotes that are due: so many in this run."""
+
+    limit: int = 50
+
+
+@dataclass(frozen=True)
+class LookRef:
+    """One look at one site's remote. What it saw is in the rows: Temporal learns how much was new."""
+
+    site_id: str
+    attempt: int
+    news: int = 0
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The looks that were claimed, and how many of them may be made at once."""
+
+    looks: tuple[LookRef, ...] = ()
+    at_once: int = 1
+
+
+@dataclass(frozen=True)
 class DeliveryRef:
     """One event for one webhook: what is sent, and to whom, is in the rows."""
 

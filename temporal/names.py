@@ -22,6 +22,7 @@ def delivery_workflow(delivery_id: str) -> str:
 RECONCILE_WORKFLOW: Final = "reconcile"
 RETENTION_WORKFLOW: Final = "retention"
 RETENTION_SCHEDULE: Final = "retention"
+POLL_WORKFLOW: Final = "poll"
 
 # workflow types, as an operator reads them in the Temporal UI
 BUILD: Final = "Build"
@@ -33,6 +34,7 @@ PUSH: Final = "Push"
 PROVISION: Final = "Provision"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
+POLL: Final = "Poll"
 EXEC: Final = "Exec"
 DELIVER: Final = "Deliver"
 RUN: Final = "Run"

@@ -104,6 +104,13 @@ SWITCH_ONE: Final[Policy] = {
     "retry_policy": _QUICK,
 }
 
+# A look at a remote is made again at the next poll, later each time it fails: builds do not wait for it in the queue.
+LOOK: Final[Policy] = {
+    "start_to_close_timeout": timedelta(seconds=100),
+    "schedule_to_start_timeout": timedelta(seconds=60),
+    "retry_policy": RetryPolicy(maximum_attempts=1),
+}
+
 # Many rows and objects one after the other, each in a transaction of its own: another try goes on where this one was.
 SWEEP: Final[Policy] = {
     "start_to_close_timeout": timedelta(minutes=30),

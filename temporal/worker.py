@@ -79,6 +79,7 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.commands import CommandRecords
     from activities.domains import DomainRecords
     from activities.environments import EnvironmentRecords
+    from activities.polling import Poller
     from activities.reconcile import Reconciler
     from activities.retention import Retention
     from activities.rollouts import RolloutRecords
@@ -112,7 +113,8 @@ def control(settings: Settings, client: Client) -> Role:
     commands = CommandRecords(store, settings.host_patience)
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
     domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
-    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains, retention)
+    poller = Poller(store, client, timedelta(seconds=settings.poll_seconds), settings.poll_at_once)
+    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains, retention, poller)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
@@ -120,6 +122,7 @@ def control(settings: Settings, client: Client) -> Role:
         beside=[
             reconciler.watch,
             webhooks.watch,
+            poller.watch,
             lambda: keep_retention(client, timedelta(hours=settings.collection_every_hours)),
         ],
     )
@@ -146,7 +149,7 @@ def builder(settings: Settings, _client: Client) -> Role:
         private_ok=tuple(settings.egress_private_ok),
         allow_unsandboxed=settings.allow_unsandboxed_builds,
     )
-    activities = [*offered(producer), *offered(producer.executor())]
+    activities = [*offered(producer), *offered(producer.executor()), *offered(producer.looker())]
     return Role(queue=names.BUILDERS, activities=activities, threads=settings.build_slots)
 
 

@@ -7,6 +7,7 @@ from workflows.deliver import Deliver
 from workflows.domains import Attach, Detach
 from workflows.exec import Exec
 from workflows.lifecycle import Repair, Restart, Resume, Scale, Suspend
+from workflows.poll import Poll
 from workflows.promote import Promote
 from workflows.provision import Provision
 from workflows.push import Push
@@ -24,6 +25,7 @@ ALL = (
     Deliver,
     Detach,
     Exec,
+    Poll,
     Promote,
     Provision,
     Push,

@@ -26,6 +26,7 @@ from adapters.plan.inputs import inputs_digest
 from adapters.plan.part import Tools
 from adapters.plan.plan import Plan
 from adapters.redaction import Redactor, telling
+from adapters.source.access import Access
 from adapters.source.address import parse_address
 from adapters.source.git import Checkout, FetchSpec, GitSource
 from adapters.source.snapshot import SOURCE_TIME, fetch_snapshot
@@ -33,6 +34,7 @@ from headway.broker import (
     BuildSecrets,
     BuildSpec,
     Earlier,
+    Fetched,
     Inputs,
     NewPack,
     Output,
@@ -64,6 +66,8 @@ class Workbench:
 
 
 class Broker(UploadBroker, Protocol):
+    def tell_fetched(self, build_id: str, fetched: Fetched) -> None: ...
+
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier: ...
 
     def secrets(self, build_id: str, wanted: WantedSecrets) -> BuildSecrets: ...
@@ -153,8 +157,13 @@ class Production:
             local_repos=places.local_repos,
             private_ok=places.private_ok,
         )
-        fetch = FetchSpec(self._spec.site_id, remote, self._spec.ref, self._spec.default_branch)
+        given = self._spec.access
+        access = Access(given.username, given.token, tuple(given.keys)) if given is not None else None
+        fetch = FetchSpec(self._spec.site_id, remote, self._spec.ref, self._spec.default_branch, access)
         checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped)
+        if checkout.commit_sha != self._spec.ref:
+            fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
+            self._broker.tell_fetched(self._spec.build_id, fetched)
         self._say(f"{self._spec.ref or self._spec.default_branch} is {checkout.commit_sha} of {remote.shown}")
         for note in checkout.notes:
             self._say(f"note: {note}")

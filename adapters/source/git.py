@@ -20,6 +20,7 @@ from adapters.egress.policy import EgressPolicy
 from adapters.sandbox.command import Command, Limits, Mount, Outcome
 from adapters.sandbox.removal import remove_tree
 from adapters.source import script
+from adapters.source.access import INSIDE, Access, configuration, lent
 from adapters.source.address import MOUNTED, Remote, check_ref
 from adapters.source.runner import Canceled, Runner
 from headway.errors import HeadwayError
@@ -35,6 +36,11 @@ _REMOTE: Final = (
     *("authentication failed", "permission denied (", "host key verification failed", "repository not found"),
     *("unable to update url base from redirection", "ssh: connect to host"),
 )
+# Those about who asks.
+_DENIED: Final = (
+    *("authentication failed", "could not read username", "could not read password", "permission denied ("),
+    *("returned error: 401", "returned error: 403", "too many authentication failures"),
+)
 # Complaints of index-pack's fsck: the objects themselves are refused.
 _FSCK: Final = re.compile(r"fsck error|error: object [0-9a-f]+: (\w+): (.*)", re.IGNORECASE)
 
@@ -47,6 +53,7 @@ class FetchSpec:
     remote: Remote
     ref: str
     default_branch: str = "main"
+    access: Access | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,14 @@ class FetchBounds:
     limits: Limits = field(
         default_factory=lambda: Limits(wall=600, memory=2 << 30, pids=128, disk=12 << 30, log=16 << 20)
     )
+    look: Limits = field(default_factory=lambda: Limits(wall=60, memory=512 << 20, pids=64, disk=64 << 20, log=4 << 20))
+
+
+@dataclass(frozen=True)
+class _Said:
+    outcome: Outcome
+    stdout: bytes
+    complaint: str
 
 
 class GitSource:
@@ -133,39 +148,68 @@ class GitSource:
         fresh.rename(mirror)
         return checkout
 
-    def _run(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
+    def look(self, spec: FetchSpec, canceled: Canceled = lambda: False) -> dict[str, str]:
+        """The commit of each branch of the remote, by its name; names that are not text are left out.
+
+        Raises as `fetch`; job.canceled too where the site's mirror was in use until `canceled` came true.
+        """
+        mirror = self._mirrors / f"{spec.site_id}.git"
+        if spec.remote.folder is not None and not spec.remote.folder.is_dir():
+            raise _no_folder(spec.remote)
+        self._mirrors.mkdir(parents=True, exist_ok=True, mode=0o711)
+        with _locked(self._mirrors / f"{spec.site_id}.lock", canceled), self._runner.workspace() as workspace:
+            mirror.mkdir(exist_ok=True)
+            said = self._say(script.LOOK, spec, mirror, workspace, canceled, self._bounds.look)
+        if said.outcome.exit_code != 0:
+            failure = self._failure(spec, said.outcome, said.complaint, {})
+            raise failure.error if isinstance(failure, _MirrorFault) else failure
+        return _branches(said.stdout)
+
+    def _say(
+        self, program: str, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled, limits: Limits
+    ) -> _Said:
         remote = spec.remote
         mounts = [Mount(mirror, "/mirror", writable=True)]
         if remote.folder is not None:
             mounts.append(Mount(remote.folder, MOUNTED))
-        command = Command(
-            argv=["sh", "-c", script.SCRIPT, "fetch"],
-            workspace=workspace,
-            env=self._environment(spec),
-            mounts=tuple(mounts),
-            limits=self._bounds.limits,
-            egress=self._egress(remote) if remote.host is not None else None,
-        )
-        heard: dict[str, bytearray] = {}
+        heard: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray(), "system": bytearray()}
 
         def listen(stream: str, chunk: bytes) -> None:
-            kept = heard.setdefault(stream, bytearray())
-            kept += chunk[: max(0, _COMPLAINT_BYTES - len(kept))]
+            kept = heard[stream]
+            most = _COMPLAINT_BYTES if program is script.SCRIPT or stream != "stdout" else limits.log
+            kept += chunk[: max(0, most - len(kept))]
 
-        outcome = self._runner.run(command, listen, canceled)
-        complaint = heard.get("stderr", b"").decode("utf-8", "replace")
+        with lent(self._mirrors / f"{spec.site_id}.access", remote, spec.access) as access:
+            command = Command(
+                argv=["sh", "-c", program, "fetch"],
+                workspace=workspace,
+                env=self._environment(spec, INSIDE if access else ""),
+                mounts=(*mounts, *access),
+                limits=limits,
+                egress=self._egress(remote) if remote.host is not None else None,
+            )
+            outcome = self._runner.run(command, listen, canceled)
+        complaint = heard["stderr"].decode("utf-8", "replace")
+        if spec.access is not None:
+            complaint = spec.access.hide(complaint)
         if outcome.canceled or canceled():
             raise HeadwayError("job.canceled", "The job was canceled while its source was fetched.")
         if outcome.limit is not None:
             raise HeadwayError("source.too_large", f"Fetching hit the limit {outcome.limit!r}.", limit=outcome.limit)
-        facts = _facts(heard.get("stdout", b"").decode("utf-8", "replace"))
+        return _Said(outcome, bytes(heard["stdout"]), complaint)
+
+    def _run(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
+        said = self._say(script.SCRIPT, spec, mirror, workspace, canceled, self._bounds.limits)
+        outcome, complaint = said.outcome, said.complaint
+        facts = _facts(said.stdout.decode("utf-8", "replace"))
         if outcome.exit_code != 0:
             raise self._failure(spec, outcome, complaint, facts)
         return _checkout(facts)
 
-    def _environment(self, spec: FetchSpec) -> Mapping[str, str]:
+    def _environment(self, spec: FetchSpec, access: str) -> Mapping[str, str]:
         return {
-            "HW_CONFIG": script.CONFIG,
+            "HW_CONFIG": script.CONFIG + configuration(spec.remote, spec.access),
+            "HW_ACCESS": access,
             "HW_MIRROR": "/mirror",
             "HW_TREE": "/workspace",
             "HW_URL": spec.remote.url,
@@ -209,6 +253,14 @@ class GitSource:
             return HeadwayError("source.invalid", f"git refuses an object of {spec.remote.shown}: {what[:_SHOWN]}")
         if "file too large" in complaint.lower():
             return HeadwayError("source.too_large", f"The history of {spec.remote.shown} is too large.")
+        if any(words in complaint.lower() for words in _DENIED):
+            how = (
+                "what the site has for it is refused"
+                if spec.access is not None
+                else "it is not there, or not open to everybody"
+            )
+            message = f"{spec.remote.shown} may not be read: {how}."
+            return HeadwayError("repository.access_denied", message, param="repository")
         error = HeadwayError("repository.unreachable", f"Cannot fetch from {spec.remote.shown}: {_last(complaint)}")
         ours = not any(words in complaint.lower() for words in _REMOTE)
         return _MirrorFault(error) if ours else error
@@ -246,6 +298,19 @@ def _facts(stdout: str) -> dict[str, list[str]]:
         word, _, value = line.partition(" ")
         facts.setdefault(word, []).append(value)
     return facts
+
+
+def _branches(stdout: bytes) -> dict[str, str]:
+    found = {}
+    for line in stdout.split(b"\n"):
+        commit, tab, ref = line.partition(b"\t")
+        try:
+            name = ref.decode().removeprefix("refs/heads/")
+        except UnicodeDecodeError:
+            continue
+        if tab and ref.startswith(b"refs/heads/") and _SHA.fullmatch(commit.decode("ascii", "replace")):
+            found[name] = commit.decode()
+    return found
 
 
 def _checkout(facts: dict[str, list[str]]) -> Checkout:

@@ -68,19 +68,38 @@ CONFIG: Final = """\
 # A repository may not decide how it is archived: source_sha256 is of the commit's own files.
 _ATTRIBUTES: Final = "* -export-ignore -export-subst -text -eol -ident -filter -working-tree-encoding\n"
 
-SCRIPT: Final = (
-    r"""
+_HEAD: Final = r"""
 set -u
 umask 022
 temp=$(mktemp -d) || exit 85
 trap 'rm -rf "$temp"' EXIT
 export GIT_DIR="$HW_MIRROR" GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL="$temp/gitconfig" GIT_TERMINAL_PROMPT=0 \
   GIT_LFS_SKIP_SMUDGE=1 GIT_OPTIONAL_LOCKS=0 GIT_ALLOW_PROTOCOL="$HW_PROTOCOL" LC_ALL=C
-# No key: what ssh may read is what everybody may read. A host is known by the key that it showed first.
+# The site's own keys and no other. A host is known by the key that it showed first.
+keys=
+for key in "$HW_ACCESS"/key-*; do
+  [ ! -f "$key" ] || keys="$keys -o IdentityFile='$key'"
+done
 export GIT_SSH_COMMAND="ssh -F none -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=accept-new \
-  -o UserKnownHostsFile='$HW_MIRROR/known_hosts'"
+  -o UserKnownHostsFile='$HW_MIRROR/known_hosts' -o IdentityAgent=none -o IdentitiesOnly=yes$keys"
 printf %s "$HW_CONFIG" >"$temp/gitconfig"
 ulimit -f "$HW_MAX_BLOCKS" 2>/dev/null
+"""
+
+# Which commit each branch of the remote is at. Nothing is fetched.
+LOOK: Final = (
+    _HEAD
+    + r"""
+[ -f "$HW_MIRROR/HEAD" ] || git init -q --bare --template= "$HW_MIRROR" || exit 85
+unset GIT_DIR
+cd "$HW_TREE" || exit 85
+git ls-remote --heads -- "$HW_URL" || exit 80
+"""
+)
+
+SCRIPT: Final = (
+    _HEAD
+    + r"""
 
 # A builder that was killed leaves locks and half packs; nobody else writes here, we hold the mirror's lock.
 find "$HW_MIRROR" \( -name '*.lock' -o -name 'tmp_*' \) -type f -delete

@@ -14,6 +14,8 @@ from adapters.webhooks.signing import mac
 
 PROVIDERS: Final = ("github", "gitlab", "gitea")
 _BRANCH: Final = "refs/heads/"
+# More than a branch's name may have: one that is cut here is none.
+LONGEST: Final = 300
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _EVENT: Final = {"github": "x-github-event", "gitlab": "x-gitlab-event", "gitea": "x-gitea-event"}
 # The first that is there names the call; GitLab's event id is shared by calls that one event caused.
@@ -26,12 +28,18 @@ _CALL: Final = {
 
 @dataclass(frozen=True)
 class Call:
-    """`branch` and `commit` are set where a branch was pushed to; a branch that was deleted has no commit."""
+    """`branch` is set where one was pushed to or `deleted`; `commit` is what it is now, None where that names none.
+
+    `ref` is what else was pushed to; `before` is what the branch was.
+    """
 
     id: str
     event: str
     branch: str | None = None
     commit: str | None = None
+    deleted: bool = False
+    ref: str | None = None
+    before: str | None = None
 
 
 def is_genuine(provider: str, secret: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -50,14 +58,22 @@ def read_call(provider: str, headers: Mapping[str, str], body: bytes) -> Call:
     given = next((headers[name] for name in _CALL[provider] if headers.get(name)), "")
     id = given[:200] or hashlib.sha256(body).hexdigest()
     event = headers.get(_EVENT[provider], "")[:100]
-    if event not in ("push", "Push Hook"):
-        return Call(id, event)
     payload = _object(body)
     ref, after = payload.get("ref"), payload.get("after")
-    if not isinstance(ref, str) or not ref.startswith(_BRANCH):
+    if event == "delete" and payload.get("ref_type") == "branch" and isinstance(ref, str):
+        return Call(id, event, ref[:LONGEST], deleted=True)  # Gitea tells a deletion apart from pushes
+    if event not in ("push", "Push Hook", "Tag Push Hook") or not isinstance(ref, str):
         return Call(id, event)
-    commit = after if isinstance(after, str) and _COMMIT.fullmatch(after) and set(after) != {"0"} else None
-    return Call(id, event, ref.removeprefix(_BRANCH)[:250], commit)
+    if not ref.startswith(_BRANCH):
+        return Call(id, event, ref=ref[:LONGEST])
+    said, before = _object_id(after), _object_id(payload.get("before"))
+    gone = said is not None and set(said) == {"0"}
+    branch = ref.removeprefix(_BRANCH)[:LONGEST]
+    return Call(id, event, branch, None if gone else said, deleted=gone, before=before)
+
+
+def _object_id(given: object) -> str | None:
+    return given if isinstance(given, str) and _COMMIT.fullmatch(given) else None
 
 
 def _object(body: bytes) -> dict[str, Any]:

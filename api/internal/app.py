@@ -16,6 +16,7 @@ from api.internal.configuration import Configuration
 from api.internal.door import Question, refuse, route
 from api.internal.doorkeeper import Asker, Doorkeeper
 from api.internal.execs import Execs
+from api.internal.looks import Looks
 from api.internal.observing import Observing
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
@@ -23,16 +24,19 @@ from api.internal.telling import Telling
 from api.parts import Parts
 from headway.broker import (
     Begin,
+    BeginLook,
     Committed,
     Contents,
     Drifts,
     Events,
     ExecOutput,
+    Fetched,
     HostHello,
     Inputs,
     LogBatch,
     Output,
     RequestBatch,
+    Seen,
     Serving,
     UploadRequest,
     WantedSecrets,
@@ -72,9 +76,13 @@ def _of_all(parts: Parts) -> tuple[Question, ...]:
 def _of_builders(parts: Parts) -> tuple[Question, ...]:
     builds, outputs = Builds(parts.store, parts.objects, parts.vault), Outputs(parts.store, parts.objects)
     execs = Execs(parts.store, parts.objects, parts.sandboxes)
+    looks = Looks(parts.store, parts.vault, parts.addresses.domain, parts.previews, parts.poll_every)
     role = "builder"
     return (
+        Question("POST", "/looks/{id}/begin", role, lambda _, id, body: looks.begin(id, body), BeginLook),
+        Question("POST", "/looks/{id}/seen", role, lambda _, id, body: looks.seen(id, body), Seen),
         Question("POST", "/builds/{id}/begin", role, lambda _, id, body: builds.begin(id, body), Begin),
+        Question("POST", "/builds/{id}/fetched", role, lambda _, id, body: builds.fetched(id, body), Fetched),
         Question("POST", "/builds/{id}/earlier", role, lambda _, id, body: builds.earlier(id, body), Inputs),
         Question("POST", "/builds/{id}/secrets", role, lambda _, id, body: builds.secrets(id, body), WantedSecrets),
         Question("POST", "/builds/{id}/contents", role, lambda _, id, body: builds.contents(id, body), Contents),

@@ -13,6 +13,7 @@ from adapters.artifact.snapshot import MAX_BYTES as MAX_SNAPSHOT
 from adapters.artifact.snapshot import parsed
 from adapters.config.vault import Vault
 from adapters.sbom.document import MAX_BYTES as MAX_SBOM
+from api.internal.access import access_of
 from api.parts import Objects
 from headway.broker import (
     Begin,
@@ -21,12 +22,15 @@ from headway.broker import (
     BuildSpec,
     Contents,
     Earlier,
+    Fetched,
     Inputs,
     Missing,
+    RepositoryAccess,
     SnapshotSource,
     Upload,
     UploadRequest,
     WantedSecrets,
+    Wire,
 )
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
@@ -37,6 +41,7 @@ from store.broker import (
     held_contents,
     lease_packs,
     lease_upload,
+    note_commit,
     packs_of,
     require_attempt,
 )
@@ -63,7 +68,7 @@ class Builds:
         self.vault = vault
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
-        build, site = self.store.in_write(lambda session: begin_attempt(session, build_id))
+        build, site, access = self.store.in_write(lambda session: self._begin(session, build_id))
         overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
             build_id=build.id,
@@ -72,15 +77,26 @@ class Builds:
             env_id=build.env_id,
             attempt=build.attempt,
             repository=site.repository or f"hosted:{site.id}",
-            # What was pushed is on no branch yet.
-            ref=(build.commit_sha if build.trigger == "push" else None) or build.ref,
+            # What was pushed is on no branch yet, and what a forge or a poll has told of is that very commit.
+            ref=(build.commit_sha if build.source is None else None) or build.ref,
             default_branch=site.default_branch,
             profile=site.profile,
             clean=build.clean,
             allow_hosts=sorted(site.allow_hosts),
             snapshot=self._snapshot(build, site) if build.source is not None else None,
             overrides=overrides,
+            access=access,
         )
+
+    def _begin(self, session: Session, build_id: str) -> tuple[Build, Site, RepositoryAccess | None]:
+        """What the repository is read with is given to the attempt that fetches, and only where it fetches."""
+        build, site = begin_attempt(session, build_id)
+        return build, site, access_of(session, self.vault, site) if build.source is None else None
+
+    def fetched(self, build_id: str, body: Fetched) -> Wire:
+        """From now on the build is that commit's, for a later attempt too."""
+        self.store.in_write(lambda session: note_commit(session, build_id, body.attempt, body.commit_sha))
+        return Wire()
 
     def earlier(self, build_id: str, body: Inputs) -> Earlier:
         """What an earlier build has made of the same; its packs are leased to this one."""

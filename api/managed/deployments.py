@@ -24,7 +24,7 @@ from api.managed.schemas import (
     SiteDeploymentCreate,
 )
 from headway.errors import HeadwayError
-from store import artifacts, builds, environments, releases, rollouts, sites
+from store import artifacts, builds, environments, joining, releases, rollouts, sites
 from store.config_sets import configurations
 from store.models import Job, Release, Rollout
 from store.paging import Page
@@ -74,8 +74,10 @@ async def deploy_to_target(call: KeyedDep, site_id: str, body: SiteDeploymentCre
         once.claim(session)
         actor = call.caller.actor
         if ref is not None:
+            joining.lock(session, environment)
             environments.require_ready(environment)
-            return rollouts.accept_push(session, site, environment, ref, actor, clean=body.clean)
+            known = joining.of_ref(session, environment, ref, clean=body.clean)
+            return known or rollouts.accept_push(session, site, environment, ref, actor, clean=body.clean)
         if body.build_id is not None:
             build = builds.build_of_site(session, site.id, body.build_id)
             artifact = rollouts.artifact_of_build(session, build)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -11,6 +11,7 @@ from sqlmodel import Session
 from starlette.responses import JSONResponse, Response
 
 from adapters.webhooks.forges import is_genuine, read_call
+from api.arriving import Work, follow, work_of
 from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
@@ -18,10 +19,10 @@ from api.managed.rows import forge_call_row, forge_hook_row
 from api.managed.schemas import DeletedRow, ForgeCallRow, ForgeHookCreate, ForgeHookRow, NewForgeHookRow
 from api.managed.sites import site_to_change, site_to_read
 from api.parts import Parts
+from api.problems import problem
 from headway.errors import HeadwayError
 from store import forges
 from store.forges import Pushed
-from store.labels import labels_of_job
 from store.models_webhooks import ForgeCall, ForgeHook
 from store.paging import Page
 
@@ -85,24 +86,36 @@ async def list_forge_calls(call: CallDep, paging: PagingDep, site_id: str, hook_
 async def take(parts: Parts, hook_id: str, request: Request) -> Response:
     """One call. Raises forge_hook.not_found and forge_hook.forged; every other verdict is an answer at once."""
     body, headers = await request.body(), {name.lower(): value for name, value in request.headers.items()}
-
-    def work() -> tuple[Json, Any]:
-        with parts.store.read() as session:
-            hook = forges.hook(session, hook_id)
-        if not is_genuine(hook.provider, forges.secret_of(parts.webhook_vault, hook), headers, body):
-            parts.store.in_write(lambda session: forges.note_forged(session, hook_id))
-            raise HeadwayError("forge_hook.forged", "This call is not signed with the hook's secret.")
-        said = read_call(hook.provider, headers, body)
-        pushed = Pushed(said.id, said.event, said.branch, said.commit)
-
-        def accept(session: Session) -> tuple[Json, Any]:
-            call, job = forges.take_call(session, hook_id, pushed)
-            return forge_call_row(call), (job, labels_of_job(session, job)) if job is not None else None
-
-        return parts.store.in_write(accept)
-
-    row, accepted = await anyio.to_thread.run_sync(work)
-    if accepted is not None:
-        job, labels = accepted
-        await parts.starts.start(job.id, job.type, labels=labels)
+    try:
+        row, follows = await anyio.to_thread.run_sync(_judged, parts, hook_id, headers, body)
+    except HeadwayError as error:
+        wait = parts.forgeries.wait_for(request.client.host if request.client else "")
+        if error.status >= 500 or wait is None:
+            raise
+        refused = HeadwayError("rate_limit.exceeded", f"Too many calls that no hook's secret signed: wait {wait} s.")
+        return problem(refused, request.state.request_id, parts.docs_url, {"Retry-After": str(wait)})
+    await follow(parts.starts, follows)
     return JSONResponse({"data": row}, 409 if row["verdict"] == "refused" else 202)
+
+
+def _judged(parts: Parts, hook_id: str, headers: Mapping[str, str], body: bytes) -> tuple[Json, Work]:
+    with parts.store.read() as session:
+        hook = forges.hook(session, hook_id)
+    if not is_genuine(hook.provider, forges.secret_of(parts.webhook_vault, hook), headers, body):
+        if count := parts.forgeries.note(hook_id):
+            parts.store.in_write(lambda session: forges.note_forged(session, hook_id, count))
+        raise HeadwayError("forge_hook.forged", "This call is not signed with the hook's secret.")
+    said = read_call(hook.provider, headers, body)
+    pushed = Pushed(said.id, said.event, said.branch, said.commit, said.deleted, said.ref, said.before)
+
+    def accept(session: Session) -> tuple[Json, Work]:
+        call, judged = forges.take_call(session, hook_id, pushed, parts.addresses.domain, parts.previews)
+        return forge_call_row(call, repeated=judged is None), work_of(session, judged)
+
+    return parts.store.in_write(accept)
+
+
+def write_forgeries(parts: Parts) -> None:
+    """Those that were too many to be written down one by one."""
+    for hook_id, count in parts.forgeries.drain().items():
+        parts.store.in_write(lambda session, id=hook_id, n=count: forges.note_forged(session, id, n))

@@ -420,12 +420,21 @@ def forge_hook_row(hook: ForgeHook, api_url: str) -> Json:
     }
 
 
-def forge_call_row(call: ForgeCall) -> Json:
+def verdict_text(verdict: str, reason: str | None, job_id: str | None, *, gone: bool = False) -> str:
+    """`deployed job_…`, `ignored: why`, `refused: why`."""
+    if verdict == "accepted":
+        return f"{'ended' if gone else 'deployed'} {job_id}"
+    return f"{verdict}: {reason}" if reason else verdict
+
+
+def forge_call_row(call: ForgeCall, *, repeated: bool = False) -> Json:
+    text = verdict_text(call.verdict, call.reason, call.job_id, gone=call.commit_sha is None)
     return {
         "id": call.id,
         "call_id": call.call_id,
         "event": call.event,
         "verdict": call.verdict,
+        "text": f"repeated: {text}" if repeated else text,
         "reason": call.reason,
         "ref": call.ref,
         "commit_sha": call.commit_sha,

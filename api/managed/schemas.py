@@ -840,6 +840,7 @@ class ForgeCallRow(Row):
     call_id: str
     event: str
     verdict: Literal["accepted", "ignored", "refused"]
+    text: str = Field(description="`deployed job_…`, `ended job_…`, `ignored: why`, `refused: why`, `repeated: …`")
     reason: str | None
     ref: str | None
     commit_sha: str | None

@@ -65,6 +65,6 @@ def calls(session: Session, hook_id: str, site: str, limit: int | None) -> None:
     if session.as_json:
         return print_json([row.as_dict() for row in rows])
     return print_table(
-        ("at", "event", "branch", "verdict", "why", "job"),
-        [(row.created_at, row.event, row.ref, row.verdict, row.reason, row.job_id) for row in rows],
+        ("at", "event", "branch", "verdict", "repeats"),
+        [(row.created_at, row.event, row.ref, row.text or row.verdict, row.repeats) for row in rows],
     )

@@ -58,6 +58,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "webhooks": ("headway.cli.webhooks:webhooks", "Webhooks: create, list, test, deliveries, replay …"),
     "domains": ("headway.cli.domains:domains", "Domains: attach, list, get, verify, update, detach."),
     "hooks": ("headway.cli.hooks:hooks", "Hooks that a forge calls: create, list, delete, calls."),
+    "repository": ("headway.cli.repository:repository", "A site's remote: credentials, polling, branches."),
     "teams": ("headway.cli.teams:teams", "Teams: list, create, get."),
     "members": ("headway.cli.teams:members", "Members of a team: list, add, set-role, remove."),
     "projects": ("headway.cli.teams:projects", "Projects: list, create, get."),

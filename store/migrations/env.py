@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlmodel import SQLModel
 
 import store.models
+import store.models_arrivals
 import store.models_builds
 import store.models_configuration
 import store.models_domains
@@ -14,6 +15,7 @@ import store.models_ledger
 import store.models_lifecycle
 import store.models_policy
 import store.models_pushes
+import store.models_repositories
 import store.models_retention
 import store.models_sandboxes
 import store.models_webhooks

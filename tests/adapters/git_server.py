@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import ssl
@@ -26,13 +27,19 @@ ADDRESS = "127.0.0.2"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Below /moved everything is a redirect, below /plain the repositories are plain files."""
+    """Below /moved everything is a redirect, below /plain the repositories are plain files, below /private Basic
+    credentials are wanted: those of `accounts`, which may change. `asked` are the credentials that came in.
+    """
 
     root: Path
+    accounts: dict[str, str]
+    asked: list[str]
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
-        if parts.path.startswith("/moved/"):
+        if parts.path.startswith("/private/"):
+            self._private(parts.path.removeprefix("/private"), parts.query)
+        elif parts.path.startswith("/moved/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/moved"))
             self.send_header("Content-Length", "0")
@@ -43,6 +50,20 @@ class Handler(BaseHTTPRequestHandler):
             self._backend(parts.path, parts.query)
 
     do_GET = do_POST = _serve
+
+    def _private(self, path: str, query: str) -> None:
+        kind, _, given = self.headers.get("authorization", "").partition(" ")
+        user, _, password = base64.b64decode(given).decode().partition(":") if kind == "Basic" else ("", "", "")
+        if kind:
+            self.asked.append(f"{user}:{password}")
+        if kind and self.accounts.get(user) == password:
+            return self._backend(path, query)
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="private"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
 
     def _send_file(self, path: Path) -> None:
         body = path.read_bytes() if path.is_file() else b""
@@ -82,10 +103,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(root: Path, folder: Path) -> Iterator[tuple[int, Path]]:
+def serving(
+    root: Path, folder: Path, accounts: dict[str, str] | None = None, asked: list[str] | None = None
+) -> Iterator[tuple[int, Path]]:
     """Serve the repositories below `root`; the port, and the authority's certificate (written into `folder`)."""
     authority, pair = _certificates(folder)
-    handler = type("Here", (Handler,), {"root": root})
+    own = {"root": root, "accounts": {} if accounts is None else accounts, "asked": [] if asked is None else asked}
+    handler = type("Here", (Handler,), own)
     server = ThreadingHTTPServer((ADDRESS, 0), handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair)

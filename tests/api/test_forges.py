@@ -63,8 +63,13 @@ def test_signatures_are_each_forges_own() -> None:
 def test_what_is_no_push_has_no_branch() -> None:
     for body in (b"[]", b"nonsense", b"{}", b'{"ref": 7}', b'{"ref": "refs/tags/v1", "after": "' + b"a" * 40 + b'"}'):
         assert read_call("github", {"x-github-event": "push"}, body).branch is None
-    assert read_call("github", {"x-github-event": "push"}, push(after="0" * 40)).commit is None
-    assert read_call("github", {"x-github-event": "push"}, push(after="--upload-pack=x")).commit is None
+    gone = read_call("github", {"x-github-event": "push"}, push(after="0" * 40))
+    assert (gone.commit, gone.deleted) == (None, True)
+    for odd in ("--upload-pack=x", "0" * 39, ""):
+        said = read_call("github", {"x-github-event": "push"}, push(after=odd))
+        assert (said.commit, said.deleted) == (None, False)
+    told = json.dumps({"ref": "topic", "ref_type": "branch"}).encode()
+    assert read_call("gitea", {"x-gitea-event": "delete"}, told).deleted
     assert read_call("github", {"x-github-event": "push"}, push()).id == read_call("github", {}, push()).id
 
 
@@ -80,7 +85,8 @@ async def test_a_push_to_production_deploys_that_commit_once(api: World) -> None
     assert first.status_code == 202
     job_id = first.json()["data"]["job_id"]
     build = api.one(Build, job_id=job_id)
-    assert (build.ref, build.trigger, build.env_id) == (COMMIT, "webhook", site["production_env_id"])
+    assert (build.ref, build.commit_sha, build.trigger) == ("main", COMMIT, "webhook")
+    assert build.env_id == site["production_env_id"]
     assert api.one(Rollout, job_id=job_id).branch == "main"
     assert api.one(Job, id=job_id).actor == {"type": "forge_hook", "id": hook["id"], "label": "github"}
     assert api.starts.started[-1][:2] == (job_id, "deployment.push")
@@ -108,9 +114,10 @@ async def test_verdicts_on_what_is_not_deployed(api: World) -> None:
     secret = hook["secret"]
     for number, (body, event, reason) in enumerate(
         (
-            (push("feature"), None, "only main is deployed"),
-            (push(after="0" * 40), None, "the branch was deleted"),
+            (push(after="0" * 40), None, "what the default branch has deployed stays"),
+            (push("feature", after="0" * 40), None, "the branch is gone, and has no preview"),
             (b"{}", "ping", "ping is no push to a branch"),
+            (json.dumps({"ref": "refs/tags/v1", "after": COMMIT}).encode(), None, "v1 is a tag: tags deploy nothing"),
         )
     ):
         answer = await call(api, hook, body, signed("gitea", secret, body, f"c{number}", event))

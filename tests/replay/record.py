@@ -28,6 +28,7 @@ from tests.adapters.dns_server import DnsServer
 from tests.adapters.receiver import Receiver
 from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, engine
+from tests.workflows.test_poll import polling, watch_remotes
 
 HISTORIES = Path(__file__).parent / "histories"
 Story = Callable[[Engine], Awaitable[dict[str, str]]]
@@ -222,6 +223,16 @@ async def retention(made: Engine) -> dict[str, str]:
     return {"retention-looks": looked.id, "retention": done.id}
 
 
+async def polls(made: Engine) -> dict[str, str]:
+    """Two remotes, of which one does not answer."""
+    assert made.remotes is not None
+    made.remotes.away = {made.world.site_id}
+    watch_remotes(made.store, made.world, 2)
+    async with polling(made):
+        await made.until(lambda: made.remotes.looked, lambda looked: len(looked) == 2)
+    return {"poll": names.POLL_WORKFLOW}
+
+
 def attach(made: Engine, hostname: str) -> Job:
     with made.store.write() as session:
         site, env = session.get_one(Site, made.world.site_id), session.get_one(Environment, made.world.env_id)
@@ -262,6 +273,7 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (several_hosts, False),
     (deliveries, False),
     (retention, False),
+    (polls, False),
     (domains, False),
 )
 

@@ -34,6 +34,7 @@ SETTINGS = {
     "HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]',
     "HEADWAY_WEBHOOK_PRIVATE_OK": '["127.0.0.1"]',
     "HEADWAY_WEBHOOK_WAITS": "[0.2]",
+    "HEADWAY_POLL_SECONDS": "3600",
 }
 
 NewRepository = Callable[[Mapping[str, str]], Repository]

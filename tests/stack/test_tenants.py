@@ -34,6 +34,8 @@ BODIES: dict[str, Json] = {
     "/break-glass": {"reason": "theirs"},
     "/labels": {"labels": ["theirs"]},
     "/hooks": {"provider": "github"},
+    "/credentials": {"kind": "deploy_key"},
+    "/polling": {"enabled": True},
     "/variables/{key}": {"value": "theirs"},
     "/secrets/{key}": {"value": "theirs"},
     "/revoke": {"version_id": "cfg_01J8AA1B2C3D4E5F6G7H8J9K0M"},
@@ -94,6 +96,7 @@ def new_tenant(stack: Stack, operator: Caller, enter: Enter, new_repository: New
     ids = {
         "domain_id": proven_domain(place, caller),
         "hook_id": hook["id"],
+        "credential_id": "cred_01J8AA1B2C3D4E5F6G7H8J9K0M",
         "endpoint_id": endpoint["id"],
         "delivery_id": delivery["id"],
         "site_id": place.site.id,

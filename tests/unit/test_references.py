@@ -13,6 +13,8 @@ from activities.domains import DomainRecords
 from activities.environments import EnvironmentRecords
 from activities.execute import Executor
 from activities.host import HostActivities
+from activities.looking import Looker
+from activities.polling import Poller
 from activities.produce import Producer
 from activities.reconcile import Reconciler
 from activities.retention import Retention
@@ -29,6 +31,8 @@ ROLES = (
     EnvironmentRecords,
     Executor,
     HostActivities,
+    Looker,
+    Poller,
     Producer,
     Reconciler,
     Retention,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from api.internal.looks import Looks
+from headway.broker import BeginLook, Seen
 from headway.ids import new_id
 from store.execs import end_exec
 from store.models import Artifact, Build, Job, utcnow
@@ -27,12 +29,38 @@ from temporal.messages import (
     EnvironmentRef,
     ExecOrder,
     Live,
+    LookRef,
     Measured,
     Placed,
     RollOrder,
     Signed,
     Switch,
 )
+
+
+@dataclass
+class Remotes:
+    """What builders see of sites' remotes, handed to the broker's own part. `away` do not answer."""
+
+    looks: Looks
+    branches: dict[str, dict[str, str]] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
+    looked: list[str] = field(default_factory=list)
+    now: int = 0
+    most: int = 0
+
+    @activity.defn(name="remote.look")
+    async def look(self, ref: LookRef) -> LookRef:
+        self.looked.append(ref.site_id)
+        if ref.site_id in self.away:
+            raise ApplicationError("the builder died", non_retryable=True)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.looks.begin(ref.site_id, BeginLook(attempt=ref.attempt))
+        await asyncio.sleep(0.02)
+        seen = self.looks.seen(ref.site_id, Seen(attempt=ref.attempt, branches=self.branches.get(ref.site_id, {})))
+        self.now -= 1
+        return LookRef(ref.site_id, ref.attempt, seen.news)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from temporalio.worker import Worker
 
 from activities.reconcile import Reconciler
 from activities.retention import Retention  # noqa: F401 - its tables, before they are made
-from adapters.config.vault import make_key_file
+from adapters.config.vault import Vault, make_key_file
+from api.internal.looks import Looks
 from headway.settings import Settings
 from store.models import Job
+from store.pushes import Previews
 from store.queue import commit_rollout
 from store.session import Store
 from temporal import names
@@ -29,7 +32,7 @@ from temporal.attributes import ALL as ATTRIBUTES
 from temporal.messages import Labels
 from temporal.starts import TemporalStarts
 from temporal.worker import Role, control, make_worker
-from tests.workflows.doubles import Builder, Executor, Host, Signer
+from tests.workflows.doubles import Builder, Executor, Host, Remotes, Signer
 from tests.workflows.rows import World
 
 PATIENCE = 30.0
@@ -52,6 +55,7 @@ class Engine:
     builder: Builder = field(default_factory=Builder)
     host: Host = field(default_factory=Host)
     executor: Executor | None = None
+    remotes: Remotes | None = None
     workers: list[Worker] = field(default_factory=list)
 
     async def start(self, job: Job) -> None:
@@ -116,10 +120,14 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dic
     SQLModel.metadata.create_all(store.engine)
     made = Engine(client, settings, store, World.make(store), TemporalStarts(client))
     signer, made.executor = Signer(store), Executor(store)
+    looks = Looks(
+        store, Vault(settings.webhook_keys), "localhost", Previews(), timedelta(seconds=settings.poll_seconds)
+    )
+    made.remotes = Remotes(looks)
     made.host.commit = lambda rollout_id: store.in_write(lambda session: commit_rollout(session, rollout_id))
     roles = [
         control(settings, client),
-        Role(names.BUILDERS, [made.builder.produce, made.executor.execute]),
+        Role(names.BUILDERS, [made.builder.produce, made.executor.execute, made.remotes.look]),
         Role(names.SIGNING, [signer.sign]),
         Role(
             names.host_queue("local"),
