@@ -27,6 +27,8 @@ from temporal.messages import (
     Measured,
     Placed,
     PlaceOrder,
+    Reported,
+    ReportRef,
     Retained,
     RetentionOrder,
     RetireOrder,
@@ -245,6 +247,12 @@ def lose_jobs(suspects: Suspects) -> Ended:
 @activity.defn(name="webhook.deliver")
 async def deliver(ref: DeliveryRef) -> Tried:
     """Make one try, and write down what became of it."""
+    raise NotImplementedError
+
+
+@activity.defn(name="forge.report")
+async def report(ref: ReportRef) -> Reported:
+    """Let the forge show what it should, once, and write down what became of it."""
     raise NotImplementedError
 
 

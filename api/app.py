@@ -33,6 +33,7 @@ from api.managed import (
     domains,
     environments,
     explain,
+    forge_reports,
     forges,
     hosts,
     jobs,
@@ -79,6 +80,7 @@ ROUTERS = (
     retention,
     webhooks,
     forges,
+    forge_reports,
     unsupported,
 )
 

@@ -23,6 +23,7 @@ from store.deliveries import forget_deliveries
 from store.environments import accept_deletion, expired, gone
 from store.models import Job, utcnow
 from store.pushes import forget_pushes
+from store.reports import forget_reports
 from store.retention import forget_drifts, forget_jobs
 from store.sandboxes import expire, forget_files
 from store.session import Store
@@ -87,6 +88,7 @@ class Housekeeping:
         before, forgotten = utcnow() - self.retention, 0
         self.store.in_write(lambda session: forget_drifts(session, before))
         self.store.in_write(lambda session: forget_deliveries(session, before))
+        self.store.in_write(lambda session: forget_reports(session, before))
         self.store.in_write(lambda session: forget_pushes(session, before))
         while True:
             gone = self.store.in_write(lambda session: forget_jobs(session, before, limit=BATCH))

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 from headway.errors import HeadwayError
 from headway.events_client import Domains, Hooks, Webhooks
 from headway.following import Follower, JobEvent, WaitTimeout
+from headway.forge_client import Forges
 from headway.governance import Audit, Policies
 from headway.ids import is_id
 from headway.resources import (
@@ -83,6 +84,7 @@ class Client:
         self.domains = Domains(self.transport)
         self.retention = Retention(self.transport)
         self.hooks = Hooks(self.transport)
+        self.forges = Forges(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)

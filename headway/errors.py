@@ -141,6 +141,12 @@ CODES: dict[str, Code] = {
     # hooks of forges
     "forge_hook.not_found": _missing("forge hook"),
     "forge_hook.forged": Code("authentication", 401, "Give the forge the secret that was shown with the hook."),
+    # reports to forges
+    "forge_link.not_found": _missing("forge that this site reports to"),
+    "forge_link.url_refused": _invalid("Name the https:// address of the forge's API, or ask the operator."),
+    "forge_link.repository_unknown": _invalid("Name the forge's API and the repository's path there."),
+    "forge_report.not_found": _missing("report"),
+    "forge_report.not_repeatable": _conflict("Only a report that was given up is sent again."),
     # webhooks
     "webhook_endpoint.url_refused": _invalid("Name an https:// address that is public, or ask the operator."),
     "webhook_endpoint.disabled": _conflict("Enable the endpoint first."),

@@ -339,3 +339,32 @@ class ForgeCall(Resource):
     commit_sha: str | None = None
     job_id: str | None = None
     created_at: str | None = None
+
+
+class ForgeLink(Resource):
+    """Where a site reports to; its token is never shown."""
+
+    site_id: str
+    provider: str
+    api_url: str = ""
+    repository: str = ""
+    statuses: bool = True
+    comments: bool = True
+    failing_since: str | None = None
+    last_error: str | None = None
+
+
+class ForgeReport(Resource):
+    """What the forge is to show of a commit or a branch; `tries` are `{at, status, error, ms}`."""
+
+    id: str
+    kind: str
+    status: str = ""
+    state: str | None = None
+    commit_sha: str | None = None
+    branch: str | None = None
+    environment: str | None = None
+    job_id: str | None = None
+    attempts: int = 0
+    tries: list[Json] = []
+    created_at: str | None = None

@@ -11,6 +11,7 @@ from store.config_values import destroy_values
 from store.events import tell_build, tell_deployment, tell_environment, tell_job, tell_release, tell_site
 from store.hostnames import end_domains_of
 from store.models import Artifact, Build, Environment, Hostname, Job, Release, Rollout, Site, utcnow
+from store.reports import note_job
 
 Json = dict[str, Any]
 # What a visitor may see change; the other kinds are about what runs already.
@@ -29,6 +30,7 @@ def end_job(session: Session, job: Job, status: str, *, result: Json | None = No
         job.rev += 1
         session.add(job)
         tell_job(session, job)
+        note_job(session, job)
     return job
 
 

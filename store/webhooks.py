@@ -19,6 +19,7 @@ from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.config_values import Hides, Opens
 from store.models import utcnow
+from store.models_reports import ForgeLink
 from store.models_webhooks import Delivery, EventSubscription, ForgeHook, WebhookEndpoint
 from store.paging import Page, fetch_page
 from store.session import Store
@@ -46,7 +47,7 @@ class EndpointRequest:
 def secrets_are_hidden(store: Store) -> bool:
     """Whether there is anything that the key of webhooks is needed for."""
     with store.read() as session:
-        return any(session.exec(select(table.id).limit(1)).first() for table in (WebhookEndpoint, ForgeHook))
+        return any(session.exec(select(table.id).limit(1)).first() for table in (WebhookEndpoint, ForgeHook, ForgeLink))
 
 
 def new_secret() -> str:

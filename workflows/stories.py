@@ -11,6 +11,7 @@ from workflows.promote import Promote
 from workflows.provision import Provision
 from workflows.push import Push
 from workflows.reconcile import Reconcile
+from workflows.report import Report
 from workflows.retention import Retention
 from workflows.retire import Retire
 from workflows.roll import Roll
@@ -29,6 +30,7 @@ ALL = (
     Push,
     Reconcile,
     Repair,
+    Report,
     Restart,
     Resume,
     Retention,

@@ -14,6 +14,7 @@ import store.models_ledger
 import store.models_lifecycle
 import store.models_policy
 import store.models_pushes
+import store.models_reports
 import store.models_retention
 import store.models_sandboxes
 import store.models_webhooks

@@ -15,6 +15,7 @@ from activities.execute import Executor
 from activities.host import HostActivities
 from activities.produce import Producer
 from activities.reconcile import Reconciler
+from activities.reports import Reports
 from activities.retention import Retention
 from activities.rollouts import RolloutRecords
 from activities.running import Commands
@@ -31,6 +32,7 @@ ROLES = (
     HostActivities,
     Producer,
     Reconciler,
+    Reports,
     Retention,
     RolloutRecords,
     Signer,
