@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ class Due:
     message: Any
     summary: str
     signal: str | None = None
-    labels: Labels = Labels()
+    labels: Labels = field(default_factory=Labels)
 
 
 class Outbox:

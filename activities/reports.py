@@ -122,7 +122,7 @@ class Reports(Outbox):
         return bool(pulls)
 
     async def _comment_on(self, forge: Forge, report: ForgeReport, pull: str, body: str) -> None:
-        """Changed where it is known, found by its mark where it is not, made where there is none. Never a second one."""
+        """Changed where it is known, found by its mark where it is not, made where there is none: never two."""
         known = report.comments.get(pull)
         if known is not None:
             if await forge.change_comment(pull, known, body):

@@ -13,10 +13,12 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.outbox import Due, Outbox
+from adapters.notices.notifier import Notice, Notifier
 from adapters.webhooks.sending import Outcome, Sender
 from adapters.webhooks.signing import headers_of
 from headway.errors import HeadwayError
-from headway.webhooks import body_of, named
+from headway.notices import words_of
+from headway.webhooks import NOTICE, body_of, named
 from store.config_values import Opens
 from store.deliveries import Pace, Sending, Try, any_due, keep_try, put_back, take_due, to_send
 from store.models import utcnow
@@ -31,7 +33,14 @@ class Webhooks(Outbox):
     """`docs_url` is the base of `doc_url` in failures that are told."""
 
     def __init__(
-        self, store: Store, client: Client, vault: Opens, sender: Sender, docs_url: str, pace: Pace | None = None
+        self,
+        store: Store,
+        client: Client,
+        vault: Opens,
+        sender: Sender,
+        docs_url: str,
+        pace: Pace | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.store = store
         self.client = client
@@ -39,6 +48,7 @@ class Webhooks(Outbox):
         self.sender = sender
         self.docs_url = docs_url
         self.pace = pace or Pace()
+        self.notifier = notifier or Notifier()
 
     @activity.defn(name="webhook.deliver")
     @mapped
@@ -60,11 +70,14 @@ class Webhooks(Outbox):
 
     async def _send(self, sending: Sending) -> Outcome:
         endpoint, told = sending.endpoint, sending.told
-        body = body_of(told, endpoint.dialect, self.docs_url)
         try:
             opened = open_endpoint(self.vault, endpoint, utcnow())
         except HeadwayError as error:
             return Outcome(0, None, error.message)
+        if endpoint.dialect == NOTICE:
+            words = words_of(told, sending.site)
+            return await self.notifier.send(opened.url, Notice(words.title, words.body, words.level))
+        body = body_of(told, endpoint.dialect, self.docs_url)
         signed = headers_of(
             endpoint.dialect,
             opened.secrets,

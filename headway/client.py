@@ -21,6 +21,7 @@ from headway.following import Follower, JobEvent, WaitTimeout
 from headway.forge_client import Forges
 from headway.governance import Audit, Policies
 from headway.ids import is_id
+from headway.notifications_client import Notifications
 from headway.resources import (
     Artifact,
     Build,
@@ -85,6 +86,7 @@ class Client:
         self.retention = Retention(self.transport)
         self.hooks = Hooks(self.transport)
         self.forges = Forges(self.transport)
+        self.notifications = Notifications(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)

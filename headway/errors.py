@@ -149,6 +149,7 @@ CODES: dict[str, Code] = {
     "forge_report.not_repeatable": _conflict("Only a report that was given up is sent again."),
     # webhooks
     "webhook_endpoint.url_refused": _invalid("Name an https:// address that is public, or ask the operator."),
+    "notification.url_refused": _invalid("Name an address of a service that is listed, whole and by TLS."),
     "webhook_endpoint.disabled": _conflict("Enable the endpoint first."),
     "delivery.replayed": _conflict("That replay was asked for: use another replay_id for one more."),
     "delivery.not_repeatable": _conflict("Only a delivery that has failed is sent again."),

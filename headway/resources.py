@@ -368,3 +368,15 @@ class ForgeReport(Resource):
     attempts: int = 0
     tries: list[Json] = []
     created_at: str | None = None
+
+
+class Notification(Resource):
+    """`url` is the service alone."""
+
+    id: str
+    url: str = ""
+    events: list[str] = []
+    description: str | None = None
+    enabled: bool = True
+    failing_since: str | None = None
+    disabled_reason: str | None = None

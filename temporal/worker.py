@@ -87,6 +87,7 @@ def control(settings: Settings, client: Client) -> Role:
     from adapters.config.vault import Vault
     from adapters.domains.lookup import Lookup
     from adapters.domains.records import Plan
+    from adapters.notices.notifier import Notifier
     from adapters.webhooks.sending import Sender
     from adapters.webhooks.targets import Targets
     from store.collection import Rules
@@ -109,8 +110,9 @@ def control(settings: Settings, client: Client) -> Role:
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
     targets, vault = Targets(settings.webhook_private_ok), Vault(settings.webhook_keys)
     sender = Sender(targets, settings.webhook_timeout)
+    notifier = Notifier(settings.webhook_private_ok, settings.webhook_timeout)
     pace = Pace(tuple(settings.webhook_waits), timedelta(hours=settings.webhook_disable_hours))
-    webhooks = Webhooks(store, client, vault, sender, settings.docs_url, pace)
+    webhooks = Webhooks(store, client, vault, sender, settings.docs_url, pace, notifier)
     reports = Reports(store, client, vault, targets, settings.api_url, pace, seconds=settings.webhook_timeout)
     commands = CommandRecords(store, settings.host_patience)
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))

@@ -56,6 +56,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("headway.cli.keys:keys", "API keys: create, list, get, roll, revoke."),
     "hosts": ("headway.cli.hosts:hosts", "Hosts: list, get, join, labels, accept, remove."),
     "webhooks": ("headway.cli.webhooks:webhooks", "Webhooks: create, list, test, deliveries, replay …"),
+    "notifications": (
+        "headway.cli.notifications:notifications",
+        "Events for people: create, list, test, deliveries …",
+    ),
     "domains": ("headway.cli.domains:domains", "Domains: attach, list, get, verify, update, detach."),
     "hooks": ("headway.cli.hooks:hooks", "Hooks that a forge calls: create, list, delete, calls."),
     "forge": ("headway.cli.forge:forge", "What a site reports to its forge: set, get, delete, reports, retry."),
