@@ -11,6 +11,7 @@ from activities.labels import labels_of
 from adapters.githost.repositories import make_bare
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
+from store.locks import forget_lock
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, end_job, end_rollout, retire_environment
 from store.queue import cancel_queued_builds, claim_job, job_by_id
@@ -63,6 +64,14 @@ class EnvironmentRecords:
             result = {"env_id": order.env_id, "site_id": order.site_id}
             return Ended(job.id, end_job(session, job, "succeeded", result=result).status)
 
+    @activity.defn(name="environment.protected")
+    @mapped
+    def protected(self, order: PlaceOrder) -> Ended:
+        with self.store.write() as session:
+            job = job_by_id(session, order.job_id)
+            result = {"env_id": order.env_id, "protected": bool((job.resource or {}).get("protected"))}
+            return Ended(job.id, end_job(session, job, "succeeded", result=result).status)
+
     @activity.defn(name="environment.retire.claim")
     @mapped
     def claim_retire(self, ref: JobRef) -> RetireOrder:
@@ -95,6 +104,7 @@ class EnvironmentRecords:
             if order.whole_site and site is not None and site.deleted_at is None:
                 site.status, site.deleted_at = "gone", utcnow()
                 destroy_values(session, owner_id=site.id)
+                forget_lock(session, site.id)
                 cancel_queued_builds(session, site.id)
             job = session.get_one(Job, order.job_id)
             return Ended(job.id, end_job(session, job, "succeeded", result={"deleted": True}).status)

@@ -223,6 +223,12 @@ def activate(order: PlaceOrder) -> Ended:
     raise NotImplementedError
 
 
+@activity.defn(name="environment.protected")
+def protected(order: PlaceOrder) -> Ended:
+    """Every host asks for the password, or does so no longer."""
+    raise NotImplementedError
+
+
 @activity.defn(name="environment.retire.claim")
 def claim_retire(ref: JobRef) -> RetireOrder:
     raise NotImplementedError

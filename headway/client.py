@@ -218,6 +218,17 @@ class Environments(Noun):
     def renew(self, site_id: str, env_id: str) -> Environment:
         return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/renew").data)
 
+    def protect(self, site_id: str, env_id: str, password: str | None) -> Job:
+        """Visitors are asked for this password; None: for none any more."""
+        path = f"{_env(site_id, env_id)}/password"
+        return self._job(self._t.delete(path) if password is None else self._t.put(path, {"password": password}))
+
+    def protect_new(self, site_id: str, password: str | None) -> Json:
+        """The same of each preview that is made from now on."""
+        path = f"/v1/sites/{site_id}/preview-password"
+        answer = self._t.delete(path) if password is None else self._t.put(path, {"password": password})
+        return dict(answer.data)
+
     def drifts(self, site_id: str, env_id: str, *, limit: int | None = None) -> Iterator[Drift]:
         return self._list(Drift, f"{_env(site_id, env_id)}/drifts", limit)
 

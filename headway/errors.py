@@ -100,6 +100,7 @@ CODES: dict[str, Code] = {
     "environment.too_many": _conflict("Delete previews that are no longer needed, or raise the limit."),
     "environment.kind_singleton": _conflict("A site has one environment of that kind."),
     "environment.protected": _conflict("Production cannot be deleted: delete the site."),
+    "environment.password_refused": _conflict("Protect a preview or staging: production is for everybody."),
     "environment.suspended": _conflict("Resume the environment first."),
     "environment.not_suspended": _conflict("Only a suspended environment is resumed."),
     "environment.not_active": _conflict("Wait until the environment is active."),

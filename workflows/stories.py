@@ -8,6 +8,7 @@ from workflows.domains import Attach, Detach
 from workflows.exec import Exec
 from workflows.lifecycle import Repair, Restart, Resume, Scale, Suspend
 from workflows.promote import Promote
+from workflows.protect import Protect
 from workflows.provision import Provision
 from workflows.push import Push
 from workflows.reconcile import Reconcile
@@ -26,6 +27,7 @@ ALL = (
     Detach,
     Exec,
     Promote,
+    Protect,
     Provision,
     Push,
     Reconcile,

@@ -1,4 +1,4 @@
-"""What sites report to their forges."""
+"""What sites report to their forges, and passwords of previews."""
 
 from __future__ import annotations
 
@@ -66,4 +66,12 @@ def upgrade() -> None:
         ["due_at"],
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
+        "environment_lock",
+        sa.Column("owner_id", sa.String(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.JSON(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("owner_id"),
     )
