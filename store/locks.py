@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import delete
 from sqlmodel import Session, col
 
-from headway.errors import HeadwayError
-from store.jobs import add_job
-from store.models import Environment, Job, Site, utcnow
+from store.models import Environment, Site, utcnow
 from store.models_locks import EnvironmentLock
 
 Json = dict[str, Any]
-JOB: Final = "environment.protect"
 
 
 def lock_of(session: Session, owner_id: str) -> EnvironmentLock | None:
@@ -49,25 +46,3 @@ def inherit_lock(session: Session, site: Site, environment: Environment) -> None
 
 def forget_lock(session: Session, owner_id: str) -> None:
     session.execute(delete(EnvironmentLock).where(col(EnvironmentLock.owner_id) == owner_id))
-
-
-def accept_lock(session: Session, site: Site, environment: Environment, document: Json | None, actor: Json) -> Job:
-    """The password from now on, and the job that tells the hosts. Raises environment.not_active and .password_refused.
-
-    The environment's row must be locked.
-    """
-    if environment.status in ("deleting", "gone"):
-        raise HeadwayError("environment.not_active", f"The environment {environment.slug} is {environment.status}.")
-    if environment.kind == "production" and document is not None:
-        raise HeadwayError("environment.password_refused", "Production is for everybody: it takes no password.")
-    set_lock(session, environment.id, document, actor)
-    return add_job(
-        session,
-        site=site,
-        env_id=environment.id,
-        type=JOB,
-        resource_type="environment",
-        resource_id=environment.id,
-        actor=actor,
-        resource={"site_id": site.id, "slug": environment.slug, "protected": document is not None},
-    )

@@ -17,9 +17,10 @@ from api.managed.schemas import Body, Nothing, Row
 from api.managed.sites import site_to_change, site_to_read
 from headway.passwords import LONGEST, SHORTEST, make_lock
 from store.events import stamp
-from store.locks import accept_lock, lock_of, set_lock
+from store.locks import lock_of, set_lock
 from store.models import Job
 from store.models_locks import EnvironmentLock
+from store.protection import accept_lock
 
 router = APIRouter(tags=["environments"])
 Json = dict[str, Any]
