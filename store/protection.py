@@ -9,7 +9,7 @@ from sqlmodel import Session
 from headway.errors import HeadwayError
 from store.jobs import add_job
 from store.locks import set_lock
-from store.models import Environment, Job, Site
+from store.models import Environment, Job, Site, utcnow
 
 Json = dict[str, Any]
 JOB: Final = "environment.protect"
@@ -25,7 +25,7 @@ def accept_lock(session: Session, site: Site, environment: Environment, document
     if environment.kind == "production" and document is not None:
         raise HeadwayError("environment.password_refused", "Production is for everybody: it takes no password.")
     set_lock(session, environment.id, document, actor)
-    return add_job(
+    job = add_job(
         session,
         site=site,
         env_id=environment.id,
@@ -35,3 +35,6 @@ def accept_lock(session: Session, site: Site, environment: Environment, document
         actor=actor,
         resource={"site_id": site.id, "slug": environment.slug, "protected": document is not None},
     )
+    # The row has changed already: the hosts are to be told in any case.
+    job.committed_at = utcnow()
+    return job
