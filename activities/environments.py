@@ -11,6 +11,7 @@ from activities.labels import labels_of
 from adapters.githost.repositories import make_bare
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
+from store.forge_links import forget_link
 from store.locks import forget_lock
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, end_job, end_rollout, retire_environment
@@ -105,6 +106,7 @@ class EnvironmentRecords:
                 site.status, site.deleted_at = "gone", utcnow()
                 destroy_values(session, owner_id=site.id)
                 forget_lock(session, site.id)
+                forget_link(session, site.id)
                 cancel_queued_builds(session, site.id)
             job = session.get_one(Job, order.job_id)
             return Ended(job.id, end_job(session, job, "succeeded", result={"deleted": True}).status)

@@ -85,3 +85,10 @@ def delete_link(session: Session, link: ForgeLink) -> None:
     """With its reports. What the forge shows stays there."""
     session.execute(delete(ForgeReport).where(col(ForgeReport.link_id) == link.id))
     session.delete(link)
+
+
+def forget_link(session: Session, site_id: str) -> None:
+    """The site is gone, and its token with it."""
+    found = session.exec(select(ForgeLink).where(ForgeLink.site_id == site_id)).one_or_none()
+    if found is not None:
+        delete_link(session, found)

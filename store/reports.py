@@ -227,10 +227,13 @@ def forget_comment(session: Session, report_id: str, pull: str, comment: str) ->
 
 def keep_outcome(session: Session, report_id: str, rev: int, outcome: Outcome, pace: Pace) -> float | None:
     """What became of a try. How many seconds until the next, or None: there is none."""
+    # The link's row before the report's, as whoever changes the link.
+    of = select(ForgeReport.link_id).where(ForgeReport.id == report_id)
+    link = session.exec(select(ForgeLink).where(col(ForgeLink.id).in_(of)).with_for_update()).one_or_none()
     report = session.get(ForgeReport, report_id, with_for_update=True)
-    if report is None or report.ended_at is not None:
+    if link is None or report is None or report.ended_at is not None:
         return None
-    made, link = outcome.made, session.get_one(ForgeLink, report.link_id, with_for_update=True)
+    made = outcome.made
     if made.good or outcome.absent:
         link.failing_since = link.last_error = None
     if made.good:

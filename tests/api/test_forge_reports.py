@@ -132,6 +132,15 @@ async def test_an_older_job_has_nothing_more_to_say(api: World) -> None:
     assert (row.job_id, report_row(row)["state"]) == (second["id"], "success")
 
 
+async def test_a_sites_token_goes_with_it(api: World) -> None:
+    _, client = await api.tenant("Acme")
+    site, _, _ = await linked(api, client)
+    with api.store.write() as session:
+        forge_links.forget_link(session, site["id"])
+        forge_links.forget_link(session, site["id"])
+    assert (api.count(ForgeLink), api.count(ForgeReport)) == (0, 0)
+
+
 async def test_a_site_that_reports_nowhere_pays_one_question(api: World) -> None:
     _, client = await api.tenant("Acme")
     site = await api.site(client)
