@@ -10,7 +10,9 @@ from temporalio import activity
 from adapters.githost.repositories import make_bare
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
+from store.forge_links import forget_link
 from store.labels import labels_of
+from store.locks import forget_lock
 from store.models import Environment, Job, Rollout, Site, utcnow
 from store.outcomes import activate, end_job, end_rollout, retire_environment
 from store.polling import forget_remote
@@ -64,6 +66,14 @@ class EnvironmentRecords:
             result = {"env_id": order.env_id, "site_id": order.site_id}
             return Ended(job.id, end_job(session, job, "succeeded", result=result).status)
 
+    @activity.defn(name="environment.protected")
+    @mapped
+    def protected(self, order: PlaceOrder) -> Ended:
+        with self.store.write() as session:
+            job = job_by_id(session, order.job_id)
+            result = {"env_id": order.env_id, "protected": bool((job.resource or {}).get("protected"))}
+            return Ended(job.id, end_job(session, job, "succeeded", result=result).status)
+
     @activity.defn(name="environment.retire.claim")
     @mapped
     def claim_retire(self, ref: JobRef) -> RetireOrder:
@@ -97,6 +107,8 @@ class EnvironmentRecords:
                 site.status, site.deleted_at = "gone", utcnow()
                 destroy_values(session, owner_id=site.id)
                 forget_remote(session, site.id)
+                forget_lock(session, site.id)
+                forget_link(session, site.id)
                 cancel_queued_builds(session, site.id)
             job = session.get_one(Job, order.job_id)
             return Ended(job.id, end_job(session, job, "succeeded", result={"deleted": True}).status)

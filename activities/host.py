@@ -98,11 +98,12 @@ class HostActivities:
     def _prepare(self, order: RollOrder, check: Callable[[], None]) -> Placed:
         if order.kind == "suspend":
             if not self._host.knows(order.env_id):
-                self._host.lead(order.env_id, self._broker.get_hostnames(order.env_id).hostnames)
+                found = self._broker.get_hostnames(order.env_id)
+                self._host.lead(order.env_id, found.hostnames, found.lock)
             self._host.place_suspended(order.env_id, order.apply_seq)
             return Placed(self.host_id, order.apply_seq, "")
         spec = self._broker.get_rollout(order.rollout_id)
-        self._host.lead(order.env_id, spec.hostnames)
+        self._host.lead(order.env_id, spec.hostnames, spec.lock)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
             if order.kind == "repair":
@@ -201,7 +202,7 @@ class HostActivities:
     @mapped
     def route(self, ref: EnvironmentRef) -> Live:
         found = self._broker.get_hostnames(ref.env_id)
-        self._host.route(ref.env_id, found.hostnames, found.redirects)
+        self._host.route(ref.env_id, found.hostnames, found.redirects, found.lock)
         return self._live(ref.env_id, self._host.environment(ref.env_id).live())
 
     @activity.defn(name="host.certify", no_thread_cancel_exception=True)

@@ -30,6 +30,8 @@ from temporal.messages import (
     Placed,
     PlaceOrder,
     PollOrder,
+    Reported,
+    ReportRef,
     Retained,
     RetentionOrder,
     RetireOrder,
@@ -230,6 +232,12 @@ def activate(order: PlaceOrder) -> Ended:
     raise NotImplementedError
 
 
+@activity.defn(name="environment.protected")
+def protected(order: PlaceOrder) -> Ended:
+    """Every host asks for the password, or does so no longer."""
+    raise NotImplementedError
+
+
 @activity.defn(name="environment.retire.claim")
 def claim_retire(ref: JobRef) -> RetireOrder:
     raise NotImplementedError
@@ -260,6 +268,12 @@ def claim_looks(order: PollOrder) -> Looks:
 @activity.defn(name="webhook.deliver")
 async def deliver(ref: DeliveryRef) -> Tried:
     """Make one try, and write down what became of it."""
+    raise NotImplementedError
+
+
+@activity.defn(name="forge.report")
+async def report(ref: ReportRef) -> Reported:
+    """Let the forge show what it should, once, and write down what became of it."""
     raise NotImplementedError
 
 

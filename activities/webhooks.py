@@ -6,19 +6,19 @@ Neither a secret nor a body leaves this process but to its receiver: Temporal le
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from datetime import timedelta
+from collections.abc import Sequence
 
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from activities.outbox import Due, Outbox
+from adapters.notices.notifier import Notice, Notifier
 from adapters.webhooks.sending import Outcome, Sender
 from adapters.webhooks.signing import headers_of
 from headway.errors import HeadwayError
-from headway.webhooks import body_of, named
+from headway.notices import words_of
+from headway.webhooks import NOTICE, body_of, named
 from store.config_values import Opens
 from store.deliveries import Pace, Sending, Try, any_due, keep_try, put_back, take_due, to_send
 from store.models import utcnow
@@ -26,16 +26,21 @@ from store.session import Store
 from store.webhooks import open_endpoint
 from temporal import names
 from temporal.failures import mapped
-from temporal.messages import DeliveryRef, Tried
-
-log = logging.getLogger("headway.webhooks")
+from temporal.messages import DeliveryRef, Labels, Tried
 
 
-class Webhooks:
+class Webhooks(Outbox):
     """`docs_url` is the base of `doc_url` in failures that are told."""
 
     def __init__(
-        self, store: Store, client: Client, vault: Opens, sender: Sender, docs_url: str, pace: Pace | None = None
+        self,
+        store: Store,
+        client: Client,
+        vault: Opens,
+        sender: Sender,
+        docs_url: str,
+        pace: Pace | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.store = store
         self.client = client
@@ -43,6 +48,7 @@ class Webhooks:
         self.sender = sender
         self.docs_url = docs_url
         self.pace = pace or Pace()
+        self.notifier = notifier or Notifier()
 
     @activity.defn(name="webhook.deliver")
     @mapped
@@ -64,11 +70,14 @@ class Webhooks:
 
     async def _send(self, sending: Sending) -> Outcome:
         endpoint, told = sending.endpoint, sending.told
-        body = body_of(told, endpoint.dialect, self.docs_url)
         try:
             opened = open_endpoint(self.vault, endpoint, utcnow())
         except HeadwayError as error:
             return Outcome(0, None, error.message)
+        if endpoint.dialect == NOTICE:
+            words = words_of(told, sending.site)
+            return await self.notifier.send(opened.url, Notice(words.title, words.body, words.level))
+        body = body_of(told, endpoint.dialect, self.docs_url)
         signed = headers_of(
             endpoint.dialect,
             opened.secrets,
@@ -80,37 +89,22 @@ class Webhooks:
         )
         return await self.sender.send(endpoint.url, body, {**opened.headers, **signed})
 
-    async def watch(self, *, every: float = 0.5) -> None:
-        """For ever: start the runs of deliveries that nobody looks after."""
-        while True:
-            try:
-                while len(due := await asyncio.to_thread(self._due)) > 0:
-                    await asyncio.gather(*map(self._start, due))
-            except Exception as error:
-                log.warning("deliveries are looked for again: %s", type(error).__name__)
-                await asyncio.sleep(10 * every)
-            await asyncio.sleep(every)
-
-    def _due(self) -> list[str]:
+    def take(self) -> Sequence[Due]:
         with self.store.read() as session:
             if not any_due(session, utcnow()):
                 return []
-        return self.store.in_write(lambda session: take_due(session, utcnow()))
+        return [_due(id) for id in self.store.in_write(lambda session: take_due(session, utcnow()))]
 
-    async def _start(self, delivery_id: str) -> None:
-        try:
-            await self.client.start_workflow(
-                names.DELIVER,
-                DeliveryRef(delivery_id),
-                id=names.delivery_workflow(delivery_id),
-                task_queue=names.CONTROL,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                static_summary=f"webhook {delivery_id}",
-                rpc_timeout=timedelta(seconds=2),
-            )
-        except WorkflowAlreadyStartedError:
-            return
-        except Exception:
-            await asyncio.to_thread(self.store.in_write, lambda session: put_back(session, delivery_id, utcnow()))
-            raise
+    def put_back(self, id: str) -> None:
+        self.store.in_write(lambda session: put_back(session, id, utcnow()))
+
+
+def _due(id: str) -> Due:
+    return Due(
+        id,
+        names.DELIVER,
+        names.delivery_workflow(id),
+        DeliveryRef(id),
+        f"webhook {id}",
+        labels=Labels(job_type="webhook.deliver"),
+    )

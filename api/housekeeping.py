@@ -25,6 +25,7 @@ from store.forges import forget_calls
 from store.labels import labels_of_job
 from store.models import Job, utcnow
 from store.pushes import forget_pushes
+from store.reports import forget_reports
 from store.retention import forget_drifts, forget_jobs
 from store.sandboxes import expire, forget_files
 from store.session import Store
@@ -89,6 +90,7 @@ class Housekeeping:
         before, forgotten = utcnow() - self.retention, 0
         self.store.in_write(lambda session: forget_drifts(session, before))
         self.store.in_write(lambda session: forget_deliveries(session, before))
+        self.store.in_write(lambda session: forget_reports(session, before))
         self.store.in_write(lambda session: forget_pushes(session, before))
         self.store.in_write(lambda session: forget_calls(session, before))
         while True:

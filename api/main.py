@@ -22,6 +22,7 @@ from adapters.config.vault import Vault, make_key_file
 from adapters.domains.records import Plan
 from adapters.githost.backend import Backend
 from adapters.githost.pushhead import PushLimits
+from adapters.notices.notifier import Notifier
 from adapters.objects import ObjectStore
 from adapters.webhooks.targets import Targets
 from api.app import create_app
@@ -133,6 +134,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         vault=Vault(settings.config_keys),
         webhook_vault=Vault(settings.webhook_keys),
         targets=Targets(settings.webhook_private_ok),
+        notifier=Notifier(settings.webhook_private_ok, settings.webhook_timeout),
         signing_key=settings.trust_path / "signing.pub",
         docs_url=settings.docs_url,
         domains=Plan(settings.domains_lead_to, tuple(settings.domain_addresses)),

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from adapters.config.vault import Vault
 from adapters.domains.records import Plan
+from adapters.notices.notifier import Notifier
 from adapters.webhooks.targets import Targets
 from api.auth import Authenticator
 from api.events import EventLog
@@ -83,5 +84,6 @@ class Parts:
     poll_every: timedelta = timedelta(minutes=5)
     retention: Rules = field(default_factory=Rules)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
+    notifier: Notifier = field(default_factory=Notifier)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.
     patience: float = 50.0

@@ -332,6 +332,7 @@ class RollSpec(Wire):
     config_version: int = 0
     keyring: str = ""
     instances: int = 0
+    lock: str = ""
 
 
 class SealedConfig(Wire):
@@ -401,6 +402,7 @@ class Hostnames(Wire):
     env_id: str
     hostnames: list[str]
     redirects: dict[str, str] = Field(default_factory=dict)
+    lock: str = Field(default="", description="Of its visitors' password, for the web server; empty: there is none.")
 
 
 class InstanceLines(Wire):

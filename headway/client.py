@@ -18,8 +18,10 @@ from urllib.parse import quote, urlencode
 from headway.errors import HeadwayError
 from headway.events_client import Domains, Hooks, Webhooks
 from headway.following import Follower, JobEvent, WaitTimeout
+from headway.forge_client import Forges
 from headway.governance import Audit, Policies
 from headway.ids import is_id
+from headway.notifications_client import Notifications
 from headway.repository_client import Repository
 from headway.resources import (
     Artifact,
@@ -85,6 +87,8 @@ class Client:
         self.retention = Retention(self.transport)
         self.hooks = Hooks(self.transport)
         self.repository = Repository(self.transport)
+        self.forges = Forges(self.transport)
+        self.notifications = Notifications(self.transport)
         self.teams = Teams(self.transport)
         self.members = Members(self.transport)
         self.projects = Projects(self.transport)
@@ -215,6 +219,17 @@ class Environments(Noun):
 
     def renew(self, site_id: str, env_id: str) -> Environment:
         return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/renew").data)
+
+    def protect(self, site_id: str, env_id: str, password: str | None) -> Job:
+        """Visitors are asked for this password; None: for none any more."""
+        path = f"{_env(site_id, env_id)}/password"
+        return self._job(self._t.delete(path) if password is None else self._t.put(path, {"password": password}))
+
+    def protect_new(self, site_id: str, password: str | None) -> Json:
+        """The same of each preview that is made from now on."""
+        path = f"/v1/sites/{site_id}/preview-password"
+        answer = self._t.delete(path) if password is None else self._t.put(path, {"password": password})
+        return dict(answer.data)
 
     def drifts(self, site_id: str, env_id: str, *, limit: int | None = None) -> Iterator[Drift]:
         return self._list(Drift, f"{_env(site_id, env_id)}/drifts", limit)

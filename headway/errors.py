@@ -100,6 +100,7 @@ CODES: dict[str, Code] = {
     "environment.too_many": _conflict("Delete previews that are no longer needed, or raise the limit."),
     "environment.kind_singleton": _conflict("A site has one environment of that kind."),
     "environment.protected": _conflict("Production cannot be deleted: delete the site."),
+    "environment.password_refused": _conflict("Protect a preview or staging: production is for everybody."),
     "environment.suspended": _conflict("Resume the environment first."),
     "environment.not_suspended": _conflict("Only a suspended environment is resumed."),
     "environment.not_active": _conflict("Wait until the environment is active."),
@@ -141,8 +142,15 @@ CODES: dict[str, Code] = {
     # hooks of forges
     "forge_hook.not_found": _missing("forge hook"),
     "forge_hook.forged": Code("authentication", 401, "Give the forge the secret that was shown with the hook."),
+    # reports to forges
+    "forge_link.not_found": _missing("forge that this site reports to"),
+    "forge_link.url_refused": _invalid("Name the https:// address of the forge's API, or ask the operator."),
+    "forge_link.repository_unknown": _invalid("Name the forge's API and the repository's path there."),
+    "forge_report.not_found": _missing("report"),
+    "forge_report.not_repeatable": _conflict("Only a report that was given up is sent again."),
     # webhooks
     "webhook_endpoint.url_refused": _invalid("Name an https:// address that is public, or ask the operator."),
+    "notification.url_refused": _invalid("Name an address of a service that is listed, whole and by TLS."),
     "webhook_endpoint.disabled": _conflict("Enable the endpoint first."),
     "delivery.replayed": _conflict("That replay was asked for: use another replay_id for one more."),
     "delivery.not_repeatable": _conflict("Only a delivery that has failed is sent again."),

@@ -341,3 +341,44 @@ class ForgeCall(Resource):
     job_id: str | None = None
     repeats: int = 0
     created_at: str | None = None
+
+
+class ForgeLink(Resource):
+    """Where a site reports to; its token is never shown."""
+
+    site_id: str
+    provider: str
+    api_url: str = ""
+    repository: str = ""
+    statuses: bool = True
+    comments: bool = True
+    failing_since: str | None = None
+    last_error: str | None = None
+
+
+class ForgeReport(Resource):
+    """What the forge is to show of a commit or a branch; `tries` are `{at, status, error, ms}`."""
+
+    id: str
+    kind: str
+    status: str = ""
+    state: str | None = None
+    commit_sha: str | None = None
+    branch: str | None = None
+    environment: str | None = None
+    job_id: str | None = None
+    attempts: int = 0
+    tries: list[Json] = []
+    created_at: str | None = None
+
+
+class Notification(Resource):
+    """`url` is the service alone."""
+
+    id: str
+    url: str = ""
+    events: list[str] = []
+    description: str | None = None
+    enabled: bool = True
+    failing_since: str | None = None
+    disabled_reason: str | None = None

@@ -15,6 +15,8 @@ from headway.errors import HeadwayError, error_object
 Json = dict[str, Any]
 MANAGED: Final = "managed"
 MIOSA: Final = "miosa"
+# No dialect of ours: what people are told, by chat or e-mail (headway/notices.py). Its names are the managed ones.
+NOTICE: Final = "notice"
 
 # Of the managed dialect (contract section 17): the engine's own names.
 EVENTS: Final[dict[str, str]] = {
@@ -66,12 +68,12 @@ class Told:
 
 def named(type: str, dialect: str) -> str | None:
     """An event's name in a dialect; None where that has none."""
-    return type if dialect == MANAGED else NAMES.get(type)
+    return NAMES.get(type) if dialect == MIOSA else type
 
 
 def known(dialect: str) -> tuple[str, ...]:
     """Every name that an endpoint may listen to."""
-    return (*EVENTS, *SILENT) if dialect == MANAGED else tuple(NAMES.values())
+    return tuple(NAMES.values()) if dialect == MIOSA else (*EVENTS, *SILENT)
 
 
 def covers(patterns: Iterable[str], name: str) -> bool:

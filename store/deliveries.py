@@ -19,7 +19,7 @@ from headway.errors import HeadwayError
 from headway.ids import new_id
 from headway.webhooks import Told
 from store.events import delivery_of, stamp
-from store.models import utcnow
+from store.models import Site, utcnow
 from store.models_webhooks import Delivery, Event, WebhookEndpoint
 from store.paging import Page, fetch_page
 
@@ -44,12 +44,13 @@ class Pace:
 
 @dataclass(frozen=True)
 class Sending:
-    """One try: what is told, to whom."""
+    """One try: what is told, to whom; `site` is the name of the site that it is about, or empty."""
 
     delivery_id: str
     number: int
     told: Told
     endpoint: WebhookEndpoint
+    site: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def to_send(session: Session, delivery_id: str) -> Sending | None:
         delivery.state, delivery.ended_at = "canceled", utcnow()
         return None
     told = Told(event.id, event.type, stamp(event.created_at) or "", event.data)
-    return Sending(delivery.id, len(delivery.tries) + 1, told, endpoint)
+    site = session.get(Site, event.site_id) if event.site_id else None
+    return Sending(delivery.id, len(delivery.tries) + 1, told, endpoint, site.name if site else "")
 
 
 def keep_try(session: Session, delivery_id: str, made: Try, pace: Pace) -> float | None:

@@ -13,6 +13,7 @@ from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.hostnames import claim_hostnames
 from store.jobs import add_job
+from store.locks import inherit_lock
 from store.models import Environment, Job, Site, utcnow
 from store.paging import Page, fetch_page
 from store.sight import Sight
@@ -127,6 +128,7 @@ def add_environment(
     session.add(made)
     session.flush()
     claim_hostnames(session, site, made, domain)
+    inherit_lock(session, site, made)
     return made
 
 

@@ -10,7 +10,9 @@ from headway.errors import HeadwayError
 from store.config_values import destroy_values
 from store.events import tell_build, tell_deployment, tell_environment, tell_job, tell_release, tell_site
 from store.hostnames import end_domains_of
+from store.locks import forget_lock
 from store.models import Artifact, Build, Environment, Hostname, Job, Release, Rollout, Site, utcnow
+from store.reports import note_job
 
 Json = dict[str, Any]
 # What a visitor may see change; the other kinds are about what runs already.
@@ -29,6 +31,7 @@ def end_job(session: Session, job: Job, status: str, *, result: Json | None = No
         job.rev += 1
         session.add(job)
         tell_job(session, job)
+        note_job(session, job)
     return job
 
 
@@ -228,6 +231,7 @@ def retire_environment(session: Session, env_id: str) -> None:
     environment.status, environment.deleted_at = "gone", utcnow()
     tell_environment(session, environment, "deleted")
     destroy_values(session, owner_id=env_id)
+    forget_lock(session, env_id)
     end_domains_of(session, env_id)
     for hostname in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
         session.delete(hostname)

@@ -21,6 +21,7 @@ from store.models import Build, Environment, Job, Release, Rollout, Site, utcnow
 from store.models_policy import Decision
 from store.outcomes import end_build, end_job, end_rollout, succeed_build
 from store.policies import conclude, decide, effective, refusal, waits_for
+from store.reports import note_job
 
 # Kinds about the artifact that runs already: they learn which one that is when they are claimed.
 ABOUT_WHAT_RUNS = ("restart", "scale", "suspend", "resume", "repair")
@@ -68,6 +69,7 @@ def claim_build(session: Session, build_id: str) -> tuple[Build, Job, Site, Envi
     if build.status == "queued":
         build.status, build.started_at = "running", utcnow()
         tell_build(session, build, "started")
+    note_job(session, job)
     site, environment = session.get(Site, build.site_id), session.get(Environment, build.env_id)
     assert site is not None  # noqa: S101
     assert environment is not None  # noqa: S101
@@ -238,6 +240,7 @@ def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollo
     if job.type in ROLL_JOBS:
         job.status, job.started_at = "running", utcnow()
     job.stage, job.rev = "verify", job.rev + 1
+    note_job(session, job)
     return rollout
 
 

@@ -19,6 +19,7 @@ from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.config_values import Hides, Opens
 from store.models import utcnow
+from store.models_reports import ForgeLink
 from store.models_webhooks import Delivery, EventSubscription, ForgeHook, WebhookEndpoint
 from store.paging import Page, fetch_page
 from store.session import Store
@@ -31,7 +32,7 @@ SECRET: Final = "whsec_"  # noqa: S105 - the prefix, not a secret
 
 @dataclass(frozen=True)
 class EndpointRequest:
-    """What a caller asked for, checked."""
+    """What a caller asked for, checked. `hidden_url` is kept in the place of `url`, which is what may be seen of it."""
 
     dialect: str
     url: str
@@ -41,12 +42,13 @@ class EndpointRequest:
     description: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     labels: Json | None = None
+    hidden_url: str | None = None
 
 
 def secrets_are_hidden(store: Store) -> bool:
     """Whether there is anything that the key of webhooks is needed for."""
     with store.read() as session:
-        return any(session.exec(select(table.id).limit(1)).first() for table in (WebhookEndpoint, ForgeHook))
+        return any(session.exec(select(table.id).limit(1)).first() for table in (WebhookEndpoint, ForgeHook, ForgeLink))
 
 
 def new_secret() -> str:
@@ -60,8 +62,8 @@ def create_endpoint(
     made_already = select(func.count()).select_from(WebhookEndpoint).where(col(WebhookEndpoint.team_id) == team_id)
     if session.execute(made_already).scalar_one() >= MAX_ENDPOINTS:
         raise HeadwayError("quota.exceeded", f"A team has at most {MAX_ENDPOINTS} webhook endpoints.")
-    id, secret = new_id("whe"), new_secret()
-    hidden = vault.hide(_document(secret, wanted.headers), bound_to(id))
+    id, secret = new_id("whe" if wanted.hidden_url is None else "ntf"), new_secret()
+    hidden = vault.hide(_document(secret, wanted.headers, wanted.hidden_url), bound_to(id))
     endpoint = WebhookEndpoint(
         id=id,
         team_id=team_id,
@@ -93,16 +95,17 @@ def bound_to(endpoint_id: str) -> str:
     return f"webhook {endpoint_id}"
 
 
-def _document(secret: str, headers: dict[str, str]) -> str:
-    return json.dumps({"secret": secret, "headers": headers})
+def _document(secret: str, headers: dict[str, str], url: str | None = None) -> str:
+    return json.dumps({"secret": secret, "headers": headers, **({"url": url} if url is not None else {})})
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What signs a delivery, the newest first, and the callers' own headers."""
+    """What signs a delivery, the newest first, the callers' own headers, and where it goes, if that is hidden."""
 
     secrets: tuple[str, ...]
     headers: dict[str, str]
+    url: str = ""
 
 
 def open_endpoint(vault: Opens, endpoint: WebhookEndpoint, now: datetime) -> Opened:
@@ -117,7 +120,7 @@ def open_endpoint(vault: Opens, endpoint: WebhookEndpoint, now: datetime) -> Ope
                 endpoint.previous_ciphertext, endpoint.previous_wrapped_key, endpoint.previous_key_id, name
             )
             secrets.append(json.loads(before)["secret"])
-    return Opened(tuple(secrets), found["headers"])
+    return Opened(tuple(secrets), found["headers"], found.get("url", ""))
 
 
 class Vault(Hides, Opens, Protocol):
@@ -144,6 +147,13 @@ def set_headers(vault: Vault, endpoint: WebhookEndpoint, headers: dict[str, str]
     hidden = vault.hide(_document(secret, headers), bound_to(endpoint.id))
     endpoint.ciphertext, endpoint.wrapped_key, endpoint.key_id = hidden.ciphertext, hidden.wrapped_key, hidden.key_id
     endpoint.header_names = sorted(headers)
+
+
+def set_hidden_url(vault: Hides, endpoint: WebhookEndpoint, url: str, shown: str) -> None:
+    """Another place for notices. Raises config.unreadable."""
+    hidden = vault.hide(_document(new_secret(), {}, url), bound_to(endpoint.id))
+    endpoint.ciphertext, endpoint.wrapped_key, endpoint.key_id = hidden.ciphertext, hidden.wrapped_key, hidden.key_id
+    endpoint.url = shown
 
 
 def set_enabled(endpoint: WebhookEndpoint, enabled: bool) -> None:

@@ -310,6 +310,22 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class ReportRef:
+    """What a forge should show: of what, and what, is in the row."""
+
+    report_id: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Which try it was (0: there was nothing to say), and the seconds until the next; None: there is no next."""
+
+    report_id: str
+    number: int = 0
+    wait: float | None = None
+
+
+@dataclass(frozen=True)
 class DomainOrder:
     """A claimed attach or detach. `patience`: how many seconds the proof is looked for; 0: once."""
 

@@ -19,6 +19,11 @@ def delivery_workflow(delivery_id: str) -> str:
     return f"delivery/{delivery_id}"
 
 
+def report_workflow(report_id: str) -> str:
+    """What a forge should show of one subject."""
+    return f"report/{report_id}"
+
+
 RECONCILE_WORKFLOW: Final = "reconcile"
 RETENTION_WORKFLOW: Final = "retention"
 RETENTION_SCHEDULE: Final = "retention"
@@ -32,11 +37,13 @@ ROLLBACK: Final = "Rollback"
 STOP: Final = "Stop"
 PUSH: Final = "Push"
 PROVISION: Final = "Provision"
+PROTECT: Final = "Protect"
 RETIRE: Final = "Retire"
 RECONCILE: Final = "Reconcile"
 POLL: Final = "Poll"
 EXEC: Final = "Exec"
 DELIVER: Final = "Deliver"
+REPORT: Final = "Report"
 RUN: Final = "Run"
 ATTACH: Final = "Attach"
 DETACH: Final = "Detach"
@@ -49,6 +56,8 @@ REPAIR: Final = "Repair"
 
 # Your turn may have come: a rollout that waits looks at the rows again. Losing it only delays.
 TURN: Final = "turn"
+# What a forge should show has changed: whoever waits for his next try makes it now. Losing it only delays.
+NEWS: Final = "news"
 
 SITE_ATTRIBUTE: Final = "HeadwaySite"
 ENVIRONMENT_ATTRIBUTE: Final = "HeadwayEnvironment"

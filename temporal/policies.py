@@ -70,6 +70,9 @@ BAKE: Final[Policy] = {
 # A try has its own bound; what happened is in the row, and a try that is lost is made again.
 SEND: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=45), "retry_policy": _PATIENT}
 
+# A report asks a forge several times, each within its own bound; what has arrived is looked for before another try.
+REPORT: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=75), "retry_policy": _PATIENT}
+
 # A command is run once: a worker that comes back joins the run, and a host that does not come back ends the job.
 COMMAND: Final[Policy] = {
     "start_to_close_timeout": timedelta(minutes=65),

@@ -28,6 +28,7 @@ WORKFLOWS: Final = {
     "deployment.stop": names.STOP,
     "site.create": names.PROVISION,
     "environment.create": names.PROVISION,
+    "environment.protect": names.PROTECT,
     "site.delete": names.RETIRE,
     "environment.delete": names.RETIRE,
     "sandbox.exec": names.EXEC,

@@ -81,12 +81,14 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.environments import EnvironmentRecords
     from activities.polling import Poller
     from activities.reconcile import Reconciler
+    from activities.reports import Reports
     from activities.retention import Retention
     from activities.rollouts import RolloutRecords
     from activities.webhooks import Webhooks
     from adapters.config.vault import Vault
     from adapters.domains.lookup import Lookup
     from adapters.domains.records import Plan
+    from adapters.notices.notifier import Notifier
     from adapters.webhooks.sending import Sender
     from adapters.webhooks.targets import Targets
     from store.collection import Rules
@@ -107,14 +109,18 @@ def control(settings: Settings, client: Client) -> Role:
     builds = BuildRecords(store, Shares(settings.builds_per_site, settings.builds_per_team))
     rollouts = RolloutRecords(store, client, settings.site_url, settings.host_patience)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
-    sender = Sender(Targets(settings.webhook_private_ok), settings.webhook_timeout)
+    targets, vault = Targets(settings.webhook_private_ok), Vault(settings.webhook_keys)
+    sender = Sender(targets, settings.webhook_timeout)
+    notifier = Notifier(settings.webhook_private_ok, settings.webhook_timeout)
     pace = Pace(tuple(settings.webhook_waits), timedelta(hours=settings.webhook_disable_hours))
-    webhooks = Webhooks(store, client, Vault(settings.webhook_keys), sender, settings.docs_url, pace)
+    webhooks = Webhooks(store, client, vault, sender, settings.docs_url, pace, notifier)
+    reports = Reports(store, client, vault, targets, settings.api_url, pace, seconds=settings.webhook_timeout)
     commands = CommandRecords(store, settings.host_patience)
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
     domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
     poller = Poller(store, client, timedelta(seconds=settings.poll_seconds), settings.poll_at_once)
-    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains, retention, poller)
+    looking = (reconciler, webhooks, reports, poller)
+    records = (commands, builds, rollouts, environments, domains, retention, *looking)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
@@ -122,6 +128,7 @@ def control(settings: Settings, client: Client) -> Role:
         beside=[
             reconciler.watch,
             webhooks.watch,
+            reports.watch,
             poller.watch,
             lambda: keep_retention(client, timedelta(hours=settings.collection_every_hours)),
         ],

@@ -9,9 +9,11 @@ from workflows.exec import Exec
 from workflows.lifecycle import Repair, Restart, Resume, Scale, Suspend
 from workflows.poll import Poll
 from workflows.promote import Promote
+from workflows.protect import Protect
 from workflows.provision import Provision
 from workflows.push import Push
 from workflows.reconcile import Reconcile
+from workflows.report import Report
 from workflows.retention import Retention
 from workflows.retire import Retire
 from workflows.roll import Roll
@@ -27,10 +29,12 @@ ALL = (
     Exec,
     Poll,
     Promote,
+    Protect,
     Provision,
     Push,
     Reconcile,
     Repair,
+    Report,
     Restart,
     Resume,
     Retention,

@@ -29,7 +29,7 @@ from adapters.hosting.repair import repair_tree
 from adapters.hosting.store import Content, ContentStore, write_failure
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
-from adapters.router.routes import add_route, set_routes
+from adapters.router.routes import add_route, has_lock, put_lock, set_routes
 from headway.broker import RollSpec
 from headway.errors import HeadwayError
 
@@ -103,16 +103,23 @@ class Host:
         """Whether the environment is, or was, on this host."""
         return self.folders.environment(env_id).is_dir()
 
-    def lead(self, env_id: str, hostnames: Iterable[str]) -> None:
-        """Let these host names lead to the environment, which may be new here."""
+    def lead(self, env_id: str, hostnames: Iterable[str], lock: str = "") -> None:
+        """Let these host names lead to the environment, which may be new here; with `lock`, behind a password.
+
+        A lock that is here already stays as it is: `route` changes it.
+        """
         self.folders.environment(env_id).mkdir(exist_ok=True)
+        if lock and not has_lock(self.folders.routes, env_id):
+            put_lock(self.folders.routes, env_id, lock)
         for name in hostnames:
             add_route(self.folders.routes, name, env_id)
 
-    def route(self, env_id: str, hostnames: Iterable[str], redirects: Mapping[str, str] | None = None) -> None:
+    def route(
+        self, env_id: str, hostnames: Iterable[str], redirects: Mapping[str, str] | None = None, lock: str = ""
+    ) -> None:
         """Let exactly these host names lead to the environment; those of `redirects` to another origin instead."""
         self.folders.environment(env_id).mkdir(exist_ok=True)
-        set_routes(self.folders.routes, env_id, hostnames, redirects)
+        set_routes(self.folders.routes, env_id, hostnames, redirects, lock)
 
     def retire(self, env_id: str) -> None:
         """Take the environment away: names first, so that nobody is led to half of it."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from adapters.artifact.paths import ETAG_SUFFIX
-from adapters.router.routes import HOSTNAME, REDIRECT
+from adapters.router.routes import BEHIND, HOSTNAME, LOCK, REDIRECT
 from headway.errors import HeadwayError
 
 # Tried on 2.11.7. Old ones (2.6.2) answer 502 where a placeholder names what to dial.
@@ -185,6 +185,7 @@ class Site:
             _route(self._exists(*[current] * TRIES), {"handler": "subroute", "routes": self._pinned()}),
             # Behind every release: whoever is served pays nothing for it.
             _route(self._exists(f"/{_HOST}/{REDIRECT}*"), {"handler": "subroute", "routes": _redirected()}),
+            _route(self._exists(f"/{_HOST}/{LOCK}"), self._gate()),
             _route(known_name, *_page(404, "Nothing is deployed here yet.\n")),
             _handle(*_page(404, "No site is served at this address.\n")),
         ]
@@ -203,6 +204,48 @@ class Site:
             ),
             _handle(*_page("{http.error.status_code}", "{http.error.status_code} {http.error.status_text}\n")),
         ]
+
+    def _gate(self) -> Json:
+        """An environment with a password has no `current` under its name; who may pass is served from beside the lock.
+
+        Nothing of the visitor's but his credentials is asked about. Where nobody answers, nobody passes.
+        """
+        behind = f"/{_HOST}/{BEHIND}/@*"
+        inside = [
+            _route(self._exists(*[behind] * TRIES), {"handler": "subroute", "routes": self._pinned()}),
+            _handle(*_page(404, "Nothing is deployed here yet.\n")),
+        ]
+        cookie = {"handler": "copy_response_headers", "include": ["Set-Cookie"]}
+        # The password is the preview's: the app behind it never sees it.
+        stripped = _headers(delete_request=["Authorization"])
+        asked = {
+            "Host": [_HOST],
+            "Headway-Gate": ["1"],
+            "Headway-Scheme": ["{http.request.scheme}"],
+            "Authorization": ["{http.request.header.Authorization}"],
+            "Cookie": ["{http.request.header.Cookie}"],
+        }
+        return {
+            "handler": "reverse_proxy",
+            "upstreams": [{"dial": f"unix/{self._rules}"}],
+            "load_balancing": {"try_duration": "3s", "try_interval": "100ms"},
+            "transport": {
+                "protocol": "http",
+                "dial_timeout": "1s",
+                "response_header_timeout": "10s",
+                "compression": False,
+                "keep_alive": {"enabled": False},
+            },
+            "rewrite": {"method": "GET", "uri": "/"},
+            "headers": {"request": {"delete": ["*"], "set": asked}},
+            "handle_response": [
+                {
+                    "match": {"status_code": [204], "headers": {"Headway-Strip": ["*"]}},
+                    "routes": [_handle(cookie, stripped), *inside],
+                },
+                {"match": {"status_code": [204]}, "routes": inside},
+            ],
+        }
 
     def _pinned(self) -> list[Json]:
         """The release is known now: one with markers (a service, rules, a single page), or plain files."""

@@ -1,7 +1,8 @@
 """The folder of routes: `ROUTES/<host name> → ../env/<env_id>`. Adding and removing are single renames, idempotent.
 
 A name that redirects leads to `../redirects/<env_id>/<scheme>@<authority>` instead, a folder with one empty file whose
-name says where to: Caddy finds it as it finds the current release.
+name says where to: Caddy finds it as it finds the current release. One that asks for a password leads to
+`../locked/<env_id>`, where the lock lies beside links to the environment's releases, and there is no `current`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ HOSTNAME: Final = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])
 _HOSTNAME = re.compile(HOSTNAME)
 _PREFIX = "../env/"
 _REDIRECTS = "../redirects/"
+_LOCKED = "../locked/"
 _ORIGIN = re.compile(rf"(https?)://({HOSTNAME}(:[0-9]{{1,5}})?)")
 # What Caddy looks for in a redirecting name's folder.
 REDIRECT: Final = "to@"
+# Beside the lock of an environment: what `current` is elsewhere.
+LOCK: Final = "lock"
+BEHIND: Final = "behind"
 
 
 def check_hostname(name: str) -> str:
@@ -51,17 +56,42 @@ def list_routes(routes: Path) -> dict[str, str]:
         for entry in entries:
             if entry.is_symlink() and _HOSTNAME.fullmatch(entry.name):
                 with contextlib.suppress(FileNotFoundError):
-                    target = os.readlink(entry.path).removeprefix(_PREFIX).removeprefix(_REDIRECTS)
+                    target = (
+                        os.readlink(entry.path).removeprefix(_PREFIX).removeprefix(_REDIRECTS).removeprefix(_LOCKED)
+                    )
                     found[entry.name] = target.partition("/")[0]
     return found
 
 
-def add_route(routes: Path, name: str, env_id: str) -> None:
-    """Lead a host name to an environment, also where it led to another one before."""
+def add_route(routes: Path, name: str, env_id: str, *, locked: bool | None = None) -> None:
+    """Lead a host name to an environment, also where it led to another one before.
+
+    `locked` None: behind the environment's lock, where it has one.
+    """
     check_hostname(name)
     if not is_id(env_id):
         raise HeadwayError("internal.error", "An environment's id has an impossible shape.")
-    _lead(routes / name, _PREFIX + env_id)
+    behind = has_lock(routes, env_id) if locked is None else locked
+    _lead(routes / name, (_LOCKED if behind else _PREFIX) + env_id)
+
+
+def has_lock(routes: Path, env_id: str) -> bool:
+    return (_locked(routes, env_id) / LOCK).exists()
+
+
+def put_lock(routes: Path, env_id: str, lock: str) -> None:
+    """Make the place behind which names are locked. What leads elsewhere still does."""
+    folder = _locked(routes, env_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in (("r", "r"), (BEHIND, "current")):
+        _lead(folder / name, f"../../env/{env_id}/{target}")
+    path = folder / LOCK
+    if not path.exists() or path.read_text() != lock:
+        write_file(path, lock.encode())
+
+
+def _locked(routes: Path, env_id: str) -> Path:
+    return routes.parent / "locked" / env_id
 
 
 def add_redirect(routes: Path, name: str, env_id: str, origin: str) -> None:
@@ -89,26 +119,33 @@ def remove_route(routes: Path, name: str, env_id: str | None = None) -> None:
     link = routes / check_hostname(name)
     with contextlib.suppress(FileNotFoundError):
         target = os.readlink(link)
-        if env_id is None or target == _PREFIX + env_id or target.startswith(f"{_REDIRECTS}{env_id}/"):
+        own = (_PREFIX + env_id, _LOCKED + env_id) if env_id else ()
+        if env_id is None or target in own or target.startswith(f"{_REDIRECTS}{env_id}/"):
             os.unlink(link)
             sync_folder(routes)
 
 
-def set_routes(routes: Path, env_id: str, names: Iterable[str], redirects: Mapping[str, str] | None = None) -> None:
+def set_routes(
+    routes: Path, env_id: str, names: Iterable[str], redirects: Mapping[str, str] | None = None, lock: str = ""
+) -> None:
     """Let exactly these names lead to the environment: additions first, so that a renamed site is never without one.
 
-    `redirects`: the origin that some of the names lead on to.
+    `redirects`: the origin that some of the names lead on to. With `lock` all others ask for its password.
     """
     wanted, led = set(names), redirects or {}
+    if lock:
+        put_lock(routes, env_id, lock)
     for name in sorted(wanted):
         if name in led:
             add_redirect(routes, name, env_id, led[name])
         else:
-            add_route(routes, name, env_id)
+            add_route(routes, name, env_id, locked=bool(lock))
     for name in routes_of(routes, env_id):
         if name not in wanted:
             remove_route(routes, name, env_id)
     _tidy_redirects(routes, env_id)
+    if not lock:
+        shutil.rmtree(_locked(routes, env_id), ignore_errors=True)
 
 
 def _tidy_redirects(routes: Path, env_id: str) -> None:

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
+from adapters.router.gate import GATE, Gatekeeper, Verdict
 from adapters.router.routes import HOSTNAME
 from adapters.router.rules import SERVE, Answer, Rules, read_rules
 from headway.errors import HeadwayError
@@ -27,7 +28,15 @@ MAX_TARGET: Final = 8 << 10
 KEPT: Final = 1_000
 
 _HOST = re.compile(HOSTNAME)
-_REASONS: Final = {301: "Moved Permanently", 302: "Found", 307: "Temporary Redirect", 308: "Permanent Redirect"}
+_REASONS: Final = {
+    204: "No Content",
+    301: "Moved Permanently",
+    302: "Found",
+    307: "Temporary Redirect",
+    308: "Permanent Redirect",
+    401: "Unauthorized",
+    503: "Service Unavailable",
+}
 log = logging.getLogger("headway.rules")
 
 
@@ -77,8 +86,10 @@ class RulesProtocol(asyncio.Protocol):
     visitor's bytes would be read as the beginning of the next visitor's request.
     """
 
-    def __init__(self, book: RulesBook) -> None:
+    def __init__(self, book: RulesBook, gate: Gatekeeper) -> None:
         self._book = book
+        self._gate = gate
+        self._looking: set[asyncio.Task[None]] = set()
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -108,7 +119,28 @@ class RulesProtocol(asyncio.Protocol):
         if fields.get("content-length", "0") != "0" or "transfer-encoding" in fields:
             return self._refuse()
         host = fields.get("host", "").partition(":")[0]
+        if GATE in fields:
+            return self._look(host, fields)
         self._write(_render(self._book.answer(host, fields.get("headway-release", ""), request[1])))
+
+    def _look(self, host: str, fields: dict[str, str]) -> None:
+        """Answered when it is known, on a connection that is used once: a password takes its time."""
+        if not _HOST.fullmatch(host):
+            return self._refuse()
+
+        async def look() -> None:
+            try:
+                verdict = await self._gate.look(host, fields)
+            except Exception:
+                log.exception("nobody passes")
+                return self._refuse()
+            self._write(_verdict(verdict))
+            if self._transport is not None:
+                self._transport.close()
+
+        task = asyncio.get_running_loop().create_task(look())
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
 
     def _refuse(self) -> None:
         self._buffer = b""
@@ -129,12 +161,20 @@ def _render(answer: Answer) -> bytes:
     return ("\r\n".join([*lines, "Content-Length: 0"]) + "\r\n\r\n").encode("latin-1")
 
 
+def _verdict(verdict: Verdict) -> bytes:
+    body = verdict.body.encode()
+    lines = [f"HTTP/1.1 {verdict.status} {_REASONS[verdict.status]}"]
+    lines += [f"{name}: {value}" for name, value in verdict.fields]
+    length = [] if verdict.status == 204 else [f"Content-Length: {len(body)}"]
+    return ("\r\n".join([*lines, *length, "Connection: close"]) + "\r\n\r\n").encode("latin-1") + body
+
+
 async def start(routes: Path, socket: Path) -> asyncio.AbstractServer:
     """Listen. The socket takes its name in one step, so that a successor leaves no gap behind a predecessor."""
-    book = RulesBook(routes)
+    book, gate = RulesBook(routes), Gatekeeper(routes)
     starting = socket.with_name(f"{socket.name}.{os.getpid()}")
     starting.unlink(missing_ok=True)
-    server = await asyncio.get_running_loop().create_unix_server(lambda: RulesProtocol(book), starting)
+    server = await asyncio.get_running_loop().create_unix_server(lambda: RulesProtocol(book, gate), starting)
     # The web server may have another uid: its group is that of the folder.
     starting.chmod(0o660)
     starting.rename(socket)

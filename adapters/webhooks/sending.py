@@ -14,7 +14,7 @@ from typing import Final
 
 import httpx
 
-from adapters.egress.policy import normal
+from adapters.webhooks.pinned import PinnedTransport, Refused, told
 from adapters.webhooks.targets import Targets
 from headway import __version__
 
@@ -56,30 +56,22 @@ class Sender:
         except OSError as failure:
             error = f"{httpx.URL(url).host} cannot be resolved: {failure.strerror or type(failure).__name__}"
         except httpx.HTTPError as failure:
-            error = _told(failure)
+            error = told(failure)
         except Exception as failure:
             error = f"could not be sent: {type(failure).__name__}"
         return Outcome(round((time.monotonic() - began) * 1000), status, error)
 
     async def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        where = httpx.URL(url)
-        host, port = normal(where.host), where.port or (443 if where.scheme == "https" else 80)
-        found = await self._targets.addresses(host, port)
-        if not found:
-            raise Refused(f"{host} leads to no public address")
-        pinned = where.copy_with(host=found[0])
         sent = {
             "User-Agent": AGENT,
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             **headers,
-            "Host": where.netloc.decode("ascii"),
         }
+        transport = PinnedTransport(self._targets, self._context())
         # Timeouts of single steps are no bound of the whole: that is the caller's.
-        async with httpx.AsyncClient(verify=self._context(), trust_env=False, timeout=None) as client:  # noqa: S113
-            request = client.build_request(
-                "POST", pinned, content=body, headers=sent, extensions={"sni_hostname": host}
-            )
+        async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113
+            request = client.build_request("POST", url, content=body, headers=sent)
             answer = await client.send(request, stream=True, follow_redirects=False)
             try:
                 read = 0
@@ -96,15 +88,3 @@ class Sender:
         if self._tls is None:
             self._tls = httpx.create_ssl_context(trust_env=True)
         return self._tls
-
-
-class Refused(Exception):
-    """The name leads to nothing that may be connected to."""
-
-
-def _told(failure: httpx.HTTPError) -> str:
-    """Without addresses that a resolver gave, which are nobody's business."""
-    if isinstance(failure, httpx.ConnectError):
-        reason = "its certificate is not trusted" if "CERTIFICATE" in str(failure) else "no connection"
-        return f"could not connect: {reason}"
-    return f"the connection broke: {type(failure).__name__}"

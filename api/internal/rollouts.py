@@ -15,6 +15,7 @@ from store.domains import redirects_of
 from store.drifts import note_drifts
 from store.fleet import leftovers, note_otherwise, require_part, serves, serves_otherwise
 from store.ledger import document
+from store.locks import lock_text
 from store.queue import commit_rollout
 from store.session import Store
 
@@ -33,6 +34,7 @@ class Rollouts:
             found = to_place(session, rollout_id)
             require_part(session, found.rollout, host_id)
             keyring = document(session, "keyring")
+            lock = lock_text(session, found.rollout.env_id)
         rollout, artifact = found.rollout, found.artifact
 
         def read(key: str) -> str:
@@ -57,6 +59,7 @@ class Rollouts:
             config_version=rollout.config_version,
             keyring=keyring.body.decode() if keyring else "",
             instances=rollout.instances or 0,
+            lock=lock,
         )
 
     def commit(self, rollout_id: str, host_id: str) -> Committed:
@@ -93,7 +96,8 @@ class Rollouts:
             if not serves(session, env_id, host_id):
                 raise HeadwayError("environment.not_found", f"There is no environment {env_id} on {host_id}.")
             led = {name: self.site_url(target) for name, target in redirects_of(session, env_id).items()}
-            return Hostnames(env_id=env_id, hostnames=hostnames(session, env_id), redirects=led)
+            names, lock = hostnames(session, env_id), lock_text(session, env_id)
+            return Hostnames(env_id=env_id, hostnames=names, redirects=led, lock=lock)
 
 
 DOCUMENTS: Final = ("manifest", "layout", "bundle")

@@ -22,6 +22,7 @@ JobType = Literal[
     "site.delete",
     "environment.create",
     "environment.delete",
+    "environment.protect",
     "environment.restart",
     "environment.scale",
     "environment.suspend",

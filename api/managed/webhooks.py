@@ -127,7 +127,7 @@ async def send_test_event(call: KeyedDep, endpoint_id: str, body: Nothing | None
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         found = _changeable(call, session, endpoint_id)
         once.claim(session)
-        row = _shown(session, [deliveries.send_test(session, found)])[0]
+        row = shown_deliveries(session, [deliveries.send_test(session, found)])[0]
         return row, row
 
     return await call.create(body, work)
@@ -138,7 +138,7 @@ async def list_deliveries(call: CallDep, paging: PagingDep, endpoint_id: str) ->
     def fetch(session: Session, page: Page) -> tuple[Sequence[Any], bool]:
         found = _readable(call, session, endpoint_id)
         rows, more = deliveries.list_deliveries(session, page, endpoint_id=found.id)
-        return list(zip(rows, _shown(session, rows), strict=True)), more
+        return list(zip(rows, shown_deliveries(session, rows), strict=True)), more
 
     return await call.page(paging, fetch, lambda row: row[1], lambda row: (row[0].created_at, row[0].id))
 
@@ -147,7 +147,7 @@ async def list_deliveries(call: CallDep, paging: PagingDep, endpoint_id: str) ->
 async def get_delivery(call: CallDep, endpoint_id: str, delivery_id: str) -> Response:
     def work(session: Session) -> Json:
         found = _readable(call, session, endpoint_id)
-        return _shown(session, [deliveries.delivery(session, found.id, delivery_id)])[0]
+        return shown_deliveries(session, [deliveries.delivery(session, found.id, delivery_id)])[0]
 
     return call.one(await call.read(work))
 
@@ -162,12 +162,12 @@ async def replay_delivery(call: KeyedDep, endpoint_id: str, delivery_id: str, bo
         once.claim(session)
         if not found.enabled:
             raise HeadwayError("webhook_endpoint.disabled", "This endpoint is disabled.")
-        row = _shown(session, [deliveries.replay(session, known)])[0]
+        row = shown_deliveries(session, [deliveries.replay(session, known)])[0]
         return row, row
 
     return await call.create(body, work)
 
 
-def _shown(session: Session, rows: Sequence[Delivery]) -> list[Json]:
+def shown_deliveries(session: Session, rows: Sequence[Delivery]) -> list[Json]:
     events = deliveries.events_of(session, rows)
     return [delivery_row(row, events[row.event_id]) for row in rows]

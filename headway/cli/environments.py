@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from headway.cli.configuration import read_value
 from headway.cli.output import clean, print_fields, print_json, print_table
 from headway.cli.session import Session, connected, env_option, limit_option, site_option
 
@@ -191,6 +192,28 @@ def renew(session: Session, site: str, env: str) -> None:
     where, found = session.place(site, env)
     renewed = session.client.environments.renew(where.id, found.id)
     return print_json(renewed.as_dict()) if session.as_json else click.echo(clean(renewed.expires_at or ""))
+
+
+@env.command()
+@site_option
+@click.option("--env", metavar="SLUG|ID", help="The preview, or staging.")
+@click.option("--new-previews", is_flag=True, help="Each preview that is made from now on.")
+@click.option("--off", is_flag=True, help="Ask for no password any more.")
+@connected(starts=True)
+def protect(
+    session: Session, site: str, env: str | None, new_previews: bool, off: bool, wait: bool, timeout: float | None
+) -> int:
+    """Ask visitors for a password. It is asked for here, or read from stdin; it is never an argument."""
+    if (env is None) is not new_previews:
+        raise click.UsageError("Say --env or --new-previews.")
+    password = None if off else read_value("password", hidden=True)
+    environments = session.client.environments
+    if env is None:
+        row = environments.protect_new(session.site(site).id, password)
+        print_json(row) if session.as_json else print_fields(row)
+        return 0
+    where, found = session.place(site, env)
+    return session.started(environments.protect(where.id, found.id, password), wait=wait, timeout=timeout)
 
 
 def _act(session: Session, site: str, env: str, action: str, wait: bool, timeout: float | None) -> int:

@@ -13,8 +13,10 @@ import store.models_configuration
 import store.models_domains
 import store.models_ledger
 import store.models_lifecycle
+import store.models_locks
 import store.models_policy
 import store.models_pushes
+import store.models_reports
 import store.models_repositories
 import store.models_retention
 import store.models_sandboxes

@@ -18,6 +18,7 @@ from sqlmodel import Session, col, select
 
 from adapters.config.vault import Vault, make_key_file
 from adapters.domains.records import Plan
+from adapters.notices.notifier import Notifier
 from adapters.webhooks.targets import Targets
 from api.app import create_app
 from api.auth import Authenticator
@@ -195,6 +196,7 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         vault=Vault(folder / "config.key"),
         webhook_vault=Vault(folder / "webhooks.key"),
         targets=Targets(["receiver.test", "127.0.0.1"]),
+        notifier=Notifier(["127.0.0.1"]),
         signing_key=folder / "keys" / "signing.pub",
         docs_url="https://docs.test",
         domains=Plan("edge.test", ("192.0.2.7",)),

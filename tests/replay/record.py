@@ -12,19 +12,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sqlmodel import select
 from temporalio.client import WorkflowFailureError
 
 from adapters.config.vault import Vault
 from headway.ids import new_id
 from store.deliveries import send_test
 from store.domains import DomainRequest, accept_attach, accept_detach, add_domain
+from store.forge_links import LinkRequest, put_link
 from store.models import Environment, Job, Site
 from store.models_domains import Domain
+from store.models_reports import ForgeReport
+from store.protection import accept_lock
 from store.webhooks import EndpointRequest, create_endpoint
 from temporal import names
-from temporal.messages import DeliveryRef
+from temporal.messages import DeliveryRef, ReportRef
 from temporal.worker import Role, make_worker
 from tests.adapters.dns_server import DnsServer
+from tests.adapters.forge_server import REPOSITORY, TOKEN, ForgeServer, Odd
 from tests.adapters.receiver import Receiver
 from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, engine
@@ -217,6 +222,26 @@ async def deliveries(made: Engine) -> dict[str, str]:
     return {"deliver": run}
 
 
+async def reports(made: Engine) -> dict[str, str]:
+    """What a forge should show: tried twice."""
+    with ForgeServer("github", [Odd(503)]) as forge:
+        wanted = LinkRequest("github", forge.api_url, REPOSITORY, TOKEN)
+        with made.store.write() as session:
+            site = session.get_one(Site, made.world.site_id)
+            put_link(session, Vault(made.settings.webhook_keys), site, wanted, {})
+            report = session.exec(select(ForgeReport)).one()
+        run = names.report_workflow(report.id)
+        await made.client.execute_workflow(names.REPORT, ReportRef(report.id), id=run, task_queue=names.CONTROL)
+    return {"report": run}
+
+
+async def locks(made: Engine) -> dict[str, str]:
+    with made.store.write() as session:
+        site, env = session.get_one(Site, made.world.site_id), session.get_one(Environment, made.world.env_id)
+        job = accept_lock(session, site, env, None, {})
+    return {"protect": (await made.run(job)).id}
+
+
 async def retention(made: Engine) -> dict[str, str]:
     looked = await made.run(made.world.accept_retention(dry_run=True))
     done = await made.run(made.world.accept_retention(dry_run=False))
@@ -272,6 +297,8 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (one_offs, False),
     (several_hosts, False),
     (deliveries, False),
+    (reports, False),
+    (locks, False),
     (retention, False),
     (polls, False),
     (domains, False),

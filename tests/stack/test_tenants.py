@@ -36,6 +36,9 @@ BODIES: dict[str, Json] = {
     "/hooks": {"provider": "github"},
     "/credentials": {"kind": "deploy_key"},
     "/polling": {"enabled": True},
+    "/forge": {"provider": "github", "token": "theirs"},
+    "/password": {"password": "theirs-theirs"},
+    "/preview-password": {"password": "theirs-theirs"},
     "/variables/{key}": {"value": "theirs"},
     "/secrets/{key}": {"value": "theirs"},
     "/revoke": {"version_id": "cfg_01J8AA1B2C3D4E5F6G7H8J9K0M"},
@@ -93,7 +96,13 @@ def new_tenant(stack: Stack, operator: Caller, enter: Enter, new_repository: New
     hook = caller.post(f"/v1/sites/{place.site.id}/hooks", {"provider": "github"})
     endpoint = caller.post("/v1/webhook-endpoints", {"url": "http://127.0.0.1:9/", "events": ["webhook.test"]})
     delivery = caller.post(f"/v1/webhook-endpoints/{endpoint['id']}/test")
+    forge = {"provider": "gitea", "api_url": "http://127.0.0.1:9/api/v1", "repository": "a/b", "token": "private"}
+    caller.http.put(f"/v1/sites/{place.site.id}/forge", json=forge).raise_for_status()
+    address = "mailto://127.0.0.1:9?from=a@acme.test&to=b@acme.test"
+    notice = caller.post("/v1/notifications", {"url": address, "events": ["webhook.test"]})
     ids = {
+        "report_id": caller.get(f"/v1/sites/{place.site.id}/forge/reports")[0]["id"],
+        "notification_id": notice["id"],
         "domain_id": proven_domain(place, caller),
         "hook_id": hook["id"],
         "credential_id": "cred_01J8AA1B2C3D4E5F6G7H8J9K0M",

@@ -17,6 +17,7 @@ from activities.looking import Looker
 from activities.polling import Poller
 from activities.produce import Producer
 from activities.reconcile import Reconciler
+from activities.reports import Reports
 from activities.retention import Retention
 from activities.rollouts import RolloutRecords
 from activities.running import Commands
@@ -35,6 +36,7 @@ ROLES = (
     Poller,
     Producer,
     Reconciler,
+    Reports,
     Retention,
     RolloutRecords,
     Signer,

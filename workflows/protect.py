@@ -1,0 +1,44 @@
+"""Protect: every host asks an environment's visitors for its password, or does so no longer."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import references as act
+    from temporal import names, policies
+    from temporal.failures import describe_failure
+    from temporal.messages import Ended, EnvironmentRef, JobRef, PlaceOrder
+
+
+@workflow.defn(name=names.PROTECT)
+class Protect:
+    """Queue `control`, id: the job's (`environment.protect`)."""
+
+    @workflow.run
+    async def run(self, ref: JobRef) -> Ended:
+        order = await workflow.execute_local_activity(
+            act.claim_provision, ref, summary="claim the row", **policies.RECORD
+        )
+        try:
+            return await self._protect(order)
+        except (FailureError, asyncio.CancelledError) as error:
+            failure = describe_failure(ref.job_id, "protect", error, on_timeout="roll.timeout")
+            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            if failure.canceled:
+                raise
+            raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
+
+    async def _protect(self, order: PlaceOrder) -> Ended:
+        for host in order.hosts:
+            await workflow.execute_activity(
+                act.route,
+                EnvironmentRef(order.env_id),
+                task_queue=names.host_queue(host),
+                summary=f"set the lock on {host}",
+                **policies.CALL,
+            )
+        return await workflow.execute_activity(act.protected, order, summary="end the job", **policies.RECORD)
