@@ -353,12 +353,16 @@ class Hostnames(Wire):
 
 
 class InstanceLines(Wire):
-    """Lines of one instance, `(time, stream, text)`, numbered from `first` on. None: a question what was heard last."""
+    """Lines of one instance, `(time, stream, text)`, numbered from `first` on. None: a question what was heard last.
+
+    `numbers`, where there are any, are the lines' own: they grow, and a gap between two says nothing.
+    """
 
     seq: int = Field(ge=0)
     process: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
     index: int = Field(ge=0)
     first: int = Field(default=1, ge=1)
+    numbers: list[int] = Field(default=[], max_length=5_000)
     lines: list[tuple[str, Literal["stdout", "stderr", "system"], str]] = Field(default=[], max_length=5_000)
 
 

@@ -212,6 +212,7 @@ CODES: dict[str, Code] = {
     "runtime.spec_invalid": _invalid("Correct what the message names in [run]."),
     "runtime.egress_refused": _invalid("Remove the entry from [run] egress, or ask the operator to allow it."),
     "runtime.isolation_missing": _fault("Fix what `headway doctor` names on the host."),
+    "runtime.driver_unusable": _fault("Do what the message says on the host, or choose another HEADWAY_RUNTIME."),
     "runtime.path_too_long": _fault("Move the data folder to a shorter path: a socket's has at most 107 bytes."),
     # jobs
     "job.superseded": _conflict("What was accepted later has taken its place."),

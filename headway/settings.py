@@ -177,6 +177,15 @@ class Settings(BaseSettings):
     scrub_seconds: float = Field(
         default=86400, description="Seconds between two readings of all that a host stores; 0: never."
     )
+    runtime: Literal["process", "docker", "systemd"] = Field(
+        default="process", description="Who keeps the apps of this serving machine (docs/services.md)."
+    )
+    engine_socket: Path = Field(
+        default=Path("/var/run/docker.sock"), description="The engine's socket: HEADWAY_RUNTIME=docker alone."
+    )
+    engine_image: str = Field(
+        default="", description="The image that it runs apps in: a shell, and the languages that they need."
+    )
     host_sockets: list[Path] = Field(
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
     )
@@ -242,6 +251,11 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.path('db', 'headway.db')}"
+
+    @property
+    def engine(self) -> tuple[str, str]:
+        """Socket and image of the engine; empty where another driver keeps the apps."""
+        return (str(self.engine_socket), self.engine_image) if self.runtime == "docker" else ("", "")
 
     @property
     def broker_path(self) -> Path:

@@ -29,6 +29,7 @@ class Instances:
         self.writers: dict[InstanceRef, LogWriter] = {}
         self.leaving: Callable[[InstanceRef], None] = lambda _: None
         self.read = 0
+        self.counts_lines = True
 
     def print(self, *texts: str, ref: InstanceRef = WEB, limit: int = 1 << 20) -> None:
         if ref not in self.writers:
