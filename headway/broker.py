@@ -1,4 +1,4 @@
-"""The broker's wire: what builders and hosts may ask of `api/internal`, over a unix socket or mTLS (DESIGN section 2).
+"""The broker's wire: what builders and hosts may ask of `api/internal`, over a unix socket or by TLS.
 
 Every request carries `Authorization: Bearer <credential>`: a role's, or a host's own. A host speaks for itself alone,
 and reaches the rollouts and environments that it has a part in. A builder's request names its attempt: what an
@@ -33,9 +33,12 @@ Errors: `{"error": {"code", "message", "param"?}}` with the status of `headway.e
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+# What every broker is called by TLS, wherever it is: its own authority vouches for nothing else.
+TLS_NAME: Final = "broker.headway.internal"
 
 
 class Wire(BaseModel):

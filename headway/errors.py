@@ -221,6 +221,8 @@ CODES: dict[str, Code] = {
     "attempt.stale": _conflict("A later attempt has taken over this work."),
     # ledger
     "ledger.inconsistent": _fault("The ledger is not what was signed: keep both states, and restore one that agrees."),
+    # broker
+    "broker.untrusted": _fault("Compare broker.pem with the API's; `headway hosts join --renew` writes it anew."),
     # launcher
     "stack.folder_invalid": _fault("Repair or move away what the message names in the data folder."),
     "stack.setting_invalid": _fault("Correct what the message names; `headway doctor --config` checks all settings."),

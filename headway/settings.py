@@ -102,6 +102,15 @@ class Settings(BaseSettings):
         default=None,
         description="The broker's socket, DATA/run/broker.sock if empty; a folder: one socket for each API replica.",
     )
+    broker_listen: str = Field(
+        default="", description="ADDRESS:PORT where the API's broker takes other machines by TLS; nowhere if empty."
+    )
+    broker_address: str = Field(
+        default="", description="HOST:PORT of a broker on another machine; its socket on this one if empty."
+    )
+    broker_root_file: Path | None = Field(
+        default=None, description="The certificate that vouches for it; TRUST_DIR/broker.pem if empty."
+    )
     broker_token_file: Path | None = Field(default=None, description="This role's credential for the broker.")
     config_key_file: Path | None = Field(
         default=None, description="What hides variables and secrets; DATA/secrets/config.key if empty. API only."
@@ -260,6 +269,10 @@ class Settings(BaseSettings):
     @property
     def broker_path(self) -> Path:
         return self.broker_socket or self.path("run", "broker.sock")
+
+    @property
+    def broker_root(self) -> Path:
+        return self.broker_root_file or self.trust_path / "broker.pem"
 
     @property
     def config_keys(self) -> Path:

@@ -247,10 +247,11 @@ def _objects(settings: Settings) -> ObjectStore:
 
 
 def _broker(settings: Settings, role: str) -> BrokerClient:
-    from adapters.broker import BrokerClient
+    from adapters.broker import BrokerClient, Remote
 
     token = settings.broker_token_file or settings.secrets_path / f"broker-{role}.token"
-    return BrokerClient(settings.broker_path, token)
+    remote = Remote(settings.broker_address, settings.broker_root) if settings.broker_address else None
+    return BrokerClient(remote or settings.broker_path, token)
 
 
 ROLES: dict[str, Callable[[Settings, Client], Role]] = {

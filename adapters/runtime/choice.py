@@ -110,7 +110,11 @@ def take(choice: Choice, state: Path, means: Means) -> RuntimeDriver:
     check(choice, driver)
     if before.kind != choice.kind:
         other = driver_of(before, state)
-        left = other.list()
+        try:
+            left = other.list()
+        except HeadwayError as error:
+            said = f"What runs under the driver {before.kind} cannot be looked at: {error.message}"
+            raise HeadwayError("runtime.driver_unusable", f"{said}; else remove {state / FILE}.") from error
         if running := [str(one.ref) for one in left if one.state != "stopped"]:
             raise HeadwayError(
                 "runtime.driver_unusable",

@@ -32,6 +32,7 @@ import httpx
 
 from adapters.redaction import Redactor
 from adapters.runtime import door
+from adapters.runtime.containers import SECRETS, USER, app_body, door_body
 from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.engine import LABEL, established, frames, nanoseconds, ref_of, status_of
 from adapters.runtime.frame import lay
@@ -45,25 +46,9 @@ from headway.errors import HeadwayError
 
 API = "/v1.40"
 SCOPE = "headway.scope"
-SECRETS = "/run/headway-environment"
-KEPT_FILES = 3
-TMP_BYTES, HOME_BYTES = 256 << 20, 64 << 20
-DOOR_MEMORY, DOOR_PIDS, DOOR_FILES = 96 << 20, 8, 8192
-# Of every container.
-SHUT: dict[str, Any] = {"ReadonlyRootfs": True, "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}
 TRIES = 5
-HOME, USER = "/home/app", 1000
-KILLED = 137
 LOOK = 0.02
 SECONDS = 60.0
-# The first process of a container ignores signals it does not handle, so the app is its child.
-FIRST = f"""[ ! -r {SECRETS} ] || {{ set -a; . {SECRETS}; set +a; }}
-trap 'kill -TERM "$app"' TERM
-sh -c "$1" & app=$!
-wait "$app"; code=$?
-while kill -0 "$app" 2>/dev/null; do wait "$app"; code=$?; done
-exit "$code"
-"""
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -246,7 +231,9 @@ class DockerDriver:
         body = self._body(spec, uid, restart=restart) | {"Labels": {LABEL: json.dumps(told), SCOPE: self._scope}}
         self._places.folder(spec.ref).mkdir(parents=True, exist_ok=True)
         if port is not None:
-            self._make(self._door(spec.ref), self._door_body(spec.ref, uid, port) | {"Labels": body["Labels"]})
+            at = door.folder_of(self._places.state, self._folder(spec.ref).name, uid)
+            beside = door_body(self._setup.image, at, uid, port, self._setup.socket_mode)
+            self._make(self._door(spec.ref), beside | {"Labels": body["Labels"]})
             self._call("POST", f"/containers/{self._door(spec.ref)}/start", fine=(304, 404))
             body["HostConfig"]["NetworkMode"] = f"container:{self._door(spec.ref)}"
         self._make(self._name(spec.ref), body)
@@ -273,36 +260,12 @@ class DockerDriver:
         found = self._inspect(self._door(ref))
         return found is not None and bool(found["State"]["Running"])
 
-    def _door_body(self, ref: InstanceRef, uid: int | None, port: int) -> dict[str, Any]:
-        folder = door.folder_of(self._places.state, self._folder(ref).name, uid)
-        user = uid if uid is not None else os.geteuid()
-        binds = [f"{source}:{target}:ro" for source, target in door.shown()]
-        return {
-            "Image": self._setup.image,
-            "Entrypoint": door.command(port, self._setup.socket_mode),
-            "Cmd": [],
-            "WorkingDir": "/",
-            "User": f"{user}:{user}",
-            "HostConfig": {
-                **SHUT,
-                "Binds": [*binds, f"{folder}:{door.FOLDER}"],
-                "NetworkMode": "none",
-                "Memory": DOOR_MEMORY,
-                "MemorySwap": DOOR_MEMORY,
-                "PidsLimit": DOOR_PIDS,
-                "Ulimits": [{"Name": "nofile", "Soft": DOOR_FILES, "Hard": DOOR_FILES}],
-                "RestartPolicy": {"Name": "no"},
-                "LogConfig": {"Type": "none", "Config": {}},
-            },
-        }
-
     def _body(self, spec: InstanceSpec, uid: int | None, *, restart: bool) -> dict[str, Any]:
         root = Path(os.path.realpath(spec.root))
         if not root.is_dir():
             raise HeadwayError("runtime.spec_invalid", f"{spec.root} is no folder")
         if any(not text.startswith("unix:") for text in spec.egress):
             raise HeadwayError("runtime.egress_refused", "Containers of this host have no way out.", param="egress")
-        port = port_of(spec)
         volumes = [(volume.source.absolute(), inside(volume.target, "a volume")) for volume in spec.volumes]
         shown = lay(root, [target for _, target in volumes], self._places.folder(spec.ref) / "tree")
         binds = [f"{source}:{target}:ro" for source, target in shown]
@@ -314,37 +277,7 @@ class DockerDriver:
         binds += [f"{path}:{path}" for path in allowed_sockets(spec, self._setup.host_sockets)]
         if (secrets := self._open(spec, uid)) is not None:
             binds.append(f"{secrets}:{SECRETS}:ro")
-        env = {"HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **spec.env}
-        env |= {"PORT": str(port)} if port is not None else {}
-        bounds = spec.bounds
-        user = uid if uid is not None else USER
-        owner = (
-            f"mode=0700,uid={user},gid={user}"  # the engine takes the mode from the image's folder where there is one
-        )
-        return {
-            "Image": self._setup.image,
-            "Entrypoint": ["sh", "-c", FIRST, "first"],
-            "Cmd": [spec.command],
-            "Env": [f"{key}={value}" for key, value in env.items()],
-            "WorkingDir": inside(spec.cwd, "cwd") if spec.cwd else "/workspace",
-            "User": f"{user}:{user}",
-            "HostConfig": {
-                **SHUT,
-                "Binds": binds,
-                "Tmpfs": {"/tmp": f"size={TMP_BYTES},{owner}", HOME: f"size={HOME_BYTES},{owner}"},  # noqa: S108
-                "NetworkMode": "none",
-                "Memory": bounds.memory,
-                "MemorySwap": bounds.memory,
-                "PidsLimit": bounds.pids,
-                "NanoCpus": int(bounds.cpu * 1e9),
-                "Ulimits": [{"Name": "nofile", "Soft": bounds.nofile, "Hard": bounds.nofile}],
-                "RestartPolicy": {"Name": "unless-stopped" if restart else "no"},
-                "LogConfig": {
-                    "Type": "json-file",
-                    "Config": {"max-size": str(bounds.log), "max-file": str(KEPT_FILES)},
-                },
-            },
-        }
+        return app_body(spec, self._setup.image, uid, binds, restart=restart)
 
     def _open(self, spec: InstanceSpec, uid: int | None) -> Path | None:
         """The configuration as a file of shell assignments, in memory."""
