@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ from store.hosts import forget_host, join_host, renew_credential
 from tests.api.world import World
 
 pytestmark = pytest.mark.anyio
+KEY = base64.b64encode(bytes(range(32))).decode()
 
 
 @dataclass
@@ -41,11 +43,13 @@ Ask = Callable[[Machine], None]
 
 
 def hello(machine: Machine) -> None:
-    client = machine.client()
-    try:
-        client.hello("rack2", HostHello(public_key="A" * 44, labels=[]))
-    finally:
-        client.close()
+    with contextlib.closing(machine.client()) as client:
+        client.hello("rack2", HostHello(public_key=KEY, labels=[]))
+
+
+def health(machine: Machine) -> None:
+    with contextlib.closing(machine.client()) as client:
+        client.health()
 
 
 async def refused(machine: Machine, ask: Ask = hello) -> str:
@@ -107,7 +111,7 @@ async def test_roles_of_this_machine_are_nobody_at_that_door(api: World, papers:
             (papers / "host.token").write_text(tokens[role])
             assert await refused(machine) == "auth.invalid_key", role
         (papers / "host.token").write_text(tokens["builder"])
-        await asyncio.to_thread(lambda: machine.client().health())
+        await asyncio.to_thread(health, machine)
         assert await refused(machine) == "role.insufficient"
 
 
@@ -127,19 +131,16 @@ async def test_one_that_the_pinned_root_does_not_vouch_for_gets_no_credential(
 async def test_who_has_no_credential_is_refused_before_his_question_is_read(api: World, papers: Path) -> None:
     async with served(api, tls.context(api.folder / "secrets")) as address:
         pinned = ssl.create_default_context(cafile=str(papers / "broker.pem"))
-
-        async def endless() -> AsyncIterator[bytes]:
-            yield b"{"
-            await asyncio.sleep(600)
-
-        async with httpx.AsyncClient(verify=pinned, timeout=20, trust_env=False) as stranger:
-            answer = await stranger.post(
-                f"https://{address}/hosts/rack2",
-                content=endless(),
-                extensions={"sni_hostname": TLS_NAME},
-                headers={"Authorization": "Bearer hwh_guessed"},
-            )
-            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "auth.invalid_key")
+        host, _, port = address.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=pinned, server_hostname=TLS_NAME)
+        asked = (
+            "PUT /hosts/rack2 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer hwh_guessed\r\nContent-Length: 60000000\r\n"
+        )
+        writer.write(f"{asked}\r\n{{".encode())
+        answer = await asyncio.wait_for(reader.read(4096), 60)
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert b"auth.invalid_key" in answer
+        writer.close()
         with pytest.raises(httpx.TransportError):
             async with httpx.AsyncClient(timeout=20, trust_env=False) as plain:
                 await plain.get(f"http://{address}/health")

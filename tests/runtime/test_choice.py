@@ -13,6 +13,8 @@ from adapters.runtime.choice import Choice, Means, recorded, take
 from adapters.runtime.process.driver import ProcessDriver
 from adapters.runtime.systemd import SystemdDriver
 from headway.errors import HeadwayError
+from headway.supervisor.examine_machine import services
+from headway.supervisor.folder import Folder
 from tests.runtime.stage import Stage
 
 
@@ -51,6 +53,17 @@ def test_a_driver_is_not_changed_under_what_runs(box: Stage, place: Path, monkey
     assert isinstance(take(Choice("systemd"), state, Means()), SystemdDriver)
     assert recorded(state).kind == "systemd"
     assert box.driver.list() == [], "what was stopped under the one before is forgotten"
+
+
+def test_doctor_says_from_what_is_written_who_keeps_the_apps(place: Path) -> None:
+    folder = Folder(place / "data")
+    state = folder.path("host", "run")
+    state.mkdir(parents=True)
+    (state / choice.FILE).write_text(
+        json.dumps({"kind": "docker", "engine": str(place / "gone.sock"), "image": "apps:1"})
+    )
+    [found] = services(folder)
+    assert (found.level, "does not answer" in found.what, "docker" in found.fix) == ("failure", True, True)
 
 
 def test_what_cannot_be_looked_at_is_not_left_behind(place: Path) -> None:

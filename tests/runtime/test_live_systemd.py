@@ -13,7 +13,7 @@ from adapters.runtime.choice import SYSTEMD
 
 TOP = Path(__file__).resolve().parents[2]
 NOT_HERE = 77
-MODULES = ("tests/runtime/test_conformance.py", "tests/runtime/test_whole_rolls.py")
+MODULES = tuple(f"tests/runtime/test_{name}.py" for name in ("conformance", "walls", "whole_rolls"))
 
 
 @pytest.mark.slow
