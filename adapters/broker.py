@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -12,6 +14,7 @@ import httpx
 from pydantic import ValidationError
 
 from headway.broker import (
+    TLS_NAME,
     Accepted,
     Begin,
     BeginLook,
@@ -99,6 +102,26 @@ class AnySocket(httpx.BaseTransport):
             return self._ways[path]
 
 
+@dataclass(frozen=True)
+class Remote:
+    """A broker on another machine: `address` is `host:port`, `root` the certificate that vouches for it."""
+
+    address: str
+    root: Path
+
+
+def _by_tls(at: Remote) -> httpx.BaseTransport:
+    """Raises service.unavailable where the root cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(at.root)
+    except OSError as error:
+        message = f"The certificate that vouches for the broker, {at.root}, cannot be read: {error}."
+        raise HeadwayError("broker.untrusted", message) from None
+    return httpx.HTTPTransport(verify=context)
+
+
 def _listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
@@ -109,19 +132,22 @@ def _listens(path: Path) -> bool:
 
 
 class BrokerClient:
-    """Requests over the broker's unix socket, with this role's credential from a file. Thread-safe.
+    """Requests to the broker, with this role's credential from a file. Thread-safe.
 
-    `at` is its socket, or a folder, where each replica of the API has a socket of its own: whichever answers is used.
+    `at` is its socket, or a folder, where each replica of the API has a socket of its own: whichever answers is used;
+    or where it is reached by TLS from another machine (broker.untrusted where it is not the one that was pinned).
     Every request may be repeated: a lost connection, or an API that is starting again, is waited out for `patience`
     seconds and then is service.unavailable. What the broker answers as an error is raised with its own code.
     """
 
-    def __init__(self, at: Path, token_file: Path, *, patience: float = PATIENCE) -> None:
+    def __init__(self, at: Path | Remote, token_file: Path, *, patience: float = PATIENCE) -> None:
         self._token_file = token_file
         self._patience = patience
+        # The same name for every broker: the root vouches for nothing else.
+        self._asked = {"sni_hostname": TLS_NAME} if isinstance(at, Remote) else {}
         self._http = httpx.Client(
-            transport=AnySocket(at),
-            base_url="http://broker",
+            transport=_by_tls(at) if isinstance(at, Remote) else AnySocket(at),
+            base_url=f"https://{at.address}" if isinstance(at, Remote) else "http://broker",
             timeout=httpx.Timeout(30, connect=3),
             trust_env=False,
         )
@@ -235,8 +261,11 @@ class BrokerClient:
         pause = _FIRST_PAUSE
         while True:
             try:
-                response = self._http.request(method, path, content=body, headers=self._headers(body))
+                response = self._http.request(
+                    method, path, content=body, headers=self._headers(body), extensions=self._asked
+                )
             except httpx.TransportError as error:
+                _refuse_stranger(error)
                 failure = HeadwayError("service.unavailable", f"The broker does not answer: {type(error).__name__}.")
             else:
                 if response.is_success:
@@ -258,6 +287,15 @@ class BrokerClient:
             raise HeadwayError("service.unavailable", message) from error
         headers = {"Authorization": f"Bearer {token}"}
         return headers if body is None else {**headers, "Content-Type": "application/json"}
+
+
+def _refuse_stranger(error: BaseException | None) -> None:
+    """No patience with one that is not the pinned broker: it gets no credential, and nothing is tried again."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            message = f"What answers at the broker's address is not the pinned broker: {error.verify_message}."
+            raise HeadwayError("broker.untrusted", message) from None
+        error = error.__cause__ or error.__context__
 
 
 def _failure(response: httpx.Response) -> HeadwayError:

@@ -59,14 +59,15 @@ class InstanceLogs:
         source = f"{host_id}/{sent.seq}/{instance}"
         with ring.lock:
             number, last = ring.heads.get(source, (0, ""))
+            numbers = sent.numbers or range(sent.first, sent.first + len(sent.lines))
             fresh = [
                 (at, line)
-                for at, line in enumerate(sent.lines, sent.first)
+                for at, line in zip(numbers, sent.lines, strict=False)
                 # Sent again, unless it is another line of that number.
                 if at > number or line[0] > last
             ]
             records = [[sent.seq, instance, host_id, ts, stream, text[:LONGEST]] for _, (ts, stream, text) in fresh]
-            if fresh and fresh[0][0] > number + 1:
+            if fresh and not sent.numbers and fresh[0][0] > number + 1:
                 note = f"{fresh[0][0] - number - 1} lines were dropped here: the app printed more than could be sent."
                 records.insert(0, [sent.seq, instance, host_id, fresh[0][1][0], "system", note])
             if fresh:

@@ -31,7 +31,8 @@ from api.bootstrap import bootstrap, broker_tokens
 from api.events import EventLog
 from api.git.parts import GitParts
 from api.instance_logs import InstanceLogs
-from api.internal.app import create_broker
+from api.internal import tls
+from api.internal.app import create_broker, create_remote_broker
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Objects, Parts
 from api.repositories import RepositoryPolicy
@@ -66,7 +67,7 @@ def run(settings: Settings | None = None) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Both servers in one loop. Raises internal.error where the folder, the database or a port cannot be had."""
+    """All servers in one loop. Raises internal.error where the folder, the database or a port cannot be had."""
     client = await connect(
         settings.temporal_address,
         settings.temporal_namespace,
@@ -78,18 +79,21 @@ async def serve(settings: Settings) -> None:
     public = _server(create_app(parts))
     broker = _server(create_broker(parts, tokens, settings.host_id))
     at_broker = own_socket(settings.broker_path)
+    servers = [public, broker]
     sockets = [listen_tcp(settings.api_host, settings.api_port), listen_unix(at_broker)]
+    if settings.broker_listen:
+        servers.append(_by_tls(create_remote_broker(parts, tokens, settings.host_id), settings))
+        sockets.append(listen_tcp(*_place(settings.broker_listen)))
 
     def stop() -> None:
         parts.watch.close()
-        public.should_exit = broker.should_exit = True
+        for server in servers:
+            server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    serving = [
-        asyncio.create_task(one.serve_quietly(sockets=[at])) for one, at in zip((public, broker), sockets, strict=True)
-    ]
-    up = asyncio.create_task(_all_up(public, broker))
+    serving = [asyncio.create_task(one.serve_quietly(sockets=[at])) for one, at in zip(servers, sockets, strict=True)]
+    up = asyncio.create_task(_all_up(*servers))
     await asyncio.wait([up, *serving], return_when=asyncio.FIRST_COMPLETED)
     if up.done():
         log.info("serving %s", settings.api_url)
@@ -136,6 +140,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         targets=Targets(settings.webhook_private_ok),
         notifier=Notifier(settings.webhook_private_ok, settings.webhook_timeout),
         signing_key=settings.trust_path / "signing.pub",
+        broker_root=tls.authority(settings.secrets_path) if settings.broker_listen else None,
         docs_url=settings.docs_url,
         domains=Plan(settings.domains_lead_to, tuple(settings.domain_addresses)),
         api_url=settings.api_url,
@@ -237,6 +242,20 @@ def _server(app: object) -> QuietServer:
         ws="none",
     )
     return QuietServer(config)
+
+
+def _by_tls(app: object, settings: Settings) -> QuietServer:
+    made = _server(app)
+    made.config.load()
+    made.config.ssl = tls.context(settings.secrets_path)
+    return made
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise HeadwayError("stack.setting_invalid", f"HEADWAY_BROKER_LISTEN is {text!r}: write ADDRESS:PORT.")
+    return host.strip("[]"), int(port)
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:

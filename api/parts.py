@@ -76,6 +76,7 @@ class Parts:
     domains: Plan
     api_url: str = ""
     domain_patience: float = 86_400.0
+    broker_root: str | None = None
     access_log: str = "services"
     job_retention: timedelta = timedelta(days=30)
     git: GitParts | None = None

@@ -1,4 +1,4 @@
-"""The broker's wire: what builders and hosts may ask of `api/internal`, over a unix socket or mTLS (DESIGN section 2).
+"""The broker's wire: what builders and hosts may ask of `api/internal`, over a unix socket or by TLS.
 
 Every request carries `Authorization: Bearer <credential>`: a role's, or a host's own. A host speaks for itself alone,
 and reaches the rollouts and environments that it has a part in. A builder's request names its attempt: what an
@@ -36,9 +36,12 @@ Errors: `{"error": {"code", "message", "param"?}}` with the status of `headway.e
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+# What every broker is called by TLS, wherever it is: its own authority vouches for nothing else.
+TLS_NAME: Final = "broker.headway.internal"
 
 
 class Wire(BaseModel):
@@ -406,12 +409,16 @@ class Hostnames(Wire):
 
 
 class InstanceLines(Wire):
-    """Lines of one instance, `(time, stream, text)`, numbered from `first` on. None: a question what was heard last."""
+    """Lines of one instance, `(time, stream, text)`, numbered from `first` on. None: a question what was heard last.
+
+    `numbers`, where there are any, are the lines' own: they grow, and a gap between two says nothing.
+    """
 
     seq: int = Field(ge=0)
     process: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
     index: int = Field(ge=0)
     first: int = Field(default=1, ge=1)
+    numbers: list[int] = Field(default=[], max_length=5_000)
     lines: list[tuple[str, Literal["stdout", "stderr", "system"], str]] = Field(default=[], max_length=5_000)
 
 

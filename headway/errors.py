@@ -225,6 +225,7 @@ CODES: dict[str, Code] = {
     "runtime.spec_invalid": _invalid("Correct what the message names in [run]."),
     "runtime.egress_refused": _invalid("Remove the entry from [run] egress, or ask the operator to allow it."),
     "runtime.isolation_missing": _fault("Fix what `headway doctor` names on the host."),
+    "runtime.driver_unusable": _fault("Do what the message says on the host, or choose another HEADWAY_RUNTIME."),
     "runtime.path_too_long": _fault("Move the data folder to a shorter path: a socket's has at most 107 bytes."),
     # jobs
     "job.superseded": _conflict("What was accepted later has taken its place."),
@@ -233,6 +234,8 @@ CODES: dict[str, Code] = {
     "attempt.stale": _conflict("A later attempt has taken over this work."),
     # ledger
     "ledger.inconsistent": _fault("The ledger is not what was signed: keep both states, and restore one that agrees."),
+    # broker
+    "broker.untrusted": _fault("Compare broker.pem with the API's; `headway hosts join --renew` writes it anew."),
     # launcher
     "stack.folder_invalid": _fault("Repair or move away what the message names in the data folder."),
     "stack.setting_invalid": _fault("Correct what the message names; `headway doctor --config` checks all settings."),

@@ -239,6 +239,7 @@ class JoinedHost(Host):
     credential: str
     signing_keys: dict[str, str] = {}
     trusted_root: str | None = None
+    broker_root: str | None = None
 
 
 class Team(Resource):

@@ -102,6 +102,15 @@ class Settings(BaseSettings):
         default=None,
         description="The broker's socket, DATA/run/broker.sock if empty; a folder: one socket for each API replica.",
     )
+    broker_listen: str = Field(
+        default="", description="ADDRESS:PORT where the API's broker takes other machines by TLS; nowhere if empty."
+    )
+    broker_address: str = Field(
+        default="", description="HOST:PORT of a broker on another machine; its socket on this one if empty."
+    )
+    broker_root_file: Path | None = Field(
+        default=None, description="The certificate that vouches for it; TRUST_DIR/broker.pem if empty."
+    )
     broker_token_file: Path | None = Field(default=None, description="This role's credential for the broker.")
     config_key_file: Path | None = Field(
         default=None, description="What hides variables and secrets; DATA/secrets/config.key if empty. API only."
@@ -182,6 +191,15 @@ class Settings(BaseSettings):
     scrub_seconds: float = Field(
         default=86400, description="Seconds between two readings of all that a host stores; 0: never."
     )
+    runtime: Literal["process", "docker", "systemd"] = Field(
+        default="process", description="Who keeps the apps of this serving machine (docs/services.md)."
+    )
+    engine_socket: Path = Field(
+        default=Path("/var/run/docker.sock"), description="The engine's socket: HEADWAY_RUNTIME=docker alone."
+    )
+    engine_image: str = Field(
+        default="", description="The image that it runs apps in: a shell, and the languages that they need."
+    )
     host_sockets: list[Path] = Field(
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
     )
@@ -249,8 +267,17 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.path('db', 'headway.db')}"
 
     @property
+    def engine(self) -> tuple[str, str]:
+        """Socket and image of the engine; empty where another driver keeps the apps."""
+        return (str(self.engine_socket), self.engine_image) if self.runtime == "docker" else ("", "")
+
+    @property
     def broker_path(self) -> Path:
         return self.broker_socket or self.path("run", "broker.sock")
+
+    @property
+    def broker_root(self) -> Path:
+        return self.broker_root_file or self.trust_path / "broker.pem"
 
     @property
     def config_keys(self) -> Path:

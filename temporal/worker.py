@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
+from headway.errors import HeadwayError
 from headway.ready import announce
 from headway.settings import Settings
 from temporal import names
@@ -202,7 +204,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.router.caddy import ACCESS_LOG
     from adapters.router.handshake import Handshake
     from adapters.router.routes import list_routes
-    from adapters.runtime.process.driver import ProcessDriver, Setup
+    from adapters.runtime import choice
 
     folders = HostFolders(settings.path("host"))
     trust = Trust(folders.trust, settings.trust_path, settings.ledger_root)
@@ -210,13 +212,9 @@ def host(settings: Settings, _client: Client) -> Role:
     serving = Host(folders, trust.verify, HttpDownloads(), limits, learn=trust.learn)
     broker = _broker(settings, "host")
     configuration = Configuration(settings.host_id, folders.identity, broker, settings.host_labels)
-    setup = Setup(
-        state=settings.path("host", "run"),
-        key_file=folders.identity,
-        private_ok=frozenset(settings.egress_private_ok),
-        host_sockets=tuple(settings.host_sockets),
-    )
-    driver = ProcessDriver(setup)
+    means = choice.Means(folders.identity, frozenset(settings.egress_private_ok), tuple(settings.host_sockets))
+    chosen = choice.Choice(settings.runtime, *settings.engine)
+    driver = choice.take(chosen, settings.path("host", "run"), means)
     shipper = Shipper(settings.host_id, driver, broker)
     driver.leaving = shipper.leaving
     services = Services(folders, driver)
@@ -259,10 +257,11 @@ def _objects(settings: Settings) -> ObjectStore:
 
 
 def _broker(settings: Settings, role: str) -> BrokerClient:
-    from adapters.broker import BrokerClient
+    from adapters.broker import BrokerClient, Remote
 
     token = settings.broker_token_file or settings.secrets_path / f"broker-{role}.token"
-    return BrokerClient(settings.broker_path, token)
+    remote = Remote(settings.broker_address, settings.broker_root) if settings.broker_address else None
+    return BrokerClient(remote or settings.broker_path, token)
 
 
 ROLES: dict[str, Callable[[Settings, Client], Role]] = {
@@ -312,8 +311,12 @@ async def _patiently(settings: Settings) -> Client:
 
 
 def run(role: str, settings: Settings) -> None:
-    """The entry point of `headway worker --role …`."""
+    """The entry point of `headway worker --role …`. What keeps it from starting is one sentence and exit code 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # It names each address: whoever reads a presigned one in a log may write that object for an hour.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(serve(role, settings))
+    try:
+        asyncio.run(serve(role, settings))
+    except HeadwayError as error:
+        sys.stderr.write(f"worker {role}: {error.message}\n")
+        raise SystemExit(1) from None

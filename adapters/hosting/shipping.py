@@ -159,6 +159,7 @@ class Shipper:
                 process=ref.process,
                 index=ref.index,
                 first=lines[0].number,
+                numbers=[] if self._driver.counts_lines else [line.number for line in lines],
                 lines=[(line.ts, line.stream, line.line) for line in lines],
             )
             for ref, lines in fresh.items()

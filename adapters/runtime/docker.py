@@ -1,9 +1,11 @@
 """Instances as containers of a Docker-compatible engine, over its HTTP API on a unix socket.
 
 The engine is the supervisor: it starts again what ends, and keeps running while every process of ours is away. One
-container per instance, found by its name and labels; nothing is remembered here. The containers share one internal
-network on which they cannot reach each other: this host reaches them by address, they reach nothing outside. So
-`egress` has to be empty, but for `unix:`; an app that needs the way out runs under the embedded driver.
+container per instance, found by its name and labels; nothing is remembered here. Beside what serves visitors stands a
+second container, its door: it has a network of its own with a loopback device and nothing else, which the app joins,
+and leads from the endpoint, a unix socket in a folder of this host, to the app's port. So an app reaches neither the
+host, nor others, nor anything outside, and `egress` has to be empty, but for `unix:`; an app that needs the way out
+runs under the embedded driver. A door that ends takes its app along: the next `ensure` starts both.
 
 Sealed configurations are opened here and handed over as a file in memory that the container's first process reads:
 the engine keeps a container's environment on disk, and shows it to whoever may ask. The engine's own log files are
@@ -18,43 +20,35 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 
 from adapters.redaction import Redactor
+from adapters.runtime import door
+from adapters.runtime.containers import SECRETS, USER, app_body, door_body
 from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.engine import LABEL, established, frames, nanoseconds, ref_of, status_of
+from adapters.runtime.frame import lay
 from adapters.runtime.process.app import children, term_targets
 from adapters.runtime.process.opening import CannotOpen, open_configuration
+from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
-from adapters.runtime.process.view import PORT, allowed_sockets, inside
+from adapters.runtime.process.view import allowed_sockets, inside, port_of
 from headway.errors import HeadwayError
 
 API = "/v1.40"
 SCOPE = "headway.scope"
-NETWORK = "headway-apps"
-SECRETS = "/run/headway-environment"
-KEPT_FILES = 3
-TMP_BYTES, HOME_BYTES = 256 << 20, 64 << 20
-HOME, USER = "/home/app", 1000
-KILLED = 137
+TRIES = 5
 LOOK = 0.02
 SECONDS = 60.0
-# The first process of a container ignores signals it does not handle, so the app is its child.
-FIRST = f"""[ ! -r {SECRETS} ] || {{ set -a; . {SECRETS}; set +a; }}
-trap 'kill -TERM "$app"' TERM
-sh -c "$1" & app=$!
-wait "$app"; code=$?
-while kill -0 "$app" 2>/dev/null; do wait "$app"; code=$?; done
-exit "$code"
-"""
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -72,15 +66,20 @@ class Setup:
     memory: Path = Path("/dev/shm")  # noqa: S108 – a folder of mode 0700 is made in it
     key_file: Path | None = None
     host_sockets: Sequence[Path] = ()
+    socket_mode: int = 0o666
     opener: str = "adapters.config.sealed:open_sealed"
 
 
 class DockerDriver:
-    """`RuntimeDriver` of an engine. Endpoints are `tcp:<address>:<port>`: another one after each start."""
+    """`RuntimeDriver` of an engine."""
+
+    counts_lines = False
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        setup.state.mkdir(parents=True, exist_ok=True)
+        self._places = Places(setup.state.absolute())
+        self._places.make()
+        self.leaving: Callable[[InstanceRef], None] = lambda _ref: None
         self._scope = hashlib.sha256(os.fsencode(setup.state.absolute())).hexdigest()[:12]
         self._secrets = setup.memory / f"headway-{self._scope}"
         self._http = httpx.Client(
@@ -97,34 +96,59 @@ class DockerDriver:
         missing = [f"{name} by the engine" for name in limits if name not in held]
         return Capabilities("docker", True, os.geteuid() == 0, held, (*missing, "egress by name"))
 
+    def require_image(self) -> None:
+        """Raises runtime.unavailable where the engine does not answer, or has no such image."""
+        if self._call("GET", f"/images/{self._setup.image}/json", fine=(404,)).status_code == 404:
+            raise HeadwayError("runtime.unavailable", f"The engine has no image {self._setup.image}: pull or load it.")
+
     def ensure(self, spec: InstanceSpec) -> Status:
         self._run(spec, restart=True)
+        if port_of(spec) is not None:
+            door.until_open(self._folder(spec.ref) / door.SOCKET)
         return self.status(spec.ref)
 
     def stop(self, ref: InstanceRef, grace: float) -> Status:
-        found = self._inspect(ref)
-        if found is None:
-            return Status(ref, "absent")
         name = self._name(ref)
+        found = self._inspect(name)
+        if found is None:
+            return self.status(ref)
         self._call("POST", f"/containers/{name}/update", {"RestartPolicy": {"Name": "no"}}, fine=(404, 409))
+        began = time.monotonic()
         if found["State"]["Running"]:
+            self._call("POST", f"/containers/{self._door(ref)}/kill?signal=TERM", fine=(404, 409))
             if not self._terminate(int(found["State"]["Pid"])):
                 self._call("POST", f"/containers/{name}/kill?signal=TERM", fine=(404, 409))
-            self._until_ended(ref, grace)
+            self._until_ended(name, grace)
         self._call("POST", f"/containers/{name}/stop?t=0", fine=(304, 404))
+        # What the app had sent already still goes out, as long as the grace lasts.
+        self._until_ended(self._door(ref), began + grace - time.monotonic())
+        self._call("POST", f"/containers/{self._door(ref)}/stop?t=0", fine=(304, 404))
         return self.status(ref)
 
     def remove(self, ref: InstanceRef) -> None:
-        found = self._inspect(ref)
-        if found is None:
-            return
-        self.stop(ref, float(json.loads(found["Config"]["Labels"][LABEL])["stop_grace"]))
-        self._call("DELETE", f"/containers/{self._name(ref)}?force=true&v=true", fine=(404,))
+        found = self._inspect(self._name(ref))
+        if found is not None:
+            self.stop(ref, float(_told(found)["stop_grace"]))
+            self.leaving(ref)
+        # The door first: what is left of an instance is found by its own container.
+        for name in (self._door(ref), self._name(ref)):
+            self._call("DELETE", f"/containers/{name}?force=true&v=true", fine=(404, 409))
         (self._secrets / self._name(ref)).unlink(missing_ok=True)
+        for folder in (self._places.folder(ref), self._folder(ref)):
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._places.folder(ref).parent.rmdir()
 
     def status(self, ref: InstanceRef) -> Status:
-        found = self._inspect(ref)
-        return Status(ref, "absent") if found is None else status_of(ref, found)
+        found = self._inspect(self._name(ref))
+        if found is None:
+            left = self._inspect(self._door(ref)) is not None
+            return Status(ref, "stopped", reason="only its door is there") if left else Status(ref, "absent")
+        served = _told(found)["port"] is not None
+        status = status_of(ref, found, f"unix:{self._folder(ref) / door.SOCKET}" if served else None)
+        if status.endpoint is not None and status.state != "starting" and not self._door_stands(ref):
+            return replace(status, state="stopped", endpoint=None, reason="its door is gone")
+        return status
 
     def list(self, env_id: str | None = None) -> list[Status]:
         return [self.status(ref) for ref in sorted(self._refs()) if env_id in (None, ref.env_id)]
@@ -132,10 +156,11 @@ class DockerDriver:
     def environments(self) -> set[str]:
         return {ref.env_id for ref in self._refs()}
 
-    def _refs(self) -> Iterator[InstanceRef]:
+    def _refs(self) -> set[InstanceRef]:
+        """Also those of which only a door is left."""
         wanted = {"label": [f"{SCOPE}={self._scope}"]}
         rows = self._call("GET", f"/containers/json?all=true&filters={json.dumps(wanted)}").json()
-        return (ref_of(json.loads(row["Labels"][LABEL])) for row in rows)
+        return {ref_of(json.loads(row["Labels"][LABEL])) for row in rows}
 
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
         """Numbers are the engine's time stamps, in nanoseconds."""
@@ -162,7 +187,7 @@ class DockerDriver:
         self._run(spec, restart=False)
         deadline = time.monotonic() + timeout
         late = False
-        while not self._until_ended(spec.ref, LOOK):
+        while not self._until_ended(self._name(spec.ref), LOOK):
             late = time.monotonic() > deadline
             if late or canceled():
                 self._call("POST", f"/containers/{self._name(spec.ref)}/kill?signal=KILL", fine=(404, 409))
@@ -176,110 +201,83 @@ class DockerDriver:
         return self.status(spec.ref).exit_code or 0, lines
 
     def connections(self, ref: InstanceRef) -> int:
-        found = self._inspect(ref)
+        found = self._inspect(self._name(ref))
         if found is None or not found["State"]["Running"]:
             return 0
-        port = int(json.loads(found["Config"]["Labels"][LABEL])["port"] or 0)
-        return established(int(found["State"]["Pid"]), port)
+        return established(int(found["State"]["Pid"]), int(_told(found)["port"] or 0))
 
     def _run(self, spec: InstanceSpec, *, restart: bool) -> None:
         """Created and started, whoever of several callers does which."""
         name = self._name(spec.ref)
-        for _ in range(3):
-            found = self._inspect(spec.ref)
+        for _ in range(TRIES):
+            found = self._inspect(name)
             if found is None:
                 self._create(spec, restart=restart)
-            elif found["State"]["Status"] in ("exited", "dead"):
-                if not restart:
-                    return  # one run has one result
-                self._call("DELETE", f"/containers/{name}?force=true&v=true", fine=(404, 409))
+            elif found["State"]["Status"] in ("exited", "dead") and not restart:
+                return  # one run has one result
+            elif found["State"]["Status"] in ("exited", "dead") or self._cut_off(spec.ref, found):
+                self._clear(found)
                 continue
             elif found["State"]["Status"] != "created":
                 return
-            if self._call("POST", f"/containers/{name}/start", fine=(304, 404)).status_code != 404:
+            if self._call("POST", f"/containers/{name}/start", fine=(304, 404, 409)).status_code in (204, 304):
                 return
         raise HeadwayError("runtime.unavailable", f"the container of {spec.ref} is removed by somebody else")
 
     def _create(self, spec: InstanceSpec, *, restart: bool) -> None:
-        self._network()
-        answer = self._call(
-            "POST",
-            f"/containers/create?name={self._name(spec.ref)}",
-            self._body(spec, restart=restart),
-            fine=(404, 409),
-        )
+        uid = uid_of(self._places.state, spec.ref.env_id) if os.geteuid() == 0 else None
+        port = port_of(spec) if restart else None
+        told = {**asdict(spec.ref), "stop_grace": spec.stop_grace, "port": port}
+        body = self._body(spec, uid, restart=restart) | {"Labels": {LABEL: json.dumps(told), SCOPE: self._scope}}
+        self._places.folder(spec.ref).mkdir(parents=True, exist_ok=True)
+        if port is not None:
+            at = door.folder_of(self._places.state, self._folder(spec.ref).name, uid)
+            beside = door_body(self._setup.image, at, uid, port, self._setup.socket_mode)
+            self._make(self._door(spec.ref), beside | {"Labels": body["Labels"]})
+            self._call("POST", f"/containers/{self._door(spec.ref)}/start", fine=(304, 404))
+            body["HostConfig"]["NetworkMode"] = f"container:{self._door(spec.ref)}"
+        self._make(self._name(spec.ref), body)
+
+    def _make(self, name: str, body: dict[str, Any]) -> None:
+        answer = self._call("POST", f"/containers/create?name={name}", body, fine=(404, 409))
         if answer.status_code == 404:
             raise HeadwayError("runtime.unavailable", f"the engine has no image {self._setup.image}")
 
-    def _body(self, spec: InstanceSpec, *, restart: bool) -> dict[str, Any]:
+    def _clear(self, found: dict[str, Any]) -> None:
+        """By id: another caller may have made new ones under these names."""
+        ids = [found["Id"]]
+        beside = self._inspect(self._door(ref_of(_told(found))))
+        if beside is not None and beside["State"]["Status"] != "created":
+            ids.append(beside["Id"])
+        for one in ids:
+            self._call("DELETE", f"/containers/{one}?force=true&v=true", fine=(404, 409))
+
+    def _cut_off(self, ref: InstanceRef, found: dict[str, Any]) -> bool:
+        """Whether its door ended: nobody reaches it any more, and another door would be in another network."""
+        return _told(found)["port"] is not None and not self._door_stands(ref)
+
+    def _door_stands(self, ref: InstanceRef) -> bool:
+        found = self._inspect(self._door(ref))
+        return found is not None and bool(found["State"]["Running"])
+
+    def _body(self, spec: InstanceSpec, uid: int | None, *, restart: bool) -> dict[str, Any]:
         root = Path(os.path.realpath(spec.root))
         if not root.is_dir():
             raise HeadwayError("runtime.spec_invalid", f"{spec.root} is no folder")
         if any(not text.startswith("unix:") for text in spec.egress):
             raise HeadwayError("runtime.egress_refused", "Containers of this host have no way out.", param="egress")
-        uid = uid_of(self._setup.state, spec.ref.env_id) if os.geteuid() == 0 else None
-        port = spec.port if spec.port is not None else (PORT if spec.ref.process == "web" else None)
-        binds = [f"{root}:/workspace:ro"]
-        for volume in spec.volumes:
-            volume.source.mkdir(parents=True, exist_ok=True)
+        volumes = [(volume.source.absolute(), inside(volume.target, "a volume")) for volume in spec.volumes]
+        shown = lay(root, [target for _, target in volumes], self._places.folder(spec.ref) / "tree")
+        binds = [f"{source}:{target}:ro" for source, target in shown]
+        for source, target in volumes:
+            source.mkdir(parents=True, exist_ok=True)
             if uid is not None:
-                os.chown(volume.source, uid, uid)
-            binds.append(f"{volume.source.absolute()}:{inside(volume.target, 'a volume')}")
+                os.chown(source, uid, uid)
+            binds.append(f"{source}:{target}")
         binds += [f"{path}:{path}" for path in allowed_sockets(spec, self._setup.host_sockets)]
         if (secrets := self._open(spec, uid)) is not None:
             binds.append(f"{secrets}:{SECRETS}:ro")
-        env = {"HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **spec.env}
-        env |= {"PORT": str(port)} if port is not None else {}
-        bounds = spec.bounds
-        user = uid if uid is not None else USER
-        owner = (
-            f"mode=0700,uid={user},gid={user}"  # the engine takes the mode from the image's folder where there is one
-        )
-        told = {
-            "env_id": spec.ref.env_id,
-            "seq": spec.ref.seq,
-            "process": spec.ref.process,
-            "index": spec.ref.index,
-            "stop_grace": spec.stop_grace,
-            "port": port,
-        }
-        return {
-            "Image": self._setup.image,
-            "Entrypoint": ["sh", "-c", FIRST, "first"],
-            "Cmd": [spec.command],
-            "Env": [f"{key}={value}" for key, value in env.items()],
-            "WorkingDir": inside(spec.cwd, "cwd") if spec.cwd else "/workspace",
-            "User": f"{user}:{user}",
-            "Labels": {LABEL: json.dumps(told), SCOPE: self._scope},
-            "HostConfig": {
-                "Binds": binds,
-                "Tmpfs": {"/tmp": f"size={TMP_BYTES},{owner}", HOME: f"size={HOME_BYTES},{owner}"},  # noqa: S108
-                "ReadonlyRootfs": True,
-                "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges"],
-                "NetworkMode": NETWORK,
-                "Memory": bounds.memory,
-                "MemorySwap": bounds.memory,
-                "PidsLimit": bounds.pids,
-                "NanoCpus": int(bounds.cpu * 1e9),
-                "Ulimits": [{"Name": "nofile", "Soft": bounds.nofile, "Hard": bounds.nofile}],
-                "RestartPolicy": {"Name": "unless-stopped" if restart else "no"},
-                "LogConfig": {
-                    "Type": "json-file",
-                    "Config": {"max-size": str(bounds.log), "max-file": str(KEPT_FILES)},
-                },
-            },
-        }
-
-    def _network(self) -> None:
-        body = {
-            "Name": NETWORK,
-            "CheckDuplicate": True,
-            "Internal": True,
-            "Options": {"com.docker.network.bridge.enable_icc": "false"},
-        }
-        if self._call("GET", f"/networks/{NETWORK}", fine=(404,)).status_code == 404:
-            self._call("POST", "/networks/create", body, fine=(409,))
+        return app_body(spec, self._setup.image, uid, binds, restart=restart)
 
     def _open(self, spec: InstanceSpec, uid: int | None) -> Path | None:
         """The configuration as a file of shell assignments, in memory."""
@@ -328,19 +326,26 @@ class DockerDriver:
                 return False
         return True
 
-    def _until_ended(self, ref: InstanceRef, seconds: float) -> bool:
+    def _until_ended(self, name: str, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while True:
-            found = self._inspect(ref)
+            found = self._inspect(name)
             if found is None or found["State"]["Status"] in ("exited", "dead"):
                 return True
             if time.monotonic() >= deadline:
                 return False
             time.sleep(LOOK)
 
-    def _inspect(self, ref: InstanceRef) -> dict[str, Any] | None:
-        answer = self._call("GET", f"/containers/{self._name(ref)}/json", fine=(404,))
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        answer = self._call("GET", f"/containers/{name}/json", fine=(404,))
         return None if answer.status_code == 404 else cast("dict[str, Any]", answer.json())
+
+    def _door(self, ref: InstanceRef) -> str:
+        return f"{self._name(ref)}-door"
+
+    def _folder(self, ref: InstanceRef) -> Path:
+        """Of the endpoint: one that no other instance's door sees."""
+        return self._places.state / "d" / self._places.socket(ref).name
 
     def _name(self, ref: InstanceRef) -> str:
         return f"headway-{self._scope}-{hashlib.sha256(str(ref).encode()).hexdigest()[:16]}"
@@ -359,3 +364,7 @@ class DockerDriver:
                 said = answer.reason_phrase
             raise HeadwayError("runtime.unavailable", f"the engine refused: {said}")
         return answer
+
+
+def _told(found: dict[str, Any]) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(found["Config"]["Labels"][LABEL]))

@@ -120,10 +120,18 @@ class Capabilities:
 
 
 class RuntimeDriver(Protocol):
-    """Thread-safe. Errors of all: `runtime.unavailable` (retryable) where the supervisor does not answer;
+    """`leaving` is called with each instance that is about to be forgotten, while its log can still be read.
+    `counts_lines`: whether the numbers of lines have no gaps; else they only grow.
+
+    Thread-safe. Errors of all: `runtime.unavailable` (retryable) where the supervisor does not answer;
     `runtime.spec_invalid` for an instance that cannot be one; `runtime.isolation_missing` where the machine lacks what
     the walls are made of.
     """
+
+    leaving: Callable[[InstanceRef], None]
+
+    @property
+    def counts_lines(self) -> bool: ...
 
     def capabilities(self) -> Capabilities: ...
 

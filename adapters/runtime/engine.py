@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import struct
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,16 +22,13 @@ def ref_of(told: dict[str, Any]) -> InstanceRef:
     return InstanceRef(told["env_id"], int(told["seq"]), told["process"], int(told["index"]))
 
 
-def status_of(ref: InstanceRef, found: dict[str, Any]) -> Status:
-    """Of an inspected container."""
+def status_of(ref: InstanceRef, found: dict[str, Any], endpoint: str | None) -> Status:
+    """Of an inspected container; `endpoint` is where it is reached for as long as it is kept running."""
     state, restarts = found["State"], int(found["RestartCount"])
     word = state["Status"]
     kind = {"running": "running", "restarting": "backoff", "created": "starting"}.get(word, "stopped")
     if kind == "backoff" and restarts >= CRASHES:
         kind = "crash_loop"
-    told = json.loads(found["Config"]["Labels"][LABEL])
-    address = next((one["IPAddress"] for one in found["NetworkSettings"]["Networks"].values()), "")
-    served = kind == "running" and told["port"] is not None and address
     apps = children(int(state["Pid"])) if kind == "running" else []
     # Before the first end there is no code, and the engine says 0.
     ended = kind != "running" or restarts > 0
@@ -40,7 +36,7 @@ def status_of(ref: InstanceRef, found: dict[str, Any]) -> Status:
     return Status(
         ref,
         cast("Any", kind),
-        endpoint=f"tcp:{address}:{told['port']}" if served else None,
+        endpoint=endpoint if kind != "stopped" else None,
         pid=apps[0] if apps else None,
         restarts=restarts,
         exit_code=int(state["ExitCode"]) if ended and kind != "starting" else None,

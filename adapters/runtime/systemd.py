@@ -1,9 +1,9 @@
 """Instances as units of systemd: one writes them, `systemctl` drives them, PID 1 supervises.
 
-Per instance up to three units in `/run`: the app with a network of its own (`PrivateNetwork`), a socket unit at the
-endpoint's path, and `systemd-socket-proxyd` between both, which joins the app's network (`JoinsNamespaceOf`). A
-reboot empties `/run`: the next `ensure` writes them again. The app's view of the host is an empty root onto which its
-tree and the toolchain are bound; processes of others are hidden by uid, not by a pid namespace.
+Per instance up to two units in `/run`: the app with a network of its own (`PrivateNetwork`), and its door, which joins
+that network (`JoinsNamespaceOf`) and leads to it from the endpoint. A reboot empties `/run`: the next `ensure` writes
+them again. The app's view of the host is an empty root onto which its tree and the toolchain are bound; processes of
+others are hidden by uid, not by a pid namespace.
 
 Nothing goes out of that network, so `egress` has to be empty, but for `unix:`. Sealed configurations are opened here
 into a file below `/run`, which PID 1 reads at each start. The journal holds lines as they were printed; what is read
@@ -16,26 +16,28 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from adapters.redaction import Redactor
+from adapters.runtime import door
 from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.engine import established
+from adapters.runtime.frame import lay
 from adapters.runtime.process.opening import CannotOpen, open_configuration
 from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
 from adapters.runtime.process.view import allowed_sockets, inside, port_of
-from adapters.runtime.units import Facts, app_unit, door_unit, environment_file, socket_unit
+from adapters.runtime.units import ENDED, STDERR, Facts, app_unit, door_unit, environment_file
 from headway.errors import HeadwayError
 
-PROXY = ("/usr/lib/systemd/systemd-socket-proxyd", "/lib/systemd/systemd-socket-proxyd")
 SHOWN = "ActiveState,SubState,Result,MainPID,NRestarts,ExecMainCode,ExecMainStatus,StateChangeTimestampMonotonic"
 CRASHES = 5
 KILLED_BY_SIGNAL, DUMPED = "2", "3"  # CLD_KILLED and CLD_DUMPED of waitid(2)
@@ -63,32 +65,35 @@ class Setup:
 class SystemdDriver:
     """`RuntimeDriver` of PID 1. Needs root."""
 
+    counts_lines = False
+
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._places = Places(setup.state.absolute())
         self._places.make()
+        self.leaving: Callable[[InstanceRef], None] = lambda _ref: None
 
     def capabilities(self) -> Capabilities:
-        missing = ["egress by name", "a pid namespace for each instance"]
-        if not any(Path(path).exists() for path in PROXY):
-            missing.append("systemd-socket-proxyd")
-        return Capabilities("systemd", True, True, ("memory", "pids", "cpu"), tuple(missing))
+        missing = ("egress by name", "a pid namespace for each instance")
+        return Capabilities("systemd", True, True, ("memory", "pids", "cpu"), missing)
 
     def ensure(self, spec: InstanceSpec) -> Status:
         if self.status(spec.ref).state in ("absent", "stopped"):
             self._write(spec, once=None)
             self._ctl("daemon-reload")
             name = self._name(spec.ref)
-            if port_of(spec) is not None:
-                self._ctl("start", f"{name}.socket")
-            self._ctl("start", "--no-block", f"{name}.service")
+            doors = [f"{name}-door.service"] if port_of(spec) is not None else []
+            self._ctl("start", "--no-block", f"{name}.service", *doors)
+            if doors:
+                door.until_open(self._endpoint(spec.ref))
         return self.status(spec.ref)
 
     def stop(self, ref: InstanceRef, grace: float) -> Status:
         name = self._name(ref)
         if not self._unit(ref).exists():
             return Status(ref, "absent")
-        self._ctl("stop", f"{name}.socket", fine=(5,))
+        by = time.monotonic() + grace
+        self._ctl("stop", "--no-block", f"{name}-door.service", fine=(5,))
         # The unit's own time for stopping is the spec's; this call's may be another.
         if self.status(ref).state != "stopped":
             self._ctl("stop", "--no-block", f"{name}.service")
@@ -96,7 +101,12 @@ class SystemdDriver:
                 self._ctl("kill", "--signal=SIGKILL", f"{name}.service", fine=(1, 5))
                 if not self._until_stopped(ref, EXTRA_SECONDS):
                     raise HeadwayError("runtime.unavailable", f"{name}.service outlived SIGKILL")
-        self._ctl("stop", f"{name}-door.service", fine=(5,))
+        # What the app had sent already still goes out, as long as the grace lasts.
+        while self._ctl("is-active", f"{name}-door.service", fine=(3, 4)).strip() == "deactivating":
+            if time.monotonic() > by:
+                self._ctl("kill", "--signal=SIGKILL", f"{name}-door.service", fine=(1, 5))
+                break
+            time.sleep(LOOK)
         return self.status(ref)
 
     def remove(self, ref: InstanceRef) -> None:
@@ -104,25 +114,30 @@ class SystemdDriver:
             return
         facts = self._facts(ref)
         self.stop(ref, float(facts.get("stop_grace", 0.0)))
+        self.leaving(ref)
         name = self._name(ref)
-        for suffix in (".socket", "-door.service", ".service"):
+        for suffix in ("-door.service", ".service"):
             (self._setup.units / f"{name}{suffix}").unlink(missing_ok=True)
         for path in (self._setup.secrets / name, self._setup.secrets / f"{name}.values"):
             path.unlink(missing_ok=True)
-        self._places.socket(ref).unlink(missing_ok=True)
-        shutil.rmtree(self._places.folder(ref), ignore_errors=True)
+        for folder in (self._endpoint(ref).parent, self._places.folder(ref)):
+            shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._places.folder(ref).parent.rmdir()
         self._ctl("daemon-reload")
-        self._ctl("reset-failed", f"{name}.service", fine=(1,))
+        self._ctl("reset-failed", f"{name}.service", f"{name}-door.service", fine=(1,))
 
     def status(self, ref: InstanceRef) -> Status:
         if not self._unit(ref).exists():
             return Status(ref, "absent")
         said = self._ctl("show", f"--property={SHOWN}", f"{self._name(ref)}.service")
         shown = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-        endpoint = f"unix:{self._places.socket(ref)}" if self._facts(ref).get("port") is not None else None
-        return read_status(ref, shown, endpoint)
+        endpoint = f"unix:{self._endpoint(ref)}" if self._facts(ref).get("port") is not None else None
+        found = read_status(ref, shown, endpoint)
+        if found.state != "stopped" or found.exit_code is not None:
+            return found
+        # A unit that ended well is forgotten by systemd, and how it ended with it.
+        return replace(found, exit_code=self._ended(ref))
 
     def list(self, env_id: str | None = None) -> list[Status]:
         return [one for ref in self._places.known(env_id) if (one := self.status(ref)).state != "absent"]
@@ -177,16 +192,21 @@ class SystemdDriver:
             raise HeadwayError("runtime.egress_refused", "Units of this host have no way out.", param="egress")
         uid = uid_of(self._places.state, spec.ref.env_id)
         port = port_of(spec) if once is None else None
+        folder = self._places.folder(spec.ref)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ENDED).unlink(missing_ok=True)
+        volumes = tuple((one.source.absolute(), inside(one.target, "a volume")) for one in spec.volumes)
         facts = Facts(
             name=name,
             uid=uid,
-            root=root,
+            tree=tuple(lay(root, [target for _, target in volumes], folder / "tree")),
             cwd=inside(spec.cwd, "cwd") if spec.cwd else "/workspace",
-            volumes=tuple((one.source.absolute(), inside(one.target, "a volume")) for one in spec.volumes),
+            notes=folder,
+            volumes=volumes,
             sockets=tuple(allowed_sockets(spec, setup.host_sockets)),
             toolchains=tuple(setup.toolchains),
             secrets=self._open(spec),
-            port=port_of(spec),
+            port=port,
             once=once,
         )
         for source, _ in facts.volumes:
@@ -194,14 +214,9 @@ class SystemdDriver:
             os.chown(source, uid, uid)
         texts = {f"{name}.service": app_unit(spec, facts)}
         if port is not None:
-            proxy = next((path for path in PROXY if Path(path).exists()), PROXY[0])
-            texts = {
-                f"{name}.socket": socket_unit(name, self._places.socket(spec.ref), setup.socket_mode),
-                f"{name}-door.service": door_unit(name, port, proxy),
-                **texts,
-            }
-        folder = self._places.folder(spec.ref)
-        folder.mkdir(parents=True, exist_ok=True)
+            at = door.folder_of(self._places.state, self._endpoint(spec.ref).parent.name, uid)
+            command = door.command(port, setup.socket_mode)
+            texts = {f"{name}-door.service": door_unit(name, uid, command, at, spec.stop_grace), **texts}
         (folder / "spec.json").write_text(json.dumps({"stop_grace": spec.stop_grace, "port": port}))
         setup.units.mkdir(parents=True, exist_ok=True)
         for file, text in texts.items():
@@ -236,6 +251,17 @@ class SystemdDriver:
             return tuple(json.loads((self._setup.secrets / f"{self._name(ref)}.values").read_text()))
         except (OSError, ValueError):
             return ()
+
+    def _endpoint(self, ref: InstanceRef) -> Path:
+        return self._places.state / "d" / self._places.socket(ref).name / door.SOCKET
+
+    def _ended(self, ref: InstanceRef) -> int | None:
+        """What the unit itself wrote down at its end: how, and with what code or by what signal."""
+        try:
+            how, what = (self._places.folder(ref) / ENDED).read_text().split()
+            return int(what) if how == "exited" else 128 + signal.Signals[f"SIG{what}"]
+        except (OSError, ValueError, KeyError):
+            return None
 
     def _until_stopped(self, ref: InstanceRef, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -306,4 +332,5 @@ def _line(number: int, entry: dict[str, Any], redactor: Redactor) -> LogLine:
     seconds, rest = divmod(number // 1_000_000, 1000)
     ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:03d}Z"
     ours = entry.get("_PID") == "1" or entry.get("SYSLOG_IDENTIFIER") == "systemd"
-    return LogLine(number, ts, "system" if ours else "stdout", redactor.hide(data).decode("utf-8", "backslashreplace"))
+    stream = "system" if ours else "stderr" if entry.get("PRIORITY") == STDERR else "stdout"
+    return LogLine(number, ts, cast("Any", stream), redactor.hide(data).decode("utf-8", "backslashreplace"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.runtime import door
 from adapters.runtime.driver import InstanceSpec
 from adapters.sandbox.argv import FROM_ETC, SEARCH, TOP_LINKS
 
@@ -15,18 +16,33 @@ TMP_SIZE, HOME_SIZE = "256M", "64M"
 PAUSE = "1s"
 # What `@system-service` holds and no app needs, beside the groups that it leaves out already.
 DENIED = "~@mount @debug @keyring @clock @module @raw-io @reboot @swap @privileged @resources unshare setns"
-ALLOWED_AGAIN = "sched_setaffinity sched_setscheduler setpriority ioprio_set mbind set_mempolicy prlimit64 setrlimit"
+ALLOWED_AGAIN = (
+    "@setuid setgroups capset "  # for `setpriv`
+    "sched_setaffinity sched_setscheduler setpriority ioprio_set mbind set_mempolicy prlimit64 setrlimit"
+)
+# What `setpriv` needs to give up the rest; nothing of it reaches the app.
+RIGHTS = "CAP_SETUID CAP_SETGID CAP_SETPCAP"
+DOOR_MEMORY, DOOR_TASKS = 96 << 20, 8
+# The journal takes both streams of a unit for one: a level tells them apart.
+JOURNAL, STDOUT, STDERR = Path("/run/systemd/journal/stdout"), "6", "3"
+TOLD = f"/usr/bin/systemd-cat --identifier=app --level-prefix=false --priority={STDOUT} --stderr-priority={STDERR}"
+# Also what runs with all rights runs in the unit's view. Only root passes this folder.
+NOTES, ENDED = "/headway/instance", "ended"
+NOTE = f'echo "$EXIT_CODE $EXIT_STATUS" >{NOTES}/{ENDED}'
 FAMILIES = "AF_UNIX AF_INET AF_INET6 AF_NETLINK"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the spec does not say. `once`: seconds that a one-off run may take."""
+    """What the spec does not say. `tree` is what is shown of the release, and where; `notes` the folder whose
+    file ENDED says how the app ended last. `once`: seconds that a one-off run may take.
+    """
 
     name: str
     uid: int
-    root: Path
+    tree: tuple[tuple[Path, str], ...]
     cwd: str
+    notes: Path
     volumes: tuple[tuple[Path, str], ...]
     sockets: tuple[Path, ...]
     toolchains: tuple[Path, ...]
@@ -46,19 +62,18 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
     shown += [Path("/etc", name) for name in FROM_ETC if Path("/etc", name).exists()]
     lines: list[tuple[str, object]] = [
         ("Type", "exec" if facts.once is None else "oneshot"),
-        ("User", facts.uid),
-        ("Group", facts.uid),
         ("WorkingDirectory", facts.cwd),
-        ("ExecStart", f"/bin/sh -c {quoted(spec.command, dollars=True)}"),
+        ("ExecStart", f"{_dropped(facts.uid)} {TOLD} /bin/sh -c {quoted(spec.command, dollars=True)}"),
+        ("ExecStopPost", f"+/bin/sh -c {quoted(NOTE, dollars=True)}"),
         *(("Environment", quoted(f"{key}={value}")) for key, value in env.items()),
         *((("EnvironmentFile", specifiers(str(facts.secrets))),) if facts.secrets is not None else ()),
         ("TemporaryFileSystem", "/:ro"),
         ("TemporaryFileSystem", f"/tmp:rw,nosuid,nodev,size={TMP_SIZE},mode=1777"),  # noqa: S108
         ("TemporaryFileSystem", f"{HOME}:rw,nosuid,nodev,size={HOME_SIZE},mode=1777"),
         *(("BindReadOnlyPaths", bind(path, str(path))) for path in (*shown, *facts.toolchains)),
-        ("BindReadOnlyPaths", bind(facts.root, "/workspace")),
-        *(("BindPaths", bind(source, target)) for source, target in facts.volumes),
-        *(("BindReadOnlyPaths", bind(path, str(path))) for path in facts.sockets),
+        *(("BindReadOnlyPaths", bind(source, target)) for source, target in facts.tree),
+        *(("BindPaths", bind(source, target)) for source, target in (*facts.volumes, (facts.notes, NOTES))),
+        *(("BindReadOnlyPaths", bind(path, str(path))) for path in (JOURNAL, *facts.sockets)),
         ("MountAPIVFS", "yes"),
         ("PrivateNetwork", "yes"),
         ("PrivateIPC", "yes"),
@@ -72,7 +87,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         ("ProtectControlGroups", "yes"),
         ("ProtectClock", "yes"),
         ("NoNewPrivileges", "yes"),
-        ("CapabilityBoundingSet", ""),
+        ("CapabilityBoundingSet", RIGHTS),
         ("AmbientCapabilities", ""),
         ("RestrictNamespaces", "yes"),
         ("RestrictSUIDSGID", "yes"),
@@ -103,40 +118,43 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
     if facts.once is None:
         lines += [("Restart", "always"), ("RestartSec", PAUSE)]
     else:
-        lines.append(("TimeoutStartSec", f"{facts.once:g}s"))
+        lines += [("TimeoutStartSec", f"{facts.once:g}s"), ("TimeoutStartFailureMode", "kill")]
     unit = [("Description", specifiers(f"Headway instance {spec.ref}")), ("StartLimitIntervalSec", "0")]
     return _text({"Unit": unit, "Service": lines})
 
 
-def socket_unit(name: str, path: Path, mode: int) -> str:
-    """The endpoint."""
-    lines: list[tuple[str, object]] = [
-        ("ListenStream", specifiers(str(path))),
-        ("SocketMode", f"{mode:04o}"),
-        ("Backlog", 4096),
-        ("RemoveOnStop", "yes"),
-        ("Service", f"{name}-door.service"),
-    ]
-    return _text({"Unit": [("Description", f"Endpoint of {name}")], "Socket": lines})
+def _dropped(uid: int) -> str:
+    """`User=` refuses a uid that no user database knows. What is left of root's rights goes before the app begins."""
+    return f"/usr/bin/setpriv --reuid={uid} --regid={uid} --clear-groups --bounding-set=-all"
 
 
-def door_unit(name: str, port: int, proxy: str) -> str:
-    """Between the endpoint and the app, in the app's network. The app is not started by a connection."""
+def door_unit(name: str, uid: int, command: Sequence[str], folder: Path, grace: float) -> str:
+    """Between the endpoint in `folder` and the app, in the app's network."""
     unit: list[tuple[str, object]] = [
         ("Description", f"From the endpoint into {name}"),
         ("JoinsNamespaceOf", f"{name}.service"),
-        ("After", f"{name}.service {name}.socket"),
-        ("Requires", f"{name}.socket"),
+        ("After", f"{name}.service"),
+        ("StartLimitIntervalSec", "0"),
     ]
+    words = " ".join(quoted(word, dollars=True) for word in command)
     lines: list[tuple[str, object]] = [
-        ("ExecStart", f"{proxy} 127.0.0.1:{port}"),
+        ("Type", "exec"),
+        ("ExecStart", f"{_dropped(uid)} {words}"),
+        ("TemporaryFileSystem", "/:ro"),
+        *(("BindReadOnlyPaths", bind(source, target)) for source, target in door.shown()),
+        ("BindPaths", bind(folder, door.FOLDER)),
         ("PrivateNetwork", "yes"),
-        ("DynamicUser", "yes"),
-        ("ProtectSystem", "strict"),
+        ("PrivateDevices", "yes"),
         ("NoNewPrivileges", "yes"),
-        ("CapabilityBoundingSet", ""),
+        ("CapabilityBoundingSet", RIGHTS),
         ("RestrictAddressFamilies", FAMILIES),
+        ("SystemCallFilter", "@system-service"),
+        ("MemoryMax", DOOR_MEMORY),
+        ("TasksMax", DOOR_TASKS),
         ("LimitNOFILE", 65536),
+        ("TimeoutStopSec", f"{grace:g}s"),
+        ("Restart", "always"),
+        ("RestartSec", "100ms"),
     ]
     return _text({"Unit": unit, "Service": lines})
 
@@ -157,9 +175,10 @@ def specifiers(text: str) -> str:
 
 
 def bind(source: Path, target: str) -> str:
-    """`source:target` as systemd splits it: its first reading keeps escapes, the second takes them off."""
+    """`source:target` as systemd splits it: some versions in one reading, where a quoted colon parts nothing, others in
+    two, of which the second takes escapes off."""
     one, other = (re.sub(r"([\\\"':])", r"\\\1", specifiers(str(path))) for path in (source, target))
-    return f'"{one}:{other}"'
+    return f'"{one}":"{other}"'
 
 
 def _escaped(text: str, *, keep_newlines: bool) -> str:

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from api.internal.builds import Builds
 from api.internal.configuration import Configuration
@@ -21,6 +22,7 @@ from api.internal.observing import Observing
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling
+from api.internal.tls import Admitted, good_here
 from api.parts import Parts
 from headway.broker import (
     Begin,
@@ -55,6 +57,12 @@ def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "loca
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _refuse})
     app.router.redirect_slashes = False
     return app
+
+
+def create_remote_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "local") -> ASGIApp:
+    """The same for other machines: by TLS, and only with the credentials of builders and of hosts that joined."""
+    known = good_here(tokens)
+    return Admitted(create_broker(parts, known, own_host), Doorkeeper(known, parts.store, own_host))
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -64,7 +64,11 @@ async def _admitted(call: Call, work: Callable[[Session], tuple[Host, str]]) -> 
 
     made = await call.write(admit)
     key = call.parts.signing_key
-    return call.one({**made, "signing_keys": {key.name: key.read_text()} if key.is_file() else {}})
+    trust = {
+        "signing_keys": {key.name: key.read_text()} if key.is_file() else {},
+        "broker_root": call.parts.broker_root,
+    }
+    return call.one({**made, **trust})
 
 
 @router.get("/{host_id}", **gives(HostRow, "Get a host (operator)"))

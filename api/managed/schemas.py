@@ -564,6 +564,7 @@ class HostJoined(HostRow):
     credential: str
     signing_keys: dict[str, str]
     trusted_root: str | None
+    broker_root: str | None
 
 
 class ReleaseRow(Row):

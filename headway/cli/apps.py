@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from adapters.runtime.process.driver import ProcessDriver
+    from adapters.runtime.driver import RuntimeDriver
 
 STOP_GRACE = 10.0
 
@@ -39,8 +39,9 @@ def stop_apps() -> None:
     click.echo(f"{len(running)} stopped.")
 
 
-def _driver() -> ProcessDriver:
-    from adapters.runtime.process.driver import ProcessDriver, Setup
+def _driver() -> RuntimeDriver:
+    from adapters.runtime.choice import driver_of, recorded
     from headway.settings import Settings
 
-    return ProcessDriver(Setup(state=Settings().path("host", "run")))
+    state = Settings().path("host", "run")
+    return driver_of(recorded(state), state)

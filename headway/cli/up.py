@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = Path("~/.local/share/headway")
 # Settings that `up` decides itself, or that no role needs.
 _DECIDED = {"data_dir", "api_host", "api_port", "sites_port", "temporal_ui", "broker_socket", "broker_token_file"}
+_DECIDED |= {"broker_address", "broker_root_file"}
 _DECIDED |= {"local_repos", "allow_unsandboxed_builds", "temporal_bin", "weed_bin", "caddy_bin"}
 
 

@@ -90,6 +90,23 @@ def object_store() -> Iterator[Finding]:
     yield ok("object store", now.s3_endpoint)
 
 
+def runtime() -> Iterator[Finding]:
+    """Who is to keep the apps of a serving machine."""
+    now = Settings()
+    if now.runtime == "docker" and not now.engine_image:
+        yield failure(
+            "runtime",
+            "HEADWAY_RUNTIME is docker, and HEADWAY_ENGINE_IMAGE names no image",
+            "Name one: docs/services.md.",
+        )
+    elif now.runtime == "docker" and not now.engine_socket.is_socket():
+        yield warning(
+            "runtime", f"{now.engine_socket} is no socket on this machine", "A serving machine needs it there."
+        )
+    else:
+        yield ok("runtime", f"apps are kept by {now.runtime}")
+
+
 def credentials() -> Iterator[Finding]:
     """The roles' credentials for the broker and the operator's key, where they are files that somebody else made."""
     now = Settings()

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headway.errors import HeadwayError
 from headway.supervisor import binaries
@@ -15,6 +16,9 @@ from headway.supervisor.findings import Finding, failure, ok, warning
 from headway.supervisor.folder import Folder, check_contents
 from headway.supervisor.isolation import between_roles
 from headway.supervisor.plan import Plan
+
+if TYPE_CHECKING:
+    from adapters.runtime.choice import Choice
 
 LOW_DISK = 2 << 30
 _STA_UNSYNC = 0x40
@@ -69,6 +73,32 @@ def sandbox() -> Iterator[Finding]:
 
 def services(folder: Folder) -> Iterator[Finding]:
     """What long-running apps are put into, beyond what builds are: a network each, a socket each."""
+    from adapters.runtime.choice import recorded
+
+    chosen = recorded(folder.path("host", "run"))
+    yield from _embedded(folder) if chosen.kind == "process" else _kept_by(chosen, folder)
+
+
+def _kept_by(chosen: Choice, folder: Folder) -> Iterator[Finding]:
+    """What another supervisor than ours holds to, and what not."""
+    from adapters.runtime.choice import check, driver_of
+
+    driver = driver_of(chosen, folder.path("host", "run"))
+    try:
+        check(chosen, driver)
+        known = driver.capabilities()
+    except HeadwayError as error:
+        yield failure(
+            "services", error.message, f"Apps are kept by {chosen.kind}: put it right, or set HEADWAY_RUNTIME."
+        )
+        return
+    limits = f"limits {', '.join(known.limits)}" if known.limits else "no limits"
+    yield ok("services", f"apps are kept by {chosen.kind}: a network each, {limits}")
+    if known.missing:
+        yield warning("services", f"{chosen.kind} has not: {', '.join(known.missing)}", "See docs/services.md.")
+
+
+def _embedded(folder: Folder) -> Iterator[Finding]:
     from adapters import cgroup
     from adapters.runtime.driver import InstanceRef
     from adapters.runtime.process.driver import network_complaint

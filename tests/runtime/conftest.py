@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.runtime.choice import SYSTEMD
 from adapters.runtime.docker import DockerDriver
 from adapters.runtime.docker import Setup as DockerSetup
 from adapters.runtime.process.driver import ProcessDriver, Setup
 from adapters.runtime.process.recipe import Pace
+from adapters.runtime.systemd import Setup as SystemdSetup
+from adapters.runtime.systemd import SystemdDriver
 from adapters.sandbox import capabilities
 from tests.runtime import image
 from tests.runtime.stage import Stage
@@ -45,13 +48,27 @@ def box(process_driver: ProcessDriver, place: Path) -> Iterator[Stage]:
     one.close()
 
 
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.containers)])
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+@pytest.fixture(
+    params=[
+        "process",
+        pytest.param("docker", marks=pytest.mark.containers),
+        pytest.param("systemd", marks=pytest.mark.slow),
+    ]
+)
+def stage(request: pytest.FixtureRequest) -> Stage:
     """A stage of every driver."""
-    if request.param == "process":
-        yield request.getfixturevalue("box")
-        return
-    yield request.getfixturevalue("docker_box")
+    boxes = {"process": "box", "docker": "docker_box", "systemd": "systemd_box"}
+    return request.getfixturevalue(boxes[request.param])
+
+
+@pytest.fixture
+def systemd_box(place: Path) -> Iterator[Stage]:
+    """A stage of PID 1; `.ci/systemd.sh` starts one."""
+    if not SYSTEMD.is_dir() or os.geteuid() != 0:
+        pytest.skip("no systemd: it is not PID 1 here, or this is not root (see .ci/systemd.sh)")
+    one = Stage(SystemdDriver(SystemdSetup(place / "state")), place / "tree")
+    yield one
+    one.close()
 
 
 @pytest.fixture

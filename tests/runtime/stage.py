@@ -63,7 +63,11 @@ class Stage:
         if kind == "unix":
             one = socket.socket(socket.AF_UNIX)
             one.settimeout(PATIENCE)
-            one.connect(place)
+            try:
+                one.connect(place)
+            except OSError:
+                one.close()
+                raise
             return one
         host, _, port = place.rpartition(":")
         return socket.create_connection((host, int(port)), PATIENCE)

@@ -1,4 +1,4 @@
-"""What an app of the embedded driver cannot see, reach or use up."""
+"""What an app cannot see, reach or use up: `stage` is every driver's, `box` the embedded one's."""
 
 from __future__ import annotations
 
@@ -45,14 +45,16 @@ def neighbour() -> Iterator[int]:
     server.close()
 
 
-def test_the_hosts_files_are_out_of_reach(box: Stage, place: Path) -> None:
+def test_the_hosts_files_are_out_of_reach(stage: Stage, place: Path) -> None:
     (place / "data").mkdir()
     (place / "data" / "key").write_text(CANARY)
-    ref = box.serve()
-    for path in ("/etc/shadow", "/root", place / "data" / "key", place / "state", "/var/lib", "/home", "/etc/hostname"):
-        said = box.text(ref, "/read", path=path)
+    ref = stage.serve()
+    # An engine gives each container a name of its own there.
+    names = ["/etc/hostname"] if stage.driver.capabilities().name != "docker" else []
+    for path in ("/etc/shadow", "/root", place / "data" / "key", place / "state", "/var/lib", "/home", *names):
+        said = stage.text(ref, "/read", path=path)
         assert said.startswith(("FileNotFoundError", "PermissionError", "entries: app")), (path, said)
-    assert CANARY not in box.text(ref, "/read", path="/proc/1/environ")
+    assert CANARY not in stage.text(ref, "/read", path="/proc/1/environ")
 
 
 def test_other_processes_are_out_of_sight(box: Stage) -> None:
@@ -74,17 +76,17 @@ def test_each_environment_has_a_uid_of_its_own(box: Stage) -> None:
     assert 0 not in uids
 
 
-def test_the_hosts_loopback_is_another_one(box: Stage, neighbour: int) -> None:
-    ref = box.serve()
-    assert box.text(ref, "/connect", host="127.0.0.1", port=neighbour).startswith("ConnectionRefusedError")
-    inside = box.text(ref, "/connect", host="127.0.0.1", port=8080)
+def test_the_hosts_loopback_is_another_one(stage: Stage, neighbour: int) -> None:
+    ref = stage.serve()
+    assert stage.text(ref, "/connect", host="127.0.0.1", port=neighbour).startswith("ConnectionRefusedError")
+    inside = stage.text(ref, "/connect", host="127.0.0.1", port=8080)
     assert inside.startswith("answered"), "its own loopback is there"
 
 
-def test_nothing_goes_out_without_a_rule(box: Stage) -> None:
-    ref = box.serve()
-    assert box.text(ref, "/connect", host="192.0.2.1", port=443).startswith("OSError 101")
-    assert "HTTP_PROXY" not in json.loads(box.get(ref, "/env"))
+def test_nothing_goes_out_without_a_rule(stage: Stage) -> None:
+    ref = stage.serve()
+    assert stage.text(ref, "/connect", host="192.0.2.1", port=443).startswith("OSError 101")
+    assert "HTTP_PROXY" not in json.loads(stage.get(ref, "/env"))
 
 
 def test_a_rule_opens_its_host_and_no_other(place: Path, box: Stage, neighbour: int) -> None:
@@ -153,14 +155,15 @@ def test_a_socket_of_the_host_only_by_the_operators_word(box: Stage, place: Path
             driver.remove(ref)
 
 
-def test_memory_to_its_limit_is_named_and_restarted(box: Stage) -> None:
-    if "memory" not in box.driver.capabilities().limits:
+def test_memory_to_its_limit_is_named_and_restarted(stage: Stage) -> None:
+    if "memory" not in stage.driver.capabilities().limits:
         pytest.skip("no memory cgroup here")
-    ref = box.serve(limits={"memory": 96 << 20})
+    ref = stage.serve(limits={"memory": 96 << 20})
     with pytest.raises((OSError, http.client.HTTPException)):
-        box.get(ref, "/eat", mib=400)
-    until(lambda: box.driver.status(ref).restarts >= 1 and box.answers(ref), "not started again")
-    assert any("out of memory: the limit is 96 MiB" in line for line in box.lines(ref, "system"))
+        stage.get(ref, "/eat", mib=400)
+    until(lambda: stage.driver.status(ref).restarts >= 1 and stage.answers(ref), "not started again")
+    if stage.driver.capabilities().name == "process":
+        assert any("out of memory: the limit is 96 MiB" in line for line in stage.lines(ref, "system"))
 
 
 def test_a_fork_bomb_ends_at_the_limit_and_leaves_nothing(box: Stage) -> None:
@@ -174,18 +177,18 @@ def test_a_fork_bomb_ends_at_the_limit_and_leaves_nothing(box: Stage) -> None:
     until(lambda: not Path(f"/proc/{app}").exists(), "it is still there")
 
 
-def test_a_volume_outlives_releases_and_belongs_to_its_environment(box: Stage, place: Path) -> None:
+def test_a_volume_outlives_releases_and_belongs_to_its_environment(stage: Stage, place: Path) -> None:
     volume = Volume(place / "volumes" / "env_1" / "data", "storage/data")
-    (box.tree / "storage").mkdir()
-    (box.tree / "storage" / "readme").write_text("beside")
-    first = box.serve(volumes=(volume,))
-    assert box.text(first, "/write", path="storage/data/rows") == "written"
-    assert box.text(first, "/read", path="storage/readme") == "content: beside"
-    assert box.text(first, "/write", path="storage/other").startswith("OSError 30")
-    box.driver.remove(first)
-    second = box.serve(seq=2, volumes=(volume,))
-    assert box.text(second, "/read", path="storage/data/rows") == "content: written"
-    assert not (box.tree / "storage" / "data").exists(), "the tree itself was changed"
+    (stage.tree / "storage").mkdir()
+    (stage.tree / "storage" / "readme").write_text("beside")
+    first = stage.serve(volumes=(volume,))
+    assert stage.text(first, "/write", path="storage/data/rows") == "written"
+    assert stage.text(first, "/read", path="storage/readme") == "content: beside"
+    assert stage.text(first, "/write", path="storage/other").startswith("OSError 30")
+    stage.driver.remove(first)
+    second = stage.serve(seq=2, volumes=(volume,))
+    assert stage.text(second, "/read", path="storage/data/rows") == "content: written"
+    assert not (stage.tree / "storage" / "data").exists(), "the tree itself was changed"
 
 
 def test_temporary_files_are_private_and_bounded(box: Stage) -> None:

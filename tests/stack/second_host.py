@@ -19,6 +19,7 @@ from tests.stack.sites import Page, visit
 
 HEADWAY = (sys.executable, "-m", "headway")
 PATIENCE = 60.0
+SOCKET = "run/broker.sock"
 
 
 @dataclass
@@ -53,7 +54,8 @@ class SecondHost:
 
 
 @contextmanager
-def joined(stack: Stack, folder: Path, name: str, *labels: str) -> Iterator[SecondHost]:
+def joined(stack: Stack, folder: Path, name: str, *labels: str, broker: str = "") -> Iterator[SecondHost]:
+    """`broker`: its address by TLS, as from another machine; its socket if empty."""
     data, papers = folder / name, folder / f"{name}-papers"
     for part in ("host/routes", "run", "caddy"):
         (data / part).mkdir(parents=True)
@@ -65,7 +67,7 @@ def joined(stack: Stack, folder: Path, name: str, *labels: str) -> Iterator[Seco
     env = {
         **{key: value for key, value in os.environ.items() if not key.startswith("HEADWAY_")},
         "HEADWAY_DATA_DIR": str(data),
-        "HEADWAY_BROKER_SOCKET": str(stack.data / "run" / "broker.sock"),
+        **({"HEADWAY_BROKER_ADDRESS": broker} if broker else {"HEADWAY_BROKER_SOCKET": str(stack.data / SOCKET)}),
         "HEADWAY_BROKER_TOKEN_FILE": str(papers / "host.token"),
         "HEADWAY_TRUST_DIR": str(papers),
         "TEMPORAL_ADDRESS": stack.temporal,

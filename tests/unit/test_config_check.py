@@ -131,3 +131,14 @@ def test_a_profile_of_temporal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("value", ["x" * 20, "postgres-password", "short", "CHANGEME-changeme"])
 def test_weak(value: str) -> None:
     assert weak(value)
+
+
+def test_who_keeps_the_apps_is_checked_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, made: Environment
+) -> None:
+    code, failed = check(monkeypatch, {**made, "HEADWAY_RUNTIME": "docker"})
+    assert (code, failed) == (1, ["runtime: HEADWAY_RUNTIME is docker, and HEADWAY_ENGINE_IMAGE names no image"])
+    assert check(monkeypatch, {**made, "HEADWAY_ENGINE_IMAGE": "apps:1"}) == (0, [])
+    code, failed = check(monkeypatch, {**made, "HEADWAY_RUNTIME": "kubernetes"})
+    assert code == 1
+    assert "runtime" in failed[0]

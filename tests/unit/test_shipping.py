@@ -29,6 +29,8 @@ class Instances:
         self.writers: dict[InstanceRef, LogWriter] = {}
         self.leaving: Callable[[InstanceRef], None] = lambda _: None
         self.read = 0
+        self.counts_lines = True
+        self.stretch = 1
 
     def print(self, *texts: str, ref: InstanceRef = WEB, limit: int = 1 << 20) -> None:
         if ref not in self.writers:
@@ -49,11 +51,11 @@ class Instances:
         return [Status(ref, "running") for ref in self.writers if env_id in (None, ref.env_id)]
 
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
-        for at, (number, ts, stream, text) in enumerate(log.read(self.folder / str(ref), since)):
+        for at, (number, ts, stream, text) in enumerate(log.read(self.folder / str(ref), since // self.stretch)):
             if at >= limit:
                 return
             self.read += 1
-            yield LogLine(number, ts, cast("Any", stream), text)
+            yield LogLine(number * self.stretch, ts, cast("Any", stream), text)
 
 
 class Api:
@@ -227,3 +229,19 @@ def test_a_place_that_leads_elsewhere_by_now_is_not_used(tmp_path: Path) -> None
     wrong = log.Place(1, places[0].inode, places[1].offset)
     assert [item[3] for item, _ in log.read_on(tmp_path, 1, wrong)] == ["two", "three"]
     assert [item[3] for item, _ in log.read_on(tmp_path, 1, log.Place(1, 0, 5))] == ["two", "three"]
+
+
+@pytest.mark.parametrize("who", ["host", "api", "both"])
+def test_lines_that_are_numbered_by_their_time_come_once_and_leave_no_gaps(host: Host, who: str) -> None:
+    host.instances.counts_lines, host.instances.stretch = False, 1_000
+    host.instances.print("a", "b")
+    host.shipper.look()
+    host.instances.print("c")
+    if who in ("host", "both"):
+        host.restart()
+    if who in ("api", "both"):
+        host.api.restart()
+    host.instances.print("d")
+    host.shipper.look()
+    host.shipper.look()
+    assert host.api.lines == ["a", "b", "c", "d"]

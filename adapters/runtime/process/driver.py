@@ -63,10 +63,9 @@ class Setup:
 
 
 class ProcessDriver:
-    """`RuntimeDriver` with keepers. Errors of `ensure` and `run_once` beside those: `runtime.egress_refused`.
+    """`RuntimeDriver` with keepers. Errors of `ensure` and `run_once` beside those: `runtime.egress_refused`."""
 
-    `leaving` is called with each instance that is about to be forgotten, while its log can still be read.
-    """
+    counts_lines = True
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup

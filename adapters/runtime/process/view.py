@@ -72,8 +72,8 @@ def walls(spec: InstanceSpec, machine: Machine, uid: int | None) -> Walls:
     authority = staging.reach(machine.certificates) if machine.certificates is not None else None
     sockets = [(staging.reach(path), str(path)) for path in allowed_sockets(spec, machine.host_sockets)]
     volumes = [(staging.reach(one.source.absolute()), inside(one.target, "a volume")) for one in spec.volumes]
-    release = list(_release(root, staging.at(at_root), [target for _, target in volumes]))
-    binds = [one for one in release if isinstance(one, Bind)]
+    tree = list(release(root, staging.at(at_root), [target for _, target in volumes]))
+    binds = [one for one in tree if isinstance(one, Bind)]
     binds += [Bind(staging.at(source), target, writable=True) for source, target in volumes]
     binds += [Bind(staging.at(source), target, writable=False) for source, target in sockets]
     pieces = Pieces()
@@ -91,7 +91,7 @@ def walls(spec: InstanceSpec, machine: Machine, uid: int | None) -> Walls:
         own_network=False,
     )
     words = options(seen, pieces)
-    frame = [word for one in release if not isinstance(one, Bind) for word in one]
+    frame = [word for one in tree if not isinstance(one, Bind) for word in one]
     at = words.index("--clearenv") + 1
     words[at:at] = frame
     counted = machine.tasks_counted
@@ -175,7 +175,7 @@ def inside(relative: str, what: str) -> str:
     return plain
 
 
-def _release(root: Path, source: Path, targets: Sequence[str]) -> Iterator[Bind | tuple[str, ...]]:
+def release(root: Path, source: Path, targets: Sequence[str]) -> Iterator[Bind | tuple[str, ...]]:
     """The tree at its place. Folders that volumes need and the tree lacks are made around it, not in it."""
     missing = [target for target in targets if not _is_folder(root / posixpath.relpath(target, WORKSPACE))]
     if not missing:

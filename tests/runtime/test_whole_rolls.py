@@ -1,0 +1,195 @@
+"""A service's whole roll on a real stack whose apps are kept by somebody else's supervisor than the embedded one."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.runtime.choice import SYSTEMD, driver_of, recorded
+from adapters.runtime.driver import RuntimeDriver, Status
+from bench.client import Caller
+from bench.stack import Stack
+from tests.adapters.repositories import Repository
+from tests.runtime import image
+from tests.runtime.stage import until
+from tests.stack.service_app import service
+from tests.stack.sites import Place
+
+NUMBERS = itertools.count(1)
+CANARY = "canary-5d1f7b"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("docker", marks=pytest.mark.containers), pytest.param("systemd", marks=pytest.mark.slow)],
+)
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    chosen = {"HEADWAY_RUNTIME": request.param, "HEADWAY_DRAIN_SECONDS": "20"}
+    if request.param == "docker":
+        address = os.environ.get("DOCKER_HOST", "")
+        if not address.startswith("unix://"):
+            pytest.skip("no engine: DOCKER_HOST names no unix socket (see .ci/engine.sh)")
+        engine = address.removeprefix("unix://")
+        chosen |= {"HEADWAY_ENGINE_SOCKET": engine, "HEADWAY_ENGINE_IMAGE": image.make(Path(engine))}
+    elif not SYSTEMD.is_dir() or os.geteuid() != 0:
+        pytest.skip("no systemd: it is not PID 1 here, or this is not root (see .ci/systemd.sh)")
+    # A short path: unix sockets below it have at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="hwr-") as folder:
+        made = Stack.start(Path(folder), env=chosen)
+        try:
+            yield made
+        finally:
+            made.stop()
+            keeper = driver(made)
+            left = [one for one in keeper.list() if one.state != "stopped"]
+            for one in keeper.list():
+                keeper.remove(one.ref)
+            assert left == [], "`down` stops what others keep, too"
+
+
+@pytest.fixture(scope="module")
+def caller(stack: Stack) -> Iterator[Caller]:
+    made = Caller(stack)
+    yield made
+    made.http.close()
+
+
+@pytest.fixture
+def place(stack: Stack, caller: Caller) -> Place:
+    repository = Repository(stack.repos / f"r{next(NUMBERS)}")
+    repository.commit(service("first"))
+    site = caller.new_site(f"s-{repository.path.name}", repository.path.as_uri(), runtime="auto")
+    made = Place(stack, caller, site, repository)
+    made.push()
+    return made
+
+
+def driver(stack: Stack) -> RuntimeDriver:
+    state = stack.data / "host" / "run"
+    return driver_of(recorded(state), state)
+
+
+def instances(place: Place) -> list[Status]:
+    return driver(place.stack).list(place.site.production)
+
+
+def served(place: Place) -> str:
+    try:
+        return place.page().text
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
+@pytest.fixture
+def visitors(place: Place) -> Iterator[Callable[[], tuple[int, list[str]]]]:
+    """Somebody at all times; gives how many answers there were, and what went wrong."""
+    seen, faults, over = [0], [], threading.Event()
+
+    def visit() -> None:
+        while not over.is_set():
+            try:
+                page = place.page()
+                seen[0] += 1
+                if page.status != 200:
+                    faults.append(f"{page.status} {page.text[:80]}")
+            except (OSError, http.client.HTTPException) as error:
+                faults.append(repr(error))
+            time.sleep(0.01)
+
+    threads = [threading.Thread(target=visit, daemon=True) for _ in range(2)]
+
+    def end() -> tuple[int, list[str]]:
+        over.set()
+        for thread in threads:
+            thread.join(30)
+        return seen[0], faults
+
+    for thread in threads:
+        thread.start()
+    yield end
+    end()
+
+
+def test_forth_and_back_without_a_lost_request(place: Place, visitors: Callable[[], tuple[int, list[str]]]) -> None:
+    assert place.page().text == "first None None"
+    [first] = {one.ref.seq for one in instances(place)}
+    env = place.path(place.site.production)
+    place.caller.http.put(f"{env}/variables/GREETING", json={"value": "hello"}).raise_for_status()
+    place.caller.http.put(f"{env}/secrets/TOKEN", json={"value": CANARY}).raise_for_status()
+    bodies: list[bytes] = []
+    download = threading.Thread(target=lambda: bodies.append(place.page("/slow").body))
+    place.repository.commit(service("second"))
+    job = place.start_push()
+    download.start()
+    place.caller.finish(job)
+    assert place.page().text == f"second hello {CANARY}"
+    running = {one.ref.seq for one in instances(place)}
+    place.caller.finish(place.start_rollback(place.site.production))
+    assert place.page().text == "first None None"
+    assert {one.ref.seq for one in instances(place)} == running, "the warm instance took over, and none was started"
+    assert first in running
+    download.join(60)
+    assert bodies == [b"s" * 40]
+    seen, faults = visitors()
+    assert (faults, seen > 50) == ([], True)
+    until(lambda: "edition second, token [TOKEN redacted]" in lines(place), f"the app's lines: {lines(place)}")
+    assert lines(place).count("edition second, token [TOKEN redacted]") == 1
+    assert CANARY not in "\n".join(lines(place))
+
+
+def lines(place: Place) -> list[str]:
+    return [row["line"] for row in place.get(place.site.production, "logs?limit=1000")]
+
+
+def test_what_is_not_healthy_or_wants_out_is_never_visited(place: Place) -> None:
+    sick = service("sick", status=500, timeout=2)
+    greedy = service("greedy", more='egress = ["example.com"]')
+    for files, code in ((sick, "roll.health_failed"), (greedy, "runtime.egress_refused")):
+        place.repository.commit(files)
+        assert place.failed(place.start_push())["code"] == code
+        assert place.page().text == "first None None"
+        until(lambda: len(instances(place)) == 1, "nothing of the fault is left")
+
+
+def test_what_is_killed_is_back(place: Place) -> None:
+    [before] = instances(place)
+    os.kill(before.pid or 0, signal.SIGKILL)
+    until(lambda: pids(place) not in ([], [before.pid]) and served(place) == "first None None", "the app is back")
+    for pid in doors(place):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: served(place) == "first None None", "its door is back")
+    [now] = instances(place)
+    record = json.loads((place.stack.data / "run" / "host.json").read_text())
+    os.kill(int(record["pid"]), signal.SIGKILL)
+    assert place.page().text == "first None None"
+    place.repository.commit(service("second"))
+    place.push()
+    assert place.page().text == "second None None"
+    assert now.pid in pids(place), "what a killed worker had started is warm still"
+
+
+def pids(place: Place) -> list[int | None]:
+    return [one.pid for one in instances(place) if one.state == "running"]
+
+
+def doors(place: Place) -> list[int]:
+    """The doors of every instance: there is one for each."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"adapters.runtime.door" in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.append(int(path.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    assert found
+    return found
