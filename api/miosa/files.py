@@ -18,7 +18,7 @@ from starlette.responses import Response
 from api.gate import check_body, read_body
 from api.miosa.call import Call, CallDep, KeyedDep
 from api.miosa.document import EXTRA, gives, gives_raw, takes
-from api.miosa.gate import MAX_FILES
+from api.miosa.dialect import MAX_FILES
 from api.miosa.paths import ROOT, workspace_path
 from api.miosa.rows import stamp
 from api.miosa.sandboxes import WRITE, S, sandbox_of
