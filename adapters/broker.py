@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from headway.broker import (
     Accepted,
+    Addresses,
     Begin,
     BuildSecrets,
     BuildSpec,
@@ -42,12 +43,16 @@ from headway.broker import (
     Serving,
     Upload,
     UploadRequest,
+    WantedPacks,
     WantedSecrets,
     Wire,
 )
 from headway.errors import CODES, HeadwayError
 
 PATIENCE: Final = 10.0
+# Seconds without a byte of the answer. What looks at every file of a tree may take long, and twice costs twice.
+READING: Final = 30.0
+THINKING: Final = 180.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _AWAY: Final = {502, 503, 504}
@@ -117,7 +122,7 @@ class BrokerClient:
         self._http = httpx.Client(
             transport=AnySocket(at),
             base_url="http://broker",
-            timeout=httpx.Timeout(30, connect=3),
+            timeout=httpx.Timeout(READING, connect=3),
             trust_env=False,
         )
 
@@ -127,6 +132,10 @@ class BrokerClient:
     def begin(self, build_id: str, begin: Begin) -> BuildSpec:
         """Take the build. The answer's `attempt` is the number to use from then on."""
         return self._ask(BuildSpec, "POST", f"/builds/{build_id}/begin", begin)
+
+    def packs(self, build_id: str, wanted: WantedPacks) -> Addresses:
+        """Where to read packs that the build's snapshot names."""
+        return self._ask(Addresses, "POST", f"/builds/{build_id}/packs", wanted)
 
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier:
         """The artifact that an earlier build has made of the same."""
@@ -138,7 +147,7 @@ class BrokerClient:
 
     def missing(self, build_id: str, contents: Contents) -> Missing:
         """Which contents to upload."""
-        return self._ask(Missing, "POST", f"/builds/{build_id}/contents", contents)
+        return self._ask(Missing, "POST", f"/builds/{build_id}/contents", contents, reading=THINKING)
 
     def upload(self, build_id: str, request: UploadRequest) -> Upload:
         """Where to put one object."""
@@ -146,16 +155,19 @@ class BrokerClient:
 
     def finish(self, build_id: str, output: Output) -> Accepted:
         """Hand in what was built."""
-        return self._ask(Accepted, "POST", f"/builds/{build_id}/output", output)
+        return self._ask(Accepted, "POST", f"/builds/{build_id}/output", output, reading=THINKING)
 
     def begin_exec(self, job_id: str, begin: Begin) -> ExecSpec:
         return self._ask(ExecSpec, "POST", f"/execs/{job_id}/begin", begin)
+
+    def packs_exec(self, job_id: str, wanted: WantedPacks) -> Addresses:
+        return self._ask(Addresses, "POST", f"/execs/{job_id}/packs", wanted)
 
     def upload_exec(self, job_id: str, request: UploadRequest) -> Upload:
         return self._ask(Upload, "POST", f"/execs/{job_id}/uploads", request)
 
     def finish_exec(self, job_id: str, output: ExecOutput) -> Heard:
-        return self._ask(Heard, "POST", f"/execs/{job_id}/output", output)
+        return self._ask(Heard, "POST", f"/execs/{job_id}/output", output, reading=THINKING)
 
     def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard:
         """Append to the job's stream; an empty batch only asks whether the job is to end."""
@@ -204,21 +216,31 @@ class BrokerClient:
         self._send("GET", "/health", None, 0.0)
 
     def _ask(
-        self, shape: type[Answer], method: str, path: str, body: Wire | None = None, *, patience: float | None = None
+        self,
+        shape: type[Answer],
+        method: str,
+        path: str,
+        body: Wire | None = None,
+        *,
+        patience: float | None = None,
+        reading: float = READING,
     ) -> Answer:
         raw = None if body is None else body.model_dump_json().encode("utf-8", "replace")
-        response = self._send(method, path, raw, self._patience if patience is None else patience)
+        response = self._send(method, path, raw, self._patience if patience is None else patience, reading)
         try:
             return shape.model_validate_json(response.content)
         except ValidationError as error:
             raise HeadwayError("internal.error", f"The broker answers {path} in an unknown shape.") from error
 
-    def _send(self, method: str, path: str, body: bytes | None, patience: float) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, body: bytes | None, patience: float, reading: float = READING
+    ) -> httpx.Response:
+        timeout = httpx.Timeout(reading, connect=3)
         deadline = time.monotonic() + patience
         pause = _FIRST_PAUSE
         while True:
             try:
-                response = self._http.request(method, path, content=body, headers=self._headers(body))
+                response = self._http.request(method, path, content=body, headers=self._headers(body), timeout=timeout)
             except httpx.TransportError as error:
                 failure = HeadwayError("service.unavailable", f"The broker does not answer: {type(error).__name__}.")
             else:
