@@ -24,7 +24,7 @@ FILES = 10_000
 PIECE = 4 << 20
 PIECES = 125  # half a gigabyte
 # MiB of PSS at the peak: some times a request's body, and no multiple of the tree.
-MOST = {"api": 900, "builder": 500, "host": 500, "control": 400}
+MOST = {"api": 700, "builder": 300, "host": 300, "control": 300}
 
 
 @dataclass
