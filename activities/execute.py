@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
@@ -24,7 +24,7 @@ from adapters.events import EventBatcher, Stream
 from adapters.sandbox.command import Command, Mount, Outcome
 from adapters.source.runner import Runner
 from adapters.source.snapshot import fetch_snapshot
-from headway.broker import Begin, ExecFile, ExecOutput, ExecSpec, UploadRequest
+from headway.broker import Begin, ExecFile, ExecOutput, ExecSpec, UploadRequest, WantedPacks
 from headway.errors import HeadwayError
 from temporal.failures import mapped
 from temporal.messages import Ended, ExecOrder
@@ -84,7 +84,12 @@ class Executor:
         self, spec: ExecSpec, workspace: Path, events: EventBatcher, watch: Watch
     ) -> tuple[Tree, Heard, Outcome, float]:
         source = spec.snapshot
-        fetch_snapshot(self._shell.http, source.sha256, source.url, source.packs, workspace, watch.stopped)
+
+        def addresses(packs: Sequence[str]) -> Mapping[str, str]:
+            wanted = WantedPacks(attempt=spec.attempt, packs=list(packs))
+            return self._broker.packs_exec(spec.job_id, wanted).packs
+
+        fetch_snapshot(self._shell.http, source.sha256, source.url, addresses, workspace, watch.stopped)
         with Folder(workspace) as folder:
             before = scan(folder, BOUNDS, left_out=frozenset())
         heard = Heard(LineSplitter(lambda stream, line: events.log(cast(Stream, stream), line)))

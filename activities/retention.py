@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from sqlmodel import Session
 from temporalio import activity
 
+from activities.sandbox_retention import SandboxRetention
 from adapters.artifact.layout import MAX_BYTES, Layout, Location, parse_layout
 from headway.errors import HeadwayError
 from store import collection, repacking
@@ -24,6 +25,7 @@ from store.models_retention import Repack
 from store.outcomes import end_job
 from store.queue import claim_job
 from store.repacking import Loose
+from store.retention import totals
 from store.session import Store
 from temporal.failures import mapped
 from temporal.messages import Ended, JobRef, Retained, RetentionOrder
@@ -45,7 +47,7 @@ class Objects(Protocol):
 
     def get_range(self, key: str, offset: int, size: int) -> bytes: ...
 
-    def put_new(self, key: str, body: bytes, sha256: str) -> bool: ...
+    def put_new(self, key: str, body: bytes | bytearray, sha256: str) -> bool: ...
 
     def replace(self, key: str, body: bytes, sha256: str) -> None: ...
 
@@ -58,6 +60,7 @@ class Retention:
         self.objects = objects
         self.rules = rules
         self.smallest = smallest
+        self.sandboxes = SandboxRetention(store, objects, rules, smallest)
 
     @activity.defn(name="retention.claim")
     @mapped
@@ -81,11 +84,13 @@ class Retention:
             size += sum(found)
             if not after:
                 break
-        collected = 0
-        if order.dry_run:
-            with self.store.read() as session:
-                collected = len(collection.due(session, self.rules, 100_000))
-        return Retained(marked=marked, bytes=size, collected=collected)
+        told = Retained(marked=marked, bytes=size)
+        if not order.dry_run:
+            self.sandboxes.mark()
+            return told
+        with self.store.read() as session:
+            collected = len(collection.due(session, self.rules, 100_000))
+        return told.plus(Retained(collected=collected)).plus(self.sandboxes.count())
 
     def _mark(self, after: str, dry_run: bool) -> tuple[list[int], str]:
         def work(session: Session) -> tuple[list[int], str]:
@@ -116,7 +121,10 @@ class Retention:
             stray = collection.stray_packs(session, self.rules, BATCH)
         for site_id, sha256 in stray:
             packs += self._drop(site_id, sha256)
-        return Retained(collected=collected, spared=spared, packs=packs, leases=leases)
+        # Deleted at once: whoever freezes the same tree again waits for it.
+        told = self.sandboxes.collect()
+        told = told.plus(self._delete())
+        return told.plus(Retained(collected=collected, spared=spared, packs=packs, leases=leases))
 
     def _collect(self, artifact_id: str) -> bool:
         return self.store.in_write(lambda session: collection.collect(session, self.rules, artifact_id))
@@ -128,6 +136,9 @@ class Retention:
     @mapped
     def delete(self, _order: RetentionOrder) -> Retained:
         """Delete the objects that are doomed, then the word that they are."""
+        return self._delete()
+
+    def _delete(self) -> Retained:
         count = 0
         while True:
             with self.store.read() as session:
@@ -147,7 +158,7 @@ class Retention:
             loose = repacking.loose_packs(session, PACKS)
         for copy in copies:
             self._follow(copy)
-        return Retained(repacked=sum(self._copy(one) for one in loose))
+        return Retained(repacked=sum(self._copy(one) for one in loose) + self.sandboxes.repack())
 
     def _copy(self, loose: Loose) -> bool:
         contents = self._counts(loose)
@@ -205,7 +216,7 @@ class Retention:
         """Keep what was done for whoever asks, and end the job."""
         with self.store.write() as session:
             facts = {**vars(told), "dry_run": order.dry_run, "at": utcnow().isoformat(timespec="seconds")}
-            session.merge(Mark(name=REPORT, value=json.dumps({**facts, "totals": collection.totals(session)})))
+            session.merge(Mark(name=REPORT, value=json.dumps({**facts, "totals": totals(session)})))
             job = session.get(Job, order.job_id) if order.job_id else None
             if job is None:
                 return Ended("", "succeeded")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from headway.broker import (
     TLS_NAME,
     Accepted,
+    Addresses,
     Begin,
     BeginLook,
     BuildSecrets,
@@ -50,12 +51,16 @@ from headway.broker import (
     Taken,
     Upload,
     UploadRequest,
+    WantedPacks,
     WantedSecrets,
     Wire,
 )
 from headway.errors import CODES, HeadwayError
 
 PATIENCE: Final = 10.0
+# Seconds without a byte of the answer. What looks at every file of a tree may take long, and twice costs twice.
+READING: Final = 30.0
+THINKING: Final = 180.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _AWAY: Final = {502, 503, 504}
@@ -148,7 +153,7 @@ class BrokerClient:
         self._http = httpx.Client(
             transport=_by_tls(at) if isinstance(at, Remote) else AnySocket(at),
             base_url=f"https://{at.address}" if isinstance(at, Remote) else "http://broker",
-            timeout=httpx.Timeout(30, connect=3),
+            timeout=httpx.Timeout(READING, connect=3),
             trust_env=False,
         )
 
@@ -163,6 +168,10 @@ class BrokerClient:
         """Say which commit is built."""
         self._ask(Wire, "POST", f"/builds/{build_id}/fetched", fetched)
 
+    def packs(self, build_id: str, wanted: WantedPacks) -> Addresses:
+        """Where to read packs that the build's snapshot names."""
+        return self._ask(Addresses, "POST", f"/builds/{build_id}/packs", wanted)
+
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier:
         """The artifact that an earlier build has made of the same."""
         return self._ask(Earlier, "POST", f"/builds/{build_id}/earlier", inputs)
@@ -173,7 +182,7 @@ class BrokerClient:
 
     def missing(self, build_id: str, contents: Contents) -> Missing:
         """Which contents to upload."""
-        return self._ask(Missing, "POST", f"/builds/{build_id}/contents", contents)
+        return self._ask(Missing, "POST", f"/builds/{build_id}/contents", contents, reading=THINKING)
 
     def upload(self, build_id: str, request: UploadRequest) -> Upload:
         """Where to put one object."""
@@ -181,7 +190,7 @@ class BrokerClient:
 
     def finish(self, build_id: str, output: Output) -> Accepted:
         """Hand in what was built."""
-        return self._ask(Accepted, "POST", f"/builds/{build_id}/output", output)
+        return self._ask(Accepted, "POST", f"/builds/{build_id}/output", output, reading=THINKING)
 
     def begin_look(self, site_id: str, begin: BeginLook) -> LookSpec:
         """Which remote to look at. Raises attempt.stale where the look is over."""
@@ -194,11 +203,14 @@ class BrokerClient:
     def begin_exec(self, job_id: str, begin: Begin) -> ExecSpec:
         return self._ask(ExecSpec, "POST", f"/execs/{job_id}/begin", begin)
 
+    def packs_exec(self, job_id: str, wanted: WantedPacks) -> Addresses:
+        return self._ask(Addresses, "POST", f"/execs/{job_id}/packs", wanted)
+
     def upload_exec(self, job_id: str, request: UploadRequest) -> Upload:
         return self._ask(Upload, "POST", f"/execs/{job_id}/uploads", request)
 
     def finish_exec(self, job_id: str, output: ExecOutput) -> Heard:
-        return self._ask(Heard, "POST", f"/execs/{job_id}/output", output)
+        return self._ask(Heard, "POST", f"/execs/{job_id}/output", output, reading=THINKING)
 
     def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard:
         """Append to the job's stream; an empty batch only asks whether the job is to end."""
@@ -247,22 +259,37 @@ class BrokerClient:
         self._send("GET", "/health", None, 0.0)
 
     def _ask(
-        self, shape: type[Answer], method: str, path: str, body: Wire | None = None, *, patience: float | None = None
+        self,
+        shape: type[Answer],
+        method: str,
+        path: str,
+        body: Wire | None = None,
+        *,
+        patience: float | None = None,
+        reading: float = READING,
     ) -> Answer:
         raw = None if body is None else body.model_dump_json().encode("utf-8", "replace")
-        response = self._send(method, path, raw, self._patience if patience is None else patience)
+        response = self._send(method, path, raw, self._patience if patience is None else patience, reading)
         try:
             return shape.model_validate_json(response.content)
         except ValidationError as error:
             raise HeadwayError("internal.error", f"The broker answers {path} in an unknown shape.") from error
 
-    def _send(self, method: str, path: str, body: bytes | None, patience: float) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, body: bytes | None, patience: float, reading: float = READING
+    ) -> httpx.Response:
+        timeout = httpx.Timeout(reading, connect=3)
         deadline = time.monotonic() + patience
         pause = _FIRST_PAUSE
         while True:
             try:
                 response = self._http.request(
-                    method, path, content=body, headers=self._headers(body), extensions=self._asked
+                    method,
+                    path,
+                    content=body,
+                    headers=self._headers(body),
+                    timeout=timeout,
+                    extensions=self._asked,
                 )
             except httpx.TransportError as error:
                 _refuse_stranger(error)

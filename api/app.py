@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 import anyio
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
 from sqlalchemy import text
-from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
 
+from api.dialect import add_handlers
 from api.document import docs_page, openapi_of
 from api.gate import Gate
 from api.git.door import GitDoor
@@ -52,12 +50,11 @@ from api.managed import (
     unsupported,
     webhooks,
 )
+from api.managed.dialect import PREFIX, Managed
 from api.miosa.app import Branch, create_miosa
 from api.parts import Parts
-from api.problems import as_headway_error, problem
 from api.starting import Outbox
 from headway import __version__
-from headway.errors import HeadwayError
 from store.domains import is_served
 
 log = logging.getLogger("headway.api")
@@ -107,11 +104,11 @@ def create_app(parts: Parts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.parts = parts
-    app.router.routes.extend(included(ROUTERS, "/v1"))
+    app.router.routes.extend(included(ROUTERS, PREFIX))
     _documents(app, parts)
-    for kind in (HeadwayError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, _handler(app, parts))
-    app.add_middleware(Gate, auth=parts.auth, limiter=parts.limiter, docs_url=parts.docs_url)
+    dialect = Managed(parts.docs_url)
+    add_handlers(app, dialect, PREFIX, [module.router for module in ROUTERS])
+    app.add_middleware(Gate, dialect=dialect, auth=parts.auth, limiter=parts.limiter)
     app.add_middleware(Branch, other=create_miosa(parts))
     app.add_middleware(GitDoor, parts=parts)
     return app
@@ -152,28 +149,6 @@ async def _write_uses(parts: Parts) -> None:
             await anyio.to_thread.run_sync(forges.write_forgeries, parts)
         except Exception as error:
             log.warning("last uses are written later: %s", type(error).__name__)
-
-
-def _handler(app: FastAPI, parts: Parts) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def handle(request: Request, error: Exception) -> Response:
-        headers = {}
-        if isinstance(error, HTTPException) and error.status_code == 405:
-            headers["Allow"] = ", ".join(allowed_methods(app, request.url.path))
-        return problem(as_headway_error(error), request.state.request_id, parts.docs_url, headers)
-
-    return handle
-
-
-def allowed_methods(app: FastAPI, path: str) -> list[str]:
-    """Every method that some route takes at this path."""
-    below = path.removeprefix("/v1")
-    routes = [(route, path) for route in app.routes]
-    routes += [(route, below) for module in ROUTERS for route in module.router.routes]
-    found: set[str] = set()
-    for route, at in routes:
-        if isinstance(route, Route) and route.path_regex.match(at):
-            found |= route.methods or set()
-    return sorted(found)
 
 
 def _documents(app: FastAPI, parts: Parts) -> None:

@@ -1,4 +1,4 @@
-"""The gate in front of every route: request id, version, credential, rate limit, body. Then the answer's headers.
+"""The gate in front of every route of both dialects: request id, credential, rate limit, body, the answer's headers.
 
 Pure ASGI, so that streams pass through. A failure here or behind it leaves as the error envelope, never as a traceback.
 """
@@ -6,13 +6,12 @@ Pure ASGI, so that streams pass through. A failure here or behind it leaves as t
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NoReturn
 
 from api.auth import Authenticator, Caller
-from api.limits import Draw, RateLimiter, bucket_of, too_many
-from api.problems import as_headway_error, problem
+from api.dialect import Dialect
+from api.limits import Draw, Name, RateLimiter, too_many
 from headway.errors import HeadwayError
 from headway.ids import new_id
 
@@ -22,22 +21,17 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-VERSION: Final = "2026-06-23"
 MAX_BODY: Final = 1 << 20
-log = logging.getLogger("headway.api")
 
 
 class Gate:
-    """`prefix` is where credentials are asked for; outside of it lie the documents and the health check."""
+    """One for both dialects, so that what they have in common stays so; `dialect` says where they differ."""
 
-    def __init__(
-        self, app: App, *, auth: Authenticator, limiter: RateLimiter, docs_url: str, prefix: str = "/v1"
-    ) -> None:
+    def __init__(self, app: App, *, dialect: Dialect, auth: Authenticator, limiter: RateLimiter) -> None:
         self.app = app
+        self.dialect = dialect
         self.auth = auth
         self.limiter = limiter
-        self.docs_url = docs_url
-        self.prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +40,7 @@ class Gate:
         request_id = new_id("req")
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        extra = [(b"x-request-id", request_id.encode()), (b"forge-version", VERSION.encode())]
+        extra = [(b"x-request-id", request_id.encode()), *self.dialect.headers]
         began = False
 
         async def answer(message: Message) -> None:
@@ -61,8 +55,7 @@ class Gate:
         except Exception as error:
             if began:
                 raise
-            refused = problem(as_headway_error(error), request_id, self.docs_url)
-            await refused(scope, receive, answer)
+            await self.dialect.problem(error, request_id)(scope, receive, answer)
 
     async def _pass(
         self, scope: Scope, receive: Receive, send: Send, state: dict[str, Any], extra: list[tuple[bytes, bytes]]
@@ -73,32 +66,26 @@ class Gate:
             raise HeadwayError("route.not_found", "There is nothing at this path.")
         if b"%00" in scope["query_string"]:
             raise HeadwayError("request.invalid_parameter", "A query may not hold a NUL character.", param="query")
-        if path == self.prefix or path.startswith(self.prefix + "/"):
-            caller = await self._admit(scope, headers, extra)
-            state["caller"] = caller
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+        if not self.dialect.is_open(path):
+            state["caller"] = await self._admit(scope, headers, extra)
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self.dialect.reads_body(path):
             body = await read_body(headers, receive)
             check_body(headers, body)
             receive = replaying(body, receive)
         await self.app(scope, receive, send)
 
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes], extra: list[tuple[bytes, bytes]]) -> Caller:
-        client = scope.get("client")
-        authorization = headers.get(b"authorization")
-        caller = await self.auth.caller(
-            authorization.decode("latin-1") if authorization else None, client[0] if client else None
-        )
-        drawn = self._draw(caller, scope)
+        client, given = scope.get("client"), headers.get(b"authorization")
+        caller = await self.auth.caller(given.decode("latin-1") if given else None, client[0] if client else None)
+        caller = await self.dialect.within(caller, headers)
+        drawn = self._draw(caller, self.dialect.bucket(scope["method"], scope["path"]))
         extra += drawn.headers()
         if drawn.retry_after is not None:
             raise too_many(drawn)
-        asked = headers.get(b"forge-version")
-        if asked is not None and asked.decode("latin-1") != VERSION:
-            raise HeadwayError("version.invalid", f"The only version is {VERSION}.", param="Forge-Version")
+        self.dialect.check(headers)
         return caller
 
-    def _draw(self, caller: Caller, scope: Scope) -> Draw:
-        name = bucket_of(scope["method"], scope["path"])
+    def _draw(self, caller: Caller, name: Name) -> Draw:
         return self.limiter.draw(caller.key_id, caller.team_id, name, exempt=caller.operator)
 
 
@@ -137,11 +124,9 @@ def check_body(headers: dict[bytes, bytes], body: bytes) -> None:
 
     Raises request.unsupported_media_type or request.malformed_json.
     """
+    check_media(headers, body)
     if not body:
         return
-    media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if media != b"application/json":
-        raise HeadwayError("request.unsupported_media_type", "A body has to be application/json.")
     try:
         document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -150,6 +135,13 @@ def check_body(headers: dict[bytes, bytes], body: bytes) -> None:
         raise HeadwayError("request.malformed_json", "The body is not a JSON object.")
     if b"\\u" in body or b"\0" in body:
         _check_strings(document)
+
+
+def check_media(headers: dict[bytes, bytes], body: bytes) -> None:
+    """Raises request.unsupported_media_type."""
+    media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if body and media != b"application/json":
+        raise HeadwayError("request.unsupported_media_type", "A body has to be application/json.")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +41,9 @@ class Objects(Protocol):
 
     def get_range(self, key: str, offset: int, size: int) -> bytes: ...
 
-    def put_new(self, key: str, body: bytes, sha256: str) -> bool: ...
+    def read_range(self, key: str, offset: int, size: int) -> Iterator[bytes]: ...
+
+    def put_new(self, key: str, body: bytes | bytearray, sha256: str) -> bool: ...
 
     def delete(self, keys: Iterable[str]) -> None: ...
 

@@ -10,11 +10,13 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /builds/{build_id}/fetched | builder | Fetched → Wire |
 | POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
 | POST /builds/{build_id}/secrets | builder | WantedSecrets → BuildSecrets |
+| POST /builds/{build_id}/packs | builder | WantedPacks → Addresses |
 | POST /builds/{build_id}/contents | builder | Contents → Missing |
 | POST /builds/{build_id}/uploads | builder | UploadRequest → Upload |
 | POST /builds/{build_id}/output | builder | Output → Accepted |
 | POST /jobs/{job_id}/events | any | Events → Heard |
 | POST /execs/{job_id}/begin | builder | Begin → ExecSpec |
+| POST /execs/{job_id}/packs | builder | WantedPacks → Addresses |
 | POST /execs/{job_id}/uploads | builder | UploadRequest → Upload |
 | POST /execs/{job_id}/output | builder | ExecOutput → Heard |
 | POST /looks/{site_id}/begin | builder | BeginLook → LookSpec |
@@ -42,6 +44,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 # What every broker is called by TLS, wherever it is: its own authority vouches for nothing else.
 TLS_NAME: Final = "broker.headway.internal"
+# To sign an address takes half a millisecond: what asks for more of them at once waits too long.
+MAX_PACKS: Final = 500
 
 
 class Wire(BaseModel):
@@ -66,10 +70,22 @@ class BuildOverrides(Wire):
 
 
 class SnapshotSource(Wire):
-    """A frozen tree to build instead of a repository: presigned addresses of the snapshot and of the packs it names."""
+    """A frozen tree to build instead of a repository. The packs that it names are asked for, some at a time."""
 
     sha256: str
     url: str
+
+
+class WantedPacks(Wire):
+    """Packs that a snapshot names, by sha256."""
+
+    attempt: int
+    packs: list[str] = Field(max_length=MAX_PACKS)
+
+
+class Addresses(Wire):
+    """A presigned GET for each of them."""
+
     packs: dict[str, str]
 
 

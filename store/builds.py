@@ -71,6 +71,7 @@ def new_build(
         ref=ref,
         clean=clean,
         source=given.source,
+        snapshot_sha256=(given.source or {}).get("sha256"),
         overrides=given.overrides,
         labels=given.labels,
         commit_sha=given.commit,

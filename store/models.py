@@ -246,7 +246,8 @@ class Build(SQLModel, table=True):
 
     `attempt` fences builders: what an earlier attempt writes is refused. `manifest_sha256` is the artifact's digest.
     `number` counts the builds of a site. `source` is None for the site's repository, or
-    `{"kind": "snapshot", "sha256", "sandbox_id"}`; `overrides` is the wire's `BuildOverrides`.
+    `{"kind": "snapshot", "sha256", "sandbox_id"}`, whose sha256 `snapshot_sha256` repeats for looking up;
+    `overrides` is the wire's `BuildOverrides`.
     """
 
     __table_args__ = (
@@ -258,6 +259,12 @@ class Build(SQLModel, table=True):
             sqlite_where=text("finished_at IS NULL"),
             postgresql_where=text("finished_at IS NULL"),
         ),
+        Index(
+            "build_snapshot",
+            "snapshot_sha256",
+            sqlite_where=text("snapshot_sha256 IS NOT NULL"),
+            postgresql_where=text("snapshot_sha256 IS NOT NULL"),
+        ),
     )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id", index=True)
@@ -267,6 +274,7 @@ class Build(SQLModel, table=True):
     ref: str
     clean: bool = False
     source: Json | None = json_column()
+    snapshot_sha256: str | None = None
     overrides: Json | None = json_column()
     labels: Json | None = json_column()
     profile: str | None = None

@@ -12,7 +12,10 @@ from store.models import utcnow
 
 
 class Doomed(SQLModel, table=True):
-    """An object whose rows are gone: nobody may count on it, or write it anew, until this row is gone too."""
+    """An object whose rows are gone: nobody may count on it, or write it anew, until this row is gone too.
+
+    `site_id` is the team's id for what belongs to sandboxes.
+    """
 
     site_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True)

@@ -59,6 +59,7 @@ class SandboxFile(SQLModel, table=True):
     """
 
     __tablename__ = "sandbox_file"
+    __table_args__ = (Index("sandbox_file_pack", "pack_sha256"),)
     sandbox_id: str = Field(primary_key=True, foreign_key="sandbox.id")
     path: str = Field(primary_key=True)
     sha256: str

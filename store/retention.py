@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete
 from sqlmodel import Session, col, or_, select
 
+from store import collection, sandbox_collection
+from store.execs import TYPE as COMMAND
+from store.execs import result_key
 from store.models import Build, Job, Release, Rollout
 from store.models_lifecycle import Drift
+from store.models_retention import Doomed
 
 
 def forget_jobs(session: Session, before: datetime, *, limit: int = 100) -> list[str]:
@@ -27,6 +32,8 @@ def forget_jobs(session: Session, before: datetime, *, limit: int = 100) -> list
     ended = select(Job).where(col(Job.finished_at) < before, ~kept).order_by(col(Job.finished_at)).limit(limit)
     jobs = session.exec(ended).all()
     for job in jobs:
+        if job.type == COMMAND:
+            session.merge(Doomed(site_id=job.team_id, key=result_key(job.team_id, job.id)))
         session.delete(job)
     return [job.id for job in jobs]
 
@@ -34,3 +41,8 @@ def forget_jobs(session: Session, before: datetime, *, limit: int = 100) -> list
 def forget_drifts(session: Session, before: datetime) -> None:
     """Delete what hosts found and mended before `before`."""
     session.execute(delete(Drift).where(col(Drift.mended_at) < before))
+
+
+def totals(session: Session) -> dict[str, Any]:
+    """What there is to tell an operator at any time."""
+    return {**collection.totals(session), **sandbox_collection.totals(session)}

@@ -368,7 +368,8 @@ class RetentionOrder:
 @dataclass(frozen=True)
 class Retained:
     """What a step did, in numbers: artifacts marked, collected, spared; packs dropped, repacked; leases ended;
-    objects deleted. `bytes` are those of the files that were marked."""
+    objects deleted. `bytes` are those of the files that were marked; of sandboxes, packs with their bytes and
+    snapshots that were collected, in a dry run those that nothing needs."""
 
     marked: int = 0
     collected: int = 0
@@ -378,6 +379,9 @@ class Retained:
     leases: int = 0
     objects: int = 0
     bytes: int = 0
+    sandbox_packs: int = 0
+    sandbox_bytes: int = 0
+    snapshots: int = 0
 
     def plus(self, other: Retained) -> Retained:
         return Retained(**{name: value + getattr(other, name) for name, value in vars(self).items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -31,6 +31,7 @@ from adapters.source.address import parse_address
 from adapters.source.git import Checkout, FetchSpec, GitSource
 from adapters.source.snapshot import SOURCE_TIME, fetch_snapshot
 from headway.broker import (
+    Addresses,
     BuildSecrets,
     BuildSpec,
     Earlier,
@@ -39,6 +40,7 @@ from headway.broker import (
     NewPack,
     Output,
     SnapshotSource,
+    WantedPacks,
     WantedSecrets,
 )
 from headway.errors import HeadwayError
@@ -71,6 +73,8 @@ class Broker(UploadBroker, Protocol):
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier: ...
 
     def secrets(self, build_id: str, wanted: WantedSecrets) -> BuildSecrets: ...
+
+    def packs(self, build_id: str, wanted: WantedPacks) -> Addresses: ...
 
 
 class Production:
@@ -171,9 +175,12 @@ class Production:
 
     def _thaw(self, source: SnapshotSource, workspace: Path) -> Checkout:
         """A snapshot is its own commit: the digest names it."""
-        frozen = fetch_snapshot(
-            self._bench.http, source.sha256, source.url, source.packs, workspace, self._watch.stopped
-        )
+
+        def addresses(packs: Sequence[str]) -> Mapping[str, str]:
+            wanted = WantedPacks(attempt=self._spec.attempt, packs=list(packs))
+            return self._broker.packs(self._spec.build_id, wanted).packs
+
+        frozen = fetch_snapshot(self._bench.http, source.sha256, source.url, addresses, workspace, self._watch.stopped)
         self._say(f"{self._spec.ref}: snapshot sha256:{frozen.sha256}, {frozen.files} files, {frozen.size_bytes} bytes")
         return Checkout(frozen.sha256, frozen.sha256, SOURCE_TIME, frozen.files, frozen.size_bytes)
 

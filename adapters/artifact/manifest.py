@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal, cast
@@ -77,9 +77,9 @@ class Manifest:
     def links(self) -> Iterator[Link]:
         return (one for one in self.entries if isinstance(one, Link))
 
-    @property
-    def contents(self) -> dict[str, int]:
-        """Size by sha256, each content once, in the order of its first path."""
+    @cached_property
+    def contents(self) -> Mapping[str, int]:
+        """Size by sha256, each content once, in the order of its first path. Made once: it is asked file by file."""
         return {one.sha256: one.size for one in self.files}
 
     @property

@@ -41,6 +41,7 @@ from headway.broker import (
     Seen,
     Serving,
     UploadRequest,
+    WantedPacks,
     WantedSecrets,
     Wire,
 )
@@ -93,10 +94,12 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
         Question("POST", "/builds/{id}/fetched", role, lambda _, id, body: builds.fetched(id, body), Fetched),
         Question("POST", "/builds/{id}/earlier", role, lambda _, id, body: builds.earlier(id, body), Inputs),
         Question("POST", "/builds/{id}/secrets", role, lambda _, id, body: builds.secrets(id, body), WantedSecrets),
+        Question("POST", "/builds/{id}/packs", role, lambda _, id, body: builds.packs(id, body), WantedPacks),
         Question("POST", "/builds/{id}/contents", role, lambda _, id, body: builds.contents(id, body), Contents),
         Question("POST", "/builds/{id}/uploads", role, lambda _, id, body: builds.upload(id, body), UploadRequest),
         Question("POST", "/builds/{id}/output", role, lambda _, id, body: outputs.accept(id, body), Output),
         Question("POST", "/execs/{id}/begin", role, lambda _, id, body: execs.begin(id, body), Begin),
+        Question("POST", "/execs/{id}/packs", role, lambda _, id, body: execs.packs(id, body), WantedPacks),
         Question("POST", "/execs/{id}/uploads", role, lambda _, id, body: execs.upload(id, body), UploadRequest),
         Question(
             "POST", "/execs/{id}/output", role, lambda _, id, body: execs.output(id, body), ExecOutput, wakes=_itself

@@ -9,13 +9,13 @@ from typing import Final, Literal
 from sqlmodel import Session
 
 from adapters.artifact.layout import Location, plan_reuse
-from adapters.artifact.snapshot import MAX_BYTES as MAX_SNAPSHOT
-from adapters.artifact.snapshot import parsed
 from adapters.config.vault import Vault
 from adapters.sbom.document import MAX_BYTES as MAX_SBOM
 from api.internal.access import access_of
+from api.internal.snapshots import addresses, source_of
 from api.parts import Objects
 from headway.broker import (
+    Addresses,
     Begin,
     BuildOverrides,
     BuildSecrets,
@@ -26,9 +26,9 @@ from headway.broker import (
     Inputs,
     Missing,
     RepositoryAccess,
-    SnapshotSource,
     Upload,
     UploadRequest,
+    WantedPacks,
     WantedSecrets,
     Wire,
 )
@@ -48,16 +48,13 @@ from store.broker import (
 from store.build_secrets import secrets_of
 from store.collection import require_not_doomed
 from store.config_values import open_value
-from store.models import Artifact, Build, Site, utcnow
-from store.sandboxes import pack_key as pack_of
-from store.sandboxes import snapshot_key
+from store.models import Artifact, Site, utcnow
 from store.session import Store
 
 MAX_CONTENTS: Final = 100_000
 MAX_PACK: Final = 16 << 30
 LEASE: Final = timedelta(hours=12)
 UPLOAD_SECONDS: Final = 3600
-READ_SECONDS: Final = 3600
 HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,6 +66,7 @@ class Builds:
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
         build, site, access = self.store.in_write(lambda session: self._begin(session, build_id))
+        taken = build.snapshot_sha256
         overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
             build_id=build.id,
@@ -83,7 +81,7 @@ class Builds:
             profile=site.profile,
             clean=build.clean,
             allow_hosts=sorted(site.allow_hosts),
-            snapshot=self._snapshot(build, site) if build.source is not None else None,
+            snapshot=source_of(self.objects, site.team_id, taken) if taken is not None else None,
             overrides=overrides,
             access=access,
         )
@@ -122,13 +120,11 @@ class Builds:
             values = {row.name: open_value(self.vault, row) for row in rows}
             return BuildSecrets(values=values, versions={row.name: row.id for row in rows})
 
-    def _snapshot(self, build: Build, site: Site) -> SnapshotSource:
-        """Addresses that read the snapshot and the packs it names, nothing else of the sandbox."""
-        digest = (build.source or {})["sha256"]
-        key = snapshot_key(site.team_id, digest)
-        files = parsed(self.objects.get(key, MAX_SNAPSHOT), digest)
-        packs = {one.pack: self.objects.presign_get(pack_of(site.team_id, one.pack), READ_SECONDS) for one in files}
-        return SnapshotSource(sha256=digest, url=self.objects.presign_get(key, READ_SECONDS), packs=packs)
+    def packs(self, build_id: str, body: WantedPacks) -> Addresses:
+        with self.store.read() as session:
+            build = require_attempt(session, build_id, body.attempt)
+            team_id = session.get_one(Site, build.site_id).team_id
+            return addresses(session, self.objects, team_id, build.snapshot_sha256 or "", body.packs)
 
     def contents(self, build_id: str, body: Contents) -> Missing:
         """What the build has to upload. The packs that hold the rest are leased to it."""

@@ -9,13 +9,24 @@ from typing import Final
 from sqlmodel import Session
 
 from adapters.artifact.paths import path_fault
-from adapters.artifact.snapshot import MAX_BYTES, parsed
+from api.internal.snapshots import addresses, source_of
 from api.parts import Objects
-from headway.broker import Begin, ExecOutput, ExecSpec, Heard, SnapshotSource, Upload, UploadRequest
+from headway.broker import (
+    Addresses,
+    Begin,
+    ExecOutput,
+    ExecSpec,
+    Heard,
+    Upload,
+    UploadRequest,
+    WantedPacks,
+)
 from headway.errors import HeadwayError
 from store.execs import begin_exec, end_exec, require_exec, result_key
+from store.models import Job
 from store.models_sandboxes import Sandbox
-from store.sandboxes import Entry, SandboxLimits, pack_key, remove_files, snapshot_key, touch, write_files
+from store.sandbox_packs import hold, release
+from store.sandboxes import Entry, SandboxLimits, pack_key, remove_files, touch, write_files
 from store.session import Store
 
 SECONDS: Final = 3600
@@ -28,10 +39,6 @@ class Execs:
     def begin(self, job_id: str, _body: Begin) -> ExecSpec:
         job = self.store.in_write(lambda session: begin_exec(session, job_id))
         asked = job.input or {}
-        digest, team = asked["sha256"], job.team_id
-        key = snapshot_key(team, digest)
-        files = parsed(self.objects.get(key, MAX_BYTES), digest)
-        packs = {one.pack: self.objects.presign_get(pack_key(team, one.pack), SECONDS) for one in files}
         return ExecSpec(
             job_id=job.id,
             sandbox_id=job.resource_id,
@@ -40,13 +47,24 @@ class Execs:
             cwd=asked["cwd"],
             env=asked["env"],
             timeout=asked["timeout"],
-            snapshot=SnapshotSource(sha256=digest, url=self.objects.presign_get(key, SECONDS), packs=packs),
+            snapshot=source_of(self.objects, job.team_id, asked["sha256"]),
         )
+
+    def packs(self, job_id: str, body: WantedPacks) -> Addresses:
+        with self.store.read() as session:
+            job = require_exec(session, job_id, body.attempt)
+            return addresses(session, self.objects, job.team_id, (job.input or {}).get("sha256", ""), body.packs)
 
     def upload(self, job_id: str, body: UploadRequest) -> Upload:
         if body.size > self.limits.size_bytes or len(body.sha256) != 64:
             raise HeadwayError("sandbox.too_large", f"A sandbox holds at most {self.limits.size_bytes} bytes.")
-        job = self.store.in_write(lambda session: require_exec(session, job_id, body.attempt))
+
+        def lease(session: Session) -> Job:
+            job = require_exec(session, job_id, body.attempt)
+            hold(session, job.team_id, job_id, {body.sha256: body.size})
+            return job
+
+        job = self.store.in_write(lease)
         key = pack_key(job.team_id, body.sha256)
         if self.objects.head(key) == body.size:
             return Upload(url=None)
@@ -56,13 +74,13 @@ class Execs:
     def output(self, job_id: str, body: ExecOutput) -> Heard:
         """Raises upload.failed for a pack that is not there, sandbox.* for a tree that a sandbox cannot hold."""
         job = self.store.in_write(lambda session: require_exec(session, job_id, body.attempt))
-        entries = self._entries(job.team_id, body)
+        entries = self._entries(job.team_id, job_id, body)
         said = json.dumps({"stdout": body.stdout, "stderr": body.stderr}).encode()
         self.objects.put_new(result_key(job.team_id, job_id), said, hashlib.sha256(said).hexdigest())
         self.store.in_write(lambda session: self._apply(session, job_id, body, entries))
         return Heard(cancel=False)
 
-    def _entries(self, team_id: str, body: ExecOutput) -> list[Entry]:
+    def _entries(self, team_id: str, job_id: str, body: ExecOutput) -> list[Entry]:
         entries = []
         if body.pack is not None:
             if self.objects.head(pack_key(team_id, body.pack)) != body.pack_size:
@@ -71,6 +89,7 @@ class Execs:
         if body.links:
             raw = b"".join(target.encode() for _, target in body.links)
             pack, at = hashlib.sha256(raw).hexdigest(), 0
+            self.store.in_write(lambda session: hold(session, team_id, job_id, {pack: len(raw)}))
             self.objects.put_new(pack_key(team_id, pack), raw, pack)
             for path, target in body.links:
                 data = target.encode()
@@ -91,5 +110,6 @@ class Execs:
             session.flush()
         if entries:
             write_files(session, found, entries, self.limits)
+        release(session, job_id)
         touch(found, self.limits)
         end_exec(session, job, {"exit_code": body.exit_code, "duration_ms": body.duration_ms, "limit": body.limit})

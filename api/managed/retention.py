@@ -15,8 +15,8 @@ from api.managed.documents import gives, starts_job
 from api.managed.hosts import operator_only
 from api.managed.schemas import RetentionRow, RetentionRun
 from headway.ids import new_id
-from store.collection import totals
 from store.models import Job, Mark
+from store.retention import totals
 
 router = APIRouter(prefix="/retention", tags=["retention"])
 Json = dict[str, Any]

@@ -432,7 +432,8 @@ class RetentionRun(Body):
 
 
 class RetentionRow(Row):
-    """`totals`: artifacts, marked, kept, collected, pack_bytes, doomed. `last_run`: what it did, in numbers."""
+    """`totals`: artifacts, marked, kept, collected, pack_bytes, doomed, and of sandboxes
+    sandbox_packs, sandbox_bytes, snapshots. `last_run`: what it did, in numbers."""
 
     after_seconds: int
     wait_seconds: int

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from typing import Final
 
-from api.gate import App, Receive, Scope, Send
+import anyio
+from fastapi import FastAPI
+from starlette.responses import JSONResponse, Response
+
+from api.dialect import add_handlers
+from api.gate import App, Gate, Receive, Scope, Send
 from api.inclusion import included
 from api.miosa import (
     actions,
@@ -30,13 +31,13 @@ from api.miosa import (
     webhooks,
     workspaces,
 )
+from api.miosa.dialect import PREFIX, Miosa
 from api.miosa.document import openapi_of
-from api.miosa.gate import PREFIX, MiosaGate
-from api.miosa.problems import from_exception, problem
 from api.parts import Parts
 from headway import __version__
-from headway.errors import HeadwayError
 
+# Bodies of files, decoded and being stored at once: each takes some times its size.
+LARGE_BODIES: Final = 2
 ROUTERS = (
     deployments,
     publishing,
@@ -93,28 +94,12 @@ def create_miosa(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.router.routes.extend(included(ROUTERS, PREFIX))
+    app.state.large_bodies = anyio.CapacityLimiter(LARGE_BODIES)
     _documents(app)
-    for kind in (HeadwayError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, _handle)
-    app.add_middleware(MiosaGate, parts=parts)
+    dialect = Miosa(parts.store)
+    add_handlers(app, dialect, PREFIX, [module.router for module in ROUTERS])
+    app.add_middleware(Gate, dialect=dialect, auth=parts.auth, limiter=parts.limiter)
     return app
-
-
-async def _handle(request: Request, error: Exception) -> Response:
-    headers = {}
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        headers["Allow"] = ", ".join(allowed_methods(request.url.path))
-    return problem(from_exception(error), request.state.request_id, headers)
-
-
-def allowed_methods(path: str) -> list[str]:
-    below = path.removeprefix(PREFIX)
-    found: set[str] = set()
-    for module in ROUTERS:
-        for route in module.router.routes:
-            if isinstance(route, Route) and route.path_regex.match(below):
-                found |= route.methods or set()
-    return sorted(found)
 
 
 def _documents(app: FastAPI) -> None:

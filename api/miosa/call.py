@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
+import anyio
 from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel
 from sqlmodel import Session
@@ -26,6 +28,7 @@ from store.paging import Page, count_of, fetch_page, fetch_slice
 
 T = TypeVar("T")
 UNCERTAIN: Final = 5.0
+SMALL_BODY: Final = 4 << 20
 Json = dict[str, Any]
 
 
@@ -116,6 +119,19 @@ class Call(Conversation):
         for job, labels in made:
             running = bool(await self.parts.starts.start(job.id, job.type, labels=labels))
         return (made[-1][0] if made else None), running
+
+    async def change(self, work: Callable[[Session], T]) -> T:
+        """As `write`, for a step of a request that the audit log has no row of."""
+        return await anyio.to_thread.run_sync(self.write_now, self.parts, work)
+
+    @asynccontextmanager
+    async def large(self, size: int) -> AsyncIterator[None]:
+        """Around what is made of a body that has been read: of large ones only some at once, the others wait."""
+        if size <= SMALL_BODY:
+            yield
+            return
+        async with self.request.app.state.large_bodies:
+            yield
 
     def without_key(self) -> Call:
         return Call(self.parts, self.caller, self.request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import anyio
@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from api.idempotency import Once
 from api.miosa.call import Call, KeyedDep
 from api.miosa.document import gives, gives_raw
-from api.miosa.freezing import keep_snapshot
+from api.miosa.freezing import Taken, keep_snapshot, take
 from api.miosa.paths import workspace_path
 from api.miosa.sandboxes import WRITE, S, sandbox_of
 from api.miosa.schemas import AnyRow, Exec
@@ -22,8 +22,6 @@ from api.streams import PING, frame
 from headway.errors import HeadwayError
 from store.execs import accept_exec, result_key
 from store.models import Job
-from store.models_sandboxes import SandboxFile
-from store.sandboxes import files_below, touch
 
 router = APIRouter(tags=["commands"])
 Json = dict[str, Any]
@@ -38,15 +36,12 @@ async def _start(call: Call, sandbox_id: str, body: Exec) -> Job:
     if (known := await call.known(once)) is not None:
         return known
 
-    def look(session: Session) -> tuple[str, Sequence[SandboxFile]]:
+    def look(session: Session) -> Taken:
         found = sandbox_of(call, session, sandbox_id, WRITE, lock=True)
-        touch(found, call.parts.sandboxes)
-        rows = files_below(session, found.id, "")
-        return found.team_id, [row for row in rows if ".git" not in row.path.split("/")]
+        return take(call, session, found, "", lambda path: ".git" in path.split("/"))
 
     cwd = workspace_path(body.cwd or "/workspace", folder=True)
-    team_id, rows = await call.write(look)
-    digest = await keep_snapshot(call, team_id, rows)
+    digest = await keep_snapshot(call, await call.write(look))
     request = {"command": body.command, "cwd": cwd, "env": body.env or {}, "timeout": body.timeout, "sha256": digest}
 
     def work(session: Session, once: Once) -> list[Job]:

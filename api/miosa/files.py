@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 import anyio
@@ -13,19 +15,21 @@ from fastapi import APIRouter, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from sqlmodel import Session
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from api.gate import check_body, read_body
+from api.gate import check_media, read_body
 from api.miosa.call import Call, CallDep, KeyedDep
+from api.miosa.dialect import MAX_FILES
 from api.miosa.document import EXTRA, gives, gives_raw, takes
-from api.miosa.gate import MAX_FILES
 from api.miosa.paths import ROOT, workspace_path
 from api.miosa.rows import stamp
 from api.miosa.sandboxes import WRITE, S, sandbox_of
 from api.miosa.schemas import AnyRow, FilesWrite, FileWrite, PathOf
 from headway.errors import HeadwayError
+from headway.ids import new_id
 from store import sandboxes
 from store.models_sandboxes import SandboxFile
+from store.sandbox_packs import hold, release
 from store.sandboxes import Entry, pack_key
 
 router = APIRouter(tags=["files"])
@@ -37,52 +41,72 @@ PathQuery = Annotated[str, Query(max_length=1_100)]
 Depth = Annotated[int | None, Query(ge=1, le=100)]
 
 
+async def _raw(call: Call) -> tuple[dict[bytes, bytes], bytes]:
+    headers = dict(call.request.scope["headers"])
+    return headers, await read_body(headers, call.request.receive, MAX_FILES)
+
+
 async def _body(call: Call, shape: type[B]) -> B:
-    """The request's body, read and parsed off the event loop: it may hold many files."""
-    scope = call.request.scope
-    headers = dict(scope["headers"])
-    raw = await read_body(headers, call.request.receive, MAX_FILES)
+    return await anyio.to_thread.run_sync(_parsed, shape, *await _raw(call))
 
-    def parse() -> B:
-        check_body(headers, raw)
-        try:
-            return shape.model_validate_json(raw or b"{}")
-        except ValidationError as error:
-            found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False)]
-            raise RequestValidationError(found) from None
 
-    return await anyio.to_thread.run_sync(parse)
+def _parsed(shape: type[B], headers: dict[bytes, bytes], raw: bytes) -> B:
+    """Parsed once, whatever its size: a path is held to its own rules, and contents may be any bytes."""
+    check_media(headers, raw)
+    try:
+        return shape.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        if found[0]["type"] == "json_invalid":
+            raise HeadwayError("request.malformed_json", "The body is not JSON.") from None
+        if found[0]["type"] == "model_type" and not found[0]["loc"]:
+            raise HeadwayError("request.malformed_json", "The body is not a JSON object.") from None
+        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
 
 
 # writing
 
 
-async def _write(call: Call, sandbox_id: str, files: Sequence[FileWrite], *, legacy: bool = False) -> list[Entry]:
-    """All or none: the bytes first, as one object, then the rows in one transaction."""
+async def _write(call: Call, sandbox_id: str, shape: type[FileWrite] | type[FilesWrite], legacy: bool) -> list[Entry]:
+    """All or none: the bytes first, as one leased object, then the rows in one transaction."""
+    headers, raw = await _raw(call)
+    await call.read(lambda session: sandbox_of(call, session, sandbox_id, WRITE))
+    most = call.parts.sandboxes.file_bytes
 
-    def look(session: Session) -> str:
-        return sandbox_of(call, session, sandbox_id, WRITE).team_id
+    def pack() -> Packed:
+        body = _parsed(shape, headers, raw)
+        return _packed(body.files if isinstance(body, FilesWrite) else [body], legacy, most)
 
-    team_id = await call.read(look)
-    limits = call.parts.sandboxes
+    async with call.large(len(raw)):
+        packed = await anyio.to_thread.run_sync(pack)
+        raw = b""
+        return await _keep(call, sandbox_id, packed)
 
-    def put() -> list[Entry]:
-        contents = [(one, _content(one, legacy)) for one in files]
-        for one, content in contents:
-            if len(content) > limits.file_bytes:
-                message = f"{one.path} is larger than {limits.file_bytes} bytes."
-                raise HeadwayError("sandbox.too_large", message, param="content")
-        pack, entries = _packed(contents)
-        sha256 = hashlib.sha256(pack).hexdigest()
-        call.parts.objects.put_new(pack_key(team_id, sha256), pack, sha256)
-        return [Entry(path, sha, size, sha256, offset, mode) for path, sha, size, offset, mode in entries]
 
-    entries = await anyio.to_thread.run_sync(put)
+async def _keep(call: Call, sandbox_id: str, packed: Packed) -> list[Entry]:
+    holder, limits = new_id("lease"), call.parts.sandboxes
+
+    def lease(session: Session) -> str:
+        team_id = sandbox_of(call, session, sandbox_id, WRITE).team_id
+        hold(session, team_id, holder, {packed.sha256: len(packed.pack)})
+        return team_id
+
+    try:
+        team_id = await call.change(lease)
+    except HeadwayError as error:
+        if error.code != "upload.failed":
+            raise
+        packed.rename()
+        team_id = await call.change(lease)
+    key = pack_key(team_id, packed.sha256)
+    await anyio.to_thread.run_sync(call.parts.objects.put_new, key, packed.pack, packed.sha256)
+    entries = packed.entries()
 
     def keep(session: Session) -> None:
         found = sandbox_of(call, session, sandbox_id, WRITE, lock=True)
         sandboxes.write_files(session, found, entries, limits)
         sandboxes.touch(found, limits)
+        release(session, holder)
 
     await call.write(keep)
     return entries
@@ -104,16 +128,39 @@ def _content(one: FileWrite, legacy: bool) -> bytes:
         ) from None
 
 
-def _packed(contents: Sequence[tuple[FileWrite, bytes]]) -> tuple[bytes, list[tuple[str, str, int, int, str]]]:
-    """Equal contents once; of a path that is named twice the last counts."""
+@dataclass
+class Packed:
+    """Contents in one object, and `(path, sha256, size, offset, mode)` of each file in it."""
+
+    pack: bytearray
+    files: list[tuple[str, str, int, int, str]]
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        self.sha256 = hashlib.sha256(self.pack).hexdigest()
+
+    def rename(self) -> None:
+        """An object of the same bytes is being deleted at this moment: a few more at the end give another name."""
+        self.pack += os.urandom(16)
+        self.__post_init__()
+
+    def entries(self) -> list[Entry]:
+        return [Entry(path, sha, size, self.sha256, offset, mode) for path, sha, size, offset, mode in self.files]
+
+
+def _packed(files: Iterable[FileWrite], legacy: bool, most: int) -> Packed:
+    """Decoded one by one. Equal contents once; of a path that is named twice the last counts."""
     pack, places, entries = bytearray(), {}, {}
-    for one, content in contents:
+    for one in files:
+        content = _content(one, legacy)
+        if len(content) > most:
+            raise HeadwayError("sandbox.too_large", f"{one.path} is larger than {most} bytes.", param="content")
         path, sha256 = workspace_path(one.path), hashlib.sha256(content).hexdigest()
         if sha256 not in places:
             places[sha256] = len(pack)
             pack += content
         entries[path] = (path, sha256, len(content), places[sha256], _mode(one.mode))
-    return bytes(pack), list(entries.values())
+    return Packed(pack, list(entries.values()))
 
 
 def _mode(given: str | int | None) -> str:
@@ -123,13 +170,12 @@ def _mode(given: str | int | None) -> str:
 
 
 async def _write_one(call: Call, sandbox_id: str, *, legacy: bool) -> Response:
-    one = await _body(call, FileWrite)
-    entry = (await _write(call, sandbox_id, [one], legacy=legacy))[0]
+    entry = (await _write(call, sandbox_id, FileWrite, legacy))[0]
     return call.one({"path": f"{ROOT}/{entry.path}", "size": entry.size, "sha256": entry.sha256, "written": True})
 
 
 async def _write_many(call: Call, sandbox_id: str, *, legacy: bool) -> Response:
-    entries = await _write(call, sandbox_id, (await _body(call, FilesWrite)).files, legacy=legacy)
+    entries = await _write(call, sandbox_id, FilesWrite, legacy)
     facts: Json = {"written": [f"{ROOT}/{entry.path}" for entry in entries], "failed": []}
     return call.one(facts)
 
@@ -166,12 +212,23 @@ async def _download(call: Call, sandbox_id: str, path: str) -> Response:
         found = sandbox_of(call, session, sandbox_id)
         return found.team_id, sandboxes.file_at(session, found.id, wanted)
 
-    team_id, row = await call.read(look)
-    key = pack_key(team_id, row.pack_sha256)
-    content = await anyio.to_thread.run_sync(call.parts.objects.get_range, key, row.offset, row.size)
-    return Response(
-        content, media_type="application/octet-stream", headers={**DOWNLOAD_HEADERS, "ETag": f'"{row.sha256}"'}
-    )
+    row, pieces = await anyio.to_thread.run_sync(_opened, call, look)
+    headers = {**DOWNLOAD_HEADERS, "ETag": f'"{row.sha256}"', "Content-Length": str(row.size)}
+    return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+
+
+def _opened(call: Call, look: Callable[[Session], tuple[str, SandboxFile]]) -> tuple[SandboxFile, Iterator[bytes]]:
+    """The object answers before we do. What was moved between the look and the read is looked up once more."""
+    objects = call.parts.objects
+    for last in (False, True):
+        with call.parts.store.read() as session:
+            team_id, row = look(session)
+        try:
+            return row, objects.read_range(pack_key(team_id, row.pack_sha256), row.offset, row.size)
+        except HeadwayError as error:
+            if last or error.code != "artifact.collected":
+                raise
+    raise AssertionError("unreachable")
 
 
 @router.get(S + "/fs/download", **gives_raw("A file's bytes", "application/octet-stream"))
@@ -228,7 +285,7 @@ def listed(folder: str, rows: Sequence[SandboxFile], depth: int) -> list[Json]:
 @router.get(S + "/files", **gives(AnyRow, "List a folder"))
 async def list_files(call: CallDep, sandbox_id: str, path: PathQuery = ROOT, depth: Depth = None) -> Response:
     folder, rows = await _tree(call, sandbox_id, path)
-    entries = listed(folder, rows, depth or 1)
+    entries = await anyio.to_thread.run_sync(listed, folder, rows, depth or 1)
     return call.one({"path": folder_row(folder)["path"], "entries": entries, "files": entries})
 
 
@@ -252,8 +309,12 @@ def nested(folder: str, entries: Sequence[Json]) -> Json:
 @router.get(S + "/files/tree", **gives(AnyRow, "A folder as a tree"))
 async def tree_files(call: CallDep, sandbox_id: str, path: PathQuery = ROOT, depth: Depth = None) -> Response:
     folder, rows = await _tree(call, sandbox_id, path)
-    entries = listed(folder, rows, depth or 3)
-    return call.one({**nested(folder, entries), "tree": nested(folder, entries)["children"], "entries": entries})
+
+    def shown() -> Json:
+        entries = listed(folder, rows, depth or 3)
+        return {**(top := nested(folder, entries)), "tree": top["children"], "entries": entries}
+
+    return call.one(await anyio.to_thread.run_sync(shown))
 
 
 @router.get(S + "/fs/tree", **gives(AnyRow, "A folder as a tree"))

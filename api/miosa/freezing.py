@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 import anyio
 from sqlmodel import Session
@@ -13,8 +15,13 @@ from api.miosa.call import Call
 from api.miosa.paths import workspace_path
 from api.miosa.schemas import PublishFields
 from headway.errors import HeadwayError
-from store.models_sandboxes import SandboxFile
+from headway.ids import new_id
+from store.models_sandboxes import Sandbox, SandboxFile
+from store.sandbox_packs import hold, hold_snapshot
 from store.sandboxes import files_below, sandbox, snapshot_key, touch
+
+TRIES: Final = 50
+PAUSE: Final = 0.1
 
 
 def source_path(body: PublishFields) -> str:
@@ -26,30 +33,56 @@ def source_path(body: PublishFields) -> str:
 async def freeze(call: Call, sandbox_id: str, folder: str) -> str:
     """The snapshot's digest. Raises sandbox.not_found, sandbox.empty, upload.failed."""
 
-    def read(session: Session) -> tuple[str, Sequence[SandboxFile]]:
+    def read(session: Session) -> Taken:
         found = sandbox(session, call.sight, call.team_id, sandbox_id, lock=True)
         call.caller.require("sandboxes:read")
-        touch(found, call.parts.sandboxes)
-        session.add(found)
-        return found.team_id, files_below(session, found.id, folder)
+        return take(call, session, found, folder, is_left_out)
 
-    team_id, rows = await call.write(read)
-    files = [_file(row, folder) for row in rows]
-    files = [one for one in files if not is_left_out(one.path)]
-    if not files:
+    taken = await call.write(read)
+    if not taken.files:
         raise HeadwayError("sandbox.empty", f"There are no files in /workspace/{folder} to publish.")
-    return await _keep(call, team_id, files)
+    return await keep_snapshot(call, taken)
 
 
-async def keep_snapshot(call: Call, team_id: str, rows: Sequence[SandboxFile]) -> str:
-    """A snapshot of these files as they are, for a command."""
-    return await _keep(call, team_id, [_file(row, "") for row in rows])
+@dataclass(frozen=True)
+class Taken:
+    """A tree at one moment. Its packs are leased to `holder` until the snapshot names them."""
+
+    team_id: str
+    holder: str
+    files: list[SnapshotFile]
 
 
-async def _keep(call: Call, team_id: str, files: Sequence[SnapshotFile]) -> str:
-    digest, raw = digest_of(files), dumped(files)
+def take(call: Call, session: Session, found: Sandbox, folder: str, left_out: Callable[[str], bool]) -> Taken:
+    """The files of a locked sandbox below a folder. Raises upload.failed."""
+    touch(found, call.parts.sandboxes)
+    session.add(found)
+    files = [_file(row, folder) for row in files_below(session, found.id, folder)]
+    files = [one for one in files if not left_out(one.path)]
+    ends: dict[str, int] = {}
+    for one in files:
+        ends[one.pack] = max(ends.get(one.pack, 0), one.offset + one.size)
+    taken = Taken(found.team_id, new_id("lease"), files)
+    hold(session, taken.team_id, taken.holder, ends)
+    return taken
+
+
+async def keep_snapshot(call: Call, taken: Taken) -> str:
+    """The digest of the snapshot, which is in the object store now. Raises upload.failed."""
+    team_id, objects = taken.team_id, call.parts.objects
+    digest, raw = await anyio.to_thread.run_sync(lambda: (digest_of(taken.files), dumped(taken.files)))
+    packs = {one.pack for one in taken.files}
+    for last in (*(False,) * TRIES, True):
+        try:
+            await call.change(lambda session: hold_snapshot(session, team_id, taken.holder, digest, packs))
+            break
+        except HeadwayError as error:
+            if last or error.code != "upload.failed":
+                raise
+            # The same tree is being deleted at this moment, which takes no longer than one request to the store.
+            await anyio.sleep(PAUSE)
     sha256 = hashlib.sha256(raw).hexdigest()
-    await anyio.to_thread.run_sync(call.parts.objects.put_new, snapshot_key(team_id, digest), raw, sha256)
+    await anyio.to_thread.run_sync(objects.put_new, snapshot_key(team_id, digest), raw, sha256)
     return digest
 
 

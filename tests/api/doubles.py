@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from headway.errors import HeadwayError
@@ -59,6 +59,9 @@ class MemoryObjects:
     def get_range(self, key: str, offset: int, size: int) -> bytes:
         return self.get(key, 1 << 40)[offset : offset + size]
 
+    def read_range(self, key: str, offset: int, size: int) -> Iterator[bytes]:
+        return iter((self.get_range(key, offset, size),))
+
     def replace(self, key: str, body: bytes, sha256: str) -> None:
         assert hashlib.sha256(body).hexdigest() == sha256
         self.held[key] = body
@@ -71,5 +74,5 @@ class MemoryObjects:
         assert hashlib.sha256(body).hexdigest() == sha256
         if key in self.held:
             return False
-        self.held[key] = body
+        self.held[key] = bytes(body)
         return True

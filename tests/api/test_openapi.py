@@ -141,12 +141,14 @@ def test_what_is_served_is_what_the_document_says(server: Served, document: dict
     assert sum(asked.values()) > 150
 
 
-def probe(operation: Any, server: Served, known: dict[str, str], checks: list[Any], asked: Counter[str]) -> None:
+def probe(
+    operation: Any, server: Served, known: dict[str, str], checks: list[Any], asked: Counter[str], *, most: int = 6
+) -> None:
     """A few cases of one operation, good and bad ones."""
 
     @hypothesis.seed(20260623)
     @hypothesis.settings(
-        max_examples=6,
+        max_examples=most,
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate],

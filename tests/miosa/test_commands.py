@@ -9,9 +9,10 @@ import pytest
 
 from api.internal.execs import Execs
 from api.internal.telling import Telling
-from headway.broker import Begin, Event, Events, ExecFile, ExecOutput, UploadRequest
+from headway.broker import Begin, Event, Events, ExecFile, ExecOutput, UploadRequest, WantedPacks
 from headway.errors import HeadwayError
 from store.models import Job
+from store.models_sandbox_packs import SandboxPack
 from store.queue import claim_job
 from store.sandboxes import pack_key
 from tests.miosa.org import Org, problem
@@ -51,7 +52,9 @@ async def test_a_command_changes_the_tree_with_its_end(org: Org) -> None:
     execs = builder(org)
     spec = execs.begin(job, BEGIN)
     assert (spec.command, spec.cwd, spec.env, spec.timeout, spec.attempt) == ("make", "src", {"K": "canary"}, 9, 1)
-    assert len(spec.snapshot.packs) == 1
+    pack = org.api.one(SandboxPack, team_id=org.team_id).sha256
+    asked = WantedPacks(attempt=1, packs=[pack, "f" * 64])
+    assert list(execs.packs(job, asked).packs) == [pack], "nothing else of the sandbox"
     made, sha = b"made", hashlib.sha256(b"made").hexdigest()
     upload = execs.upload(job, UploadRequest(attempt=1, kind="pack", sha256=sha, size=4))
     assert upload.url is not None

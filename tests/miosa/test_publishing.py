@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from adapters.artifact.snapshot import parsed
+from api.internal.builds import Builds
+from headway.broker import Begin, WantedPacks
+from headway.errors import HeadwayError
 from store.models import Artifact, Build, Job, Release, Rollout, utcnow
+from store.models_retention import Doomed
+from store.models_sandbox_packs import Snapshot, SnapshotPack
+from store.models_sandboxes import SandboxFile
+from store.queue import claim_job
 from store.sandboxes import snapshot_key
 from tests.miosa.org import Org, problem
 
@@ -257,3 +266,44 @@ async def test_ten_thousand_files_are_written_and_frozen(org: Org) -> None:
     frozen = snapshot(org, version)
     assert len(frozen) == 10_000
     assert len({one.pack for one in frozen.values()}) == 2
+
+
+async def test_a_tree_that_is_being_deleted_is_waited_for(org: Org) -> None:
+    """The same tree, frozen while a collection deletes its snapshot: it is written anew when that is done."""
+    made, sandbox = await org.deployment(), await org.sandbox({"index.html": "one"})
+    digest = (await org.publish(made["id"], sandbox))["version"]["source_sha256"]
+    key = snapshot_key(org.team_id, digest)
+    with org.api.store.write() as session:
+        session.add(Doomed(site_id=org.team_id, key=key))
+    waiting = asyncio.create_task(org.publish(made["id"], sandbox))
+    _, pending = await asyncio.wait({waiting}, timeout=0.5)
+    assert pending == {waiting}
+    org.api.objects.delete([key])
+    with org.api.store.write() as session:
+        session.delete(session.get_one(Doomed, (org.team_id, key)))
+    assert (await waiting)["version"]["source_sha256"] == digest
+    assert key in org.api.objects.held
+
+
+async def test_a_builder_is_told_what_its_snapshot_names_and_no_more(org: Org) -> None:
+    made, sandbox = await org.deployment(), await org.sandbox({"index.html": "mine"})
+    other = await org.sandbox({"secret": "theirs"})
+    packs = [org.api.one(SandboxFile, sandbox_id=one).pack_sha256 for one in (sandbox, other)]
+    job_id = (await org.publish(made["id"], sandbox))["operation_id"]
+    with org.api.store.write() as session:
+        claim_job(session, job_id)
+    builds = Builds(org.api.store, org.api.objects, org.api.parts.vault)
+    build_id = org.api.one(Build, job_id=job_id).id
+    spec = builds.begin(build_id, Begin(attempt=1, worker="w"))
+    assert spec.snapshot is not None
+    wanted = WantedPacks(attempt=spec.attempt, packs=packs)
+    assert list(builds.packs(build_id, wanted).packs) == packs[:1]
+    with pytest.raises(HeadwayError) as stale:
+        builds.packs(build_id, WantedPacks(attempt=7, packs=packs))
+    assert stale.value.code == "attempt.stale"
+    # One that was frozen before snapshots had rows is read itself.
+    with org.api.store.write() as session:
+        for table in (SnapshotPack, Snapshot):
+            for row in session.exec(select(table)).all():
+                session.delete(row)
+    assert list(builds.packs(build_id, wanted).packs) == packs[:1]

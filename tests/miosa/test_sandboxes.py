@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ import pytest
 from api.app import create_app
 from api.housekeeping import Housekeeping
 from store.models import utcnow
+from store.models_retention import Doomed
+from store.models_sandbox_packs import SandboxLease
 from store.models_sandboxes import Sandbox, SandboxFile
-from store.sandboxes import SandboxLimits
+from store.sandboxes import SandboxLimits, pack_key
 from tests.miosa.org import Org, b64, problem
 
 pytestmark = pytest.mark.anyio
@@ -147,3 +151,51 @@ async def test_two_replicas_see_one_tree(org: Org) -> None:
     row = (await there.get(f"/api/v1/sandboxes/{sandbox}")).json()["data"]
     assert (row["files"], row["size_bytes"]) == (9, 9)
     assert (await there.get(f"/api/v1/sandboxes/{sandbox}/fs/download?path=a")).content == b"1"
+
+
+async def test_bytes_that_are_being_deleted_are_written_under_another_name(org: Org) -> None:
+    """Nobody waits for a collection that is deleting the same pack at this moment, and nobody counts on it."""
+    sandbox = await org.sandbox({"a": "same"})
+    old = org.api.one(SandboxFile, sandbox_id=sandbox, path="a").pack_sha256
+    with org.api.store.write() as session:
+        session.add(Doomed(site_id=org.team_id, key=pack_key(org.team_id, old)))
+    await org.write(sandbox, {"b": "same"})
+    org.api.objects.delete([pack_key(org.team_id, old)])
+    row = org.api.one(SandboxFile, sandbox_id=sandbox, path="b")
+    assert row.pack_sha256 != old
+    got = await org.http.get(f"/api/v1/sandboxes/{sandbox}/fs/download", params={"path": "b"})
+    assert got.content == b"same"
+    assert org.api.count(SandboxLease) == 0, "what is written is leased no more"
+
+
+async def test_a_file_that_was_moved_meanwhile_is_looked_up_again(org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = await org.sandbox({"a": "here"})
+    objects, kept = org.api.objects, org.api.objects.read_range
+    row = org.api.one(SandboxFile, sandbox_id=sandbox, path="a")
+    body = objects.held.pop(pack_key(org.team_id, row.pack_sha256))
+
+    def late(key: str, offset: int, size: int) -> Iterator[bytes]:
+        """The first look comes too late: between it and the read the pack was copied and the old one deleted."""
+        monkeypatch.setattr(objects, "read_range", kept)
+        new = sha256(b"--" + body).hexdigest()
+        objects.put_new(pack_key(org.team_id, new), b"--" + body, new)
+        with org.api.store.write() as session:
+            found = session.get_one(SandboxFile, (sandbox, "a"))
+            found.pack_sha256, found.offset = new, 2
+        return kept(key, offset, size)
+
+    monkeypatch.setattr(objects, "read_range", late)
+    got = await org.http.get(f"/api/v1/sandboxes/{sandbox}/fs/download", params={"path": "a"})
+    assert (got.status_code, got.content) == (200, b"here")
+
+
+async def test_bodies_of_files_are_json_of_their_shape(org: Org) -> None:
+    path = f"/api/v1/sandboxes/{await org.sandbox()}/fs/write"
+    header = {"Content-Type": "application/json"}
+    for raw in (b"{", b"[1]", b'"x"', b'{"path": "a", "content": "\\ud800"}'):
+        problem(await org.http.post(path, content=raw, headers=header), 400, "MALFORMED_JSON")
+    plain = await org.http.post(path, content=b"{}", headers={"Content-Type": "text/plain"})
+    problem(plain, 415, "UNSUPPORTED_MEDIA_TYPE")
+    problem(await org.http.post(path, content=b'{"path": 3}', headers=header), 422, "VALIDATION_ERROR")
+    problem(await org.http.post(path, json={"path": "a\0b", "content": "x"}), 422, "INVALID_FILE_PATH")
+    problem(await org.http.post(path, json={"path": "a", "content_base64": "%"}), 422, "VALIDATION_ERROR")

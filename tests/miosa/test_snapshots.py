@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -17,21 +18,40 @@ def file(path: str, content: bytes, offset: int = 0, mode: str = "644") -> Snaps
     return SnapshotFile(path, mode, len(content), hashlib.sha256(content).hexdigest(), "p", offset)
 
 
-def fetch(folder: Path, files: list[SnapshotFile], pack: bytes, digest: str = "") -> list[str]:
-    """Fetch from a store that holds just this; the paths that were written."""
+class Shelf:
+    """A store that holds one snapshot and one pack, and tells what was asked of it. `breaks` answers end too early."""
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def __init__(self, files: list[SnapshotFile], pack: bytes, breaks: int = 0) -> None:
+        self.files, self.pack, self.breaks = files, pack, breaks
+        self.ranges: list[tuple[int, int]] = []
+        self.pages: list[int] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/snapshot":
-            return httpx.Response(200, content=dumped(files))
-        end = int(request.headers["range"].rpartition("-")[2]) + 1
-        return httpx.Response(206, content=pack[:end])
+            return httpx.Response(200, content=dumped(self.files))
+        first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
+        start, end = int(first), int(last) + 1
+        self.ranges.append((start, end))
+        if self.breaks > 0:
+            self.breaks -= 1
+            end -= (end - start) // 2
+        return httpx.Response(206, content=self.pack[start:end])
 
-    http = httpx.Client(transport=httpx.MockTransport(answer))
-    frozen = fetch_snapshot(
-        http, digest or digest_of(files), "http://s/snapshot", {"p": "http://s/p"}, folder, lambda: False
-    )
-    assert frozen.files == len(files)
-    return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if not one.is_dir())
+    def addresses(self, packs: Sequence[str]) -> dict[str, str]:
+        self.pages.append(len(packs))
+        return dict.fromkeys(packs, "http://s/p")
+
+    def fetch(self, folder: Path, digest: str = "") -> list[str]:
+        """The paths that were written."""
+        http = httpx.Client(transport=httpx.MockTransport(self.answer))
+        named = digest or digest_of(self.files)
+        frozen = fetch_snapshot(http, named, "http://s/snapshot", self.addresses, folder, lambda: False)
+        assert frozen.files == len(self.files)
+        return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if not one.is_dir())
+
+
+def fetch(folder: Path, files: list[SnapshotFile], pack: bytes, digest: str = "") -> list[str]:
+    return Shelf(files, pack).fetch(folder, digest)
 
 
 def test_a_tree_arrives_as_it_was(tmp_path: Path) -> None:
@@ -77,10 +97,50 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_other_bytes_and_another_digest_are_refused(tmp_path: Path) -> None:
-    for pack, digest in ((b"y", ""), (b"x", "0" * 64), (b"", "")):
+    for pack, digest, code in (
+        (b"y", "", "source.invalid"),
+        (b"x", "0" * 64, "source.invalid"),
+        (b"", "", "upload.failed"),
+    ):
         with pytest.raises(HeadwayError) as refused:
             fetch(tmp_path, [file("a", b"x")], pack, digest)
-        assert refused.value.code == "source.invalid"
+        assert refused.value.code == code
+        assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_needed_of_a_pack_is_not_read(tmp_path: Path) -> None:
+    gap = 1 << 20
+    pack = b"one" + bytes(gap) + b"two" + b"-" + b"three"
+    files = [file("a", b"one"), file("b", b"two", 3 + gap), file("c", b"three", 7 + gap)]
+    shelf = Shelf(files, pack)
+    assert shelf.fetch(tmp_path) == ["a", "b", "c"]
+    assert sorted(shelf.ranges) == [(0, 3), (3 + gap, 12 + gap)]
+
+
+def test_a_lost_connection_goes_on_behind_what_has_arrived(tmp_path: Path) -> None:
+    """Of large files, too, nothing half stays; equal ones are files of their own."""
+    large = bytes(range(256)) * 8_192
+    files = [file("a", b"x" * 10), file("b", large, 10), file("c", large, 10, "755"), file("d", b"", 10)]
+    shelf = Shelf(files, b"x" * 10 + large, breaks=1)
+    assert shelf.fetch(tmp_path) == ["a", "b", "c", "d"]
+    assert shelf.ranges[0][0] == 0
+    assert shelf.ranges[1][0] == 10
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes() == large
+    assert (tmp_path / "b").stat().st_ino != (tmp_path / "c").stat().st_ino
+
+
+def test_addresses_are_asked_for_some_at_a_time(tmp_path: Path) -> None:
+    sha = hashlib.sha256(b"x").hexdigest()
+    files = [SnapshotFile(f"f{n}", "644", 1, sha, f"{n:064x}", 0) for n in range(450)]
+    shelf = Shelf(files, b"x")
+    assert len(shelf.fetch(tmp_path)) == 450
+    assert shelf.pages == [200, 200, 50]
+
+
+def test_contents_that_lie_over_one_another_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HeadwayError) as refused:
+        fetch(tmp_path, [file("a", b"xy"), file("b", b"yz", 1)], b"xyz")
+    assert refused.value.code == "source.invalid"
 
 
 def test_what_a_publish_leaves_out() -> None:

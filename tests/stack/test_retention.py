@@ -103,13 +103,41 @@ def test_what_was_replaced_goes_and_says_so_in_both_dialects(stack: Stack, clien
     assert live.id
 
 
+def test_what_a_deleted_sandbox_held_goes_and_what_a_version_came_from_stays(stack: Stack, client: Miosa) -> None:
+    run(stack)
+    run(stack)
+    before = headway(stack, "retention", "report")["totals"]
+    box, lost = client.sandboxes.create(), client.sandboxes.create()
+    box.files.write("/workspace/index.html", "a source that stays")
+    box.files.write("/workspace/index.txt", "one that was never published")
+    lost.files.write("/workspace/index.html", "a sandbox that goes")
+    made = client.deployments.create(name="Sourced")
+    box.files.write("/workspace/index.txt", "")
+    first = client.deployments.publish(made.id, source_sandbox_id=box.id)
+    assert first.promoted, first.version.model_extra
+    box.destroy()
+    lost.destroy()
+    run(stack)
+    counted = run(stack, "--dry-run")
+    assert counted["sandbox_packs"] == 0, "they are marked"
+    told = run(stack)
+    assert told["sandbox_packs"] >= 2, told
+    after = headway(stack, "retention", "report")["totals"]
+    assert after["sandbox_packs"] == before["sandbox_packs"] + 2, "the page, and the emptied file"
+    assert after["snapshots"] == before["snapshots"] + 1
+    again = client.deployments.redeploy(made.id)
+    assert again.state.value == "running"
+    assert fetch(stack, again.public_url) == (200, "a source that stays")
+
+
 def test_a_collection_that_runs_all_the_time_takes_nothing_from_builds_and_rolls(stack: Stack, client: Miosa) -> None:
-    """Two sites are published and promoted without a pause, back to bytes that may just be going."""
+    """Two sites are published and promoted without a pause, back to bytes that may just be going; beside them
+    sandboxes of the same contents are written, read and deleted."""
     over, taken = threading.Event(), []
 
     def collect() -> None:
         while not over.is_set():
-            taken.append(run(stack)["collected"])
+            taken.append(run(stack))
 
     collector = threading.Thread(target=collect, daemon=True)
     collector.start()
@@ -120,13 +148,19 @@ def test_a_collection_that_runs_all_the_time_takes_nothing_from_builds_and_rolls
                 text = f"edition {number % 3}"
                 box.files.write("/workspace/index.html", text)
                 box.files.write(f"/workspace/assets/{number % 2}.txt", "a" * 1_000)
+                short = client.sandboxes.create()
+                short.files.write("/workspace/index.html", text)
+                short.files.write("/workspace/other.html", f"other {number % 3}")
+                assert short.files.read("/workspace/other.html").decode() == f"other {number % 3}"
+                short.destroy()
                 result = client.deployments.publish(site, source_sandbox_id=box.id)
                 assert result.promoted, result.version.model_extra
                 assert fetch(stack, result.deployment.public_url) == (200, text)
     finally:
         over.set()
         collector.join(180)
-    assert sum(taken) > 0
+    assert sum(one["collected"] for one in taken) > 0
+    assert sum(one["sandbox_packs"] for one in taken) > 0
     for site, _ in sites:
         live = client.deployments.get(site)
         assert fetch(stack, live.public_url) == (200, "edition 2")

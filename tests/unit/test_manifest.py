@@ -214,3 +214,10 @@ def test_reuse_gives_up_the_packs_that_give_least() -> None:
 
 def test_empty_manifest_is_possible_for_the_format() -> None:
     assert parse_manifest(Manifest(entries=()).raw).contents == {}
+
+
+def test_contents_are_counted_once_however_often_they_are_asked_for() -> None:
+    """Whoever looks each of 10,000 contents up must not count 10,000 for each."""
+    made = make_manifest([file("a"), file("b", B), file("c")])
+    assert made.contents == {A: 1, B: 1}
+    assert made.contents is made.contents
