@@ -24,19 +24,22 @@ from adapters.ledger.keyring import KeyRecord
 from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
 from adapters.signer.records import (
     DecisionFacts,
+    FindingFacts,
     KeyFacts,
     RolloutFacts,
     audit_statement,
     decision_of,
     decision_statement,
+    finding_statement,
     key_statement,
     rollout_statement,
 )
 from headway.errors import HeadwayError
-from store import audit
+from store import audit, integrity
 from store import ledger as rows
 from store.ledger import Unlogged
 from store.models import Artifact, Release, Rollout, utcnow
+from store.models_integrity import Finding
 from store.models_policy import Decision
 from store.session import Store
 
@@ -87,6 +90,7 @@ class Recorder:
                 await asyncio.to_thread(self.announce)
                 while await asyncio.to_thread(self.record_decisions) + await asyncio.to_thread(self.record):
                     pass
+                await asyncio.to_thread(self.record_findings)
                 await asyncio.to_thread(self.chain_calls)
             except Exception as error:
                 why = error.message if isinstance(error, HeadwayError) else type(error).__name__
@@ -113,6 +117,16 @@ class Recorder:
             entering = self._ledger.about(about, _point_decision(decision))
             attest(decision_statement(_decided(decision, rollout, artifact)), self._keys.current(), ledger=entering)
         return len(waiting)
+
+    def record_findings(self) -> None:
+        """Enter how damage of the object store ended. What was lost and mended later is entered twice."""
+        with self._store.read() as session:
+            waiting = integrity.unlogged_findings(session, BATCH)
+        for one in waiting:
+            facts = _found(one)
+            about = About(f"finding:{one.id}:{facts.outcome}", "integrity", one.site_id)
+            entering = self._ledger.about(about, _point_finding(one))
+            attest(finding_statement(facts), self._keys.current(), ledger=entering)
 
     def chain_calls(self) -> None:
         """Chain what callers did since, and now and then enter the chain's hash: it binds all that came before."""
@@ -210,6 +224,29 @@ def _point_decision(decision: Decision) -> Then:
         session.get_one(Decision, decision.id).log_index = index
 
     return point
+
+
+def _point_finding(finding: Finding) -> Then:
+    def point(session: Session, index: int) -> None:
+        row = session.get_one(Finding, finding.id, with_for_update=True)
+        if row.settled_at == finding.settled_at:
+            row.log_index = index
+
+    return point
+
+
+def _found(finding: Finding) -> FindingFacts:
+    return FindingFacts(
+        finding_id=finding.id,
+        site_id=finding.site_id,
+        object=finding.object,
+        name=finding.name,
+        damage=finding.damage,
+        outcome="mended" if finding.mended_at is not None else "lost",
+        by=finding.mended_by,
+        found_at=finding.found_at,
+        settled_at=finding.settled_at or finding.found_at,
+    )
 
 
 def _facts(one: Unlogged) -> RolloutFacts:

@@ -177,6 +177,12 @@ class Settings(BaseSettings):
     scrub_seconds: float = Field(
         default=86400, description="Seconds between two readings of all that a host stores; 0: never."
     )
+    object_scrub_hours: float = Field(
+        default=24, ge=0, description="Hours between two readings of a part of the object store; 0: never."
+    )
+    object_scrub_bytes: int = Field(
+        default=4 << 30, ge=1, description="Bytes of it that are read at a time: the next reading goes on from there."
+    )
     host_sockets: list[Path] = Field(
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."
     )

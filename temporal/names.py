@@ -22,6 +22,10 @@ def delivery_workflow(delivery_id: str) -> str:
 RECONCILE_WORKFLOW: Final = "reconcile"
 RETENTION_WORKFLOW: Final = "retention"
 RETENTION_SCHEDULE: Final = "retention"
+SCRUB_WORKFLOW: Final = "scrub"
+SCRUB_SCHEDULE: Final = "scrub"
+# In place of a job's id: only what hosts have lost contents of is read.
+SUSPECTS: Final = "suspects"
 
 # workflow types, as an operator reads them in the Temporal UI
 BUILD: Final = "Build"
@@ -39,6 +43,7 @@ RUN: Final = "Run"
 ATTACH: Final = "Attach"
 DETACH: Final = "Detach"
 RETENTION: Final = "Retention"
+SCRUB: Final = "Scrub"
 RESTART: Final = "Restart"
 SCALE: Final = "Scale"
 SUSPEND: Final = "Suspend"

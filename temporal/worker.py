@@ -82,6 +82,7 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.reconcile import Reconciler
     from activities.retention import Retention
     from activities.rollouts import RolloutRecords
+    from activities.scrub import Scrubs
     from activities.webhooks import Webhooks
     from adapters.config.vault import Vault
     from adapters.domains.lookup import Lookup
@@ -92,7 +93,7 @@ def control(settings: Settings, client: Client) -> Role:
     from store.deliveries import Pace
     from store.session import Store
     from store.turns import Shares
-    from temporal.schedules import keep_retention
+    from temporal.schedules import keep_retention, keep_scrub
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
@@ -112,7 +113,8 @@ def control(settings: Settings, client: Client) -> Role:
     commands = CommandRecords(store, settings.host_patience)
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
     domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
-    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains, retention)
+    scrubs = Scrubs(store, objects, budget=settings.object_scrub_bytes)
+    records = (commands, builds, rollouts, environments, reconciler, webhooks, domains, retention, scrubs)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
@@ -121,6 +123,7 @@ def control(settings: Settings, client: Client) -> Role:
             reconciler.watch,
             webhooks.watch,
             lambda: keep_retention(client, timedelta(hours=settings.collection_every_hours)),
+            lambda: keep_scrub(client, timedelta(hours=settings.object_scrub_hours)),
         ],
     )
 
@@ -174,6 +177,7 @@ def signing(settings: Settings, _client: Client) -> Role:
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
+    from activities.mending import Mending
     from activities.running import Commands
     from adapters.hosting.access import AccessLog, RequestShipper, Visits
     from adapters.hosting.baking import Bakery
@@ -183,6 +187,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
+    from adapters.hosting.lending import HttpUploads, Lender
     from adapters.hosting.mending import Mender, Scrubber
     from adapters.hosting.services import Services
     from adapters.hosting.serving import ServingReports
@@ -197,7 +202,8 @@ def host(settings: Settings, _client: Client) -> Role:
     folders = HostFolders(settings.path("host"))
     trust = Trust(folders.trust, settings.trust_path, settings.ledger_root)
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
-    serving = Host(folders, trust.verify, HttpDownloads(), limits, learn=trust.learn)
+    downloads = HttpDownloads()
+    serving = Host(folders, trust.verify, downloads, limits, learn=trust.learn)
     broker = _broker(settings, "host")
     configuration = Configuration(settings.host_id, folders.identity, broker, settings.host_labels)
     setup = Setup(
@@ -227,10 +233,12 @@ def host(settings: Settings, _client: Client) -> Role:
     activities = HostActivities(
         settings.host_id, serving, broker, services, configuration, upkeep, bakery, handshake=handshake
     )
+    lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
+    beside = (Commands(settings.host_id, broker, services), Mending(settings.host_id, lender, broker))
     serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),
-        activities=[*offered(activities), *offered(Commands(settings.host_id, broker, services))],
+        activities=[one for part in (activities, *beside) for one in offered(part)],
         threads=16,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
     )

@@ -16,6 +16,7 @@ from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
 from workflows.run import Run
+from workflows.scrub import Scrub
 from workflows.stop import Stop
 
 ALL = (
@@ -37,6 +38,7 @@ ALL = (
     Rollback,
     Run,
     Scale,
+    Scrub,
     Stop,
     Suspend,
 )

@@ -10,6 +10,7 @@ import store.models
 import store.models_builds
 import store.models_configuration
 import store.models_domains
+import store.models_integrity
 import store.models_ledger
 import store.models_lifecycle
 import store.models_policy

@@ -13,11 +13,13 @@ from activities.domains import DomainRecords
 from activities.environments import EnvironmentRecords
 from activities.execute import Executor
 from activities.host import HostActivities
+from activities.mending import Mending
 from activities.produce import Producer
 from activities.reconcile import Reconciler
 from activities.retention import Retention
 from activities.rollouts import RolloutRecords
 from activities.running import Commands
+from activities.scrub import Scrubs
 from activities.sign import Signer
 from activities.webhooks import Webhooks
 
@@ -29,10 +31,12 @@ ROLES = (
     EnvironmentRecords,
     Executor,
     HostActivities,
+    Mending,
     Producer,
     Reconciler,
     Retention,
     RolloutRecords,
+    Scrubs,
     Signer,
     Webhooks,
 )
