@@ -29,8 +29,10 @@ from temporal.client import connect
 from temporal.runner import PlainRunner
 
 if TYPE_CHECKING:
+    from activities.ledger import Ledger
     from adapters.broker import BrokerClient
     from adapters.objects import ObjectStore
+    from adapters.signer.keyless import Keyless
 
 log = logging.getLogger("headway.worker")
 DRAIN = timedelta(seconds=5)
@@ -170,9 +172,25 @@ def signing(settings: Settings, _client: Client) -> Role:
         publish_key(keys.current(), settings.trust_dir)
     else:
         keys.current()
+    keyless = _keyless(settings, ledger) if settings.signing_mode == "keyless" else None
     recorder = Recorder(store, objects, ledger, keys, settings.ledger_root)
-    signer = Signer(store, objects, keys, ledger=ledger, announce=recorder.announce)
+    signer = Signer(store, objects, keys, ledger=ledger, announce=recorder.announce, keyless=keyless)
     return Role(queue=names.SIGNING, activities=offered(signer), threads=4, beside=[recorder.watch])
+
+
+def _keyless(settings: Settings, ledger: Ledger) -> Keyless:
+    """Opened and told to hosts that join, and to outsiders. Without it nothing is signed: there is no other mode."""
+    from adapters.signer.keyless import SIGSTORE_NAME, open_keyless
+
+    made = open_keyless(
+        settings.sigstore_trust,
+        settings.sigstore_identity,
+        settings.sigstore_issuer,
+        settings.sigstore_token_file,
+        settings.sigstore_client_id,
+    )
+    ledger.publish_document("sigstore", made.trusted.raw, settings.ledger_root / SIGSTORE_NAME)
+    return made
 
 
 def host(settings: Settings, _client: Client) -> Role:
@@ -200,7 +218,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.runtime.process.driver import ProcessDriver, Setup
 
     folders = HostFolders(settings.path("host"))
-    trust = Trust(folders.trust, settings.trust_path, settings.ledger_root)
+    trust = Trust(folders.trust, settings.trust_path, settings.ledger_root, settings.signing_mode)
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
     downloads = HttpDownloads()
     serving = Host(folders, trust.verify, downloads, limits, learn=trust.learn)

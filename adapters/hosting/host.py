@@ -37,7 +37,7 @@ MAX_BUNDLE = 4 << 20
 # A content may wait this long for the tree that it was fetched for.
 GRACE_SECONDS = 3600.0
 
-Verify = Callable[[bytes, str, str], None]
+Verify = Callable[[bytes, str, str], object]
 log = logging.getLogger("headway.host")
 
 
