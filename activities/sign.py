@@ -74,8 +74,8 @@ class Kept:
 class Signer:
     """Activity `build.sign`. The current key signs; existing bundles are judged by all of them.
 
-    `announce` publishes the keyring: nothing is signed with a key that no host could hear of. With `keyless` artifacts are
-    signed by Sigstore alone, and their bundles of before are void.
+    `announce` publishes the keyring: nothing is signed with a key that no host could hear of. With `keyless`
+    artifacts are signed by Sigstore alone, and their bundles of before are void.
     """
 
     def __init__(

@@ -262,7 +262,8 @@ class RollSpec(Wire):
     """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address.
 
     `config_version` is 0 where there is no configuration to ask for; `instances` is 0 where the artifact says how many.
-    `keyring` is signed, or empty.
+    `keyring` is signed, or empty. `policies` are signed records of what the environment is held to, `proof` that of the
+    decision, or of the release that runs there; `awaited`: the signing worker has not entered them yet, ask again.
     """
 
     rollout_id: str
@@ -282,6 +283,9 @@ class RollSpec(Wire):
     config_version: int = 0
     keyring: str = ""
     instances: int = 0
+    policies: list[str] = []
+    proof: str = ""
+    awaited: bool = False
 
 
 class SealedConfig(Wire):

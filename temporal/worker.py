@@ -198,6 +198,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from activities.mending import Mending
     from activities.running import Commands
     from adapters.hosting.access import AccessLog, RequestShipper, Visits
+    from adapters.hosting.admission import Admission
     from adapters.hosting.baking import Bakery
     from adapters.hosting.baking import Visits as Counted
     from adapters.hosting.configuration import Configuration
@@ -221,7 +222,8 @@ def host(settings: Settings, _client: Client) -> Role:
     trust = Trust(folders.trust, settings.trust_path, settings.ledger_root, settings.signing_mode)
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
     downloads = HttpDownloads()
-    serving = Host(folders, trust.verify, downloads, limits, learn=trust.learn)
+    admission = Admission(folders, trust.check_record)
+    serving = Host(folders, trust.verify, downloads, limits, learn=trust.learn, admit=admission.admit)
     broker = _broker(settings, "host")
     configuration = Configuration(settings.host_id, folders.identity, broker, settings.host_labels)
     setup = Setup(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from adapters.ledger.keyring import KEYRING_NAME, KeyringDocument, open_keyring, read_keyring
 from adapters.ledger.proofs import ProofError
 from adapters.ledger.root import ROOT_NAME, TrustedLog, parse_root
-from adapters.signer.bundle import Policy, Verified, check
+from adapters.signer.bundle import Policy, Verified, check, check_record
 from adapters.signer.keys import Keyring, ring_of, write_aside
 from headway.errors import HeadwayError
 
@@ -92,6 +92,10 @@ class Trust:
         if self._mode == "keyless":
             return self.sigstore().check(bundle, digest, Policy(site_id))
         return check(bundle, digest, self.keyring(), Policy(site_id), ledger=self.log())
+
+    def check_record(self, record: bytes) -> Verified:
+        """Raises artifact.signature_invalid where it is no record of this platform's, signed and in its ledger."""
+        return check_record(record, self.keyring(), ledger=self.log())
 
     def sigstore(self) -> Trusted:
         """Raises roll.place_failed (retryable) while there is nobody to trust yet."""

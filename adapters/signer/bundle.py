@@ -26,12 +26,12 @@ from sigstore_models.bundle.v1 import Bundle
 from adapters.ledger.bundles import MEDIA_TYPE, bundle_of
 from adapters.ledger.entry import PAYLOAD_TYPE, Entry
 from adapters.signer.keys import Keyring, SigningKey, public_pem
-from adapters.signer.records import AUDIT_TYPE, DECISION_TYPE, INTEGRITY_TYPE, KEY_TYPE, ROLLOUT_TYPE
+from adapters.signer.records import AUDIT_TYPE, DECISION_TYPE, INTEGRITY_TYPE, KEY_TYPE, POLICY_TYPE, ROLLOUT_TYPE
 from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
 from headway.errors import HeadwayError
 
 MAX_BUNDLE: Final = 1 << 20
-RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, DECISION_TYPE, KEY_TYPE, AUDIT_TYPE, INTEGRITY_TYPE})
+RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, DECISION_TYPE, KEY_TYPE, AUDIT_TYPE, INTEGRITY_TYPE, POLICY_TYPE})
 Json = dict[str, Any]
 
 

@@ -1,8 +1,8 @@
 """Keyless: a certificate that Sigstore gives to an identity for ten minutes, in place of a key that somebody keeps.
 
-The same `attest` and `check` as with a key, by the public instance or a private one. What is believed is a document that
-hosts pin: the instance's trusted root, and whose certificates count (`Trusted`). There is no way from one mode to the
-other: a bundle with a certificate is refused where keys are trusted, one with a key here.
+The same `attest` and `check` as with a key, by the public instance or a private one. What is believed is a document
+that hosts pin: the instance's trusted root, and whose certificates count (`Trusted`). There is no way from one mode to
+the other: a bundle with a certificate is refused where keys are trusted, one with a key here.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Keyless:
     client_id: str = "sigstore"
 
     def attest(self, statement: bytes) -> bytes:
-        """The bundle, which is checked before it is given out. Raises sign.failed (retryable): there is no other way."""
+        """The bundle, checked before it is given out. Raises sign.failed (retryable): there is no other way."""
         from sigstore.dsse import Statement
         from sigstore.oidc import IdentityToken
         from sigstore.sign import SigningContext

@@ -1,6 +1,7 @@
 """An artifact in a folder, and its proof, offline.
 
-`manifest.json`, `bundle.json`, `key.pub` (keyless: `sigstore.json`), `trusted_root.json` where it is in the ledger, and perhaps `files/`.
+`manifest.json`, `bundle.json`, `key.pub` (keyless: `sigstore.json`), `trusted_root.json` where it is in the ledger, and
+perhaps `files/`.
 """
 
 from __future__ import annotations

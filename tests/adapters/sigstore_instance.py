@@ -1,5 +1,5 @@
-"""A private Sigstore for tests, on loopback over real HTTP: an OIDC issuer, a certificate authority shaped like Fulcio (with
-the SCT of a CT log), and a transparency log shaped like Rekor v1, whose tree is the project's own.
+"""A private Sigstore for tests, on loopback over real HTTP: an OIDC issuer, a certificate authority shaped like Fulcio
+(with the SCT of a CT log), and a transparency log shaped like Rekor v1, whose tree is the project's own.
 """
 
 from __future__ import annotations

@@ -6,14 +6,19 @@ import base64
 import hashlib
 import json
 import logging
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import SQLModel, select
 
 from activities.ledger import About, Ledger
+from activities.sign import Signer
+from adapters.artifact.manifest import File, make_manifest
 from adapters.hosting.trust import Trust
 from adapters.ledger.root import ROOT_NAME
 from adapters.signer.bundle import Policy, attest, check
@@ -23,8 +28,13 @@ from adapters.signer.statement import BuildFacts, statement
 from headway.cli.fetching import verify_folder
 from headway.errors import HeadwayError
 from store.migrations import upgrade
+from store.models import Artifact, Build
 from store.session import Store
+from temporal.messages import BuildOrder
+from tests.adapters.cosign import SUITES, cosign_of
 from tests.adapters.sigstore_instance import IDENTITY, Instance, running_instance
+from tests.api.doubles import MemoryObjects
+from tests.workflows.rows import World
 
 SITE = "site_01KVT00000000000000000000A"
 MANIFEST = b'{"files":[],"version":1}'
@@ -234,3 +244,64 @@ def test_half_a_policy_is_none(instance: Instance, tmp_path: Path, identity: str
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"mode":"keyless"}', b'{"mode":"key","identity":"a","issuer":"b"}'])
 def test_a_damaged_pin_trusts_nobody(raw: bytes) -> None:
     refused(lambda: open_trusted(raw), "does not say whom to trust", "internal.error")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", SUITES)
+def test_stock_cosign_takes_it_and_no_other_identity(
+    suite: str, keyless: Keyless, bundle: bytes, tmp_path: Path
+) -> None:
+    """As docs/verify.md says it, with the trusted root that sigstore.json has."""
+    cosign = cosign_of(suite, tmp_path)
+    (tmp_path / "manifest.json").write_bytes(MANIFEST)
+    (tmp_path / "root.json").write_text(json.dumps(keyless.trusted.root))
+    home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "no_proxy": ""}
+
+    def verified(body: bytes, identity: str, issuer: str) -> bool:
+        (tmp_path / "bundle.json").write_bytes(body)
+        argv = [cosign, "verify-blob-attestation", "--new-bundle-format", "--type", "slsaprovenance1"]
+        argv += ["--certificate-identity", identity, "--certificate-oidc-issuer", issuer]
+        argv += ["--trusted-root", tmp_path / "root.json", "--bundle", tmp_path / "bundle.json"]
+        done = subprocess.run(
+            [*map(str, argv), str(tmp_path / "manifest.json")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=home,
+        )
+        return done.returncode == 0
+
+    issuer = keyless.trusted.issuer
+    assert verified(bundle, IDENTITY, issuer)
+    assert not verified(bundle, f"{IDENTITY}x", issuer)
+    assert not verified(bundle, IDENTITY, "https://accounts.example.test")
+    broken = changed(bundle, lambda d: flip(d, *TLOG, "canonicalizedBody"))
+    assert not verified(broken, IDENTITY, issuer)
+
+
+def test_the_signing_worker_keeps_one_bundle_of_its_own_mode(keyless: Keyless, tmp_path: Path) -> None:
+    """Content that was signed with a key is signed anew without one, and the other way round; ours takes both in."""
+    store = Store.open(f"sqlite:///{tmp_path}/headway.db")
+    SQLModel.metadata.create_all(store.engine)
+    world, objects, keys = World.make(store), MemoryObjects(), create_key(tmp_path / "keys")
+    ledger = Ledger.open(store, tmp_path / "ledger", "ledger.test")
+    manifest = make_manifest([File("index.html", "644", 2, hashlib.sha256(b"hi").hexdigest())])
+    base = f"sites/{world.site_id}/artifacts/{manifest.digest}"
+    objects.put_new(f"{base}/manifest.json", manifest.raw, manifest.digest)
+    seen = []
+    for way in (None, keyless, keyless, None):
+        job = world.accept_build()
+        with store.write() as session:
+            build = session.get_one(Build, job.resource_id)
+            build.status, build.attempt, build.commit_sha, build.source_sha256 = "running", 1, "1" * 40, "2" * 64
+            build.manifest_sha256 = manifest.digest
+        signer = Signer(store, objects, keys, ledger=ledger, keyless=way)
+        signer.sign(BuildOrder(job.id, job.resource_id, world.site_id, world.env_id, "main"))
+        with store.read() as session:
+            [artifact] = session.exec(select(Artifact)).all()
+        seen.append((is_keyless(objects.held[f"{base}/bundle.json"]), artifact.key_hint, artifact.log_index))
+    store.close()
+    assert [one[0] for one in seen] == [False, True, True, False]
+    assert [one[1] for one in seen] == [keys.hint, f"keyless:{IDENTITY}", f"keyless:{IDENTITY}", keys.hint]
+    assert [one[2] for one in seen] == [0, 1, 1, 2], "once for each bundle"

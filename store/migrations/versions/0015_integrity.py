@@ -1,4 +1,4 @@
-"""Integrity: what a scrub of the object store found, and how it ended."""
+"""Integrity: what a scrub of the object store found, and how it ended; the ledger's entry of each policy."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def upgrade() -> None:
         sa.Column("log_index", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["site_id"], ["site.id"]),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.add_column("policy", sa.Column("log_index", sa.BigInteger(), nullable=True))
+    op.create_index(
+        "policy_unlogged",
+        "policy",
+        ["created_at", "id"],
+        sqlite_where=sa.text("log_index IS NULL"),
+        postgresql_where=sa.text("log_index IS NULL"),
     )
     op.create_index("finding_made", "finding", ["found_at", "id"])
     for name, columns, where, unique in (
