@@ -1,4 +1,4 @@
-"""The ledger at size: an append at a million entries, an audit of a hundred thousand, how proofs grow; and verification."""
+"""The ledger at size: an append at a million entries, an audit of a hundred thousand, how proofs grow; verifying."""
 
 from __future__ import annotations
 

@@ -254,6 +254,7 @@ class JoinedHost(Host):
     credential: str
     signing_keys: dict[str, str] = {}
     trusted_root: str | None = None
+    sigstore: str | None = None
 
 
 class Team(Resource):

@@ -593,6 +593,7 @@ class HostJoined(HostRow):
     credential: str
     signing_keys: dict[str, str]
     trusted_root: str | None
+    sigstore: str | None = Field(description="Whose keyless signatures count, where artifacts are signed without keys.")
 
 
 class ReleaseRow(Row):

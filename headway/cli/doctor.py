@@ -59,6 +59,7 @@ def configuration() -> Examinations:
         ("database", examine_config.database),
         ("object store", examine_config.object_store),
         ("credentials", examine_config.credentials),
+        ("signing", examine_config.signing),
     ]
 
 

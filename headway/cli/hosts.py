@@ -11,7 +11,7 @@ from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 from headway.errors import HeadwayError
 
-CREDENTIAL, ROOT = "host.token", "trusted_root.json"
+CREDENTIAL, ROOT, SIGSTORE = "host.token", "trusted_root.json", "sigstore.json"
 
 
 @click.group()
@@ -78,7 +78,8 @@ def join(session: Session, host_id: str, labels: tuple[str, ...], output: Path, 
         raise click.UsageError(f"{output / CREDENTIAL} is there already: choose another folder.")
     made = session.client.hosts.renew(host_id) if renew else session.client.hosts.join(host_id, labels)
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
-    trust = {**made.signing_keys, **({ROOT: made.trusted_root} if made.trusted_root else {})}
+    documents = {ROOT: made.trusted_root, SIGSTORE: made.sigstore}
+    trust = {**made.signing_keys, **{name: text for name, text in documents.items() if text}}
     for name, text in {CREDENTIAL: made.credential + "\n", **trust}.items():
         write_private(output / Path(name).name, text)
     if session.as_json:
