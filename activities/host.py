@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -16,6 +17,7 @@ from temporalio.exceptions import CancelledError
 from activities.telling import Teller
 from adapters.artifact.manifest import Manifest
 from adapters.events import timestamp
+from adapters.hosting.admission import needs_proof
 from adapters.hosting.baking import Bakery
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
@@ -33,6 +35,7 @@ BEAT_SECONDS = 1.0
 # A full disk is refused early: a rollout that waits for room would hold its environment's queue.
 DISK_TRIES = 2
 MISSING_TRIES = 4
+AWAITED_SECONDS = 20.0
 REUSE: dict[str, Reuse] = {"restart": "none", "scale": "grow"}
 log = logging.getLogger("headway.host")
 
@@ -102,7 +105,7 @@ class HostActivities:
                 self._host.lead(order.env_id, found.hostnames, found.lock)
             self._host.place_suspended(order.env_id, order.apply_seq)
             return Placed(self.host_id, order.apply_seq, "")
-        spec = self._broker.get_rollout(order.rollout_id)
+        spec = self._spec(order.rollout_id, check)
         self._host.lead(order.env_id, spec.hostnames, spec.lock)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
@@ -112,6 +115,17 @@ class HostActivities:
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check)
         return Placed(self.host_id, order.apply_seq, manifest.digest)
+
+    def _spec(self, rollout_id: str, check: Callable[[], None]) -> RollSpec:
+        """With the signed records that it is judged by: the signing worker enters them within a second."""
+        deadline = time.monotonic() + AWAITED_SECONDS
+        while (spec := self._broker.get_rollout(rollout_id)).awaited and needs_proof(self._host.folders, spec):
+            check()
+            if time.monotonic() > deadline:
+                message = "The policies' decision is not in the ledger yet: is the signing worker away?"
+                raise HeadwayError("roll.place_failed", message)
+            time.sleep(0.1)
+        return spec
 
     def _start(self, order: RollOrder, spec: RollSpec, manifest: Manifest, check: Callable[[], None]) -> None:
         env_id, seq = order.env_id, order.apply_seq

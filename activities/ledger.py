@@ -120,8 +120,12 @@ class Ledger:
     def publish(self, folder: Path) -> None:
         """Let hosts and outsiders have the trust root: from now on they demand an entry of every bundle."""
         document = make_root(self.trusted.log, self.trusted.start)
-        self._store.in_write(lambda session: rows.publish(session, "trusted_root", document))
-        write_aside(folder / ROOT_NAME, document, 0o644)
+        self.publish_document("trusted_root", document, folder / ROOT_NAME)
+
+    def publish_document(self, name: str, document: bytes, path: Path) -> None:
+        """Keep a version of it where the API finds it, and leave it for hosts that join."""
+        self._store.in_write(lambda session: rows.publish(session, name, document))
+        write_aside(path, document, 0o644)
 
     def publish_keyring(self, keys: Sequence[KeyRecord], signers: Sequence[tuple[str, Sign]]) -> None:
         """The next version of the keyring, signed by the ledger and by every signing key at hand."""

@@ -14,6 +14,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from activities.labels import ahead_in, roll_order
 from activities.rollouts import run_is_open, run_status
 from store.drifts import accept_repair, unmended
+from store.integrity import suspects
 from store.labels import bell_of, labels_of
 from store.models import Build, Job, Rollout, utcnow
 from store.outcomes import end_build, end_job, end_rollout
@@ -21,7 +22,7 @@ from store.queue import idle_queues, job_by_id, unseen_holds
 from store.session import Store
 from temporal import names
 from temporal.failures import mapped
-from temporal.messages import Ahead, Ended, Labels, RollOrder, Suspects
+from temporal.messages import Ahead, Ended, JobRef, Labels, RollOrder, Suspects
 from temporal.starts import TemporalStarts
 
 log = logging.getLogger("headway.reconcile")
@@ -65,10 +66,21 @@ class Reconciler:
 
     async def _repair(self) -> None:
         """What hosts cannot mend alone becomes a rollout like any other, in its environment's order."""
-        for job, labels in await asyncio.to_thread(self._repairs):
+        repairs, doubtful = await asyncio.to_thread(self._repairs)
+        for job, labels in repairs:
             await self.starts.start(job.id, job.type, labels=labels)
+        if doubtful:
+            await self.client.start_workflow(
+                names.SCRUB,
+                JobRef(names.SUSPECTS),
+                id=f"{names.SCRUB_WORKFLOW}/{names.SUSPECTS}",
+                task_queue=names.CONTROL,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary="read what hosts have lost contents of, and mend what is damaged",
+            )
 
-    def _repairs(self) -> list[tuple[Job, Labels]]:
+    def _repairs(self) -> tuple[list[tuple[Job, Labels]], bool]:
+        """The repairs that begin now, and whether a host has lost bytes: then the object store's are looked at, too."""
         with self.store.read() as session:
             wanted = unmended(session)
         made = []
@@ -76,7 +88,8 @@ class Reconciler:
             with self.store.write() as session:
                 if (job := accept_repair(session, env_id)) is not None:
                     made.append((job, labels_of(session, env_id, job)))
-        return made
+        with self.store.read() as session:
+            return made, bool(made and suspects(session, 1))
 
     def _idle(self) -> list[Ahead]:
         with self.store.read() as session:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -24,20 +25,26 @@ from adapters.ledger.keyring import KeyRecord
 from adapters.signer.bundle import MAX_BUNDLE, Policy, attest, check
 from adapters.signer.records import (
     DecisionFacts,
+    FindingFacts,
     KeyFacts,
+    PolicyFacts,
     RolloutFacts,
     audit_statement,
     decision_of,
     decision_statement,
+    finding_statement,
     key_statement,
+    policy_statement,
     rollout_statement,
 )
 from headway.errors import HeadwayError
-from store import audit
+from store import audit, integrity, policies
 from store import ledger as rows
 from store.ledger import Unlogged
 from store.models import Artifact, Release, Rollout, utcnow
+from store.models_integrity import Finding
 from store.models_policy import Decision
+from store.models_policy import Policy as PolicyRow
 from store.session import Store
 
 log = logging.getLogger("headway.ledger")
@@ -85,8 +92,10 @@ class Recorder:
             try:
                 adopted = adopted or await asyncio.to_thread(self.adopt)
                 await asyncio.to_thread(self.announce)
+                await asyncio.to_thread(self.record_policies)
                 while await asyncio.to_thread(self.record_decisions) + await asyncio.to_thread(self.record):
                     pass
+                await asyncio.to_thread(self.record_findings)
                 await asyncio.to_thread(self.chain_calls)
             except Exception as error:
                 why = error.message if isinstance(error, HeadwayError) else type(error).__name__
@@ -104,15 +113,59 @@ class Recorder:
             attest(rollout_statement(_facts(one)), self._keys.current(), ledger=entering)
         return len(waiting)
 
+    def record_policies(self) -> None:
+        """Enter versions of policies: hosts hold rollouts to what is entered, and never go back behind it."""
+        with self._store.read() as session:
+            waiting = [(one, policies.minimum_of(session, one)) for one in rows.unlogged_policies(session, BATCH)]
+        for policy, minimum in waiting:
+            facts = PolicyFacts(
+                policy_id=policy.id,
+                site_id=policy.site_id,
+                subject=policy.subject_id,
+                version=policy.version,
+                document=policy.document,
+                digest=policy.digest,
+                minimum=minimum,
+                actor=policy.actor,
+                set_at=policy.created_at,
+            )
+            entering = self._ledger.about(About(f"policy:{policy.id}", "policy", policy.site_id), _point_policy(policy))
+            attest(policy_statement(facts), self._keys.current(), ledger=entering)
+
     def record_decisions(self) -> int:
-        """Enter the oldest decisions that are final and not entered; how many there were."""
+        """Enter the oldest decisions that are final and not entered; how many there were.
+
+        What was allowed is judged here once more: a decision that the rules do not bear out is entered as disputed.
+        """
         with self._store.read() as session:
             waiting = rows.unlogged_decisions(session, BATCH)
         for decision, rollout, artifact in waiting:
             about = About(f"decision:{decision.id}", "decision", decision.site_id)
             entering = self._ledger.about(about, _point_decision(decision))
-            attest(decision_statement(_decided(decision, rollout, artifact)), self._keys.current(), ledger=entering)
+            facts = self._borne_out(decision, rollout, _decided(decision, rollout, artifact))
+            attest(decision_statement(facts), self._keys.current(), ledger=entering)
         return len(waiting)
+
+    def _borne_out(self, decision: Decision, rollout: Rollout, facts: DecisionFacts) -> DecisionFacts:
+        if facts.outcome != "allowed":
+            return facts
+        with self._store.read() as session:
+            verdict = policies.judge_again(session, decision, rollout)
+        against = [one.as_dict() for one in (*verdict.refused, *verdict.held)]
+        if not against:
+            return facts
+        log.error("the decision %s is disputed: %s", decision.id, against)
+        return replace(facts, outcome="disputed", findings=against)
+
+    def record_findings(self) -> None:
+        """Enter how damage of the object store ended. What was lost and mended later is entered twice."""
+        with self._store.read() as session:
+            waiting = integrity.unlogged_findings(session, BATCH)
+        for one in waiting:
+            facts = _found(one)
+            about = About(f"finding:{one.id}:{facts.outcome}", "integrity", one.site_id)
+            entering = self._ledger.about(about, _point_finding(one))
+            attest(finding_statement(facts), self._keys.current(), ledger=entering)
 
     def chain_calls(self) -> None:
         """Chain what callers did since, and now and then enter the chain's hash: it binds all that came before."""
@@ -210,6 +263,36 @@ def _point_decision(decision: Decision) -> Then:
         session.get_one(Decision, decision.id).log_index = index
 
     return point
+
+
+def _point_policy(policy: PolicyRow) -> Then:
+    def point(session: Session, index: int) -> None:
+        session.get_one(PolicyRow, policy.id).log_index = index
+
+    return point
+
+
+def _point_finding(finding: Finding) -> Then:
+    def point(session: Session, index: int) -> None:
+        row = session.get_one(Finding, finding.id, with_for_update=True)
+        if row.settled_at == finding.settled_at:
+            row.log_index = index
+
+    return point
+
+
+def _found(finding: Finding) -> FindingFacts:
+    return FindingFacts(
+        finding_id=finding.id,
+        site_id=finding.site_id,
+        object=finding.object,
+        name=finding.name,
+        damage=finding.damage,
+        outcome="mended" if finding.mended_at is not None else "lost",
+        by=finding.mended_by,
+        found_at=finding.found_at,
+        settled_at=finding.settled_at or finding.found_at,
+    )
 
 
 def _facts(one: Unlogged) -> RolloutFacts:

@@ -24,9 +24,12 @@ from temporal.messages import (
     Failure,
     JobRef,
     Live,
+    Looked,
     LookRef,
     Looks,
     Measured,
+    Mend,
+    MendTried,
     Placed,
     PlaceOrder,
     PollOrder,
@@ -37,7 +40,10 @@ from temporal.messages import (
     RetireOrder,
     RollOrder,
     RolloutRef,
+    Scrubbed,
+    ScrubOrder,
     Settle,
+    Settled,
     Signed,
     Suspects,
     Switch,
@@ -341,5 +347,41 @@ def repack(order: RetentionOrder) -> Retained:
 
 @activity.defn(name="retention.report")
 def report_retention(order: RetentionOrder, told: Retained) -> Ended:
+    """Keep what was done for whoever asks, and end the job."""
+    raise NotImplementedError
+
+
+@activity.defn(name="scrub.claim")
+def claim_scrub(ref: JobRef) -> ScrubOrder:
+    """What is to be read; without a job, what the schedule reads."""
+    raise NotImplementedError
+
+
+@activity.defn(name="scrub.look")
+def look_at_objects(order: ScrubOrder) -> Looked:
+    """Read and hash the next objects; what is damaged becomes a finding."""
+    raise NotImplementedError
+
+
+@activity.defn(name="scrub.remake")
+def remake_object(mend: Mend) -> MendTried:
+    """Make a layout or a bundle anew from the rows."""
+    raise NotImplementedError
+
+
+@activity.defn(name="host.mend")
+def mend_object(mend: Mend) -> MendTried:
+    """Put a damaged object right from what a host has of it."""
+    raise NotImplementedError
+
+
+@activity.defn(name="scrub.settle")
+def settle_finding(settled: Settled) -> MendTried:
+    """Read the object again, and keep how it ended."""
+    raise NotImplementedError
+
+
+@activity.defn(name="scrub.report")
+def report_scrub(order: ScrubOrder, told: Scrubbed) -> Ended:
     """Keep what was done for whoever asks, and end the job."""
     raise NotImplementedError

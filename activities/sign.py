@@ -23,6 +23,7 @@ from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
 from adapters.ledger.keyring import KeyRecord
 from adapters.sbom.document import MAX_BYTES as MAX_SBOM
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, attest, check, hint_of
+from adapters.signer.keyless import Keyless, is_keyless
 from adapters.signer.keys import Keyring, SigningKey
 from adapters.signer.statement import BUILDER_ID, BuildFacts, statement
 from headway.errors import HeadwayError
@@ -73,7 +74,8 @@ class Kept:
 class Signer:
     """Activity `build.sign`. The current key signs; existing bundles are judged by all of them.
 
-    `announce` publishes the keyring: nothing is signed with a key that no host could hear of.
+    `announce` publishes the keyring: nothing is signed with a key that no host could hear of. With `keyless`
+    artifacts are signed by Sigstore alone, and their bundles of before are void.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Signer:
         builder_id: str = BUILDER_ID,
         ledger: Ledger | None = None,
         announce: Callable[[], None] = lambda: None,
+        keyless: Keyless | None = None,
     ) -> None:
         self._store = store
         self._objects = objects
@@ -92,6 +95,7 @@ class Signer:
         self._builder_id = builder_id
         self._ledger = ledger
         self._announce = announce
+        self._keyless = keyless
 
     @activity.defn(name="build.sign")
     @mapped
@@ -162,18 +166,31 @@ class Signer:
         name = bundle_key(facts.site_id, facts.digest)
         standing = self._standing(name, facts.site_id, facts.digest, known)
         if standing is not None:
-            return Kept(standing.key_hint, fresh=False, log_index=standing.log_index)
+            return Kept(standing.key_hint, fresh=False, log_index=self._entered(standing))
         self._announce()
-        about = About(f"build:{facts.build_id}", "build", facts.site_id)
-        entering = self._ledger.about(about) if self._ledger else None
-        bundle = attest(statement(facts), self._keys.current(), ledger=entering)
+        bundle = self._attest(facts)
         made = self._check(bundle, facts.site_id, facts.digest)
         if self._objects.put_new(name, bundle, hashlib.sha256(bundle).hexdigest()):
-            return Kept(made.key_hint, fresh=True, log_index=made.log_index)
+            return Kept(made.key_hint, fresh=True, log_index=self._entered(made))
         standing = self._standing(name, facts.site_id, facts.digest, known)
         if standing is None:
             raise HeadwayError("sign.failed", "Another signer works on this artifact.")
-        return Kept(standing.key_hint, fresh=False, log_index=standing.log_index)
+        return Kept(standing.key_hint, fresh=False, log_index=self._entered(standing))
+
+    def _attest(self, facts: BuildFacts) -> bytes:
+        if self._keyless is not None:
+            return self._keyless.attest(statement(facts))
+        about = About(f"build:{facts.build_id}", "build", facts.site_id)
+        entering = self._ledger.about(about) if self._ledger else None
+        return attest(statement(facts), self._keys.current(), ledger=entering)
+
+    def _entered(self, made: Verified) -> int | None:
+        """The index in our ledger. A keyless bundle proves Sigstore's; ours takes it in once the bundle is kept."""
+        if self._keyless is None or self._ledger is None:
+            return made.log_index
+        site_id = made.statement["predicate"]["buildDefinition"]["externalParameters"]["site"]
+        _, item = self._ledger.append(made.entry, About(f"build:{made.build_id}", "build", site_id))
+        return int(item["logIndex"])
 
     def _standing(self, name: str, site_id: str, digest: str, known: bool) -> Verified | None:
         """The bundle that is there already and verifies; a bad one is removed unless an artifact owns it."""
@@ -186,16 +203,18 @@ class Signer:
         try:
             return self._check(bundle, site_id, digest)
         except HeadwayError as error:
-            void = self._keys.ring().is_revoked(hint_of(bundle))
+            void = self._keys.ring().is_revoked(hint_of(bundle)) or is_keyless(bundle) != (self._keyless is not None)
             if (known and not void) or error.retryable:
                 raise
-            why = "whose key was revoked" if void else "that no artifact owns"
+            why = "whose key was revoked, or that is of another mode" if void else "that no artifact owns"
             log.warning("replacing a bundle %s: %s (%s)", why, name, error.message)
             self._objects.delete([name])
             return None
 
     def _check(self, bundle: bytes, site_id: str, digest: str) -> Verified:
         policy = Policy(site_id, builder_ids=frozenset({self._builder_id}))
+        if self._keyless is not None:
+            return self._keyless.trusted.check(bundle, digest, policy)
         return check(bundle, digest, self._keys.ring(), policy, ledger=self._ledger)
 
 

@@ -39,8 +39,10 @@ from headway.broker import (
     LogBatch,
     LogHeard,
     LookSpec,
+    MendSpec,
     Missing,
     Noted,
+    Offer,
     Output,
     RequestBatch,
     RequestsHeard,
@@ -242,6 +244,10 @@ class BrokerClient:
     def tell_serving(self, host_id: str, serving: Serving) -> Leftovers:
         """Say what this host serves; which of it has no business here. One try: it is told again."""
         return self._ask(Leftovers, "POST", f"/hosts/{host_id}/serving", serving, patience=0.0)
+
+    def offer(self, finding_id: str, offer: Offer) -> MendSpec:
+        """How to put a damaged object right that this host may have whole. Raises finding.not_found."""
+        return self._ask(MendSpec, "POST", f"/findings/{finding_id}", offer)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return self._ask(Hostnames, "GET", f"/environments/{env_id}/hostnames")

@@ -1,4 +1,4 @@
-"""The object store: S3 through boto3, path style, written once; only `replace` overwrites.
+"""The object store: S3 through boto3, path style, written once; only `replace` and what mends overwrite.
 
 Every upload carries its SHA-256, which the store checks, and `If-None-Match: *`, so that two writers of one key end
 with one object. Missing objects and lost connections are typed errors; nothing else of boto3 leaves this module.
@@ -99,6 +99,19 @@ class ObjectStore:
         with self._writing(key):
             self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ChecksumSHA256=_base64(sha256))
 
+    def replace_that(self, key: str, body: bytes, sha256: str, etag: str) -> bool:
+        """Write an object in the place of the one with that ETag. False where it is another by now, or gone."""
+        try:
+            with self._writing(key):
+                self._client.put_object(
+                    Bucket=self.bucket, Key=key, Body=body, ChecksumSHA256=_base64(sha256), IfMatch=etag
+                )
+        except HeadwayError as error:
+            if error.details.get("reason") in (*_TAKEN, *_GONE):
+                return False
+            raise
+        return True
+
     def get(self, key: str, max_bytes: int) -> bytes:
         """The whole object. Raises artifact.collected where there is none, roll.verify_failed past `max_bytes`."""
         with self._reading(key):
@@ -148,6 +161,17 @@ class ObjectStore:
                 return None
             raise
 
+    def stat(self, key: str) -> tuple[int, str] | None:
+        """The object's size in bytes and its ETag, or None where there is none."""
+        try:
+            with self._reading(key):
+                found = self._client.head_object(Bucket=self.bucket, Key=key)
+        except HeadwayError as error:
+            if error.code == "artifact.collected":
+                return None
+            raise
+        return found["ContentLength"], found["ETag"]
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are not there do not matter."""
         pending = list(keys)
@@ -176,16 +200,20 @@ class ObjectStore:
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires
         )
 
-    def presign_put(self, key: str, sha256: str, size: int, expires: int) -> tuple[str, dict[str, str]]:
-        """An address that writes this object once: with exactly these bytes, and only if it is not there.
+    def presign_put(
+        self, key: str, sha256: str, size: int, expires: int, *, instead_of: str | None = None
+    ) -> tuple[str, dict[str, str]]:
+        """An address that writes this object once: with exactly these bytes, and only if it is not there, or only in
+        the place of the one with the ETag `instead_of`.
 
         The returned headers are part of the signature and have to be sent as they are.
         """
-        params: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "IfNoneMatch": "*", "ContentLength": size}
+        only = {"IfNoneMatch": "*"} if instead_of is None else {"IfMatch": instead_of}
+        params: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "ContentLength": size, **only}
         params["ChecksumSHA256"] = _base64(sha256)
         url = self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=expires)
-        headers = {"if-none-match": "*", "x-amz-checksum-sha256": _base64(sha256), "content-length": str(size)}
-        return url, headers
+        said = ("if-none-match", "*") if instead_of is None else ("if-match", instead_of)
+        return url, {said[0]: said[1], "x-amz-checksum-sha256": _base64(sha256), "content-length": str(size)}
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:

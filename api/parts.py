@@ -31,7 +31,9 @@ from store.session import Store
 class Objects(Protocol):
     """What the API asks of the object store; keys are relative to its bucket, hashes lower-case hex."""
 
-    def presign_put(self, key: str, sha256: str, size: int, expires: int) -> tuple[str, dict[str, str]]: ...
+    def presign_put(
+        self, key: str, sha256: str, size: int, expires: int, *, instead_of: str | None = None
+    ) -> tuple[str, dict[str, str]]: ...
 
     def presign_get(self, key: str, expires: int) -> str: ...
 

@@ -28,6 +28,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | PUT  /hosts/{host_id} | host | HostHello → Known |
 | POST /hosts/{host_id}/drifts | host | Drifts → Noted |
 | POST /hosts/{host_id}/serving | host | Serving → Leftovers |
+| POST /findings/{finding_id} | host | Offer → MendSpec |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
 | POST /environments/{env_id}/logs | host | LogBatch → LogHeard |
 | POST /environments/{env_id}/requests | host | RequestBatch → RequestsHeard |
@@ -331,7 +332,8 @@ class RollSpec(Wire):
     """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address.
 
     `config_version` is 0 where there is no configuration to ask for; `instances` is 0 where the artifact says how many.
-    `keyring` is signed, or empty.
+    `keyring` is signed, or empty. `policies` are signed records of what the environment is held to, `proof` that of the
+    decision, or of the release that runs there; `awaited`: the signing worker has not entered them yet, ask again.
     """
 
     rollout_id: str
@@ -352,6 +354,9 @@ class RollSpec(Wire):
     keyring: str = ""
     instances: int = 0
     lock: str = ""
+    policies: list[str] = []
+    proof: str = ""
+    awaited: bool = False
 
 
 class SealedConfig(Wire):
@@ -372,6 +377,29 @@ class Leftovers(Wire):
     """Environments that have no business on a host any more."""
 
     environments: list[str]
+
+
+class Offer(Wire):
+    """A host has a whole copy of a manifest, of that size in bytes; of a pack it is not asked (0)."""
+
+    size: int = Field(default=0, ge=0, le=1 << 30)
+
+
+class MendSpec(Wire):
+    """A damaged object, and how to put it right: `put_url` takes exactly the bytes of that sha256, and only in the
+    place of the damaged ones (`put_headers` are to be sent as they are). `get_url` reads what is there; None: nothing.
+
+    `pieces` are `(sha256, offset, size)` of a pack, by offset; a manifest has none.
+    """
+
+    finding_id: str
+    object: Literal["pack", "manifest"]
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+    pieces: list[tuple[str, int, int]] = []
+    get_url: str | None
+    put_url: str
+    put_headers: dict[str, str]
 
 
 class HostHello(Wire):

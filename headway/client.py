@@ -29,6 +29,7 @@ from headway.resources import (
     Deployment,
     Drift,
     Environment,
+    Finding,
     Host,
     Identity,
     Job,
@@ -85,6 +86,7 @@ class Client:
         self.webhooks = Webhooks(self.transport)
         self.domains = Domains(self.transport)
         self.retention = Retention(self.transport)
+        self.integrity = Integrity(self.transport)
         self.hooks = Hooks(self.transport)
         self.repository = Repository(self.transport)
         self.forges = Forges(self.transport)
@@ -549,6 +551,19 @@ class Retention(Noun):
 
     def report(self) -> Json:
         return dict(self._t.get("/v1/retention").data)
+
+
+class Integrity(Noun):
+    """For the operator: whether the object store has what it should have."""
+
+    def scrub(self, *, whole: bool = False, idempotency_key: str | None = None) -> Job:
+        return self._job(self._t.post("/v1/integrity/scrubs", {"whole": whole}, idempotency_key=idempotency_key))
+
+    def report(self) -> Json:
+        return dict(self._t.get("/v1/integrity").data)
+
+    def findings(self, *, limit: int | None = None) -> Iterator[Finding]:
+        return self._list(Finding, "/v1/integrity/findings", limit)
 
 
 class Teams(Noun):

@@ -87,6 +87,7 @@ CODES: dict[str, Code] = {
     "delivery.not_found": _missing("delivery"),
     "event_subscription.not_found": _missing("event subscription"),
     "ledger.entry_not_found": _missing("ledger entry"),
+    "finding.not_found": _missing("finding"),
     "decision.not_found": _missing("policy decision"),
     "site.slug_taken": _conflict("Choose another name: this team has a site of that slug."),
     "project.slug_taken": _conflict("Choose another name: this team has a project of that slug."),
@@ -209,6 +210,7 @@ CODES: dict[str, Code] = {
     "upload.failed": _fault("The object store refused or lost an upload: retry.", retryable=True),
     "sign.failed": _fault("Check the signing worker with `headway doctor`, then retry.", retryable=True),
     # roll
+    "mend.impossible": _conflict("Look for the bytes in a backup: nothing that is left of them is whole."),
     "roll.verify_failed": _fault("Build again: the artifact does not match its manifest."),
     "roll.place_failed": _fault("Check the host's disk and the object store, then retry.", retryable=True),
     "roll.disk_floor": _fault("Free disk space on the host, then retry.", retryable=True),

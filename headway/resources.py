@@ -97,6 +97,21 @@ class Drift(Resource):
     mended_at: str | None = None
 
 
+class Finding(Resource):
+    """A damaged object: `state` is open, mended or lost."""
+
+    id: str
+    site_id: str = ""
+    object: str = ""
+    name: str = ""
+    damage: str = ""
+    state: str = ""
+    mended_by: str | None = None
+    tried: list[dict[str, Any]] = []
+    found_at: str | None = None
+    mended_at: str | None = None
+
+
 class Build(Resource):
     id: str
     site_id: str
@@ -240,6 +255,7 @@ class JoinedHost(Host):
     signing_keys: dict[str, str] = {}
     trusted_root: str | None = None
     broker_root: str | None = None
+    sigstore: str | None = None
 
 
 class Team(Resource):

@@ -146,6 +146,20 @@ class Settings(BaseSettings):
     )
     ledger_password: SecretStr = Field(default=SecretStr(""), description="The same for the ledger's key.")
 
+    signing_mode: Literal["key", "keyless"] = Field(
+        default="key", description="What artifacts are signed with, and the only thing that a host believes."
+    )
+    sigstore_trust: str = Field(
+        default="public", description="`public`, or a client trust configuration (JSON) of a private Sigstore."
+    )
+    sigstore_identity: str = Field(default="", description="The identity whose keyless signatures count.")
+    sigstore_issuer: str = Field(default="", description="Who has to have vouched for that identity.")
+    sigstore_token_file: Path | None = Field(
+        default=None,
+        description="The signing worker's identity token, renewed by who gives it; else the machine's own.",
+    )
+    sigstore_client_id: str = Field(default="sigstore", description="The audience of that token.")
+
     local_repos: list[Path] = Field(default_factory=list, description="Folders below which file:// is allowed.")
     allow_unsandboxed_builds: bool = Field(default=False, description="Build without bubblewrap. Not for strangers.")
     egress_allow: list[str] = Field(default_factory=list, description="Hosts builds may reach beside the indexes.")
@@ -199,6 +213,12 @@ class Settings(BaseSettings):
     )
     engine_image: str = Field(
         default="", description="The image that it runs apps in: a shell, and the languages that they need."
+    )
+    object_scrub_hours: float = Field(
+        default=24, ge=0, description="Hours between two readings of a part of the object store; 0: never."
+    )
+    object_scrub_bytes: int = Field(
+        default=4 << 30, ge=1, description="Bytes of it that are read at a time: the next reading goes on from there."
     )
     host_sockets: list[Path] = Field(
         default_factory=list, description="Sockets, or folders of them, that `unix:` in [run] egress may name."

@@ -12,7 +12,7 @@ from headway.errors import HeadwayError
 from store.config_sets import configurations
 from store.models import Artifact, Environment, Release, Rollout
 from store.models_ledger import LedgerDocument, LedgerEntry, LedgerHead, LedgerNode
-from store.models_policy import Decision
+from store.models_policy import Decision, Policy
 
 _LOCK = 4857204  # any fixed number: appends on PostgreSQL wait for each other
 
@@ -158,6 +158,12 @@ def unlogged_decisions(session: Session, limit: int) -> list[tuple[Decision, Rol
         .limit(limit)
     )
     return list(session.exec(query).all())
+
+
+def unlogged_policies(session: Session, limit: int) -> Sequence[Policy]:
+    """Versions of policies that the ledger does not hold yet, the oldest first."""
+    query = select(Policy).where(col(Policy.log_index).is_(None))
+    return session.exec(query.order_by(col(Policy.created_at), col(Policy.id)).limit(limit)).all()
 
 
 def entries_of_kind(session: Session, kind: str, start: int, limit: int) -> Sequence[LedgerEntry]:

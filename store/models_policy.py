@@ -18,10 +18,20 @@ class Policy(SQLModel, table=True):
     """One version of a site's policy (`env_id` None) or of an environment's. The newest counts; empty is none.
 
     `subject_id` is the environment or the site: what the versions are counted in. `document` is what
-    `headway.policy.PolicyDocument` stores, `digest` its hex SHA-256.
+    `headway.policy.PolicyDocument` stores, `digest` its hex SHA-256. `log_index`: its entry in the ledger, where hosts
+    want it from.
     """
 
-    __table_args__ = (UniqueConstraint("subject_id", "version"),)
+    __table_args__ = (
+        UniqueConstraint("subject_id", "version"),
+        Index(
+            "policy_unlogged",
+            "created_at",
+            "id",
+            sqlite_where=text("log_index IS NULL"),
+            postgresql_where=text("log_index IS NULL"),
+        ),
+    )
     id: str = Field(primary_key=True)
     site_id: str = Field(foreign_key="site.id", index=True)
     env_id: str | None = Field(default=None, foreign_key="environment.id")
@@ -30,6 +40,7 @@ class Policy(SQLModel, table=True):
     document: Json = Field(sa_column=Column(JSON, nullable=False))
     digest: str
     actor: Json | None = json_column()
+    log_index: int | None = Field(default=None, sa_type=BigInteger)
     created_at: datetime = Field(default_factory=utcnow)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import func
@@ -20,6 +21,7 @@ from headway.ids import new_id
 from headway.policy import (
     JUDGED,
     Facts,
+    Finding,
     Given,
     PolicyDocument,
     Provenance,
@@ -132,6 +134,62 @@ def conclude(session: Session, rollout: Rollout) -> None:
     """The rollout is carried out from now on: what was decided last is what was decided."""
     if (decision := decision_of(session, rollout.id)) is not None:
         decision.decided_at = utcnow()
+
+
+def judge_again(session: Session, decision: Decision, rollout: Rollout) -> Verdict:
+    """What the signing worker finds of a final decision, by the versions that stood then. Pins are no part of it."""
+    environment, at = session.get_one(Environment, decision.env_id), decision.decided_at or decision.judged_at
+    subjects = (Policy.subject_id == decision.site_id) | (Policy.subject_id == decision.env_id)
+    stood: dict[str, Policy] = {}
+    for row in session.exec(select(Policy).where(subjects, col(Policy.created_at) <= at).order_by(col(Policy.version))):
+        stood[row.subject_id] = row
+    ruled = [_ruled(session, row) for row in stood.values() if row.document]
+    verdict = judge(ruled, replace(_facts(session, environment, rollout, ruled), pinned=None), at)
+    if {one["id"] for one in decision.policies} != {one.id for one in ruled}:
+        other = Finding("policies", "It was not held to the policies that stood.")
+        return replace(verdict, refused=(*verdict.refused, other))
+    return replace(verdict, held=()) if decision.override is not None else verdict
+
+
+def _newest(session: Session, subject_id: str, *, entered: bool) -> Policy | None:
+    query = select(Policy).where(Policy.subject_id == subject_id).order_by(col(Policy.version).desc())
+    return session.exec(query.where(col(Policy.log_index).is_not(None)) if entered else query).first()
+
+
+def shown_to_hosts(session: Session, rollout: Rollout) -> tuple[list[Policy], Decision | None]:
+    """The policies that a rollout is held to, and what was decided of it.
+
+    What goes back, or on with what is there, waits for no ledger: it is shown the newest that are entered.
+    """
+    decision = decision_of(session, rollout.id) if rollout.kind in JUDGED else None
+    brings = rollout.kind in ("deploy", "promote")
+    newest = [_newest(session, subject, entered=not brings) for subject in (rollout.site_id, rollout.env_id)]
+    if decision is None or not brings:
+        return [one for one in newest if one is not None], decision
+    named = session.exec(select(Policy).where(col(Policy.id).in_([one["id"] for one in decision.policies]))).all()
+    held_to = {one.subject_id for one in named}
+    # One that says nothing by now is not named by a decision, and yet a host has to hear of it.
+    silent = [one for one in newest if one is not None and one.subject_id not in held_to and not one.document]
+    return [*named, *silent], decision
+
+
+def allowed_before(session: Session, env_id: str, artifact_id: str) -> Decision | None:
+    """The newest decision that allowed an artifact on an environment and is in the ledger."""
+    query = select(Decision).where(
+        Decision.env_id == env_id,
+        Decision.artifact_id == artifact_id,
+        Decision.outcome == "allowed",
+        col(Decision.log_index).is_not(None),
+    )
+    return session.exec(query.order_by(col(Decision.decided_at).desc()).limit(1)).first()
+
+
+def minimum_of(session: Session, policy: Policy) -> Json | None:
+    """The artifact of the minimum release that a policy names, as its record says it."""
+    named = policy.document.get("minimum_release")
+    release = session.get(Release, named) if named else None
+    artifact = session.get(Artifact, release.artifact_id) if release is not None else None
+    return {"digest": artifact.digest, "logIndex": artifact.log_index} if artifact is not None else None
 
 
 def waits_for(decision: Decision) -> Json:

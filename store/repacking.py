@@ -34,6 +34,11 @@ def loose_packs(session: Session, limit: int) -> list[Loose]:
 
 
 def _users(session: Session, pack: Pack) -> tuple[str, ...]:
+    return tuple(users_of_pack(session, pack.site_id, pack.sha256))
+
+
+def users_of_pack(session: Session, site_id: str, sha256: str) -> list[str]:
+    """The digests of the artifacts whose layouts name a pack."""
     query = (
         select(Artifact.digest)
         .join(
@@ -41,12 +46,12 @@ def _users(session: Session, pack: Pack) -> tuple[str, ...]:
             (col(ArtifactPack.site_id) == col(Artifact.site_id)) & (col(ArtifactPack.digest) == col(Artifact.digest)),
         )
         .where(
-            Artifact.site_id == pack.site_id,
+            Artifact.site_id == site_id,
             col(Artifact.collected_at).is_(None),
-            ArtifactPack.pack_sha256 == pack.sha256,
+            ArtifactPack.pack_sha256 == sha256,
         )
     )
-    return tuple(sorted(session.exec(query).all()))
+    return sorted(session.exec(query).all())
 
 
 def settle(session: Session, loose: Loose) -> None:

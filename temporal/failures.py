@@ -113,6 +113,7 @@ def describe_failure(subject_id: str, stage: str, error: BaseException, *, on_ti
 # Everything up to the switch is one activity on a host: its code tells how far that came.
 _STAGES = {
     "artifact.signature_invalid": "verify",
+    "policy.refused": "verify",
     "roll.verify_failed": "verify",
     "roll.start_failed": "start",
     "roll.release_command_failed": "start",

@@ -389,3 +389,75 @@ class Retained:
     def sentence(self) -> str:
         told = [f"{name} {value}" for name, value in vars(self).items() if value]
         return ", ".join(told) or "nothing to do"
+
+
+@dataclass(frozen=True)
+class ScrubOrder:
+    """`job_id` is "" where the schedule asks. `whole`: everything, not what one turn reads. `suspects`: only what a
+    host has lost contents of."""
+
+    job_id: str
+    whole: bool = False
+    suspects: bool = False
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A finding, and the hosts that may have its object whole; none for what rows can make anew."""
+
+    finding_id: str
+    object: str
+    name: str
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one look read: objects and bytes, and what of it is damaged. `more`: there is more to read."""
+
+    objects: int = 0
+    bytes: int = 0
+    damaged: tuple[Damaged, ...] = ()
+    more: bool = False
+
+
+@dataclass(frozen=True)
+class Mend:
+    finding_id: str
+    object: str
+    name: str
+
+
+@dataclass(frozen=True)
+class MendTried:
+    """By whom a finding was mended, or why not: `why` is empty where it was."""
+
+    finding_id: str
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Every try at a finding, in order."""
+
+    finding_id: str
+    tried: tuple[MendTried, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scrubbed:
+    """What a scrub did, in numbers. `lost` is what nothing whole is left of, as far as was asked."""
+
+    objects: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    mended: int = 0
+    lost: int = 0
+
+    def plus(self, other: Scrubbed) -> Scrubbed:
+        return Scrubbed(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def sentence(self) -> str:
+        told = [f"{name} {value}" for name, value in vars(self).items() if value]
+        return ", ".join(told) or "nothing to read"

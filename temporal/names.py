@@ -28,6 +28,10 @@ RECONCILE_WORKFLOW: Final = "reconcile"
 RETENTION_WORKFLOW: Final = "retention"
 RETENTION_SCHEDULE: Final = "retention"
 POLL_WORKFLOW: Final = "poll"
+SCRUB_WORKFLOW: Final = "scrub"
+SCRUB_SCHEDULE: Final = "scrub"
+# In place of a job's id: only what hosts have lost contents of is read.
+SUSPECTS: Final = "suspects"
 
 # workflow types, as an operator reads them in the Temporal UI
 BUILD: Final = "Build"
@@ -48,6 +52,7 @@ RUN: Final = "Run"
 ATTACH: Final = "Attach"
 DETACH: Final = "Detach"
 RETENTION: Final = "Retention"
+SCRUB: Final = "Scrub"
 RESTART: Final = "Restart"
 SCALE: Final = "Scale"
 SUSPEND: Final = "Suspend"

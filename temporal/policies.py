@@ -120,3 +120,11 @@ SWEEP: Final[Policy] = {
     "schedule_to_close_timeout": timedelta(hours=3),
     "retry_policy": _PATIENT,
 }
+
+# A host that has what was lost may be away, and others may have it too: whoever scrubs comes again.
+LEND: Final[Policy] = {
+    "schedule_to_start_timeout": timedelta(seconds=20),
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
+}

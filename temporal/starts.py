@@ -34,6 +34,7 @@ WORKFLOWS: Final = {
     "sandbox.exec": names.EXEC,
     "environment.run": names.RUN,
     "retention.run": names.RETENTION,
+    "integrity.scrub": names.SCRUB,
     "environment.restart": names.RESTART,
     "environment.scale": names.SCALE,
     "environment.suspend": names.SUSPEND,

@@ -31,8 +31,10 @@ from temporal.client import connect
 from temporal.runner import PlainRunner
 
 if TYPE_CHECKING:
+    from activities.ledger import Ledger
     from adapters.broker import BrokerClient
     from adapters.objects import ObjectStore
+    from adapters.signer.keyless import Keyless
 
 log = logging.getLogger("headway.worker")
 DRAIN = timedelta(seconds=5)
@@ -86,6 +88,7 @@ def control(settings: Settings, client: Client) -> Role:
     from activities.reports import Reports
     from activities.retention import Retention
     from activities.rollouts import RolloutRecords
+    from activities.scrub import Scrubs
     from activities.webhooks import Webhooks
     from adapters.config.vault import Vault
     from adapters.domains.lookup import Lookup
@@ -97,7 +100,7 @@ def control(settings: Settings, client: Client) -> Role:
     from store.deliveries import Pace
     from store.session import Store
     from store.turns import Shares
-    from temporal.schedules import keep_retention
+    from temporal.schedules import keep_retention, keep_scrub
     from workflows.stories import ALL
 
     store = Store.open(settings.database)
@@ -121,8 +124,9 @@ def control(settings: Settings, client: Client) -> Role:
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
     domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
     poller = Poller(store, client, timedelta(seconds=settings.poll_seconds), settings.poll_at_once)
+    scrubs = Scrubs(store, objects, budget=settings.object_scrub_bytes)
     looking = (reconciler, webhooks, reports, poller)
-    records = (commands, builds, rollouts, environments, domains, retention, *looking)
+    records = (commands, builds, rollouts, environments, domains, retention, scrubs, *looking)
     return Role(
         queue=names.CONTROL,
         workflows=ALL,
@@ -133,6 +137,7 @@ def control(settings: Settings, client: Client) -> Role:
             reports.watch,
             poller.watch,
             lambda: keep_retention(client, timedelta(hours=settings.collection_every_hours)),
+            lambda: keep_scrub(client, timedelta(hours=settings.object_scrub_hours)),
         ],
     )
 
@@ -179,15 +184,33 @@ def signing(settings: Settings, _client: Client) -> Role:
         publish_key(keys.current(), settings.trust_dir)
     else:
         keys.current()
+    keyless = _keyless(settings, ledger) if settings.signing_mode == "keyless" else None
     recorder = Recorder(store, objects, ledger, keys, settings.ledger_root)
-    signer = Signer(store, objects, keys, ledger=ledger, announce=recorder.announce)
+    signer = Signer(store, objects, keys, ledger=ledger, announce=recorder.announce, keyless=keyless)
     return Role(queue=names.SIGNING, activities=offered(signer), threads=4, beside=[recorder.watch])
+
+
+def _keyless(settings: Settings, ledger: Ledger) -> Keyless:
+    """Opened and told to hosts that join, and to outsiders. Without it nothing is signed: there is no other mode."""
+    from adapters.signer.keyless import SIGSTORE_NAME, open_keyless
+
+    made = open_keyless(
+        settings.sigstore_trust,
+        settings.sigstore_identity,
+        settings.sigstore_issuer,
+        settings.sigstore_token_file,
+        settings.sigstore_client_id,
+    )
+    ledger.publish_document("sigstore", made.trusted.raw, settings.ledger_root / SIGSTORE_NAME)
+    return made
 
 
 def host(settings: Settings, _client: Client) -> Role:
     from activities.host import HostActivities
+    from activities.mending import Mending
     from activities.running import Commands
     from adapters.hosting.access import AccessLog, RequestShipper, Visits
+    from adapters.hosting.admission import Admission
     from adapters.hosting.baking import Bakery
     from adapters.hosting.baking import Visits as Counted
     from adapters.hosting.configuration import Configuration
@@ -195,6 +218,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.fetch import HttpDownloads
     from adapters.hosting.host import Host, Limits
     from adapters.hosting.layout import HostFolders
+    from adapters.hosting.lending import HttpUploads, Lender
     from adapters.hosting.mending import Mender, Scrubber
     from adapters.hosting.services import Services
     from adapters.hosting.serving import ServingReports
@@ -207,9 +231,11 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.runtime import choice
 
     folders = HostFolders(settings.path("host"))
-    trust = Trust(folders.trust, settings.trust_path, settings.ledger_root)
+    trust = Trust(folders.trust, settings.trust_path, settings.ledger_root, settings.signing_mode)
     limits = Limits(keep=settings.keep_trees, floor=settings.disk_floor)
-    serving = Host(folders, trust.verify, HttpDownloads(), limits, learn=trust.learn)
+    downloads = HttpDownloads()
+    admission = Admission(folders, trust.check_record)
+    serving = Host(folders, trust.verify, downloads, limits, learn=trust.learn, admit=admission.admit)
     broker = _broker(settings, "host")
     configuration = Configuration(settings.host_id, folders.identity, broker, settings.host_labels)
     means = choice.Means(folders.identity, frozenset(settings.egress_private_ok), tuple(settings.host_sockets))
@@ -235,10 +261,12 @@ def host(settings: Settings, _client: Client) -> Role:
     activities = HostActivities(
         settings.host_id, serving, broker, services, configuration, upkeep, bakery, handshake=handshake
     )
+    lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
+    beside = (Commands(settings.host_id, broker, services), Mending(settings.host_id, lender, broker))
     serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave)
     return Role(
         queue=names.host_queue(settings.host_id),
-        activities=[*offered(activities), *offered(Commands(settings.host_id, broker, services))],
+        activities=[one for part in (activities, *beside) for one in offered(part)],
         threads=16,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
     )

@@ -19,6 +19,7 @@ from workflows.retire import Retire
 from workflows.roll import Roll
 from workflows.rollback import Rollback
 from workflows.run import Run
+from workflows.scrub import Scrub
 from workflows.stop import Stop
 
 ALL = (
@@ -43,6 +44,7 @@ ALL = (
     Rollback,
     Run,
     Scale,
+    Scrub,
     Stop,
     Suspend,
 )

@@ -21,6 +21,10 @@ class Missing(HeadwayError):
     """A part of the artifact is not in the object store. One that has just started may say so of what it holds."""
 
 
+class Short(HeadwayError):
+    """An object ends before what was asked of it."""
+
+
 class Downloads(Protocol):
     def read(self, url: str, limit: int) -> bytes:
         """A whole object of at most `limit` bytes. Raises artifact.collected (404) or roll.place_failed."""
@@ -55,7 +59,7 @@ class HttpDownloads:
             if left <= 0:
                 return
         if left > 0:
-            raise HeadwayError("roll.place_failed", "The object store sent too little.")
+            raise Short("roll.place_failed", "The object store sent too little.")
 
     def _stream(self, url: str, headers: dict[str, str], wanted: int) -> Iterator[bytes]:
         # Packs are bytes as they are: an encoding on the way would only have to be undone.
@@ -64,6 +68,8 @@ class HttpDownloads:
             with self._client.stream("GET", url, headers=fields) as answer:
                 if answer.status_code == 404:
                     raise Missing("artifact.collected", "The object store no longer has a part of the artifact.")
+                if answer.status_code == 416:
+                    raise Short("roll.place_failed", "An object is shorter than its layout says.")
                 if answer.status_code != wanted:
                     raise HeadwayError("roll.place_failed", f"The object store answered {answer.status_code}.")
                 yield from answer.iter_raw(_CHUNK)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from adapters.artifact.layout import MAX_BYTES as MAX_LAYOUT
 from adapters.artifact.layout import parse_layout
@@ -37,7 +38,7 @@ MAX_BUNDLE = 4 << 20
 # A content may wait this long for the tree that it was fetched for.
 GRACE_SECONDS = 3600.0
 
-Verify = Callable[[bytes, str, str], None]
+Verify = Callable[[bytes, str, str], object]
 log = logging.getLogger("headway.host")
 
 
@@ -52,7 +53,7 @@ class Limits:
 class Host:
     """`verify(bundle, digest, site_id)` raises artifact.signature_invalid; it is asked before every roll.
 
-    `learn` is given the platform's signed keyring first.
+    `learn` is given the platform's signed keyring first; `admit` what was verified, and raises policy.refused.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Host:
         limits: Limits,
         *,
         learn: Callable[[str], None] = lambda _: None,
+        admit: Callable[[RollSpec, Any], None] = lambda *_: None,
     ) -> None:
         folders.prepare()
         self.folders = folders
@@ -70,6 +72,7 @@ class Host:
         self.trees = ReleaseTrees(folders, self.store)
         self._verify = verify
         self._learn = learn
+        self._admit = admit
         self._downloads = downloads
         self._limits = limits
 
@@ -83,7 +86,7 @@ class Host:
         """
         bundle = self._bundle(spec)
         self._learn(spec.keyring)
-        self._verify(bundle, spec.digest, spec.site_id)
+        self._admit(spec, self._verify(bundle, spec.digest, spec.site_id))
         manifest = self._manifest(spec)
         check()
         try:

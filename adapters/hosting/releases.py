@@ -123,6 +123,13 @@ def used_digests(folders: HostFolders) -> set[str]:
     return {digest for digest in found if digest}
 
 
+def placed_digests(folders: HostFolders, env_id: str) -> set[str]:
+    """The artifacts that releases of an environment lead to."""
+    with contextlib.suppress(FileNotFoundError):
+        return {digest for one in (folders.environment(env_id) / "r").iterdir() if (digest := digest_of(one))}
+    return set()
+
+
 def remove_environment(folders: HostFolders, env_id: str) -> None:
     """Take the releases away. What refuses late steps (fence and lock) stays: a few bytes."""
     env = folders.environment(env_id)

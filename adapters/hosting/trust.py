@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from adapters.ledger.keyring import KEYRING_NAME, KeyringDocument, open_keyring, read_keyring
 from adapters.ledger.proofs import ProofError
 from adapters.ledger.root import ROOT_NAME, TrustedLog, parse_root
-from adapters.signer.bundle import Policy, check
+from adapters.signer.bundle import Policy, Verified, check, check_record
 from adapters.signer.keys import Keyring, ring_of, write_aside
 from headway.errors import HeadwayError
 
+if TYPE_CHECKING:
+    from adapters.signer.keyless import Trusted
+
+Mode = Literal["key", "keyless"]
+
 
 class Trust:
-    """`pinned` is the host's folder; what is missing there is pinned once, from `keys` and `ledger`."""
+    """`pinned` is the host's folder; what is missing there is pinned once, from `keys` and `ledger`.
 
-    def __init__(self, pinned: Path, keys: Path, ledger: Path) -> None:
+    `mode` is this host's own setting: what artifacts are signed with. Nothing that arrives can change it.
+    """
+
+    def __init__(self, pinned: Path, keys: Path, ledger: Path, mode: Mode = "key") -> None:
         self._pinned = pinned
         self._keys = keys
         self._ledger = ledger
+        self._mode = mode
 
     def keyring(self) -> Keyring:
         """Raises roll.place_failed (retryable) while there is no key to trust yet."""
@@ -77,9 +87,26 @@ class Trust:
         shutil.copyfile(path, aside)
         aside.replace(self._pinned / path.name)
 
-    def verify(self, bundle: bytes, digest: str, site_id: str) -> None:
+    def verify(self, bundle: bytes, digest: str, site_id: str) -> Verified:
         """Raises artifact.signature_invalid where the bundle is not what this platform signed for that site."""
-        check(bundle, digest, self.keyring(), Policy(site_id), ledger=self.log())
+        if self._mode == "keyless":
+            return self.sigstore().check(bundle, digest, Policy(site_id))
+        return check(bundle, digest, self.keyring(), Policy(site_id), ledger=self.log())
+
+    def check_record(self, record: bytes) -> Verified:
+        """Raises artifact.signature_invalid where it is no record of this platform's, signed and in its ledger."""
+        return check_record(record, self.keyring(), ledger=self.log())
+
+    def sigstore(self) -> Trusted:
+        """Raises roll.place_failed (retryable) while there is nobody to trust yet."""
+        from adapters.signer.keyless import SIGSTORE_NAME, open_trusted
+
+        pinned = self._pinned / SIGSTORE_NAME
+        if not pinned.exists():
+            if not (self._ledger / SIGSTORE_NAME).exists():
+                raise _missing(f"the signing worker's {SIGSTORE_NAME}")
+            self._pin(self._ledger / SIGSTORE_NAME)
+        return open_trusted(pinned.read_bytes())
 
 
 def _missing(what: str) -> HeadwayError:

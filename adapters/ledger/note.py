@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -23,6 +24,7 @@ from adapters.ledger.proofs import ProofError
 MAX_NOTE: Final = 4096
 HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _SIGNED_BY: Final = "— "
+_ECDSA: Final = ec.ECDSA(hashes.SHA256())
 
 
 def log_id(public: ec.EllipticCurvePublicKey) -> bytes:
@@ -38,11 +40,11 @@ class Log:
     public: ec.EllipticCurvePublicKey
     host: str
 
-    @property
+    @cached_property
     def id(self) -> bytes:
         return log_id(self.public)
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """The tree's number is a part of the log's id: one key, one tree."""
         return f"{self.host} - {int.from_bytes(self.id[:8], 'big') >> 1}"
@@ -50,7 +52,7 @@ class Log:
     def verify(self, signature: bytes, data: bytes) -> None:
         """Raises ProofError."""
         try:
-            self.public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+            self.public.verify(signature, data, _ECDSA)
         except InvalidSignature:
             raise ProofError("the signature is not the ledger's") from None
 

@@ -26,12 +26,12 @@ from sigstore_models.bundle.v1 import Bundle
 from adapters.ledger.bundles import MEDIA_TYPE, bundle_of
 from adapters.ledger.entry import PAYLOAD_TYPE, Entry
 from adapters.signer.keys import Keyring, SigningKey, public_pem
-from adapters.signer.records import AUDIT_TYPE, DECISION_TYPE, KEY_TYPE, ROLLOUT_TYPE
+from adapters.signer.records import AUDIT_TYPE, DECISION_TYPE, INTEGRITY_TYPE, KEY_TYPE, POLICY_TYPE, ROLLOUT_TYPE
 from adapters.signer.statement import BUILD_TYPE, BUILDER_ID, PREDICATE_TYPE, STATEMENT_TYPE
 from headway.errors import HeadwayError
 
 MAX_BUNDLE: Final = 1 << 20
-RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, DECISION_TYPE, KEY_TYPE, AUDIT_TYPE})
+RECORD_TYPES: Final = frozenset({ROLLOUT_TYPE, DECISION_TYPE, KEY_TYPE, AUDIT_TYPE, INTEGRITY_TYPE, POLICY_TYPE})
 Json = dict[str, Any]
 
 
@@ -93,22 +93,23 @@ def check(
     Raises artifact.signature_invalid with the first thing that is wrong.
     """
     hint, entry, at, index = _believe(bundle, keyring, ledger, now)
-    return Verified(hint, digest_hex, _statement(entry.payload, digest_hex, policy), at, entry, index)
+    return Verified(hint, digest_hex, statement_of(entry.payload, digest_hex, policy), at, entry, index)
 
 
 def check_record(bundle: bytes, keyring: Keyring, *, ledger: LedgerReader) -> Verified:
-    """Whether `bundle` is a record of this platform's: a rollout, a decision, the end of a key, the audit log's hash.
+    """Whether `bundle` is a record of this platform's: a rollout, a decision, the end of a key, the audit log's hash,
+    damage that was found.
 
     Raises artifact.signature_invalid with the first thing that is wrong.
     """
     hint, entry, at, index = _believe(bundle, keyring, ledger, None)
     statement = _strict_json(entry.payload, "its statement")
     if statement.get("_type") != STATEMENT_TYPE or not _member(statement.get("predicateType"), RECORD_TYPES):
-        raise _refuse("its statement is no record of this platform's")
+        raise refused("its statement is no record of this platform's")
     subjects = statement.get("subject")
     digest = _at(subjects[0], "digest", "sha256") if isinstance(subjects, list) and len(subjects) == 1 else None
     if not isinstance(digest, str) or not isinstance(statement.get("predicate"), dict):
-        raise _refuse("its record is about nothing")
+        raise refused("its record is about nothing")
     return Verified(hint, digest, statement, at, entry, index)
 
 
@@ -116,50 +117,50 @@ def _believe(
     bundle: bytes, keyring: Keyring, ledger: LedgerReader | None, now: datetime | None
 ) -> tuple[str, Entry, datetime, int | None]:
     """The signed payload, by whom, when, and where in the ledger: everything before the payload is parsed."""
-    document = _open(bundle)
+    document = opened(bundle)
     hint, envelope, items = _shape(document)
     key = keyring.get(hint)
     if key is None:
-        raise _refuse("it is signed by a key that is not trusted here")
+        raise refused("it is signed by a key that is not trusted here")
     if key.revoked:
-        raise _refuse("its key has been revoked")
+        raise refused("its key has been revoked")
     entry = Entry(envelope.payload, envelope.signatures[0].sig, public_pem(key.public))
     if ledger is not None:
         at = ledger.check(items, entry)
     elif items:
-        raise _refuse("it carries ledger entries, and no ledger is trusted here")
+        raise refused("it carries ledger entries, and no ledger is trusted here")
     else:
         at = now or datetime.now(UTC)
     if key.revoked_from is not None and at >= key.revoked_from:
-        raise _refuse("its key has been revoked, and it is not older than that")
+        raise refused("its key has been revoked, and it is not older than that")
     if key.not_before is not None and at < key.not_before:
-        raise _refuse("its key was not valid yet")
+        raise refused("its key was not valid yet")
     if key.not_after is not None and at > key.not_after:
-        raise _refuse("its key was no longer valid")
+        raise refused("its key was no longer valid")
     try:
         key.public.verify(entry.signature, Envelope(entry.payload, PAYLOAD_TYPE, {}).pae(), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
-        raise _refuse("the signature does not fit its contents") from None
+        raise refused("the signature does not fit its contents") from None
     return hint, entry, at, int(items[0]["logIndex"]) if items else None
 
 
 def hint_of(bundle: bytes) -> str:
     """The hint of the key that a bundle names, unverified; "" where it names none."""
     try:
-        return _shape(_open(bundle))[0]
+        return _shape(opened(bundle))[0]
     except HeadwayError:
         return ""
 
 
-def _refuse(why: str) -> HeadwayError:
+def refused(why: str) -> HeadwayError:
     return HeadwayError("artifact.signature_invalid", f"The artifact's signature bundle was refused: {why}.")
 
 
-def _open(bundle: bytes) -> Json:
+def opened(bundle: bytes) -> Json:
     if not bundle:
-        raise _refuse("it is missing")
+        raise refused("it is missing")
     if len(bundle) > MAX_BUNDLE:
-        raise _refuse(f"it is larger than {MAX_BUNDLE} bytes")
+        raise refused(f"it is larger than {MAX_BUNDLE} bytes")
     return _strict_json(bundle, "it")
 
 
@@ -168,7 +169,7 @@ def _strict_json(raw: bytes, what: str) -> Json:
 
     def pairs(items: list[tuple[str, Any]]) -> Json:
         if len({name for name, _ in items}) != len(items):
-            raise _refuse(f"{what} names a member twice")
+            raise refused(f"{what} names a member twice")
         return dict(items)
 
     def no_constant(_name: str) -> None:
@@ -177,33 +178,33 @@ def _strict_json(raw: bytes, what: str) -> Json:
     try:
         document = json.loads(raw.decode(), object_pairs_hook=pairs, parse_constant=no_constant)
     except (ValueError, RecursionError):
-        raise _refuse(f"{what} is not JSON") from None
+        raise refused(f"{what} is not JSON") from None
     if not isinstance(document, dict):
-        raise _refuse(f"{what} is not a JSON object")
+        raise refused(f"{what} is not a JSON object")
     return document
 
 
 def _shape(document: Json) -> tuple[str, intoto.Envelope, list[Json]]:
     if document.get("mediaType") != MEDIA_TYPE:
-        raise _refuse("its media type is not that of a Sigstore bundle v0.3")
+        raise refused("its media type is not that of a Sigstore bundle v0.3")
     material = document.get("verificationMaterial")
     if not isinstance(material, dict):
-        raise _refuse("it has no verification material")
+        raise refused("it has no verification material")
     if "certificate" in material or "x509CertificateChain" in material:
-        raise _refuse("it carries a certificate where a public key is expected")
+        raise refused("it carries a certificate where a public key is expected")
     public_key = material.get("publicKey")
     hint = public_key.get("hint") if isinstance(public_key, dict) else None
     if not isinstance(hint, str) or not hint:
-        raise _refuse("it names no public key")
+        raise refused("it names no public key")
     if not isinstance(document.get("dsseEnvelope"), dict):
-        raise _refuse("it holds no DSSE envelope")
+        raise refused("it holds no DSSE envelope")
     if document["dsseEnvelope"].get("payloadType") != PAYLOAD_TYPE:
-        raise _refuse("its payload is not an in-toto statement")
+        raise refused("its payload is not an in-toto statement")
     signatures = document["dsseEnvelope"].get("signatures")
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
-        raise _refuse("it does not hold exactly one signature")
+        raise refused("it does not hold exactly one signature")
     if "keyid" in signatures[0]:
-        raise _refuse("its signature names a key id")
+        raise refused("its signature names a key id")
     for text in (document["dsseEnvelope"].get("payload"), signatures[0].get("sig")):
         _canonical_base64(text)
     # The library's model refuses whatever else does not belong; cosign leaves an empty entry list out.
@@ -211,9 +212,9 @@ def _shape(document: Json) -> tuple[str, intoto.Envelope, list[Json]]:
     try:
         parsed = Bundle.from_json(json.dumps(whole))
     except (ValidationError, ValueError, RecursionError):
-        raise _refuse("it is not a well-formed Sigstore bundle") from None
+        raise refused("it is not a well-formed Sigstore bundle") from None
     if parsed.dsse_envelope is None or parsed.to_dict() != whole:
-        raise _refuse("it has more than one reading")
+        raise refused("it has more than one reading")
     return hint, parsed.dsse_envelope, whole["verificationMaterial"]["tlogEntries"]
 
 
@@ -223,25 +224,25 @@ def _canonical_base64(text: object) -> None:
             return
     except (binascii.Error, ValueError):
         pass
-    raise _refuse("its payload or signature is not base64")
+    raise refused("its payload or signature is not base64")
 
 
-def _statement(payload: bytes, digest_hex: str, policy: Policy) -> Json:
+def statement_of(payload: bytes, digest_hex: str, policy: Policy) -> Json:
     statement = _strict_json(payload, "its statement")
     if statement.get("_type") != STATEMENT_TYPE:
-        raise _refuse("its statement is not an in-toto Statement v1")
+        raise refused("its statement is not an in-toto Statement v1")
     if statement.get("predicateType") != PREDICATE_TYPE:
-        raise _refuse("its statement is not SLSA provenance v1")
+        raise refused("its statement is not SLSA provenance v1")
     subjects = statement.get("subject")
     if not isinstance(subjects, list) or len(subjects) != 1 or _at(subjects[0], "digest", "sha256") != digest_hex:
-        raise _refuse("it was made for another artifact")
+        raise refused("it was made for another artifact")
     predicate = statement.get("predicate")
     if not _member(_at(predicate, "runDetails", "builder", "id"), policy.builder_ids):
-        raise _refuse("it names a builder that is not trusted here")
+        raise refused("it names a builder that is not trusted here")
     if not _member(_at(predicate, "buildDefinition", "buildType"), policy.build_types):
-        raise _refuse("it names a kind of build that is not trusted here")
+        raise refused("it names a kind of build that is not trusted here")
     if _at(predicate, "buildDefinition", "externalParameters", "site") != policy.site_id:
-        raise _refuse("it was made for another site")
+        raise refused("it was made for another site")
     return statement
 
 

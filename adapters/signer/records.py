@@ -1,4 +1,5 @@
-"""What else is signed and entered into the ledger: rollouts, decisions of policies, the ends of keys, the audit log.
+"""What else is signed and entered into the ledger: rollouts, policies and what they decided, the ends of keys,
+the audit log, damage that was found.
 
 In-toto statements of our own. The subject of a rollout and of a decision is the artifact's manifest, that of a key the
 SHA-256 of its SubjectPublicKeyInfo, that of the audit log the hash of its chain.
@@ -21,6 +22,8 @@ ROLLOUT_TYPE: Final = "urn:headway:rollout:v1"
 KEY_TYPE: Final = "urn:headway:key:v1"
 DECISION_TYPE: Final = "urn:headway:decision:v1"
 AUDIT_TYPE: Final = "urn:headway:audit:v1"
+INTEGRITY_TYPE: Final = "urn:headway:integrity:v1"
+POLICY_TYPE: Final = "urn:headway:policy:v1"
 Json = dict[str, Any]
 
 
@@ -66,6 +69,38 @@ class DecisionFacts:
     approvals: Sequence[Json]
     override: Json | None
     decided_at: datetime
+
+
+@dataclass(frozen=True)
+class PolicyFacts:
+    """One version of a policy. `subject` is the environment or the site; `minimum` is that release's artifact:
+    `{digest, logIndex}`, None where the document names none.
+    """
+
+    policy_id: str
+    site_id: str
+    subject: str
+    version: int
+    document: Json
+    digest: str
+    minimum: Json | None
+    actor: Mapping[str, Any] | None
+    set_at: datetime
+
+
+@dataclass(frozen=True)
+class FindingFacts:
+    """A damaged object and how it ended: `outcome` is mended (by whom) or lost. `name` is its hex digest."""
+
+    finding_id: str
+    site_id: str
+    object: str
+    name: str
+    damage: str
+    outcome: str
+    by: str | None
+    found_at: datetime
+    settled_at: datetime
 
 
 @dataclass(frozen=True)
@@ -125,6 +160,34 @@ def decision_of(facts: DecisionFacts) -> Json:
 def audit_statement(seq: int, chain: str) -> bytes:
     """The audit log up to its link `seq`, whose hash (hex) is `chain`."""
     return _statement("audit log", chain, AUDIT_TYPE, {"seq": seq})
+
+
+def policy_statement(facts: PolicyFacts) -> bytes:
+    predicate = {
+        "id": facts.policy_id,
+        "site": facts.site_id,
+        "subject": facts.subject,
+        "version": facts.version,
+        "document": facts.document,
+        "minimum": facts.minimum,
+        "actor": dict(facts.actor) if facts.actor else None,
+        "setAt": timestamp(facts.set_at),
+    }
+    return _statement("policy", facts.digest, POLICY_TYPE, predicate)
+
+
+def finding_statement(facts: FindingFacts) -> bytes:
+    predicate = {
+        "finding": facts.finding_id,
+        "site": facts.site_id,
+        "object": facts.object,
+        "damage": facts.damage,
+        "outcome": facts.outcome,
+        "mendedBy": facts.by,
+        "foundAt": timestamp(facts.found_at),
+        "settledAt": timestamp(facts.settled_at),
+    }
+    return _statement(facts.object, facts.name, INTEGRITY_TYPE, predicate)
 
 
 def key_statement(facts: KeyFacts) -> bytes:

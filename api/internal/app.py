@@ -18,6 +18,7 @@ from api.internal.door import Question, refuse, route
 from api.internal.doorkeeper import Asker, Doorkeeper
 from api.internal.execs import Execs
 from api.internal.looks import Looks
+from api.internal.mending import Mending
 from api.internal.observing import Observing
 from api.internal.outputs import Outputs
 from api.internal.rollouts import Rollouts
@@ -36,6 +37,7 @@ from headway.broker import (
     HostHello,
     Inputs,
     LogBatch,
+    Offer,
     Output,
     RequestBatch,
     Seen,
@@ -111,6 +113,7 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
     rollouts = Rollouts(parts.store, parts.objects, parts.addresses.site_url)
     configuration = Configuration(parts.store, parts.vault)
     observing = Observing(parts.store, parts.logs, parts.requests)
+    mending = Mending(parts.store, parts.objects)
     role = "host"
 
     def config(asker: Asker, rollout_id: str, _: None) -> Wire:
@@ -158,6 +161,7 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         Question("PUT", "/hosts/{id}", role, hello, HostHello),
         Question("POST", "/hosts/{id}/drifts", role, drifts, Drifts),
         Question("POST", "/hosts/{id}/serving", role, serving, Serving),
+        Question("POST", "/findings/{id}", role, lambda asker, id, body: mending.spec(id, asker.host_id, body), Offer),
         Question("GET", "/environments/{id}/hostnames", role, hostnames),
         Question("POST", "/environments/{id}/logs", role, lines, LogBatch, wakes=_itself),
         Question("POST", "/environments/{id}/requests", role, requests, RequestBatch),

@@ -48,7 +48,7 @@ from store.broker import (
 from store.build_secrets import secrets_of
 from store.collection import require_not_doomed
 from store.config_values import open_value
-from store.models import Artifact, Site, utcnow
+from store.models import Artifact, Build, Site, utcnow
 from store.session import Store
 
 MAX_CONTENTS: Final = 100_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from api.internal.admission import admission_of
 from api.parts import Objects
 from headway.broker import CommandSpec, Committed, Drifts, Hostnames, Leftovers, Noted, RollSpec, Serving
 from headway.errors import HeadwayError
@@ -33,7 +34,7 @@ class Rollouts:
         with self.store.read() as session:
             found = to_place(session, rollout_id)
             require_part(session, found.rollout, host_id)
-            keyring = document(session, "keyring")
+            keyring, admission = document(session, "keyring"), admission_of(session, found.rollout)
             lock = lock_text(session, found.rollout.env_id)
         rollout, artifact = found.rollout, found.artifact
 
@@ -60,6 +61,9 @@ class Rollouts:
             keyring=keyring.body.decode() if keyring else "",
             instances=rollout.instances or 0,
             lock=lock,
+            policies=admission.policies,
+            proof=admission.proof,
+            awaited=admission.awaited,
         )
 
     def commit(self, rollout_id: str, host_id: str) -> Committed:

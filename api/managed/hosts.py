@@ -59,8 +59,9 @@ async def renew_credential(call: KeyedDep, host_id: HostId, _body: Nothing | Non
 async def _admitted(call: Call, work: Callable[[Session], tuple[Host, str]]) -> Response:
     def admit(session: Session) -> Json:
         row, credential = work(session)
-        root = document(session, "trusted_root")
-        return {**host_row(row), "credential": credential, "trusted_root": root.body.decode() if root else None}
+        found = {name: document(session, name) for name in ("trusted_root", "sigstore")}
+        told = {name: one.body.decode() if one is not None else None for name, one in found.items()}
+        return {**host_row(row), "credential": credential, **told}
 
     made = await call.write(admit)
     key = call.parts.signing_key

@@ -35,6 +35,16 @@ async def get_checkpoint(call: CallDep, size: Annotated[int | None, Query(ge=0, 
     return Response(head.note, media_type="text/plain; charset=utf-8")
 
 
+@router.get(
+    "/ledger/sigstore.json", **gives_raw("Whose keyless signatures count: pin it", "application/json", "A document.")
+)
+async def get_sigstore(call: CallDep) -> Response:
+    found = await call.read(lambda session: ledger.document(session, "sigstore"))
+    if found is None:
+        raise HeadwayError("route.not_found", "Artifacts are signed with keys here, not by Sigstore.")
+    return Response(found.body, media_type="application/json")
+
+
 @router.get("/ledger/trusted_root.json", **gives_raw("Who the ledger is: pin it", "application/json", "A document."))
 async def get_trusted_root(call: CallDep) -> Response:
     return Response(await call.read(lambda session: _document(session, "trusted_root")), media_type="application/json")

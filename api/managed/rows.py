@@ -175,6 +175,13 @@ def build_row(build: Build, docs_url: str) -> Json:
     }
 
 
+def _verified_by(artifact: Artifact) -> Json:
+    """What an outsider pins: the key, or of a keyless signature whose certificates count."""
+    if artifact.key_hint.startswith("keyless:"):
+        return {"sigstore": "/v1/ledger/sigstore.json"}
+    return {"public_key": f"/v1/keys/signing.pub?hint={quote(artifact.key_hint, safe='')}"}
+
+
 def artifact_row(artifact: Artifact, env_id: str, run: Json | None) -> Json:
     """`run` as in the manifest: how an app is started; null for a static artifact."""
     base = f"{_base(artifact.site_id, env_id)}/artifacts/{artifact.id}"
@@ -208,7 +215,7 @@ def artifact_row(artifact: Artifact, env_id: str, run: Json | None) -> Json:
             "download": f"{base}/download",
             "files": f"{base}/files",
             **({"trusted_root": "/v1/ledger/trusted_root.json"} if artifact.log_index is not None else {}),
-            "public_key": f"/v1/keys/signing.pub?hint={quote(artifact.key_hint, safe='')}",
+            **_verified_by(artifact),
         },
     }
 

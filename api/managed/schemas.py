@@ -16,7 +16,9 @@ Role = Literal["owner", "admin", "site_manager", "observer", "billing"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "superseded"]
 RolloutStatus = Literal["waiting", "held", "queued", "running", "succeeded", "failed", "canceled", "superseded"]
-ResourceType = Literal["site", "environment", "build", "deployment", "domain", "sandbox", "command", "retention"]
+ResourceType = Literal[
+    "site", "environment", "build", "deployment", "domain", "sandbox", "command", "retention", "integrity"
+]
 JobType = Literal[
     "site.create",
     "site.delete",
@@ -39,6 +41,7 @@ JobType = Literal[
     "sandbox.exec",
     "environment.run",
     "retention.run",
+    "integrity.scrub",
 ]
 
 
@@ -441,6 +444,33 @@ class RetentionRow(Row):
     last_run: Json | None
 
 
+class ScrubRun(Body):
+    whole: bool = Field(default=False, description="Read everything, not only what comes next.")
+
+
+class IntegrityRow(Row):
+    """`totals`: findings, open. `last_run`: what it read and did, in numbers."""
+
+    totals: dict[str, int]
+    last_run: Json | None
+
+
+class FindingRow(Row):
+    """A damaged object: `state` is open, mended or lost (nobody asked has it whole); `tried` says why not, by whom."""
+
+    id: str
+    site_id: str
+    object: str
+    name: str
+    damage: str
+    state: str
+    mended_by: str | None
+    tried: list[Json]
+    log_index: int | None
+    found_at: str
+    mended_at: str | None
+
+
 class ArtifactUpdate(Body):
     kept: bool = Field(description="Whether it is never collected.")
 
@@ -566,6 +596,7 @@ class HostJoined(HostRow):
     signing_keys: dict[str, str]
     trusted_root: str | None
     broker_root: str | None
+    sigstore: str | None = Field(description="Whose keyless signatures count, where artifacts are signed without keys.")
 
 
 class ReleaseRow(Row):

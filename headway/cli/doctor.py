@@ -60,6 +60,7 @@ def configuration() -> Examinations:
         ("object store", examine_config.object_store),
         ("credentials", examine_config.credentials),
         ("runtime", examine_config.runtime),
+        ("signing", examine_config.signing),
     ]
 
 

@@ -13,7 +13,9 @@ from headway.errors import HeadwayError
 MOST: Final = 4 << 30
 TIMEOUT: Final = 60.0
 # What `headway artifacts fetch` leaves, but for the files: they may be many.
-NAMES: Final = ("manifest.json", "bundle.json", "key.pub", "trusted_root.json")
+NAMES: Final = ("manifest.json", "bundle.json")
+# One of the first two is there, as the artifact is signed with a key or without.
+PERHAPS: Final = ("key.pub", "sigstore.json", "trusted_root.json")
 
 
 def is_url(target: str) -> bool:
@@ -29,8 +31,8 @@ def bring(url: str, folder: Path) -> Path:
         if not urlsplit(url).path.endswith("/"):
             name = Path(urlsplit(url).path).name or "document"
             return _fetch(client, url, folder / name, required=True)
-        for name in NAMES:
-            _fetch(client, url + name, folder / name, required=name != "trusted_root.json")
+        for name in (*NAMES, *PERHAPS):
+            _fetch(client, url + name, folder / name, required=name in NAMES)
     return folder
 
 

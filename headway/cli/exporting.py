@@ -24,6 +24,7 @@ from adapters.ledger.note import Log, open_note
 from adapters.ledger.proofs import ProofError
 from adapters.ledger.root import MAX_ROOT, ROOT_NAME, TrustedLog, parse_root
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, check, check_record
+from adapters.signer.keyless import MAX_SIGSTORE, SIGSTORE_NAME, Trusted, open_trusted
 from adapters.signer.keys import Keyring, parse_public, ring_of
 from headway.cli.fetching import CHUNK, read_file, unpack
 from headway.client import Client
@@ -74,18 +75,25 @@ def export_site(client: Client, site: Site, output: Path, *, with_files: bool) -
     return found
 
 
-def verify_export(archive: Path, *, key: Path | None = None, root: Path | None = None) -> Contents:
-    """Raises ledger.inconsistent or artifact.signature_invalid where the ledger or its keys do not hold."""
+def verify_export(
+    archive: Path, *, key: Path | None = None, root: Path | None = None, sigstore: Path | None = None
+) -> Contents:
+    """Raises ledger.inconsistent or artifact.signature_invalid where the ledger or its keys do not hold.
+
+    With `sigstore`, or where the export has such a document, its artifacts have to be signed without keys.
+    """
     with tempfile.TemporaryDirectory() as name:
         try:
             with tarfile.open(archive) as opened:
                 opened.extractall(name, filter="data")
         except (tarfile.TarError, OSError) as error:
             raise HeadwayError("request.invalid_parameter", f"{archive} cannot be read as an export.") from error
-        return _verify(Path(name) / "export", key, root)
+        return _verify(Path(name) / "export", key, root, sigstore)
 
 
-def _verify(folder: Path, key: Path | None, root: Path | None) -> Contents:
+def _verify(folder: Path, key: Path | None, root: Path | None, sigstore: Path | None) -> Contents:
+    whose = sigstore or (folder / SIGSTORE_NAME if (folder / SIGSTORE_NAME).exists() else None)
+    keyless = open_trusted(read_file(whose, MAX_SIGSTORE), name=whose.name) if whose else None
     trusted = parse_root(read_file(root or folder / ROOT_NAME, MAX_ROOT))
     ring = opened_ring(read_file(folder / KEYRING_NAME, MAX_KEYRING), trusted.log, key)
     bodies = _audited(folder, trusted.log)
@@ -93,7 +101,10 @@ def _verify(folder: Path, key: Path | None, root: Path | None) -> Contents:
     found = Contents(site_id, len(bodies))
     for place in sorted((folder / "artifacts").glob("*")):
         with _noting(found, place.name):
-            found.files += _verify_artifact(place, ring, trusted, site_id, bodies)
+            _verify_bundle(
+                read_file(place / "bundle.json", MAX_BUNDLE), place.name, site_id, bodies, ring, trusted, keyless
+            )
+            found.files += _verify_files(place)
             found.artifacts += 1
     for place in sorted((folder / "releases").glob("*.json")):
         with _noting(found, place.stem):
@@ -118,10 +129,24 @@ class _noting:
         return False
 
 
-def _verify_artifact(place: Path, ring: Keyring, trusted: TrustedLog, site_id: str, bodies: list[bytes]) -> int:
+def _verify_bundle(
+    raw: bytes,
+    digest: str,
+    site_id: str,
+    bodies: list[bytes],
+    ring: Keyring,
+    trusted: TrustedLog,
+    keyless: Trusted | None,
+) -> None:
+    if keyless is None:
+        return _require_entry(check(raw, digest, ring, Policy(site_id), ledger=trusted), raw, bodies)
+    if keyless.check(raw, digest, Policy(site_id)).entry.body() not in bodies:
+        raise HeadwayError("ledger.inconsistent", "Its entry is not in the ledger that came with it.")
+    return None
+
+
+def _verify_files(place: Path) -> int:
     manifest = parse_manifest(read_file(place / "manifest.json", MAX_BYTES), digest=place.name)
-    raw = read_file(place / "bundle.json", MAX_BUNDLE)
-    _require_entry(check(raw, place.name, ring, Policy(site_id), ledger=trusted), raw, bodies)
     if not (place / FILES).exists():
         return 0
     import zstandard
@@ -193,6 +218,8 @@ def _artifacts(client: Client, site: Site) -> Iterator[Artifact]:
 
 def _fetch_artifact(client: Client, artifact: Artifact, folder: Path, *, with_files: bool) -> None:
     place = folder / "artifacts" / artifact.digest.removeprefix("sha256:")
+    if "sigstore" in artifact.links:
+        _put(folder / SIGSTORE_NAME, client.artifacts.document(artifact, "sigstore"))
     for name in ("manifest", "bundle"):
         _put(place / f"{name}.json", client.artifacts.document(artifact, name))
     if with_files:

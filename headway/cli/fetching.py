@@ -1,6 +1,7 @@
 """An artifact in a folder, and its proof, offline.
 
-`manifest.json`, `bundle.json`, `key.pub`, `trusted_root.json` where it is in the ledger, and perhaps `files/`.
+`manifest.json`, `bundle.json`, `key.pub` (keyless: `sigstore.json`), `trusted_root.json` where it is in the ledger, and
+perhaps `files/`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import IO, Any, cast
 from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
 from adapters.ledger.root import MAX_ROOT, ROOT_NAME, parse_root
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, check, check_record
+from adapters.signer.keyless import MAX_SIGSTORE, SIGSTORE_NAME, open_trusted
 from adapters.signer.keys import Keyring, TrustedKey, parse_public
 from headway.client import Client
 from headway.errors import HeadwayError
@@ -57,24 +59,42 @@ def fetch_artifact(client: Client, artifact: Artifact, folder: Path, *, with_fil
     """Raises artifact.signature_invalid or roll.verify_failed; then nothing of it is left in the folder."""
     manifest = client.artifacts.document(artifact, "manifest")
     bundle = client.artifacts.document(artifact, "bundle")
-    pem = client.artifacts.document(artifact, "public_key")
     root = client.artifacts.document(artifact, "trusted_root") if "trusted_root" in artifact.links else None
+    keyless = "sigstore" in artifact.links
+    named = SIGSTORE_NAME if keyless else "key.pub"
+    pinned = client.artifacts.document(artifact, "sigstore" if keyless else "public_key")
     digest = artifact.digest.removeprefix("sha256:")
     parsed = parse_manifest(manifest, digest=digest)
-    verified = check(bundle, digest, _ring(pem), Policy(artifact.site_id), ledger=parse_root(root) if root else None)
+    if keyless:
+        verified = open_trusted(pinned).check(bundle, digest, Policy(artifact.site_id))
+    else:
+        log = parse_root(root) if root else None
+        verified = check(bundle, digest, _ring(pinned), Policy(artifact.site_id), ledger=log)
     folder.mkdir(parents=True, exist_ok=True)
     if with_files:
         _fetch_files(client, artifact, parsed, folder / "files")
-    for name, body in (("manifest.json", manifest), ("bundle.json", bundle), ("key.pub", pem)):
+    for name, body in (("manifest.json", manifest), ("bundle.json", bundle), (named, pinned)):
         (folder / name).write_bytes(body)
     if root is not None:
         (folder / ROOT_NAME).write_bytes(root)
     return Proof(verified, len(parsed.entries) if with_files else None)
 
 
-def verify_served(client: Client, artifact: Artifact, *, key: Path | None = None, root: Path | None = None) -> Proof:
+def verify_served(
+    client: Client,
+    artifact: Artifact,
+    *,
+    key: Path | None = None,
+    root: Path | None = None,
+    sigstore: Path | None = None,
+) -> Proof:
     """What a server shows of an artifact, against what is pinned here, or what it serves."""
     manifest, bundle = (client.artifacts.document(artifact, name) for name in ("manifest", "bundle"))
+    if sigstore is not None or (key is None and "sigstore" in artifact.links):
+        whose = read_file(sigstore, MAX_SIGSTORE) if sigstore else client.artifacts.document(artifact, "sigstore")
+        parse_manifest(manifest, digest=artifact.digest.removeprefix("sha256:"))
+        policy = Policy(artifact.site_id)
+        return Proof(open_trusted(whose).check(bundle, artifact.digest.removeprefix("sha256:"), policy), None)
     pem = read_file(key, 1 << 16) if key else client.artifacts.document(artifact, "public_key")
     trusted = read_file(root, MAX_ROOT) if root else client.ledger.trusted_root()
     digest = artifact.digest.removeprefix("sha256:")
@@ -98,18 +118,28 @@ def verify_record(path: Path, *, key: Path | None = None, root: Path | None = No
 
 
 def verify_folder(
-    folder: Path, *, key: Path | None = None, site_id: str | None = None, root: Path | None = None
+    folder: Path,
+    *,
+    key: Path | None = None,
+    site_id: str | None = None,
+    root: Path | None = None,
+    sigstore: Path | None = None,
 ) -> Proof:
     """Where a trust root is given, or lies there, the bundle has to carry an entry of its ledger.
 
+    With `sigstore` (or, where no key is given, a folder that has its document) the bundle has to be keyless.
     Raises artifact.signature_invalid or roll.verify_failed with the first thing that is wrong."""
     manifest = read_file(folder / "manifest.json", MAX_BYTES)
     bundle = read_file(folder / "bundle.json", MAX_BUNDLE)
-    ring = _ring(read_file(key or folder / "key.pub", 1 << 16))
-    trusted = root or folder / ROOT_NAME
-    log = parse_root(read_file(trusted, MAX_ROOT)) if root or trusted.exists() else None
     digest = hashlib.sha256(manifest).hexdigest()
-    verified = check(bundle, digest, ring, Policy(site_id or _site_of(bundle)), ledger=log)
+    policy, whose = Policy(site_id or _site_of(bundle)), sigstore or folder / SIGSTORE_NAME
+    if sigstore or (key is None and whose.exists()):
+        verified = open_trusted(read_file(whose, MAX_SIGSTORE), name=whose.name).check(bundle, digest, policy)
+    else:
+        ring = _ring(read_file(key or folder / "key.pub", 1 << 16))
+        trusted = root or folder / ROOT_NAME
+        log = parse_root(read_file(trusted, MAX_ROOT)) if root or trusted.exists() else None
+        verified = check(bundle, digest, ring, policy, ledger=log)
     parsed = parse_manifest(manifest, digest=digest)
     files = folder / "files"
     return Proof(verified, _check_files(parsed, files) if files.is_dir() else None)

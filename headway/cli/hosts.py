@@ -11,7 +11,7 @@ from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 from headway.errors import HeadwayError
 
-CREDENTIAL, ROOT, BROKER = "host.token", "trusted_root.json", "broker.pem"
+CREDENTIAL, ROOT, BROKER, SIGSTORE = "host.token", "trusted_root.json", "broker.pem", "sigstore.json"
 
 
 @click.group()
@@ -78,8 +78,8 @@ def join(session: Session, host_id: str, labels: tuple[str, ...], output: Path, 
         raise click.UsageError(f"{output / CREDENTIAL} is there already: choose another folder.")
     made = session.client.hosts.renew(host_id) if renew else session.client.hosts.join(host_id, labels)
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
-    roots = {ROOT: made.trusted_root, BROKER: made.broker_root}
-    trust = {**made.signing_keys, **{name: text for name, text in roots.items() if text}}
+    documents = {ROOT: made.trusted_root, BROKER: made.broker_root, SIGSTORE: made.sigstore}
+    trust = {**made.signing_keys, **{name: text for name, text in documents.items() if text}}
     for name, text in {CREDENTIAL: made.credential + "\n", **trust}.items():
         write_private(output / Path(name).name, text)
     if session.as_json:

@@ -52,6 +52,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "signing-keys": ("headway.cli.signing_keys:signing_keys", "Signing keys: list, rotate, revoke."),
     "artifacts": ("headway.cli.artifacts:artifacts", "Artifacts: list, get, keep, fetch, verify."),
     "retention": ("headway.cli.retention:retention", "Collection of what nothing needs: run, report."),
+    "integrity": ("headway.cli.integrity:integrity", "Damage in the object store: scrub, report, findings."),
     "jobs": ("headway.cli.jobs:jobs", "Jobs: list, get, watch, cancel."),
     "keys": ("headway.cli.keys:keys", "API keys: create, list, get, roll, revoke."),
     "hosts": ("headway.cli.hosts:hosts", "Hosts: list, get, join, labels, accept, remove."),

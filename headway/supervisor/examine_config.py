@@ -125,6 +125,23 @@ def credentials() -> Iterator[Finding]:
         yield ok("credentials", f"{len(wanted)} files")
 
 
+def signing() -> Iterator[Finding]:
+    """Half of a keyless configuration signs nothing: it is said before a build waits for it."""
+    now = Settings()
+    if now.signing_mode == "key":
+        yield ok("signing", "with keys")
+        return
+    given = {"HEADWAY_SIGSTORE_IDENTITY": now.sigstore_identity, "HEADWAY_SIGSTORE_ISSUER": now.sigstore_issuer}
+    if missing := [name for name, value in given.items() if not value]:
+        yield failure("signing", f"keyless, without {' and '.join(missing)}", "Say whose signatures count.")
+    elif now.sigstore_trust != "public" and not Path(now.sigstore_trust).is_file():
+        yield failure("signing", "HEADWAY_SIGSTORE_TRUST is no file", "Name a client trust configuration, or `public`.")
+    elif now.sigstore_token_file is not None and not now.sigstore_token_file.is_file():
+        yield warning("signing", f"there is no {now.sigstore_token_file} yet", "Builds wait until the token is there.")
+    else:
+        yield ok("signing", f"keyless, as {now.sigstore_identity}")
+
+
 def weak(value: str) -> str:
     """What is wrong with a secret, as the end of a sentence; "" if nothing is."""
     if len(value) < SHORTEST:

@@ -11,6 +11,7 @@ import store.models_arrivals
 import store.models_builds
 import store.models_configuration
 import store.models_domains
+import store.models_integrity
 import store.models_ledger
 import store.models_lifecycle
 import store.models_locks

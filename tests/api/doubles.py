@@ -42,8 +42,12 @@ class MemoryObjects:
 
     held: dict[str, bytes] = field(default_factory=dict)
 
-    def presign_put(self, key: str, sha256: str, size: int, expires: int) -> tuple[str, dict[str, str]]:
-        return f"http://objects.test/{key}?expires={expires}", {"content-length": str(size), "x-sha256": sha256}
+    def presign_put(
+        self, key: str, sha256: str, size: int, expires: int, *, instead_of: str | None = None
+    ) -> tuple[str, dict[str, str]]:
+        only = {"if-match": instead_of} if instead_of is not None else {}
+        headers = {"content-length": str(size), "x-sha256": sha256, **only}
+        return f"http://objects.test/{key}?expires={expires}", headers
 
     def presign_get(self, key: str, expires: int) -> str:
         return f"http://objects.test/{key}?expires={expires}"

@@ -31,6 +31,7 @@ from temporal.worker import Role, make_worker
 from tests.adapters.dns_server import DnsServer
 from tests.adapters.forge_server import REPOSITORY, TOKEN, ForgeServer, Odd
 from tests.adapters.receiver import Receiver
+from tests.adapters.weed import ACCESS, SECRET, open_store, running_weed
 from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, engine
 from tests.workflows.test_poll import polling, watch_remotes
@@ -242,6 +243,13 @@ async def locks(made: Engine) -> dict[str, str]:
     return {"protect": (await made.run(job)).id}
 
 
+async def scrub(made: Engine) -> dict[str, str]:
+    """Nothing of the artifact is there: no host has its manifest, and no row its bundle."""
+    made.world.artifact("a" * 64)
+    lost = await made.run(made.world.accept_scrub(whole=True))
+    return {"scrub": lost.id}
+
+
 async def retention(made: Engine) -> dict[str, str]:
     looked = await made.run(made.world.accept_retention(dry_run=True))
     done = await made.run(made.world.accept_retention(dry_run=False))
@@ -301,18 +309,20 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (locks, False),
     (retention, False),
     (polls, False),
+    (scrub, False),
     (domains, False),
 )
 
 
-async def record(only: Sequence[str] = ()) -> None:
-    """Every story, or those whose functions are named."""
+async def record(objects: str, only: Sequence[str] = ()) -> None:
+    """Every story, or those whose functions are named. `objects` is an object store's address."""
+    s3 = {"s3_endpoint": objects, "s3_access_key": ACCESS, "s3_secret_key": SECRET}
     HISTORIES.mkdir(exist_ok=True)
     for story, reconcile in STORIES:
         if only and story.__name__ not in only:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            async with engine(Path(folder), reconcile=reconcile, dns_servers=[DNS.place]) as made:
+            async with engine(Path(folder), reconcile=reconcile, dns_servers=[DNS.place], **s3) as made:
                 for name, workflow_id in (await story(made)).items():
                     await _save(made, name, workflow_id)
 
@@ -337,5 +347,6 @@ def _anonymous(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    with DNS:
-        asyncio.run(record(sys.argv[1:]))
+    with tempfile.TemporaryDirectory() as store, DNS, running_weed(Path(store)) as address:
+        open_store(address)
+        asyncio.run(record(address, sys.argv[1:]))

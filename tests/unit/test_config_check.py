@@ -48,6 +48,21 @@ def test_made_secrets_pass(monkeypatch: pytest.MonkeyPatch, made: Environment) -
     assert Settings().database_url.startswith("postgresql://headway:")
 
 
+@pytest.mark.parametrize(
+    ("given", "failures"),
+    [
+        ({}, ["signing: keyless, without HEADWAY_SIGSTORE_IDENTITY and HEADWAY_SIGSTORE_ISSUER"]),
+        ({"HEADWAY_SIGSTORE_TRUST": "/nowhere.json", "HEADWAY_SIGSTORE_ISSUER": "https://i.test"}, None),
+    ],
+)
+def test_half_a_keyless_configuration(
+    monkeypatch: pytest.MonkeyPatch, made: Environment, given: Environment, failures: list[str] | None
+) -> None:
+    identity = {"HEADWAY_SIGSTORE_IDENTITY": "https://git.test/x"} if given else {}
+    code, found = check(monkeypatch, {**made, "HEADWAY_SIGNING_MODE": "keyless", **given, **identity})
+    assert (code, found) == (1, failures or ["signing: HEADWAY_SIGSTORE_TRUST is no file"])
+
+
 def test_secrets_are_made_once(made: Environment) -> None:
     folder = Path(made["HEADWAY_SECRETS_DIR"])
     before = {path.name: path.read_text() for path in folder.iterdir()}

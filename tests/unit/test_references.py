@@ -14,6 +14,7 @@ from activities.environments import EnvironmentRecords
 from activities.execute import Executor
 from activities.host import HostActivities
 from activities.looking import Looker
+from activities.mending import Mending
 from activities.polling import Poller
 from activities.produce import Producer
 from activities.reconcile import Reconciler
@@ -21,6 +22,7 @@ from activities.reports import Reports
 from activities.retention import Retention
 from activities.rollouts import RolloutRecords
 from activities.running import Commands
+from activities.scrub import Scrubs
 from activities.sign import Signer
 from activities.webhooks import Webhooks
 
@@ -34,11 +36,13 @@ ROLES = (
     HostActivities,
     Looker,
     Poller,
+    Mending,
     Producer,
     Reconciler,
     Reports,
     Retention,
     RolloutRecords,
+    Scrubs,
     Signer,
     Webhooks,
 )

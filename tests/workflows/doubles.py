@@ -31,6 +31,8 @@ from temporal.messages import (
     Live,
     LookRef,
     Measured,
+    Mend,
+    MendTried,
     Placed,
     RollOrder,
     Signed,
@@ -146,6 +148,7 @@ class Host:
     placing: list[str] = field(default_factory=list)
     switching: list[str] = field(default_factory=list)
     place_gate: asyncio.Event | None = None
+    mends: Callable[[Mend], str] | None = None
     switch_gate: asyncio.Event | None = None
     baking: list[str] = field(default_factory=list)
     bake_gate: asyncio.Event | None = None
@@ -241,6 +244,11 @@ class Host:
     async def route(self, ref: EnvironmentRef) -> Live:
         self.routed.append(ref.env_id)
         return Live(self.host_id, ref.env_id, self.live)
+
+    @activity.defn(name="host.mend")
+    async def mend(self, mend: Mend) -> MendTried:
+        why = self.mends(mend) if self.mends is not None else "it has none of it"
+        return MendTried(mend.finding_id, self.host_id, why)
 
     @activity.defn(name="host.certify")
     async def certify(self, order: DomainOrder) -> Certified:

@@ -142,6 +142,7 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dic
                 made.host.retire,
                 made.host.run_command,
                 made.host.certify,
+                made.host.mend,
             ],
         ),
     ]

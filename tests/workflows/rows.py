@@ -160,6 +160,19 @@ class World:
             session.add(job)
         return job
 
+    def accept_scrub(self, *, whole: bool = False) -> Job:
+        job = Job(
+            id=new_id("job"),
+            team_id=self.team_id,
+            type="integrity.scrub",
+            resource_type="integrity",
+            resource_id="integrity",
+            input={"whole": whole},
+        )
+        with self.store.write() as session:
+            session.add(job)
+        return job
+
     def act(self, kind: str, *, instances: int | None = None) -> Job:
         """Restart, scale, suspend or resume, as the API accepts it."""
         with self.store.write() as session:
