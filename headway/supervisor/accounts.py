@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,10 +44,15 @@ CLIENT_SETTINGS: Final = (".npmrc", ".pip", ".config/pip", ".config/uv", ".confi
 # The family of an operator's key, as store.keys has it; a test holds them equal.
 OPERATOR: Final = "mfk_live_"
 PROBE_SECONDS: Final = 60
-_PROBE: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from headway import _launch; _launch.enter();"
-    " import headway.cli.main, temporal.names, temporalio, cryptography"
-)
+# Whether Python starts, and what it would import can be read: importing all of it takes a second.
+_PROBE: Final = """
+import importlib.util, sys
+sys.path.insert(0, sys.argv[1])
+from headway import _launch
+_launch.enter()
+for name in ("headway.cli.main", "temporal.worker", "temporalio.bridge.temporal_sdk_bridge", "sqlalchemy", "fastapi"):
+    open(importlib.util.find_spec(name).origin, "rb").read(1)
+"""
 
 
 @dataclass(frozen=True)
@@ -113,20 +119,23 @@ def of_plan(components: Iterable[Component], folder: Folder) -> Accounts | None:
 
 def obstacle(wanted: Accounts) -> str:
     """Why the roles cannot have these uids here, tried with real processes; empty where they can."""
-    for role in ("signing", "builder"):
-        user = wanted.user(role)
-        assert user is not None  # noqa: S101
-        words = [*processes.becoming(user), sys.executable, "-P", "-c", _PROBE, _launch.python_path()]
-        try:
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS, cwd="/"
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            return lines[-1] if lines else f"a process of uid {user.uid} ended with {done.returncode}"
-    return ""
+    users = [user for role in ("signing", "builder") if (user := wanted.user(role)) is not None]
+    with ThreadPoolExecutor(len(users)) as pool:
+        return next((said for said in pool.map(_try, users) if said), "")
+
+
+def _try(user: User) -> str:
+    words = [*processes.becoming(user), sys.executable, "-P", "-c", _PROBE, _launch.python_path()]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS, cwd="/", check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"a process of uid {user.uid} ended with {done.returncode}"
 
 
 def _client_settings() -> tuple[str, ...]:
