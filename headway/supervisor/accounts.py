@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -146,7 +148,7 @@ def _client_settings() -> tuple[str, ...]:
 def hand_out(folder: Folder, wanted: Accounts | None) -> None:
     """Give each part of the data folder to who has it; with None, all of it back to the one uid. Runs as root.
 
-    What lies deeper is looked through only where the uids are others than those of the last time.
+    What lies deeper is looked through only where the uids are others than those of the last time, or root was there.
     """
     stamp = folder.path("run", "uids.json")
     base = wanted.base if wanted is not None else None
@@ -164,12 +166,11 @@ def hand_out(folder: Folder, wanted: Accounts | None) -> None:
         path = folder.path(*part.path)
         if not path.exists():
             continue
-        if changed and part.deep:
-            for top, names, files in os.walk(path):
+        if part.deep and (changed or _is_mixed(path, part)):
+            for _, names, files, folder_of_them in os.fwalk(path):
                 for name in (*names, *files):
-                    _give(Path(top, name), part, known)
-        _give(path, part, known)
-        path.chmod(part.mode)
+                    _give(name, folder_of_them, part, known)
+        _give_part(path, part, known)
     folder.root.chmod(0o710 if wanted is not None else 0o700)
     os.chown(folder.root, -1, wanted.gid("stack") if wanted is not None else os.getegid())
     if changed:
@@ -185,6 +186,13 @@ def take_back(components: Iterable[Component]) -> None:
 
         for user in lent:
             cgroup.take_back(f"u{user.uid}")
+
+
+def make_database(folder: Folder) -> None:
+    """An empty file, which is a new database: those who have the rows share it, and each would make it for itself."""
+    path = folder.path("db", "headway.db")
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660))
 
 
 def _make_missing(folder: Folder) -> None:
@@ -250,10 +258,32 @@ def parts(wanted: Accounts | None) -> list[Part]:
     ]
 
 
-def _give(path: Path, part: Part, known: set[int]) -> None:
-    info = path.lstat()
-    if info.st_uid in known and (info.st_uid, info.st_gid) != (part.uid, part.gid):
-        os.chown(path, part.uid, part.gid, follow_symlinks=False)
+def _is_mixed(folder: Path, part: Part) -> bool:
+    """Whether root has put something there, such as a copy from a backup."""
+    with os.scandir(folder) as entries:
+        return part.uid != 0 and any(entry.stat(follow_symlinks=False).st_uid == 0 for entry in entries)
+
+
+def _give(name: str, folder: int, part: Part, known: set[int]) -> None:
+    """By descriptors, and never through a link: a role may be writing there."""
+    with suppress(FileNotFoundError):
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if info.st_uid in known and (info.st_uid, info.st_gid) != (part.uid, part.gid):
+            os.chown(name, part.uid, part.gid, dir_fd=folder, follow_symlinks=False)
+
+
+def _give_part(path: Path, part: Part, known: set[int]) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # a link, or gone: nothing of ours
+    try:
+        info = os.fstat(handle)
+        if info.st_uid in known and (stat.S_ISDIR(info.st_mode) or info.st_nlink == 1):
+            os.fchown(handle, part.uid, part.gid)
+            os.fchmod(handle, part.mode)
+    finally:
+        os.close(handle)
 
 
 def _read_base(stamp: Path) -> int | str | None:

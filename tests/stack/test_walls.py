@@ -163,6 +163,9 @@ def test_uids_are_taken_back_and_given_out_again(tmp_path: Path) -> None:
     assert key.stat().st_uid == wanted.uid("signing")
     assert folder.path("host", "env").stat().st_uid == wanted.uid("host")
     assert folder.path("admin.key").read_text().startswith("mfk_live_")
+    os.chown(key, 0, 0)  # put back from a copy, by root
+    accounts.hand_out(folder, wanted)
+    assert key.stat().st_uid == wanted.uid("signing")
     accounts.hand_out(folder, None)
     assert {key.stat().st_uid, folder.path("host", "env").stat().st_uid, folder.path("admin.key").stat().st_uid} == {0}
     assert app.stat().st_uid == 1_300_000_007
