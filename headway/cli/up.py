@@ -15,6 +15,7 @@ from headway import __version__
 from headway._launch import python_path
 from headway.errors import HeadwayError
 from headway.supervisor import binaries, identity, isolation, ports, tenure
+from headway.supervisor.accounts import make_database
 from headway.supervisor.components import Options, broker_socket, embedded, rules_socket
 from headway.supervisor.folder import Folder, open_folder, read_json, read_record, write_json
 from headway.supervisor.plan import Plan
@@ -100,8 +101,7 @@ def _write(options: Options) -> None:
     folder = options.folder
     folder.path("caddy", "caddy.json").write_bytes(_web_server(options))
     if options.accounts is not None and not options.external_database:
-        # Those who have the rows share the file: each of them would make it for itself alone.
-        folder.path("db", "headway.db").touch(mode=0o660)
+        make_database(folder)
     _link(folder.path("run", "broker.sock"), broker_socket(folder))
     write_json(folder.stack, {"version": 1, "port": options.block.first}, durable=True)
     embedded(options).write(folder)

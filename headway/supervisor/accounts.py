@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,10 +46,15 @@ CLIENT_SETTINGS: Final = (".npmrc", ".pip", ".config/pip", ".config/uv", ".confi
 # The family of an operator's key, as store.keys has it; a test holds them equal.
 OPERATOR: Final = "mfk_live_"
 PROBE_SECONDS: Final = 60
-_PROBE: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from headway import _launch; _launch.enter();"
-    " import headway.cli.main, temporal.names, temporalio, cryptography"
-)
+# Whether Python starts, and what it would import can be read: importing all of it takes a second.
+_PROBE: Final = """
+import importlib.util, sys
+sys.path.insert(0, sys.argv[1])
+from headway import _launch
+_launch.enter()
+for name in ("headway.cli.main", "temporal.worker", "temporalio.bridge.temporal_sdk_bridge", "sqlalchemy", "fastapi"):
+    open(importlib.util.find_spec(name).origin, "rb").read(1)
+"""
 
 
 @dataclass(frozen=True)
@@ -113,20 +121,23 @@ def of_plan(components: Iterable[Component], folder: Folder) -> Accounts | None:
 
 def obstacle(wanted: Accounts) -> str:
     """Why the roles cannot have these uids here, tried with real processes; empty where they can."""
-    for role in ("signing", "builder"):
-        user = wanted.user(role)
-        assert user is not None  # noqa: S101
-        words = [*processes.becoming(user), sys.executable, "-P", "-c", _PROBE, _launch.python_path()]
-        try:
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS, cwd="/"
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            return lines[-1] if lines else f"a process of uid {user.uid} ended with {done.returncode}"
-    return ""
+    users = [user for role in ("signing", "builder") if (user := wanted.user(role)) is not None]
+    with ThreadPoolExecutor(len(users)) as pool:
+        return next((said for said in pool.map(_try, users) if said), "")
+
+
+def _try(user: User) -> str:
+    words = [*processes.becoming(user), sys.executable, "-P", "-c", _PROBE, _launch.python_path()]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS, cwd="/", check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"a process of uid {user.uid} ended with {done.returncode}"
 
 
 def _client_settings() -> tuple[str, ...]:
@@ -137,7 +148,7 @@ def _client_settings() -> tuple[str, ...]:
 def hand_out(folder: Folder, wanted: Accounts | None) -> None:
     """Give each part of the data folder to who has it; with None, all of it back to the one uid. Runs as root.
 
-    What lies deeper is looked through only where the uids are others than those of the last time.
+    What lies deeper is looked through only where the uids are others than those of the last time, or root was there.
     """
     stamp = folder.path("run", "uids.json")
     base = wanted.base if wanted is not None else None
@@ -155,12 +166,11 @@ def hand_out(folder: Folder, wanted: Accounts | None) -> None:
         path = folder.path(*part.path)
         if not path.exists():
             continue
-        if changed and part.deep:
-            for top, names, files in os.walk(path):
+        if part.deep and (changed or _is_mixed(path, part)):
+            for _, names, files, folder_of_them in os.fwalk(path):
                 for name in (*names, *files):
-                    _give(Path(top, name), part, known)
-        _give(path, part, known)
-        path.chmod(part.mode)
+                    _give(name, folder_of_them, part, known)
+        _give_part(path, part, known)
     folder.root.chmod(0o710 if wanted is not None else 0o700)
     os.chown(folder.root, -1, wanted.gid("stack") if wanted is not None else os.getegid())
     if changed:
@@ -176,6 +186,13 @@ def take_back(components: Iterable[Component]) -> None:
 
         for user in lent:
             cgroup.take_back(f"u{user.uid}")
+
+
+def make_database(folder: Folder) -> None:
+    """An empty file, which is a new database: those who have the rows share it, and each would make it for itself."""
+    path = folder.path("db", "headway.db")
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660))
 
 
 def _make_missing(folder: Folder) -> None:
@@ -241,10 +258,32 @@ def parts(wanted: Accounts | None) -> list[Part]:
     ]
 
 
-def _give(path: Path, part: Part, known: set[int]) -> None:
-    info = path.lstat()
-    if info.st_uid in known and (info.st_uid, info.st_gid) != (part.uid, part.gid):
-        os.chown(path, part.uid, part.gid, follow_symlinks=False)
+def _is_mixed(folder: Path, part: Part) -> bool:
+    """Whether root has put something there, such as a copy from a backup."""
+    with os.scandir(folder) as entries:
+        return part.uid != 0 and any(entry.stat(follow_symlinks=False).st_uid == 0 for entry in entries)
+
+
+def _give(name: str, folder: int, part: Part, known: set[int]) -> None:
+    """By descriptors, and never through a link: a role may be writing there."""
+    with suppress(FileNotFoundError):
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if info.st_uid in known and (info.st_uid, info.st_gid) != (part.uid, part.gid):
+            os.chown(name, part.uid, part.gid, dir_fd=folder, follow_symlinks=False)
+
+
+def _give_part(path: Path, part: Part, known: set[int]) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # a link, or gone: nothing of ours
+    try:
+        info = os.fstat(handle)
+        if info.st_uid in known and (stat.S_ISDIR(info.st_mode) or info.st_nlink == 1):
+            os.fchown(handle, part.uid, part.gid)
+            os.fchmod(handle, part.mode)
+    finally:
+        os.close(handle)
 
 
 def _read_base(stamp: Path) -> int | str | None:

@@ -163,9 +163,51 @@ def test_uids_are_taken_back_and_given_out_again(tmp_path: Path) -> None:
     assert key.stat().st_uid == wanted.uid("signing")
     assert folder.path("host", "env").stat().st_uid == wanted.uid("host")
     assert folder.path("admin.key").read_text().startswith("mfk_live_")
+    os.chown(key, 0, 0)  # put back from a copy, by root
+    accounts.hand_out(folder, wanted)
+    assert key.stat().st_uid == wanted.uid("signing")
     accounts.hand_out(folder, None)
     assert {key.stat().st_uid, folder.path("host", "env").stat().st_uid, folder.path("admin.key").stat().st_uid} == {0}
     assert app.stat().st_uid == 1_300_000_007
     moved = accounts.Accounts(1_200_000_320, folder)
     accounts.hand_out(folder, moved)
     assert key.stat().st_uid == moved.uid("signing")
+
+
+@pytest.mark.slow
+def test_one_uid_for_all_is_said_and_can_be_given_up(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    words = ["up", "--detach", "--port", "0", "--data-dir", str(data)]
+    try:
+        said = headway(*words, "--one-uid")
+        assert "All roles run as uid 0: --one-uid was asked for." in said
+        found = json.loads(headway("doctor", "--json", "--data-dir", str(data)))["findings"]
+        [isolation] = [one for one in found if one["name"] == "isolation"]
+        assert (isolation["level"], "could have one each" in isolation["what"]) == ("warning", True)
+        assert (data / "keys" / "signing.pem").stat().st_uid == 0
+        headway("down", "--data-dir", str(data))
+        assert "All roles run as uid" not in headway(*words)
+        owner = (data / "keys" / "signing.pem").stat().st_uid
+        assert owner == json.loads((data / "run" / "uids.json").read_text())["base"] + ROLES.index("signing")
+    finally:
+        headway("down", "--data-dir", str(data))
+
+
+def headway(*words: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWAY_", "DATABASE_URL"))}
+    command = [sys.executable, "-m", "headway", *words]
+    return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=170, check=True).stdout
+
+
+def test_a_python_that_other_uids_cannot_run_is_an_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path / "data")
+    folder.path("run").mkdir(parents=True)
+    made = accounts.accounts(folder, (), (), low_ports=False)
+    assert accounts.obstacle(made) == ""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(private / "python"))
+    said = accounts.obstacle(made)
+    assert str(private / "python") in said
+    assert "Permission denied" in said
