@@ -123,7 +123,7 @@ class Retention:
             packs += self._drop(site_id, sha256)
         # Deleted at once: whoever freezes the same tree again waits for it.
         told = self.sandboxes.collect()
-        told = told.plus(self._delete())
+        told = told.plus(self._delete()) if told.snapshots or told.sandbox_packs else told
         return told.plus(Retained(collected=collected, spared=spared, packs=packs, leases=leases))
 
     def _collect(self, artifact_id: str) -> bool:

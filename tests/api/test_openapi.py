@@ -162,7 +162,7 @@ def probe(
             case.query["wait"] = 0
         kept = {name: value for name, value in (case.headers or {}).items() if name.lower() not in UNPROBED}
         case.headers = {**kept, **server.headers}
-        answer = case.call(timeout=20)
+        answer = case.call(timeout=60)
         asked[operation.label] += 1
         case.validate_response(answer, checks=checks)
 
