@@ -47,7 +47,7 @@ def test_keys_are_shown_rotated_and_removed(double: ApiDouble) -> None:
     double.data("DELETE", f"{R}/credentials/{CRED}", {"id": CRED, "deleted": True})
     assert "ssh-ed25519 AAAA headway-acme" in run("repository add-key --site acme").stdout
     assert "SHA256:x" in run("repository credentials --site acme").stdout
-    assert f"remove {CRED} --site acme" in run(f"repository rotate {CRED} --site acme").stdout
+    assert f"remove {CRED} --site acme" in run(f"repository rotate {CRED} --site acme").stderr
     assert run(f"repository remove {CRED} --site acme").exit_code == 0
 
 
