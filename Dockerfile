@@ -22,7 +22,7 @@ FROM ${PYTHON_IMAGE}
 # What builds may use, beside git and Python; the sandbox shows them read-only.
 ARG TOOLCHAINS="nodejs npm"
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends git ca-certificates util-linux ${TOOLCHAINS} \
+    && apt-get install --yes --no-install-recommends git openssh-client ca-certificates util-linux ${TOOLCHAINS} \
     && rm -rf /var/lib/apt/lists/*
 # Empty named volumes take owner and mode from here.
 RUN echo 'headway:x:10001:10001:Headway:/data:/usr/sbin/nologin' >> /etc/passwd \

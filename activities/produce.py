@@ -121,8 +121,10 @@ def make_producer(
     threading.Thread(target=indexes, name="package-indexes", daemon=True).start()
     given = lay_out(home / "tools")
     rules = BuildRules(limits, egress_allow, private_ok)
+    source = GitSource(sandbox, home / "git", policy)
+    source.tidy()
     bench = Workbench(
-        source=GitSource(sandbox, home / "git", policy),
+        source=source,
         step=BuildStep(sandbox, rules, BuildCache(home / "cache"), indexes, home / "work", given.folder),
         http=httpx.Client(timeout=httpx.Timeout(120, connect=5), trust_env=False),
         places=Places(data_dir / "repos", local_repos, tuple(private_hosts)),

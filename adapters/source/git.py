@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -147,6 +147,12 @@ class GitSource:
         remove_tree(mirror)
         fresh.rename(mirror)
         return checkout
+
+    def tidy(self) -> None:
+        """Remove what a builder that was killed had been lent to fetch with. What is in use stays."""
+        for left in self._mirrors.glob("*.access"):
+            with suppress(HeadwayError), _locked(left.with_suffix(".lock"), lambda: True):
+                remove_tree(left)
 
     def look(self, spec: FetchSpec, canceled: Canceled = lambda: False) -> dict[str, str]:
         """The commit of each branch of the remote, by its name; names that are not text are left out.

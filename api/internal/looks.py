@@ -13,7 +13,6 @@ from headway.broker import BeginLook, LookSpec, Seen, Taken
 from headway.errors import CODES, HeadwayError
 from store import arrivals, polling
 from store.arrivals import Arrival
-from store.models import Site
 from store.pushes import Previews
 from store.session import Store
 
@@ -49,18 +48,25 @@ class Looks:
             self._begin(site_id, body.attempt, found)
         else:
             for arrival in found:
-                self.store.in_write(lambda session, one=arrival: self._take(session, site_id, body.attempt, one))
+                self._take(site_id, body.attempt, arrival)
         self.store.in_write(lambda session: polling.end(session, site_id, body.attempt, self.every))
         return Taken(news=len(found))
 
     def _begin(self, site_id: str, attempt: int, found: list[Arrival]) -> None:
         for start in range(0, len(found), BATCH):
             some = found[start : start + BATCH]
-            self.store.in_write(lambda session, some=some: polling.begin(session, site_id, attempt, some))
 
-    def _take(self, session: Session, site_id: str, attempt: int, arrival: Arrival) -> None:
-        polling.require_look(session, site_id, attempt)
-        arrivals.accept(session, session.get_one(Site, site_id), arrival, self.domain, self.previews)
+            def begin(session: Session, some: list[Arrival] = some) -> None:
+                polling.begin(session, site_id, attempt, some)
+
+            self.store.in_write(begin)
+
+    def _take(self, site_id: str, attempt: int, arrival: Arrival) -> None:
+        def accept(session: Session) -> None:
+            site, _ = polling.require_look(session, site_id, attempt)
+            arrivals.accept(session, site, arrival, self.domain, self.previews)
+
+        self.store.in_write(accept)
 
     def _fail(self, site_id: str, body: Seen) -> Taken:
         code = body.code if body.code in CODES else "repository.unreachable"

@@ -117,5 +117,10 @@ def _judged(parts: Parts, hook_id: str, headers: Mapping[str, str], body: bytes)
 
 def write_forgeries(parts: Parts) -> None:
     """Those that were too many to be written down one by one."""
-    for hook_id, count in parts.forgeries.drain().items():
-        parts.store.in_write(lambda session, id=hook_id, n=count: forges.note_forged(session, id, n))
+    if counted := parts.forgeries.drain():
+
+        def note(session: Session) -> None:
+            for hook_id, count in counted.items():
+                forges.note_forged(session, hook_id, count)
+
+        parts.store.in_write(note)

@@ -180,7 +180,7 @@ def _rotated(
         return credentials.replace_token(session, vault, old, body.token, body.username)
     if old.kind != DEPLOY_KEY:
         raise HeadwayError("request.missing_parameter", "Give the token that takes its place.", param="token")
-    made = _made(site, CredentialCreate(kind=DEPLOY_KEY))
+    made = _made(site, CredentialCreate(kind="deploy_key"))
     return credentials.create(session, vault, site, made, call.caller.actor)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,12 @@ def test_what_a_killed_builder_left_is_removed(https: tuple[Bench, str, Reposito
     left = bench.root / "mirrors" / "site_1.access"
     left.mkdir(parents=True)
     (left / "token").write_text(TOKEN)
+    (bench.root / "mirrors" / "site_2.access").mkdir()
+    with open(bench.root / "mirrors" / "site_2.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        bench.source.tidy()
+    assert (left.exists(), (bench.root / "mirrors" / "site_2.access").exists()) == (False, True)
+    left.mkdir()
     bench.fetch(address.replace("/private", ""), None)
     assert not left.exists()
 

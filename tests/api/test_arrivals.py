@@ -141,6 +141,7 @@ async def test_names_that_collide_have_environments_of_their_own(api: World) -> 
     assert len({one.slug for one in previews.values()}) == len(names)
 
 
+@pytest.mark.slow
 async def test_previews_are_limited_and_the_refusal_is_news_again(api: World) -> None:
     object.__setattr__(api.parts, "previews", Previews(most=2))
     forge = await Forge.of(api)
@@ -245,6 +246,7 @@ async def test_a_job_by_name_is_joined_as_soon_as_its_commit_is_known(api: World
         broker.fetched(build, Fetched(attempt=1, commit_sha=B))
 
 
+@pytest.mark.slow
 async def test_sites_that_do_not_deploy_by_themselves(api: World) -> None:
     forge = await Forge.of(api)
     api.change(Site, forge.site["id"], auto_deploy=False)

@@ -158,6 +158,7 @@ async def test_a_lost_webhook_still_deploys(api: World) -> None:
     assert (state["failures"], state["error"], state["active"], state["interval_seconds"]) == (0, None, True, 60)
 
 
+@pytest.mark.slow
 async def test_a_failed_commit_is_not_tried_each_minute(api: World) -> None:
     polls = await Polls.of(api)
     polls.see(main=A)
@@ -173,6 +174,7 @@ async def test_a_failed_commit_is_not_tried_each_minute(api: World) -> None:
     assert api.count(Build) == 1
 
 
+@pytest.mark.slow
 async def test_what_was_told_while_the_look_was_on_its_way_counts_for_more(api: World) -> None:
     polls = await Polls.of(api)
     polls.see(main=A)
@@ -206,6 +208,7 @@ async def test_a_look_that_saw_nothing_changes_nothing_and_comes_later_each_time
     assert api.store.in_write(lambda session: polling.claim(session, MINUTE, limit=9)) == []
 
 
+@pytest.mark.slow
 async def test_which_sites_are_polled(api: World) -> None:
     def due() -> set[str]:
         with api.store.read() as session:
@@ -227,6 +230,7 @@ async def test_which_sites_are_polled(api: World) -> None:
     assert error(await api.admin.put(path.format(plain["id"]), json={"interval_seconds": 1}), 400)
 
 
+@pytest.mark.slow
 async def test_many_sites_are_claimed_a_few_at_a_time(api: World) -> None:
     site = await api.site(api.admin, repository=HTTPS)
     with api.store.write() as session:
