@@ -34,8 +34,7 @@ class Heard(logging.Handler):
 
 def say(order: dict[str, Any]) -> dict[str, Any]:
     """Never raises for what the other side does."""
-    from apprise import Apprise, AppriseAsset, NotifyFormat
-    from apprise.persistent_store import PersistentStoreMode
+    from apprise import Apprise, AppriseAsset, NotifyFormat, PersistentStoreMode
 
     from adapters.notices.guard import Guard
 

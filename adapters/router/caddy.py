@@ -212,6 +212,7 @@ class Site:
         """
         behind = f"/{_HOST}/{BEHIND}/@*"
         inside = [
+            _handle(_PRIVATE),
             _route(self._exists(*[behind] * TRIES), {"handler": "subroute", "routes": self._pinned()}),
             _handle(*_page(404, "Nothing is deployed here yet.\n")),
         ]
@@ -342,6 +343,11 @@ class Site:
         return {"file": _file(self._routes, *patterns)}
 
 
+# What is behind a password is kept by its visitor's browser, and by nobody between.
+_PRIVATE: Final = {
+    "handler": "headers",
+    "response": {"replace": {"Cache-Control": [{"search": "public", "replace": "private"}]}, "deferred": True},
+}
 _DATES: Final = ("If-Modified-Since", "If-Unmodified-Since")
 _ENCODE: Final = {"handler": "encode", "encodings": {"zstd": {}, "gzip": {}}, "prefer": ["zstd", "gzip"]}
 # Dotfiles but /.well-known and what lies in it; the build's own settings; the sidecars.

@@ -62,6 +62,7 @@ def test_who_has_the_password_passes_and_is_remembered(machine: Machine, server:
     passed = server.get("/", host, Authorization=basic(PASSWORD))
     assert (passed.status, passed.body) == (200, PAGE)
     assert passed.headers["Etag"]
+    assert passed.headers["Cache-Control"] == "private, max-age=0, must-revalidate"
     assert passed.headers["Headway-Strip"] is None
     for part in ("HttpOnly", "SameSite=Lax", "Path=/", f"Max-Age={SECONDS}"):
         assert part in passed.headers["Set-Cookie"]
