@@ -10,7 +10,7 @@ from sqlmodel import Session, SQLModel
 from headway.labels import Ahead, Labels
 from store.models import Environment, Job, Rollout, Site
 
-_SITES, _ENVIRONMENTS = (SQLModel.metadata.tables[table.__tablename__] for table in (Site, Environment))
+_SITES, _ENVIRONMENTS = (SQLModel.metadata.tables[str(table.__tablename__)] for table in (Site, Environment))
 # On the path of every acceptance: built once, executed below the ORM.
 _SLUGS: Final = (
     select(_SITES.c.slug, _ENVIRONMENTS.c.slug)
