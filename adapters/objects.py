@@ -34,8 +34,8 @@ class ObjectStore:
         self, endpoint: str, region: str, bucket: str, access_key: str, secret_key: str, *, connections: int = 16
     ) -> None:
         self.bucket = bucket
-        self._at = {"endpoint_url": endpoint, "region_name": region}
-        self._as = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+        self._endpoint, self._region = endpoint, region
+        self._access_key, self._secret_key = access_key, secret_key
         self._connections = connections
         self._opening = threading.Lock()
         self._opened: S3Client | None = None
@@ -63,8 +63,14 @@ class ObjectStore:
             response_checksum_validation="when_required",
             proxies={},
         )
-        made: S3Client = boto3.client("s3", config=config, **self._at, **self._as)
-        return made
+        return boto3.client(
+            "s3",
+            endpoint_url=self._endpoint,
+            region_name=self._region,
+            aws_access_key_id=self._access_key,
+            aws_secret_access_key=self._secret_key,
+            config=config,
+        )
 
     def ensure_bucket(self) -> None:
         """Make the bucket if it is not there."""
