@@ -36,8 +36,8 @@ class ObjectStore:
         self, endpoint: str, region: str, bucket: str, access_key: str, secret_key: str, *, connections: int = 16
     ) -> None:
         self.bucket = bucket
-        self._at, self._region = endpoint, region
-        self._key, self._secret = access_key, secret_key
+        self._endpoint, self._region = endpoint, region
+        self._access_key, self._secret_key = access_key, secret_key
         self._connections = connections
         self._opening = threading.Lock()
         self._opened: S3Client | None = None
@@ -67,10 +67,10 @@ class ObjectStore:
         )
         return boto3.client(
             "s3",
-            endpoint_url=self._at,
+            endpoint_url=self._endpoint,
             region_name=self._region,
-            aws_access_key_id=self._key,
-            aws_secret_access_key=self._secret,
+            aws_access_key_id=self._access_key,
+            aws_secret_access_key=self._secret_key,
             config=config,
         )
 

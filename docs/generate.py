@@ -89,7 +89,7 @@ def routes() -> str:
     from api.document import openapi_of
 
     # Nothing of it is opened: only its routes are read.
-    app = create_app(cast(Any, SimpleNamespace(auth=None, limiter=None, docs_url="", git=None)))
+    app = create_app(cast(Any, SimpleNamespace(auth=None, limiter=None, docs_url="", git=None, store=None)))
     lines = ["| method | path | what it does |", "|---|---|---|"]
     for path, operations in openapi_of(app, "")["paths"].items():
         for method, operation in operations.items():
@@ -104,7 +104,7 @@ def miosa() -> str:
     from api.miosa.app import create_miosa
     from api.miosa.document import openapi_of
 
-    app = create_miosa(cast(Any, SimpleNamespace()))
+    app = create_miosa(cast(Any, SimpleNamespace(auth=None, limiter=None, store=None)))
     lines = ["| method | path | what it does |", "|---|---|---|"]
     for path, operations in openapi_of(app, "")["paths"].items():
         for method, operation in operations.items():

@@ -17,7 +17,7 @@ from store.models import Build, Environment, Job, Site
 from store.paging import Page, fetch_page
 
 Json = dict[str, Any]
-_SITES = SQLModel.metadata.tables[str(Site.__tablename__)]
+_SITES = SQLModel.metadata.tables["site"]
 # On the path of every build: made once, executed below the ORM.
 _COUNT: Final = (
     update(_SITES)

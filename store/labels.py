@@ -8,9 +8,9 @@ from sqlalchemy import bindparam, select
 from sqlmodel import Session, SQLModel
 
 from headway.labels import Ahead, Labels
-from store.models import Environment, Job, Rollout, Site
+from store.models import Job, Rollout
 
-_SITES, _ENVIRONMENTS = (SQLModel.metadata.tables[str(table.__tablename__)] for table in (Site, Environment))
+_SITES, _ENVIRONMENTS = SQLModel.metadata.tables["site"], SQLModel.metadata.tables["environment"]
 # On the path of every acceptance: built once, executed below the ORM.
 _SLUGS: Final = (
     select(_SITES.c.slug, _ENVIRONMENTS.c.slug)
