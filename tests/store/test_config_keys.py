@@ -151,6 +151,7 @@ def test_what_private_repositories_are_read_with_moves_too(store: Store, world: 
     with store.write() as session:
         site = session.get_one(Site, world.site_id)
         site.repository = "https://forge.example/shop.git"
+        session.flush()
         credentials.create(session, vault, site, Credential("token", "hush"), {})
     assert values_are_hidden(store)
     fresh = add_key(keys)
