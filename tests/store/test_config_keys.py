@@ -10,9 +10,12 @@ from sqlmodel import select
 
 from adapters.config.vault import Vault, add_key, forget_keys, make_key_file
 from headway.errors import HeadwayError
-from store.config_keys import rewrap_all
+from store import credentials
+from store.config_keys import rewrap_all, values_are_hidden
 from store.config_sets import values_of
 from store.config_values import KEPT_VERSIONS, Owner, open_value, revoke_value, set_value, unset_value
+from store.credentials import Credential
+from store.models import Site
 from store.models_configuration import ConfigValue
 from store.outcomes import append_release
 from store.session import Store
@@ -141,3 +144,20 @@ def test_many_set_one_name_at_once(world: World, keys: Path) -> None:
         made = list(pool.map(lambda number: put(world, vault, "NAME", str(number)).version, range(24)))
     assert sorted(made) == list(range(1, 25))
     assert [row.version for row in rows(world.store) if row.current] == [24]
+
+
+def test_what_private_repositories_are_read_with_moves_too(store: Store, world: World, keys: Path) -> None:
+    vault = Vault(keys)
+    with store.write() as session:
+        site = session.get_one(Site, world.site_id)
+        site.repository = "https://forge.example/shop.git"
+        session.flush()
+        credentials.create(session, vault, site, Credential("token", "hush"), {})
+    assert values_are_hidden(store)
+    fresh = add_key(keys)
+    assert rewrap_all(store, vault) == 1
+    forget_keys(keys, set(vault.key_ids()) - {fresh})
+    with store.read() as session:
+        found = credentials.opened(vault, credentials.fitting(session, session.get_one(Site, world.site_id)))
+    assert found is not None
+    assert found.token == "hush"
