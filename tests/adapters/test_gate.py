@@ -125,6 +125,7 @@ def test_a_switch_behind_the_password_loses_nothing_and_shows_nothing(machine: M
     assert server.get("/", host, Cookie=cookie).body == b"12"
 
 
+@pytest.mark.slow
 def test_a_password_is_set_and_taken_away_while_visitors_come(machine: Machine, server: Server) -> None:
     host, env_id = machine.site({"index.html": PAGE})
     ended, seen = threading.Event(), set()
@@ -204,6 +205,7 @@ def test_an_app_never_sees_the_password_and_gets_its_bodies(
     listener.close()
 
 
+@pytest.mark.slow
 def test_nobody_passes_where_nobody_can_say_so(machine: Machine, server: Server) -> None:
     host, env_id = locked(machine, {"index.html": PAGE})
     cookie = cookie_of(server.get("/", host, Authorization=basic(PASSWORD)))
@@ -255,6 +257,7 @@ def test_an_environment_without_a_release_is_not_taken_for_a_locked_one(machine:
     assert (asked.status, asked.body) == (404, b"Nothing is deployed here yet.\n")
 
 
+@pytest.mark.slow
 def test_many_wrong_passwords_keep_nobody_out_who_has_passed(machine: Machine, server: Server) -> None:
     host, _ = locked(machine, {"index.html": PAGE})
     cookie = cookie_of(server.get("/", host, Authorization=basic(PASSWORD)))
