@@ -54,7 +54,7 @@ class GitHub:
     async def _shows(self, commit: str, wanted: dict[str, str]) -> bool:
         """Whether the newest status of the context is this one."""
         rows = await self._pages(f"{self._at}/commits/{commit}/statuses")
-        newest = next((row for row in rows if row.get("context") == wanted["context"]), {})
+        newest: dict[str, Any] = next((row for row in rows if row.get("context") == wanted["context"]), {})
         said = {**newest, "state": newest.get("state") or newest.get("status")}
         return all(said.get(name) == value for name, value in wanted.items())
 

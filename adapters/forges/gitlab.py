@@ -45,7 +45,9 @@ class GitLab:
     async def _shows(self, commit: str, wanted: dict[str, str], of: Status | None = None) -> bool:
         name = of.context if of else wanted["name"]
         rows = await self._wire.pages(f"{self._at}/repository/commits/{commit}/statuses", name=name, per_page=PAGE)
-        newest = max((row for row in rows if row.get("name") == name), key=lambda row: int(row["id"]), default={})
+        newest: dict[str, Any] = max(
+            (row for row in rows if row.get("name") == name), key=lambda row: int(row["id"]), default={}
+        )
         said = {**newest, "state": newest.get("status")}
         return all(said.get(key) == value for key, value in wanted.items())
 
