@@ -210,10 +210,11 @@ class Site:
 
         Nothing of the visitor's but his credentials is asked about. Where nobody answers, nobody passes.
         """
-        behind = f"/{_HOST}/{BEHIND}/@*"
+        # The last one: its lock was taken away while this visitor was looked at.
+        behind = [*[f"/{_HOST}/{BEHIND}/@*"] * TRIES, f"/{_HOST}/current/@*"]
         inside = [
             _handle(_PRIVATE),
-            _route(self._exists(*[behind] * TRIES), {"handler": "subroute", "routes": self._pinned()}),
+            _route(self._exists(*behind), {"handler": "subroute", "routes": self._pinned()}),
             _handle(*_page(404, "Nothing is deployed here yet.\n")),
         ]
         cookie = {"handler": "copy_response_headers", "include": ["Set-Cookie"]}

@@ -29,8 +29,8 @@ _LOCKED = "../locked/"
 _ORIGIN = re.compile(rf"(https?)://({HOSTNAME}(:[0-9]{{1,5}})?)")
 # What Caddy looks for in a redirecting name's folder.
 REDIRECT: Final = "to@"
-# Beside the lock of an environment: what `current` is elsewhere.
-LOCK: Final = "lock"
+# Not `lock`, which every environment has; and beside it, what `current` is elsewhere.
+LOCK: Final = "visitors"
 BEHIND: Final = "behind"
 
 

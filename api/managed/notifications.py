@@ -100,7 +100,8 @@ async def list_notifications(call: CallDep, paging: PagingDep) -> Response:
 @router.post("", **gives(NotificationRow, "Tell people of events, by chat or e-mail", status=201))
 async def create_notification(call: KeyedDep, body: NotificationCreate) -> Response:
     call.caller.require(WRITE)
-    url, events = await call.parts.notifier.check(body.url), check_patterns(body.events, NOTICE)
+    events = check_patterns(body.events, NOTICE)
+    url = await call.parts.notifier.check(body.url)
     wanted = EndpointRequest(NOTICE, shown(url), events, RETRIES, description=body.description, hidden_url=url)
 
     def work(session: Session, once: Once) -> tuple[Json, Json]:

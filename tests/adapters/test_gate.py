@@ -16,6 +16,7 @@ from adapters.artifact.rules import HeaderRule, StaticRules
 from adapters.router.caddy import SOCKETS
 from adapters.router.locks import COOKIE, SECONDS, Visits
 from adapters.router.routes import BEHIND, list_routes
+from adapters.router.routes import LOCK as NAME
 from headway.passwords import Lock, make_lock
 from tests.adapters.sites import Machine, Response, Server, running_server
 
@@ -124,6 +125,7 @@ def test_a_switch_behind_the_password_loses_nothing_and_shows_nothing(machine: M
     assert server.get("/", host, Cookie=cookie).body == b"12"
 
 
+@pytest.mark.slow
 def test_a_password_is_set_and_taken_away_while_visitors_come(machine: Machine, server: Server) -> None:
     host, env_id = machine.site({"index.html": PAGE})
     ended, seen = threading.Event(), set()
@@ -203,10 +205,11 @@ def test_an_app_never_sees_the_password_and_gets_its_bodies(
     listener.close()
 
 
+@pytest.mark.slow
 def test_nobody_passes_where_nobody_can_say_so(machine: Machine, server: Server) -> None:
     host, env_id = locked(machine, {"index.html": PAGE})
     cookie = cookie_of(server.get("/", host, Authorization=basic(PASSWORD)))
-    lock = machine.host.folders.root / "locked" / env_id / "lock"
+    lock = machine.host.folders.root / "locked" / env_id / NAME
     lock.write_text("nonsense")
     assert server.get("/", host, Cookie=cookie).status == 503
     lock.write_text(LOCK)
@@ -226,18 +229,35 @@ def test_what_lies_beside_the_lock_is_not_served_and_ends_with_the_environment(
     host, env_id = locked(machine, {"index.html": PAGE})
     folders = machine.host.folders
     passed = basic(PASSWORD)
-    for path in ("/lock", "/../lock", f"/{BEHIND}", "/r/1/root/index.html", f"/{BEHIND}/root/index.html"):
+    for path in (
+        f"/{NAME}",
+        f"/../{NAME}",
+        f"/{BEHIND}",
+        "/r/1/root/index.html",
+        f"/{BEHIND}/root/index.html",
+    ):
         assert server.get(path, host, Authorization=passed).status in (400, 404)
     assert list_routes(folders.routes)[host] == env_id
     # A host to which the environment is new learns of the lock with its first rollout.
     fresh = Machine(tmp_path / "host")
     fresh.host.lead(env_id, [host], LOCK)
-    assert (fresh.host.folders.routes / host / "lock").read_text() == LOCK
+    assert (fresh.host.folders.routes / host / NAME).read_text() == LOCK
     machine.host.retire(env_id)
     assert not (folders.root / "locked" / env_id).exists()
     assert server.get("/", host, Authorization=passed).status == 404
 
 
+def test_an_environment_without_a_release_is_not_taken_for_a_locked_one(machine: Machine, server: Server) -> None:
+    machine.host.route("env_01NOTHINGYET", ["nothing-yet.localhost"])
+    machine.host.environment("env_01NOTHINGYET").fence(1)
+    assert server.get("/", "nothing-yet.localhost").body == b"Nothing is deployed here yet.\n"
+    machine.host.route("env_01NOTHINGYET", ["nothing-yet.localhost"], None, LOCK)
+    assert server.get("/", "nothing-yet.localhost").status == 401
+    asked = server.get("/", "nothing-yet.localhost", Authorization=basic(PASSWORD))
+    assert (asked.status, asked.body) == (404, b"Nothing is deployed here yet.\n")
+
+
+@pytest.mark.slow
 def test_many_wrong_passwords_keep_nobody_out_who_has_passed(machine: Machine, server: Server) -> None:
     host, _ = locked(machine, {"index.html": PAGE})
     cookie = cookie_of(server.get("/", host, Authorization=basic(PASSWORD)))

@@ -130,6 +130,7 @@ def test_a_push_is_told_from_its_start_to_its_end(tmp_path: Path) -> None:
     run_story(tmp_path, story)
 
 
+@pytest.mark.slow
 def test_one_comment_whatever_dies(tmp_path: Path) -> None:
     """Killed after it was made and before that was written; deleted by somebody; the next deploy changes it."""
 
