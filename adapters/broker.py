@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx
+import zstandard
 from pydantic import ValidationError
 
 from headway.broker import (
@@ -28,6 +29,7 @@ from headway.broker import (
     HostHello,
     Hostnames,
     Inputs,
+    KeptCache,
     Known,
     Leftovers,
     LogBatch,
@@ -40,8 +42,10 @@ from headway.broker import (
     RollSpec,
     SealedConfig,
     Serving,
+    StoredCache,
     Upload,
     UploadRequest,
+    WantedCache,
     WantedSecrets,
     Wire,
 )
@@ -51,6 +55,7 @@ PATIENCE: Final = 10.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _AWAY: Final = {502, 503, 504}
+_LONG: Final = 64 << 10
 
 Answer = TypeVar("Answer", bound=Wire)
 
@@ -136,6 +141,14 @@ class BrokerClient:
         """What headway.toml lists of the environment's configuration."""
         return self._ask(BuildSecrets, "POST", f"/builds/{build_id}/secrets", wanted)
 
+    def find_cache(self, build_id: str, wanted: WantedCache) -> StoredCache:
+        """What the build may begin with."""
+        return self._ask(StoredCache, "POST", f"/builds/{build_id}/cache", wanted)
+
+    def keep_cache(self, build_id: str, kept: KeptCache) -> None:
+        """What was uploaded is what the next build of this environment begins with."""
+        self._ask(Wire, "POST", f"/builds/{build_id}/cached", kept)
+
     def missing(self, build_id: str, contents: Contents) -> Missing:
         """Which contents to upload."""
         return self._ask(Missing, "POST", f"/builds/{build_id}/contents", contents)
@@ -216,9 +229,10 @@ class BrokerClient:
     def _send(self, method: str, path: str, body: bytes | None, patience: float) -> httpx.Response:
         deadline = time.monotonic() + patience
         pause = _FIRST_PAUSE
+        sent, coding = packed(body)
         while True:
             try:
-                response = self._http.request(method, path, content=body, headers=self._headers(body))
+                response = self._http.request(method, path, content=sent, headers={**self._headers(body), **coding})
             except httpx.TransportError as error:
                 failure = HeadwayError("service.unavailable", f"The broker does not answer: {type(error).__name__}.")
             else:
@@ -241,6 +255,13 @@ class BrokerClient:
             raise HeadwayError("service.unavailable", message) from error
         headers = {"Authorization": f"Bearer {token}"}
         return headers if body is None else {**headers, "Content-Type": "application/json"}
+
+
+def packed(body: bytes | None) -> tuple[bytes | None, dict[str, str]]:
+    """A body as it is sent, and the header that says so: lists of digests are half as long as they look."""
+    if body is None or len(body) < _LONG:
+        return body, {}
+    return zstandard.compress(body, 3), {"Content-Encoding": "zstd"}
 
 
 def _failure(response: httpx.Response) -> HeadwayError:

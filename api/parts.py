@@ -20,6 +20,7 @@ from api.repositories import RepositoryPolicy
 from api.requests import Requests
 from api.starting import Starts
 from api.watch import Watch
+from store.caches import CacheRules
 from store.collection import Rules
 from store.pushes import Previews
 from store.sandboxes import SandboxLimits
@@ -79,6 +80,7 @@ class Parts:
     git: GitParts | None = None
     previews: Previews = field(default_factory=Previews)
     retention: Rules = field(default_factory=Rules)
+    caches: CacheRules = field(default_factory=CacheRules)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.
     patience: float = 50.0

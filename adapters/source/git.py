@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from headway.errors import HeadwayError
 
 _BRANCH: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,250})")
 _SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_IDS: Final = "/ids"
 _COMPLAINT_BYTES: Final = 64 << 10
 _SHOWN: Final = 300
 
@@ -53,7 +56,9 @@ class FetchSpec:
 class Checkout:
     """A commit's files now lie in the workspace. `commit_time` is in seconds since 1970, `notes` are for the log.
 
-    `source_sha256` is of the bytes of `git archive --format=tar COMMIT`.
+    `source_sha256` is of the bytes of `git archive --format=tar COMMIT`, `listing_sha256` of those of
+    `git ls-tree -r -z --full-tree COMMIT`. Where `listed`, the workspace holds that list and some contents (see
+    `adapters.source.listing`) in the place of the files, and there is no `source_sha256`.
     """
 
     commit_sha: str
@@ -62,12 +67,18 @@ class Checkout:
     files: int
     size_bytes: int
     notes: tuple[str, ...] = ()
+    listing_sha256: str = ""
+    listed: bool = False
+
+
+_BROUGHT: Final = Checkout("", "", 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class FetchBounds:
     files: int = 200_000
     size_bytes: int = 4 << 30
+    list_bytes: int = 64 << 20
     limits: Limits = field(
         default_factory=lambda: Limits(wall=600, memory=2 << 30, pids=128, disk=12 << 30, log=16 << 20)
     )
@@ -88,8 +99,14 @@ class GitSource:
         self._egress = egress
         self._bounds = bounds or FetchBounds()
 
-    def fetch(self, spec: FetchSpec, workspace: Path, canceled: Canceled = lambda: False) -> Checkout:
-        """Fill the empty workspace.
+    def fetch(
+        self,
+        spec: FetchSpec,
+        workspace: Path,
+        canceled: Canceled = lambda: False,
+        known: Collection[str] = (),
+    ) -> Checkout:
+        """Fill the empty workspace: with git's list in the place of files, where most of its blobs are `known` by id.
 
         Raises ref.invalid, ref.not_found, repository.unreachable, .empty, .not_allowed, source.invalid,
         source.too_large, job.canceled.
@@ -104,15 +121,40 @@ class GitSource:
         mirror = self._mirrors / f"{spec.site_id}.git"
         self._mirrors.mkdir(parents=True, exist_ok=True, mode=0o711)
         with _locked(self._mirrors / f"{spec.site_id}.lock", canceled):
-            return self._with_mirror(spec, mirror, workspace, canceled)
+            if not known:
+                return self._with_mirror(spec, mirror, workspace, canceled)
+            with self._listed(spec, known, "KNOWN") as given:
+                return self._with_mirror(spec, mirror, workspace, canceled, given)
 
-    def _with_mirror(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
+    def bring(self, spec: FetchSpec, workspace: Path, blobs: Collection[str], canceled: Canceled) -> None:
+        """More contents of a commit that was fetched as a list, into the same workspace. Raises as `fetch`."""
+        mirror = self._mirrors / f"{spec.site_id}.git"
+        with _locked(self._mirrors / f"{spec.site_id}.lock", canceled), self._listed(spec, blobs, "WANTED") as given:
+            try:
+                self._run(spec, mirror, workspace, canceled, given)
+            except _MirrorFault as fault:
+                raise fault.error from None
+
+    @contextmanager
+    def _listed(self, spec: FetchSpec, blobs: Collection[str], name: str) -> Iterator[Ids]:
+        """The site's lock is held: what lies there still is a dead builder's."""
+        for left in self._mirrors.glob(f"{spec.site_id}-*.ids"):
+            left.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=self._mirrors, prefix=f"{spec.site_id}-", suffix=".ids") as file:
+            file.writelines(f"{one}\n" for one in blobs)
+            file.flush()
+            os.chmod(file.name, 0o644)
+            yield Ids(f"HW_{name}", Path(file.name))
+
+    def _with_mirror(
+        self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled, given: Ids | None = None
+    ) -> Checkout:
         known = (mirror / "HEAD").exists()
         if mirror.exists() and not known:
             remove_tree(mirror)
         mirror.mkdir(exist_ok=True)
         try:
-            return self._run(spec, mirror, workspace, canceled)
+            return self._run(spec, mirror, workspace, canceled, given)
         except _MirrorFault as fault:
             if not known:
                 raise fault.error from None
@@ -121,8 +163,8 @@ class GitSource:
         remove_tree(fresh)
         fresh.mkdir()
         try:
-            _empty(workspace)
-            checkout = self._run(spec, fresh, workspace, canceled)
+            empty(workspace)
+            checkout = self._run(spec, fresh, workspace, canceled, given)
         except _MirrorFault as fault:
             remove_tree(fresh)
             raise fault.error from None
@@ -133,15 +175,19 @@ class GitSource:
         fresh.rename(mirror)
         return checkout
 
-    def _run(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
+    def _run(
+        self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled, given: Ids | None = None
+    ) -> Checkout:
         remote = spec.remote
         mounts = [Mount(mirror, "/mirror", writable=True)]
+        if given is not None:
+            mounts.append(Mount(given.file, _IDS))
         if remote.folder is not None:
             mounts.append(Mount(remote.folder, MOUNTED))
         command = Command(
             argv=["sh", "-c", script.SCRIPT, "fetch"],
             workspace=workspace,
-            env=self._environment(spec),
+            env={**self._environment(spec), **({given.variable: _IDS} if given is not None else {})},
             mounts=tuple(mounts),
             limits=self._bounds.limits,
             egress=self._egress(remote) if remote.host is not None else None,
@@ -161,7 +207,7 @@ class GitSource:
         facts = _facts(heard.get("stdout", b"").decode("utf-8", "replace"))
         if outcome.exit_code != 0:
             raise self._failure(spec, outcome, complaint, facts)
-        return _checkout(facts)
+        return _checkout(facts) if given is None or given.variable != "HW_WANTED" else _BROUGHT
 
     def _environment(self, spec: FetchSpec) -> Mapping[str, str]:
         return {
@@ -172,6 +218,7 @@ class GitSource:
             "HW_REF": spec.ref,
             "HW_BRANCH": spec.default_branch,
             "HW_PROTOCOL": spec.remote.transport,
+            "HW_LIST_BYTES": str(self._bounds.list_bytes),
             "HW_MAX_FILES": str(self._bounds.files),
             "HW_MAX_BYTES": str(self._bounds.size_bytes),
             # POSIX counts in blocks of 512 bytes; packs may hold a whole history.
@@ -214,6 +261,14 @@ class GitSource:
         return _MirrorFault(error) if ours else error
 
 
+@dataclass(frozen=True)
+class Ids:
+    """A file of object ids, one a line, and the variable that tells the script of it."""
+
+    variable: str
+    file: Path
+
+
 class _MirrorFault(Exception):
     """The mirror may be to blame; `error` is what to say if it was not."""
 
@@ -249,8 +304,9 @@ def _facts(stdout: str) -> dict[str, list[str]]:
 
 
 def _checkout(facts: dict[str, list[str]]) -> Checkout:
-    commit, source = facts.get("commit", [""])[0], facts.get("source", [""])[0]
-    if not _SHA.fullmatch(commit) or not re.fullmatch(r"[0-9a-f]{64}", source):
+    commit, source, listing = (facts.get(word, [""])[0] for word in ("commit", "source", "listing"))
+    listed = "listed" in facts
+    if not _SHA.fullmatch(commit) or not _HEX.fullmatch(listing) or not (listed or _HEX.fullmatch(source)):
         raise _MirrorFault(HeadwayError("repository.unreachable", "git did not say what it fetched."))
     notes = [f"submodule {path} is not fetched" for path in facts.get("submodule", [])]
     notes += [f"{path} is a Git LFS pointer; its content is not fetched" for path in facts.get("lfs", [])]
@@ -262,6 +318,8 @@ def _checkout(facts: dict[str, list[str]]) -> Checkout:
         files=int(facts["files"][0]),
         size_bytes=int(facts["bytes"][0]),
         notes=tuple(notes),
+        listing_sha256=listing,
+        listed=listed,
     )
 
 
@@ -271,7 +329,8 @@ def _no_folder(remote: Remote) -> HeadwayError:
     return HeadwayError("repository.empty", "Nothing has been pushed to the site's own repository yet.")
 
 
-def _empty(workspace: Path) -> None:
+def empty(workspace: Path) -> None:
+    """Nothing lies in the workspace afterwards."""
     for one in workspace.iterdir():
         remove_tree(one)
 

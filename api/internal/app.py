@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.internal.builds import Builds
+from api.internal.caches import Caches
 from api.internal.configuration import Configuration
 from api.internal.door import Question, refuse, route
 from api.internal.doorkeeper import Asker, Doorkeeper
@@ -30,11 +31,13 @@ from headway.broker import (
     ExecOutput,
     HostHello,
     Inputs,
+    KeptCache,
     LogBatch,
     Output,
     RequestBatch,
     Serving,
     UploadRequest,
+    WantedCache,
     WantedSecrets,
     Wire,
 )
@@ -71,14 +74,22 @@ def _of_all(parts: Parts) -> tuple[Question, ...]:
 
 def _of_builders(parts: Parts) -> tuple[Question, ...]:
     builds, outputs = Builds(parts.store, parts.objects, parts.vault), Outputs(parts.store, parts.objects)
-    execs = Execs(parts.store, parts.objects, parts.sandboxes)
+    execs, caches = Execs(parts.store, parts.objects, parts.sandboxes), Caches(parts.store, parts.objects, parts.caches)
     role = "builder"
     return (
         Question("POST", "/builds/{id}/begin", role, lambda _, id, body: builds.begin(id, body), Begin),
         Question("POST", "/builds/{id}/earlier", role, lambda _, id, body: builds.earlier(id, body), Inputs),
         Question("POST", "/builds/{id}/secrets", role, lambda _, id, body: builds.secrets(id, body), WantedSecrets),
+        Question("POST", "/builds/{id}/cache", role, lambda _, id, body: caches.find(id, body), WantedCache),
+        Question("POST", "/builds/{id}/cached", role, lambda _, id, body: caches.keep(id, body), KeptCache),
         Question("POST", "/builds/{id}/contents", role, lambda _, id, body: builds.contents(id, body), Contents),
-        Question("POST", "/builds/{id}/uploads", role, lambda _, id, body: builds.upload(id, body), UploadRequest),
+        Question(
+            "POST",
+            "/builds/{id}/uploads",
+            role,
+            lambda _, id, body: (caches if body.kind == "cache" else builds).upload(id, body),
+            UploadRequest,
+        ),
         Question("POST", "/builds/{id}/output", role, lambda _, id, body: outputs.accept(id, body), Output),
         Question("POST", "/execs/{id}/begin", role, lambda _, id, body: execs.begin(id, body), Begin),
         Question("POST", "/execs/{id}/uploads", role, lambda _, id, body: execs.upload(id, body), UploadRequest),

@@ -431,7 +431,7 @@ class RetentionRun(Body):
 
 
 class RetentionRow(Row):
-    """`totals`: artifacts, marked, kept, collected, pack_bytes, doomed. `last_run`: what it did, in numbers."""
+    """`totals`: artifacts, marked, kept, collected, pack_bytes, doomed, cache_bytes. `last_run`: what it did."""
 
     after_seconds: int
     wait_seconds: int
