@@ -30,6 +30,7 @@ from temporal.failures import mapped
 from temporal.messages import Ended, ExecOrder
 
 KEPT: Final = 1 << 20
+MAX_LOG: Final = 64 << 20
 BOUNDS: Final = Bounds(files=20_000, total_bytes=1 << 30)
 
 
@@ -110,7 +111,7 @@ class Executor:
             cwd=spec.cwd,
             env={**indexes.env, **spec.env},
             mounts=tuple(Mount(folder, str(folder)) for folder in indexes.folders),
-            limits=replace(rules.limits, wall=min(rules.limits.wall, spec.timeout)),
+            limits=replace(rules.limits, wall=min(rules.limits.wall, spec.timeout), log=min(rules.limits.log, MAX_LOG)),
             egress=EgressPolicy.of(rules.egress_allow, private_ok=rules.private_ok, indexes=indexes.hosts),
         )
 

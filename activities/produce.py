@@ -17,8 +17,10 @@ from temporalio.exceptions import ApplicationError
 from activities.execute import Executor, Shell
 from activities.looking import Looker
 from activities.producing.build import BuildRules, BuildStep
+from activities.producing.cutting import KEPT
 from activities.producing.production import Places, Production, Workbench
 from activities.producing.watch import Watch
+from adapters.blobs import BlobTable
 from adapters.broker import BrokerClient
 from adapters.cache import BuildCache
 from adapters.egress import EgressPolicy, PackageIndexes, Rule, package_indexes
@@ -102,6 +104,7 @@ def make_producer(
     egress_allow: tuple[str, ...] = (),
     private_ok: tuple[str, ...] = (),
     allow_unsandboxed: bool = False,
+    log: int = KEPT,
 ) -> Producer:
     """A builder whose folders lie in `data_dir`/builder: work (slots), git (mirrors), cache."""
     home = data_dir / "builder"
@@ -120,13 +123,14 @@ def make_producer(
     # Asking npm and pip takes a second or two: meanwhile builds that need no index go on.
     threading.Thread(target=indexes, name="package-indexes", daemon=True).start()
     given = lay_out(home / "tools")
-    rules = BuildRules(limits, egress_allow, private_ok)
+    rules = BuildRules(limits, egress_allow, private_ok, log)
     source = GitSource(sandbox, home / "git", policy)
     source.tidy()
     bench = Workbench(
         source=source,
         step=BuildStep(sandbox, rules, BuildCache(home / "cache"), indexes, home / "work", given.folder),
         http=httpx.Client(timeout=httpx.Timeout(120, connect=5), trust_env=False),
+        blobs=BlobTable(home / "blobs"),
         places=Places(data_dir / "repos", local_repos, tuple(private_hosts)),
         tools=Toolchain(extra=given.programs),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, Protocol
 
 from sqlmodel import Session
@@ -17,10 +18,12 @@ from temporalio import activity
 from activities.sandbox_retention import SandboxRetention
 from adapters.artifact.layout import MAX_BYTES, Layout, Location, parse_layout
 from headway.errors import HeadwayError
-from store import collection, repacking
+from store import caches, collection, repacking
 from store.artifacts import object_key, pack_key
+from store.caches import CacheRules
 from store.collection import Rules
 from store.models import Job, Mark, utcnow
+from store.models_caches import BuildCache
 from store.models_retention import Repack
 from store.outcomes import end_job
 from store.queue import claim_job
@@ -55,10 +58,19 @@ class Objects(Protocol):
 
 
 class Retention:
-    def __init__(self, store: Store, objects: Objects, rules: Rules, *, smallest: int = SMALLEST) -> None:
+    def __init__(
+        self,
+        store: Store,
+        objects: Objects,
+        rules: Rules,
+        caches: CacheRules | None = None,
+        *,
+        smallest: int = SMALLEST,
+    ) -> None:
         self.store = store
         self.objects = objects
         self.rules = rules
+        self.caches = caches or CacheRules()
         self.smallest = smallest
         self.sandboxes = SandboxRetention(store, objects, rules, smallest)
 
@@ -105,7 +117,7 @@ class Retention:
     @activity.defn(name="retention.collect")
     @mapped
     def collect(self, _order: RetentionOrder) -> Retained:
-        """Look again at what was marked long enough ago, and take it; and packs that nobody names."""
+        """Look again at what was marked long enough ago, and take it; and packs and caches that nobody needs."""
         leases = self.store.in_write(collection.sweep_leases)
         collected = spared = packs = 0
         while True:
@@ -121,10 +133,24 @@ class Retention:
             stray = collection.stray_packs(session, self.rules, BATCH)
         for site_id, sha256 in stray:
             packs += self._drop(site_id, sha256)
+        self._forget_caches()
         # Deleted at once: whoever freezes the same tree again waits for it.
         told = self.sandboxes.collect()
         told = told.plus(self._delete()) if told.snapshots or told.sandbox_packs else told
         return told.plus(Retained(collected=collected, spared=spared, packs=packs, leases=leases))
+
+    def _forget_caches(self) -> None:
+        since = utcnow()
+
+        def drop(session: Session, one: BuildCache) -> bool:
+            return caches.drop_cache(session, one, since)
+
+        while True:
+            with self.store.read() as session:
+                found = caches.unused_caches(session, self.caches, self.rules.wait, BATCH)
+            dropped = [self.store.in_write(partial(drop, one=one)) for one in found]
+            if len(found) < BATCH or not any(dropped):
+                return
 
     def _collect(self, artifact_id: str) -> bool:
         return self.store.in_write(lambda session: collection.collect(session, self.rules, artifact_id))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx
+import zstandard
 from pydantic import ValidationError
 
 from headway.broker import (
@@ -34,6 +35,7 @@ from headway.broker import (
     HostHello,
     Hostnames,
     Inputs,
+    KeptCache,
     Known,
     Leftovers,
     LogBatch,
@@ -50,9 +52,11 @@ from headway.broker import (
     SealedConfig,
     Seen,
     Serving,
+    StoredCache,
     Taken,
     Upload,
     UploadRequest,
+    WantedCache,
     WantedPacks,
     WantedSecrets,
     Wire,
@@ -66,6 +70,7 @@ THINKING: Final = 180.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _AWAY: Final = {502, 503, 504}
+_LONG: Final = 64 << 10
 
 Answer = TypeVar("Answer", bound=Wire)
 
@@ -182,6 +187,14 @@ class BrokerClient:
         """What headway.toml lists of the environment's configuration."""
         return self._ask(BuildSecrets, "POST", f"/builds/{build_id}/secrets", wanted)
 
+    def find_cache(self, build_id: str, wanted: WantedCache) -> StoredCache:
+        """What the build may begin with."""
+        return self._ask(StoredCache, "POST", f"/builds/{build_id}/cache", wanted)
+
+    def keep_cache(self, build_id: str, kept: KeptCache) -> None:
+        """What was uploaded is what the next build of this environment begins with."""
+        self._ask(Wire, "POST", f"/builds/{build_id}/cached", kept)
+
     def missing(self, build_id: str, contents: Contents) -> Missing:
         """Which contents to upload."""
         return self._ask(Missing, "POST", f"/builds/{build_id}/contents", contents, reading=THINKING)
@@ -287,13 +300,14 @@ class BrokerClient:
         timeout = httpx.Timeout(reading, connect=3)
         deadline = time.monotonic() + patience
         pause = _FIRST_PAUSE
+        sent, coding = packed(body)
         while True:
             try:
                 response = self._http.request(
                     method,
                     path,
-                    content=body,
-                    headers=self._headers(body),
+                    content=sent,
+                    headers={**self._headers(body), **coding},
                     timeout=timeout,
                     extensions=self._asked,
                 )
@@ -329,6 +343,13 @@ def _refuse_stranger(error: BaseException | None) -> None:
             message = f"What answers at the broker's address is not the pinned broker: {error.verify_message}."
             raise HeadwayError("broker.untrusted", message) from None
         error = error.__cause__ or error.__context__
+
+
+def packed(body: bytes | None) -> tuple[bytes | None, dict[str, str]]:
+    """A body as it is sent, and the header that says so: lists of digests are half as long as they look."""
+    if body is None or len(body) < _LONG:
+        return body, {}
+    return zstandard.compress(body, 3), {"Content-Encoding": "zstd"}
 
 
 def _failure(response: httpx.Response) -> HeadwayError:

@@ -1,21 +1,27 @@
-"""What package managers may keep between builds: one folder per site and lock file, never shared across sites."""
+"""What builds may keep between them: one folder per site, environment and lock file, never shared across sites."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
+from adapters.cache_archive import Bounds, fingerprint
 from adapters.sandbox.removal import measure, remove_tree
 
 TARGET: Final = "/cache"
+FOLDERS: Final = "folders"
 _MOST_FILES: Final = 400_000
+# What clients write at every run and never read again.
+LEFT_OUT: Final = ("npm/_logs", "npm/_update-notifier-last-checked", "npm/_cacache/tmp")
 
 # Where the clients look for their cache.
 ENVIRONMENT: Final = {
@@ -23,16 +29,60 @@ ENVIRONMENT: Final = {
     "YARN_CACHE_FOLDER": f"{TARGET}/yarn",
     "PIP_CACHE_DIR": f"{TARGET}/pip",
     "UV_CACHE_DIR": f"{TARGET}/uv",
+    "PNPM_HOME": f"{TARGET}/pnpm",
 }
 
 
 @dataclass(frozen=True)
+class Note:
+    """What is known of a folder: the archive that it was last equal to, and how much lay in it then.
+
+    `size` in bytes without the declared folders, `folders` is their fingerprint.
+    """
+
+    sha256: str
+    size: int
+    folders: str
+
+
+@dataclass(frozen=True)
 class Cached:
-    """`folder` to mount at /cache; `hit` where an earlier build has left something in it."""
+    """`folder` to mount at /cache, this build's alone while it is lent; `bounds` are those of what can be kept."""
 
     folder: Path
     key: str
-    hit: bool
+    bounds: Bounds
+
+    @property
+    def hit(self) -> bool:
+        """Whether there is something in it."""
+        return any(one.name != FOLDERS or _holds(one) for one in self.folder.iterdir())
+
+    @property
+    def note(self) -> Note | None:
+        try:
+            return Note(**json.loads(self._note.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def remember(self, sha256: str) -> None:
+        """It is what this archive says."""
+        self._note.write_text(json.dumps(asdict(self.look(sha256))))
+
+    def look(self, sha256: str) -> Note:
+        """Raises UnusableCache where it is too large to be kept."""
+        size = measure([self.folder], self.bounds.files).blocks
+        apart = measure([self.folder / FOLDERS], self.bounds.files).blocks
+        return Note(sha256, size - apart, fingerprint(self.folder / FOLDERS, self.bounds))
+
+    def empty(self) -> None:
+        self._note.unlink(missing_ok=True)
+        remove_tree(self.folder)
+        self.folder.mkdir(mode=0o700)
+
+    @property
+    def _note(self) -> Path:
+        return self.folder.with_suffix(".note")
 
 
 def cache_key(lock_name: str | None, lock: bytes | None) -> str:
@@ -41,7 +91,7 @@ def cache_key(lock_name: str | None, lock: bytes | None) -> str:
 
 
 class BuildCache:
-    """Folders `<root>/<site_id>/<key>`. One is given to one build at a time; a second build goes without.
+    """Folders `<root>/<site_id>/<place>`. One is given to one build at a time; a second build goes without.
 
     A folder larger than `folder_bytes` is dropped after the build; past `total_bytes` the longest unused ones go.
     """
@@ -52,21 +102,28 @@ class BuildCache:
         self._total_bytes = total_bytes
 
     @contextmanager
-    def lend(self, site_id: str, key: str) -> Iterator[Cached | None]:
-        """The site's folder for this lock file, or None where another build has it."""
+    def scratch(self) -> Iterator[IO[bytes]]:
+        """A file for an archive on its way in or out; nothing is left of it, whoever dies."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=self._root) as file:
+            yield file
+
+    @contextmanager
+    def lend(self, site_id: str, place: str, key: str = "") -> Iterator[Cached | None]:
+        """The site's folder of that name, or None where another build has it. `key` is the lock file's."""
         home = self._root / site_id
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(home / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(home / f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield None
                 return
-            folder = home / key
+            folder = home / place
             folder.mkdir(exist_ok=True, mode=0o700)
             try:
-                yield Cached(folder, key, hit=any(folder.iterdir()))
+                yield Cached(folder, key or place, Bounds(self._folder_bytes, _MOST_FILES))
             finally:
                 self._settle(folder)
         finally:
@@ -78,6 +135,7 @@ class BuildCache:
         if usage.blocks > self._folder_bytes or usage.files > _MOST_FILES:
             remove_tree(folder)
             note.unlink(missing_ok=True)
+            folder.with_suffix(".note").unlink(missing_ok=True)
             return
         note.write_text(str(usage.blocks))
         self._collect(keep=note)
@@ -101,9 +159,17 @@ class BuildCache:
             return False
         else:
             remove_tree(note.with_suffix(""))
+            note.with_suffix(".note").unlink(missing_ok=True)
             return True
         finally:
             os.close(fd)
+
+
+def _holds(path: Path) -> bool:
+    try:
+        return not path.is_symlink() and any(path.iterdir())
+    except OSError:
+        return False
 
 
 def _used(note: Path) -> float:

@@ -27,6 +27,8 @@ from headway.errors import HeadwayError
 from headway.ids import is_id
 
 MAX_BYTES: Final = 96 << 20
+# Why a build failed is said past that, too.
+SYSTEM_ROOM: Final = 1 << 20
 REMEMBERED: Final = 2_000
 _SOURCE: Final = re.compile(r"[\w./:@+-]{1,160}", re.ASCII)
 _HEAD: Final = re.compile(rb'\{"n":(\d+),"k":"(\w+)",(?:"s":"([^"]*)","i":(\d+)|"rev":(\d+))')
@@ -76,8 +78,9 @@ class EventLog:
             number = state.lines + len(lines)
             for offset, event in enumerate(fresh):
                 if event.kind == "log" and state.full:
-                    continue
-                if state.size > self.max_bytes and event.kind == "log":
+                    if event.stream != "system" or state.size > self.max_bytes + SYSTEM_ROOM:
+                        continue
+                elif state.size > self.max_bytes and event.kind == "log":
                     state.full = True
                     event = event.model_copy(update={"stream": "system", "line": "The log is too large: it ends here."})
                 if event.stage is None:

@@ -42,6 +42,7 @@ from headway import ready
 from headway.errors import HeadwayError
 from headway.settings import Settings
 from store import migrations
+from store.caches import CacheRules
 from store.collection import Rules
 from store.config_keys import values_are_hidden
 from store.pushes import Previews
@@ -156,6 +157,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         retention=Rules(
             timedelta(days=settings.artifact_retention_days), timedelta(hours=settings.collection_wait_hours)
         ),
+        caches=CacheRules(settings.build_cache_bytes, timedelta(days=settings.build_cache_days)),
         sandboxes=SandboxLimits(
             settings.sandbox_files,
             settings.sandbox_bytes,

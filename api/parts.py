@@ -22,6 +22,7 @@ from api.repositories import RepositoryPolicy
 from api.requests import Requests
 from api.starting import Starts
 from api.watch import Watch
+from store.caches import CacheRules
 from store.collection import Rules
 from store.pushes import Previews
 from store.sandboxes import SandboxLimits
@@ -88,6 +89,7 @@ class Parts:
     forgeries: Forgeries = field(default_factory=Forgeries)
     poll_every: timedelta = timedelta(minutes=5)
     retention: Rules = field(default_factory=Rules)
+    caches: CacheRules = field(default_factory=CacheRules)
     sandboxes: SandboxLimits = field(default_factory=SandboxLimits)
     notifier: Notifier = field(default_factory=Notifier)
     # How long a publish waits for its end before it answers 202, in seconds: clients give up after 60.

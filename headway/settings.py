@@ -171,8 +171,15 @@ class Settings(BaseSettings):
     build_memory: int = Field(default=4 << 30, description="Bytes of memory for one build.")
     build_pids: int = Field(default=512, description="Processes of one build.")
     build_disk: int = Field(default=8 << 30, description="Bytes that one build may write.")
-    build_log: int = Field(default=64 << 20, description="Bytes of log of one build.")
+    build_log: int = Field(
+        default=16 << 20, description="Bytes that the log of one build keeps, before it is cut with a note."
+    )
+    build_output: int = Field(default=8 << 30, description="Bytes that one build may print before it is ended.")
     build_slots: int = Field(default=2, description="Builds at once on one builder.")
+    build_cache_bytes: int = Field(
+        default=4 << 30, ge=0, description="Bytes that the caches of a site's builds may take in the object store."
+    )
+    build_cache_days: int = Field(default=14, ge=1, description="Days after which a cache goes that no build used.")
     builds_per_site: int = Field(default=2, ge=0, description="Builds of one site at once; 0: no limit.")
     builds_per_team: int = Field(default=6, ge=0, description="Builds of one team at once; 0: no limit.")
 

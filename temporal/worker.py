@@ -96,6 +96,7 @@ def control(settings: Settings, client: Client) -> Role:
     from adapters.notices.notifier import Notifier
     from adapters.webhooks.sending import Sender
     from adapters.webhooks.targets import Targets
+    from store.caches import CacheRules
     from store.collection import Rules
     from store.deliveries import Pace
     from store.session import Store
@@ -110,7 +111,8 @@ def control(settings: Settings, client: Client) -> Role:
         wait=timedelta(hours=settings.collection_wait_hours),
         warm=timedelta(seconds=settings.warm_seconds + settings.drain_seconds),
     )
-    retention = Retention(store, objects, rules)
+    caches = CacheRules(settings.build_cache_bytes, timedelta(days=settings.build_cache_days))
+    retention = Retention(store, objects, rules, caches)
     builds = BuildRecords(store, Shares(settings.builds_per_site, settings.builds_per_team))
     rollouts = RolloutRecords(store, client, settings.site_url, settings.host_patience)
     environments, reconciler = EnvironmentRecords(store, settings.path("repos")), Reconciler(store, client)
@@ -151,7 +153,7 @@ def builder(settings: Settings, _client: Client) -> Role:
         memory=settings.build_memory,
         pids=settings.build_pids,
         disk=settings.build_disk,
-        log=settings.build_log,
+        log=settings.build_output,
     )
     producer = make_producer(
         data_dir=settings.data_dir,
@@ -162,6 +164,7 @@ def builder(settings: Settings, _client: Client) -> Role:
         egress_allow=tuple(settings.egress_allow),
         private_ok=tuple(settings.egress_private_ok),
         allow_unsandboxed=settings.allow_unsandboxed_builds,
+        log=settings.build_log,
     )
     activities = [*offered(producer), *offered(producer.executor()), *offered(producer.looker())]
     return Role(queue=names.BUILDERS, activities=activities, threads=settings.build_slots)

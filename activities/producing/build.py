@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from activities.producing.caching import Exchange
+from activities.producing.cutting import KEPT
 from adapters.artifact.folder import Folder
 from adapters.cache import ENVIRONMENT, TARGET, BuildCache, Cached, cache_key
+from adapters.cache_shelf import Shelf
 from adapters.egress import EgressPolicy, PackageIndexes
 from adapters.plan import kit
 from adapters.plan.plan import Plan, StepName
@@ -51,11 +54,15 @@ _WORDS: Final = {
 
 @dataclass(frozen=True)
 class BuildRules:
-    """The operator's: limits of one build, and which hosts builds may reach beside the package indexes."""
+    """The operator's: limits of one build, and which hosts builds may reach beside the package indexes.
+
+    Of what a build prints the log keeps `log` bytes; past `limits.log` the build is ended.
+    """
 
     limits: Limits
     egress_allow: tuple[str, ...] = ()
     private_ok: tuple[str, ...] = ()
+    log: int = KEPT
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,13 @@ class BuildStep:
         canceled: Canceled,
         told: Callable[[str], None] = lambda _: None,
         secrets: Mapping[str, str] = NONE,
+        exchange: Exchange | None = None,
     ) -> dict[str, Any]:
         """Run the plan's steps, if there are any; the answer is the row's `cache`, `{"hit", "key"}`.
 
         `secrets` are part of every step's environment: private packages need them before the build does. `told` hears
         each step's command before it runs. The limits hold for all steps together where that makes sense (wall clock),
-        and for each where it does not.
+        and for each where it does not. `exchange` brings the cache from the object store, and takes there what is new.
         Raises build.step_failed, build.egress_denied, build.<limit>, job.canceled.
         """
         if not plan.steps:
@@ -96,9 +104,19 @@ class BuildStep:
         with ExitStack() as stack:
             # A folder per environment: who may build a preview must not choose what production's build finds.
             place = f"{spec.env_id}-{key}"
-            cached = None if key is None else stack.enter_context(self.cache.lend(spec.site_id, place))
+            cached = None if key is None else stack.enter_context(self.cache.lend(spec.site_id, place, key))
+            if cached is not None and exchange is not None:
+                exchange.fill(self.cache, cached)
+            hit = cached is not None and cached.hit
+            declared = [f"{plan.root}/{path}" if plan.root else path for path in plan.cache]
+            shelf = Shelf(workspace, cached.folder, declared) if cached is not None and declared else None
+            if shelf is not None:
+                stack.callback(shelf.take)
+                shelf.put(within=False)
             spent = 0.0
             for name, words in plan.steps:
+                if shelf is not None and name != "install":
+                    shelf.put(within=True)
                 told(words)
                 command = self._command(spec, plan, words, workspace, commit_time, cached)
                 command = replace(command, env={**command.env, **secrets})
@@ -106,7 +124,11 @@ class BuildStep:
                 outcome = self.runner.run(replace(command, limits=left), on_output, canceled)
                 _judge(name, outcome, command.limits)
                 spent += outcome.seconds
-        return {"hit": bool(cached and cached.hit), "key": key}
+            if shelf is not None:
+                shelf.take()
+            if cached is not None and exchange is not None:
+                exchange.keep(self.cache, cached)
+        return {"hit": hit, "key": key}
 
     def _command(
         self, spec: BuildSpec, plan: Plan, command: str, workspace: Path, commit_time: int, cached: Cached | None

@@ -45,11 +45,16 @@ def read_output(
     Raises build.output_missing, build.output_invalid, job.canceled.
     """
     left_out = frozenset(plan.left_out) if plan.run is not None else LEFT_OUT
-    tree = scan(folder, bounds, left_out=left_out, canceled=canceled)
+    tree = scan(folder, bounds, left_out=left_out, canceled=canceled, git_ids=not plan.steps and plan.run is None)
+    return tree, checked_manifest(tree, plan, entrypoint)
+
+
+def checked_manifest(tree: Tree, plan: Plan, entrypoint: str | None) -> Manifest:
+    """What was found as a manifest, if it has what it is said to have."""
     if not tree.entries:
         raise HeadwayError("build.output_missing", "The output holds no file.")
     if plan.run is not None:
-        return tree, make_manifest(tree.entries, run=plan.run)
+        return make_manifest(tree.entries, run=plan.run)
     paths = {one.path for one in tree.entries}
     needed = [plan.static.not_found, "index.html" if plan.static.spa else None]
     for page in needed:
@@ -62,7 +67,7 @@ def read_output(
         entrypoint = "index.html" if "index.html" in paths else None
     elif entrypoint != "index.html":
         static = replace(static, redirects=(Redirect("/", f"/{quote(entrypoint)}", 302), *static.redirects))
-    return tree, make_manifest(tree.entries, static=static, entrypoint=entrypoint)
+    return make_manifest(tree.entries, static=static, entrypoint=entrypoint)
 
 
 def _root(workspace: Folder, plan: Plan) -> Folder:

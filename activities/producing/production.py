@@ -11,7 +11,11 @@ import httpx
 
 from activities.producing.bill import bill, locked
 from activities.producing.build import BuildStep
+from activities.producing.caching import Broker as CacheBroker
+from activities.producing.caching import Exchange
+from activities.producing.cutting import CutLog
 from activities.producing.lines import LineSplitter
+from activities.producing.listed import ListedTree
 from activities.producing.output import open_output, present_outputs, read_output
 from activities.producing.overrides import overridden
 from activities.producing.upload import Broker as UploadBroker
@@ -20,6 +24,7 @@ from activities.producing.watch import Watch
 from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import Kind
 from adapters.artifact.tree import Bounds
+from adapters.blobs import Blob, BlobTable
 from adapters.events import EventBatcher, Stream
 from adapters.plan.detect import detect
 from adapters.plan.inputs import inputs_digest
@@ -28,7 +33,8 @@ from adapters.plan.plan import Plan
 from adapters.redaction import Redactor, telling
 from adapters.source.access import Access
 from adapters.source.address import parse_address
-from adapters.source.git import Checkout, FetchSpec, GitSource
+from adapters.source.git import Checkout, FetchSpec, GitSource, empty
+from adapters.source.listing import NotListed
 from adapters.source.snapshot import SOURCE_TIME, fetch_snapshot
 from headway.broker import (
     Addresses,
@@ -63,11 +69,12 @@ class Workbench:
     step: BuildStep
     http: httpx.Client
     places: Places
+    blobs: BlobTable
     bounds: Bounds = field(default_factory=Bounds)
     tools: Tools | None = None
 
 
-class Broker(UploadBroker, Protocol):
+class Broker(UploadBroker, CacheBroker, Protocol):
     def tell_fetched(self, build_id: str, fetched: Fetched) -> None: ...
 
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier: ...
@@ -102,7 +109,17 @@ class Production:
 
     def _run(self, workspace: Path) -> Output:
         self._stage("fetch")
-        checkout = self._fetch(workspace)
+        known = self._known()
+        checkout = self._fetch(workspace, known)
+        if checkout.listed:
+            try:
+                with self._bench.blobs.scratch() as held:
+                    return self._as_listed(workspace, held, checkout, known)
+            except NotListed as why:
+                self._say(f"the whole tree is fetched: {why}")
+                self._bench.blobs.forget(self._spec.site_id)
+                empty(workspace)
+                checkout = self._fetch(workspace, {})
         with Folder(workspace) as folder:
             self._stage("detect")
             plan = overridden(detect(folder, self._spec.profile, self._bench.tools), self._spec.overrides)
@@ -111,7 +128,7 @@ class Production:
             before = present_outputs(folder, plan)
             secrets = self._secrets(plan)
             named = locked(folder, plan)
-            inputs = inputs_digest(folder, plan, checkout.source_sha256, secrets.versions)
+            inputs = inputs_digest(folder, plan, _source(checkout, plan), secrets.versions)
         earlier = self._earlier(plan, inputs)
         if earlier.manifest_sha256 is not None:
             cache = {"hit": True, "key": None, "inputs": inputs, "build_id": earlier.build_id}
@@ -123,6 +140,8 @@ class Production:
             entrypoint = self._spec.overrides.entrypoint if self._spec.overrides else None
             tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped, entrypoint)
             self._say(f"{tree.files} files, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+            if tree.blobs and not self._spec.clean:
+                self._bench.blobs.save(self._spec.site_id, tree.blobs)
             pack = self._uploader.send_contents(output, tree, manifest)
             # A tree that is published as it is takes in nothing: it has no bill, and is quickly done.
             made_of = bill(folder, plan, checkout, self._spec.site_id, manifest.digest, named) if plan.steps else None
@@ -130,6 +149,33 @@ class Production:
         sbom = self._uploader.send_bill(made_of, manifest) if made_of is not None else None
         self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
         return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack, sbom)
+
+    def _known(self) -> dict[str, Blob]:
+        """What is known of the site's blobs: only of one whose tree was published as it is."""
+        if self._spec.clean or self._spec.snapshot is not None:
+            return {}
+        return self._bench.blobs.load(self._spec.site_id)
+
+    def _as_listed(self, workspace: Path, held: Path, checkout: Checkout, known: dict[str, Blob]) -> Output:
+        """The same story for a tree that is published as it is. Raises NotListed."""
+        listed = ListedTree.read(workspace, held, known)
+        plan = listed.plan(self._spec, self._bench.tools)
+        entrypoint = self._spec.overrides.entrypoint if self._spec.overrides else None
+        tree, manifest = listed.output(plan, self._bench.bounds, entrypoint)
+        for stage in ("detect", "build", "pack"):
+            self._stage(stage)
+            for line in plan.summary() if stage == "detect" else ():
+                self._say(line)
+        self._say(f"{listed.fresh} contents were read, the others are known by git's ids")
+        self._say(f"{tree.files} files, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+        missing = self._uploader.missing(manifest)
+        with listed.complete(tree, missing, lambda ids: self._bring(workspace, ids)) as contents:
+            pack = self._uploader.send_missing(contents, tree, missing)
+        self._bench.blobs.save(self._spec.site_id, listed.table())
+        self._uploader.send_manifest(manifest)
+        self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
+        cache = {"hit": False, "key": None, "inputs": listed.inputs(plan, checkout.listing_sha256)}
+        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack)
 
     def _secrets(self, plan: Plan) -> BuildSecrets:
         """What the plan lists; from now on neither that nor the build's variables are shown in a line."""
@@ -151,9 +197,28 @@ class Production:
             self._say(f"{what} since {found.build_id}: its artifact is taken, sha256:{found.manifest_sha256}")
         return found
 
-    def _fetch(self, workspace: Path) -> Checkout:
+    def _fetch(self, workspace: Path, known: Mapping[str, Blob]) -> Checkout:
         if self._spec.snapshot is not None:
             return self._thaw(self._spec.snapshot, workspace)
+        fetch = self._fetch_spec()
+        checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped, known)
+        if checkout.commit_sha != self._spec.ref:
+            fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
+            self._broker.tell_fetched(self._spec.build_id, fetched)
+        self._say(f"{self._spec.ref or self._spec.default_branch} is {checkout.commit_sha} of {fetch.remote.shown}")
+        for note in checkout.notes:
+            self._say(f"note: {note}")
+        return checkout
+
+    def _bring(self, workspace: Path, blobs: list[str]) -> None:
+        try:
+            self._bench.source.bring(self._fetch_spec(), workspace, blobs, self._watch.stopped)
+        except HeadwayError as error:
+            if error.code != "repository.unreachable":
+                raise
+            raise NotListed("the mirror does not give a content") from error
+
+    def _fetch_spec(self) -> FetchSpec:
         places = self._bench.places
         remote = parse_address(
             self._spec.repository,
@@ -163,15 +228,7 @@ class Production:
         )
         given = self._spec.access
         access = Access(given.username, given.token, tuple(given.keys)) if given is not None else None
-        fetch = FetchSpec(self._spec.site_id, remote, self._spec.ref, self._spec.default_branch, access)
-        checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped)
-        if checkout.commit_sha != self._spec.ref:
-            fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
-            self._broker.tell_fetched(self._spec.build_id, fetched)
-        self._say(f"{self._spec.ref or self._spec.default_branch} is {checkout.commit_sha} of {remote.shown}")
-        for note in checkout.notes:
-            self._say(f"note: {note}")
-        return checkout
+        return FetchSpec(self._spec.site_id, remote, self._spec.ref, self._spec.default_branch, access)
 
     def _thaw(self, source: SnapshotSource, workspace: Path) -> Checkout:
         """A snapshot is its own commit: the digest names it."""
@@ -205,11 +262,26 @@ class Production:
             flush()
             self._say(f"$ {command}")
 
+        def say(line: str) -> None:
+            flush()
+            self._say(line)
+
+        cut = CutLog(self._bench.step.rules.log, heard, say)
+        exchange = Exchange(self._broker, self._bench.http, self._uploader, self._spec, self._watch.stopped, say)
         try:
             return self._bench.step.run(
-                self._spec, plan, workspace, checkout.commit_time, heard, self._watch.stopped, told, secrets
+                self._spec,
+                plan,
+                workspace,
+                checkout.commit_time,
+                cut.feed,
+                self._watch.stopped,
+                told,
+                secrets,
+                exchange,
             )
         finally:
+            cut.end()
             flush()
 
     def _output(
@@ -225,7 +297,7 @@ class Production:
         return Output(
             attempt=self._spec.attempt,
             commit_sha=checkout.commit_sha,
-            source_sha256=checkout.source_sha256,
+            source_sha256=_source(checkout, plan),
             profile=plan.profile,
             kind=kind,
             plan=plan.as_dict(),
@@ -242,3 +314,8 @@ class Production:
 
     def _say(self, line: str) -> None:
         self._events.log("system", line)
+
+
+def _source(checkout: Checkout, plan: Plan) -> str:
+    """The digest of what was taken in: git's list, where files are published as they are (the manifest has theirs)."""
+    return checkout.source_sha256 if plan.steps or not checkout.listing_sha256 else checkout.listing_sha256

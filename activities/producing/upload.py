@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, Literal, Protocol
 
 import httpx
@@ -13,11 +13,14 @@ from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import Manifest
 from adapters.artifact.pack import Pack, make_pack
 from adapters.artifact.tree import Tree
+from adapters.broker import packed
 from adapters.source.runner import Canceled
 from headway.broker import Contents, Missing, NewPack, PackEntry, Upload, UploadRequest
 from headway.errors import HeadwayError
 
 TRIES: Final = 4
+INLINE: Final = 64 << 10
+INLINE_MOST: Final = 32 << 20
 
 
 class Broker(Protocol):
@@ -39,15 +42,31 @@ class Uploader:
 
     def send_contents(self, folder: Folder, tree: Tree, manifest: Manifest) -> NewPack | None:
         """Upload the contents that the site does not hold; None where it holds them all."""
+        return self.send_missing(folder, tree, self.missing(manifest))
+
+    def missing(self, manifest: Manifest) -> list[str]:
+        """The contents that the site does not hold."""
         contents = Contents(attempt=self._attempt, contents=list(manifest.contents.items()))
-        pack = make_pack(folder, tree, self._broker.missing(self._build_id, contents).missing)
+        return self._broker.missing(self._build_id, contents).missing
+
+    def send_missing(self, folder: Folder, tree: Tree, missing: Collection[str]) -> NewPack | None:
+        pack = make_pack(folder, tree, missing)
         if pack is None:
             return None
         self._send("pack", pack.sha256, pack.size, pack.chunks)
         return _new_pack(pack)
 
     def send_manifest(self, manifest: Manifest) -> None:
-        self._send("manifest", manifest.digest, len(manifest.raw), lambda: iter([manifest.raw]))
+        """A long one goes with the question, compressed: it names every file, and mostly the same as ever."""
+        raw = manifest.raw
+        if not INLINE <= len(raw) <= INLINE_MOST:
+            self._send("manifest", manifest.digest, len(raw), lambda: iter([raw]))
+            return
+        request = UploadRequest(attempt=self._attempt, kind="manifest", sha256=manifest.digest, size=len(raw))
+        if self._broker.upload(self._build_id, request).url is None:
+            return
+        self._broker.upload(self._build_id, request.model_copy(update={"body": raw.decode()}))
+        self.uploaded_bytes += len(packed(raw)[0] or b"")
 
     def send_bill(self, raw: bytes, manifest: Manifest) -> str:
         """Upload the bill of materials of that manifest; its sha256."""
@@ -55,16 +74,25 @@ class Uploader:
         self._send("sbom", sha256, len(raw), lambda: iter([raw]), artifact=manifest.digest)
         return sha256
 
+    def send_cache(self, key: str, sha256: str, size: int, chunks: Callable[[], Iterator[bytes]]) -> None:
+        """Upload what the build leaves for the next one: no part of what it makes, and not counted as such."""
+        before = self.uploaded_bytes
+        self._send("cache", sha256, size, chunks, cache=key)
+        self.uploaded_bytes = before
+
     def _send(
         self,
-        kind: Literal["pack", "manifest", "sbom"],
+        kind: Literal["pack", "manifest", "sbom", "cache"],
         sha256: str,
         size: int,
         chunks: Callable[[], Iterator[bytes]],
         artifact: str | None = None,
+        cache: str | None = None,
     ) -> None:
         """Raises upload.failed when the last try failed, job.canceled."""
-        request = UploadRequest(attempt=self._attempt, kind=kind, sha256=sha256, size=size, artifact=artifact)
+        request = UploadRequest(
+            attempt=self._attempt, kind=kind, sha256=sha256, size=size, artifact=artifact, cache=cache
+        )
         for tries in range(1, TRIES + 1):
             upload = self._broker.upload(self._build_id, request)
             if upload.url is None:

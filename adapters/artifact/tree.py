@@ -18,6 +18,7 @@ from typing import Final
 from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import MAX_FILES, Entry, File, Link
 from adapters.artifact.paths import escaped, name_fault
+from adapters.blobs import Blob, blob_hasher, blob_id
 from headway.errors import HeadwayError
 
 CHUNK: Final = 1 << 20
@@ -53,12 +54,16 @@ class Content:
 
 @dataclass
 class Tree:
-    """What a scan found. `contents` has each content once, by sha256, in the order of the scan."""
+    """What a scan found. `contents` has each content once, by sha256, in the order of the scan.
+
+    `blobs` are the same by git's ids, where the scan was asked for them.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     contents: dict[str, Content] = field(default_factory=dict)
     files: int = 0
     size_bytes: int = 0
+    blobs: dict[str, Blob] = field(default_factory=dict)
 
 
 def scan(
@@ -67,16 +72,20 @@ def scan(
     *,
     left_out: frozenset[str] = LEFT_OUT,
     canceled: Callable[[], bool] = lambda: False,
+    git_ids: bool = False,
 ) -> Tree:
     """Scan the folder in the order of names. Raises build.output_invalid, or job.canceled where `canceled()`."""
-    scanner = _Scanner(bounds or Bounds(), left_out, canceled)
+    scanner = _Scanner(bounds or Bounds(), left_out, canceled, git_ids=git_ids)
     scanner.walk(folder.fd, "", 0)
     return scanner.tree
 
 
 class _Scanner:
-    def __init__(self, bounds: Bounds, left_out: frozenset[str], canceled: Callable[[], bool]) -> None:
+    def __init__(
+        self, bounds: Bounds, left_out: frozenset[str], canceled: Callable[[], bool], *, git_ids: bool
+    ) -> None:
         self.tree = Tree()
+        self._git_ids = git_ids
         self._bounds = bounds
         self._left_out = left_out
         self._canceled = canceled
@@ -150,16 +159,23 @@ class _Scanner:
             raw = os.read(file, size + 1) if size else b""
             if len(raw) != size:
                 raise _refused(path, "changed while it was read")
-            return hashlib.sha256(raw).hexdigest(), raw if self._held + size <= self._bounds.held else None
-        hasher = hashlib.sha256()
+            sha256 = hashlib.sha256(raw).hexdigest()
+            if self._git_ids:
+                self.tree.blobs[blob_id(raw)] = Blob(sha256, size)
+            return sha256, raw if self._held + size <= self._bounds.held else None
+        hasher, named = hashlib.sha256(), blob_hasher(size) if self._git_ids else None
         left = size
         while left > 0 and (chunk := os.read(file, CHUNK)):
             hasher.update(chunk)
+            if named is not None:
+                named.update(chunk)
             left -= len(chunk)
             if self._canceled():
                 raise HeadwayError("job.canceled", "The job was canceled while its output was read.")
         if left:
             raise _refused(path, "changed while it was read")
+        if named is not None:
+            self.tree.blobs[named.hexdigest()] = Blob(hasher.hexdigest(), size)
         return hasher.hexdigest(), None
 
     def _count(self, path: str) -> None:

@@ -1,6 +1,6 @@
 """`headway.toml`: read strictly, so that a slip of the pen is an error that names its key and not a silent default.
 
-[build]      command, install, output, root, env, secrets, timeout, watch
+[build]      command, install, output, root, env, secrets, timeout, watch, cache
 [static]     not_found, spa, headers, redirects
 [run]        how an app runs (`adapters.plan.run_table`), with [processes] and [[mounts]]
 [[routes]]   branch routes, read by the platform and not here
@@ -22,10 +22,13 @@ from headway.errors import HeadwayError
 FILE: Final = "headway.toml"
 MAX_BYTES: Final = 256 << 10
 MAX_WATCH: Final = 100
+MAX_CACHE: Final = 20
 MAX_SECRETS: Final = 50
 MAX_TIMEOUT: Final = 24 * 3600
 
-BUILD_KEYS: Final = frozenset(("command", "install", "output", "root", "env", "secrets", "timeout", "watch"))
+BUILD_KEYS: Final = frozenset(
+    ("command", "install", "output", "root", "env", "secrets", "timeout", "watch", "skip", "cache")
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Config:
 
     `output` and `root` are relative paths without `.` or `..`; `""` is the folder itself. `timeout` is in seconds.
     `watch` are paths of the repository: a commit that changes nothing below them needs no build. `secrets` are names
-    of the environment's configuration that the build is given.
+    of the environment's configuration that the build is given. `cache` are folders below `root` that builds keep.
     """
 
     command: str | None = None
@@ -45,6 +48,7 @@ class Config:
     timeout: int | None = None
     watch: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    cache: tuple[str, ...] = ()
     static: StaticRules = field(default_factory=StaticRules)
     run: RunTable = field(default_factory=RunTable)
 
@@ -74,6 +78,7 @@ def parse_config(raw: bytes) -> Config:
         secrets=_secrets(build),
         timeout=_timeout(build),
         watch=_watch(build),
+        cache=_cache(build),
         static=parse_rules(document.get("static", {}), _fail),
         run=parse_run_table(document, _fail),
     )
@@ -100,10 +105,30 @@ def _path(build: Mapping[str, Any], key: str) -> str:
 
 
 def _watch(build: Mapping[str, Any]) -> tuple[str, ...]:
-    watch = build.get("watch", [])
+    skip, watch = build.get("skip", False), build.get("watch", [])
+    if not isinstance(skip, bool):
+        raise _fail("build.skip", "must be true or false")
+    if skip and not watch:
+        if not build.get("root"):
+            raise _fail("build.skip", "needs a root or a watch: without one, every commit changes what is built")
+        watch = [build["root"]]
     if not isinstance(watch, list) or len(watch) > MAX_WATCH:
         raise _fail("build.watch", f"must be a list of at most {MAX_WATCH} paths")
     return tuple(_path({f"watch[{number}]": one}, f"watch[{number}]") for number, one in enumerate(watch))
+
+
+def _cache(build: Mapping[str, Any]) -> tuple[str, ...]:
+    """Folders that are taken out of the tree after the build: none of them may hold another, or the output."""
+    given = build.get("cache", [])
+    if not isinstance(given, list) or len(given) > MAX_CACHE:
+        raise _fail("build.cache", f"must be a list of at most {MAX_CACHE} folders")
+    paths = [_path({f"cache[{number}]": one}, f"cache[{number}]") for number, one in enumerate(given)]
+    kept = [_path(build, "output")] if build.get("output") else []
+    for number, path in enumerate(paths):
+        others = [*kept, *paths[:number], *paths[number + 1 :]]
+        if not path or any(f"{other}/".startswith(f"{path}/") for other in others):
+            raise _fail(f"build.cache[{number}]", "must be a folder that holds neither the output nor another of them")
+    return tuple(sorted(paths))
 
 
 def _env(build: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,8 @@ class Plan:
     `left_out` names. `source` says what decided: a file's name, or `tree`; `framework` what was recognised.
     `toolchain` is version by program, as far as it is known. `lock` is the lock file that keys the cache, `timeout` is
     in seconds (None: the operator's limit). `run` is there for `dynamic` plans only. A commit that changes nothing
-    below `watch` (paths of the repository; none: all of it) needs no build. `secrets` are names, never values.
+    below `watch` (paths of the repository; none: all of it) needs no build. `secrets` are names, never values. `cache`
+    are folders below `root` that are kept from one build to the next.
     """
 
     profile: Literal["static", "dynamic"]
@@ -43,6 +44,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    cache: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[tuple[StepName, str]]:
@@ -56,7 +58,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The shape that the build's row and the provenance keep."""
-        named = {"secrets": list(self.secrets)} if self.secrets else {}
+        named = {name: list(given) for name, given in (("secrets", self.secrets), ("cache", self.cache)) if given}
         return {
             "version": 2,
             "profile": self.profile,
@@ -87,6 +89,7 @@ class Plan:
         lines = [f"plan from {self.source}: {what}{where}{tools}"]
         lines += [f"plan: {name}: {command}" for name, command in self.steps] or ["plan: nothing to run"]
         lines += [f"plan: secrets: {', '.join(self.secrets)}"] if self.secrets else []
+        lines += [f"plan: cache: {', '.join(self.cache)}"] if self.cache else []
         lines.append("plan: publish " + ", ".join(one or "the tree itself" for one in self.outputs))
         if self.run:
             lines.append(f"plan: start: {self.run.command}")

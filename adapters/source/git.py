@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from headway.errors import HeadwayError
 
 _BRANCH: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,250})")
 _SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_IDS: Final = "/ids"
 _COMPLAINT_BYTES: Final = 64 << 10
 _SHOWN: Final = 300
 
@@ -60,7 +63,9 @@ class FetchSpec:
 class Checkout:
     """A commit's files now lie in the workspace. `commit_time` is in seconds since 1970, `notes` are for the log.
 
-    `source_sha256` is of the bytes of `git archive --format=tar COMMIT`.
+    `source_sha256` is of the bytes of `git archive --format=tar COMMIT`, `listing_sha256` of those of
+    `git ls-tree -r -z --full-tree COMMIT`. Where `listed`, the workspace holds that list and some contents (see
+    `adapters.source.listing`) in the place of the files, and there is no `source_sha256`.
     """
 
     commit_sha: str
@@ -69,12 +74,18 @@ class Checkout:
     files: int
     size_bytes: int
     notes: tuple[str, ...] = ()
+    listing_sha256: str = ""
+    listed: bool = False
+
+
+_BROUGHT: Final = Checkout("", "", 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class FetchBounds:
     files: int = 200_000
     size_bytes: int = 4 << 30
+    list_bytes: int = 64 << 20
     limits: Limits = field(
         default_factory=lambda: Limits(wall=600, memory=2 << 30, pids=128, disk=12 << 30, log=16 << 20)
     )
@@ -103,8 +114,14 @@ class GitSource:
         self._egress = egress
         self._bounds = bounds or FetchBounds()
 
-    def fetch(self, spec: FetchSpec, workspace: Path, canceled: Canceled = lambda: False) -> Checkout:
-        """Fill the empty workspace.
+    def fetch(
+        self,
+        spec: FetchSpec,
+        workspace: Path,
+        canceled: Canceled = lambda: False,
+        known: Collection[str] = (),
+    ) -> Checkout:
+        """Fill the empty workspace: with git's list in the place of files, where most of its blobs are `known` by id.
 
         Raises ref.invalid, ref.not_found, repository.unreachable, .empty, .not_allowed, source.invalid,
         source.too_large, job.canceled.
@@ -119,15 +136,40 @@ class GitSource:
         mirror = self._mirrors / f"{spec.site_id}.git"
         self._mirrors.mkdir(parents=True, exist_ok=True, mode=0o711)
         with _locked(self._mirrors / f"{spec.site_id}.lock", canceled):
-            return self._with_mirror(spec, mirror, workspace, canceled)
+            if not known:
+                return self._with_mirror(spec, mirror, workspace, canceled)
+            with self._listed(spec, known, "KNOWN") as given:
+                return self._with_mirror(spec, mirror, workspace, canceled, given)
 
-    def _with_mirror(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
+    def bring(self, spec: FetchSpec, workspace: Path, blobs: Collection[str], canceled: Canceled) -> None:
+        """More contents of a commit that was fetched as a list, into the same workspace. Raises as `fetch`."""
+        mirror = self._mirrors / f"{spec.site_id}.git"
+        with _locked(self._mirrors / f"{spec.site_id}.lock", canceled), self._listed(spec, blobs, "WANTED") as given:
+            try:
+                self._run(spec, mirror, workspace, canceled, given)
+            except _MirrorFault as fault:
+                raise fault.error from None
+
+    @contextmanager
+    def _listed(self, spec: FetchSpec, blobs: Collection[str], name: str) -> Iterator[Ids]:
+        """The site's lock is held: what lies there still is a dead builder's."""
+        for left in self._mirrors.glob(f"{spec.site_id}-*.ids"):
+            left.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=self._mirrors, prefix=f"{spec.site_id}-", suffix=".ids") as file:
+            file.writelines(f"{one}\n" for one in blobs)
+            file.flush()
+            os.chmod(file.name, 0o644)
+            yield Ids(f"HW_{name}", Path(file.name))
+
+    def _with_mirror(
+        self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled, given: Ids | None = None
+    ) -> Checkout:
         known = (mirror / "HEAD").exists()
         if mirror.exists() and not known:
             remove_tree(mirror)
         mirror.mkdir(exist_ok=True)
         try:
-            return self._run(spec, mirror, workspace, canceled)
+            return self._run(spec, mirror, workspace, canceled, given)
         except _MirrorFault as fault:
             if not known:
                 raise fault.error from None
@@ -136,8 +178,8 @@ class GitSource:
         remove_tree(fresh)
         fresh.mkdir()
         try:
-            _empty(workspace)
-            checkout = self._run(spec, fresh, workspace, canceled)
+            empty(workspace)
+            checkout = self._run(spec, fresh, workspace, canceled, given)
         except _MirrorFault as fault:
             remove_tree(fresh)
             raise fault.error from None
@@ -172,12 +214,22 @@ class GitSource:
         return _branches(said.stdout)
 
     def _say(
-        self, program: str, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled, limits: Limits
+        self,
+        program: str,
+        spec: FetchSpec,
+        mirror: Path,
+        workspace: Path,
+        canceled: Canceled,
+        limits: Limits,
+        given: Ids | None = None,
     ) -> _Said:
         remote = spec.remote
         mounts = [Mount(mirror, "/mirror", writable=True)]
+        if given is not None:
+            mounts.append(Mount(given.file, _IDS))
         if remote.folder is not None:
             mounts.append(Mount(remote.folder, MOUNTED))
+        ids = {given.variable: _IDS} if given is not None else {}
         heard: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray(), "system": bytearray()}
 
         def listen(stream: str, chunk: bytes) -> None:
@@ -189,7 +241,7 @@ class GitSource:
             command = Command(
                 argv=["sh", "-c", program, "fetch"],
                 workspace=workspace,
-                env=self._environment(spec, INSIDE if access else ""),
+                env={**self._environment(spec, INSIDE if access else ""), **ids},
                 mounts=(*mounts, *access),
                 limits=limits,
                 egress=self._egress(remote) if remote.host is not None else None,
@@ -204,13 +256,15 @@ class GitSource:
             raise HeadwayError("source.too_large", f"Fetching hit the limit {outcome.limit!r}.", limit=outcome.limit)
         return _Said(outcome, bytes(heard["stdout"]), complaint)
 
-    def _run(self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled) -> Checkout:
-        said = self._say(script.SCRIPT, spec, mirror, workspace, canceled, self._bounds.limits)
+    def _run(
+        self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled, given: Ids | None = None
+    ) -> Checkout:
+        said = self._say(script.SCRIPT, spec, mirror, workspace, canceled, self._bounds.limits, given)
         outcome, complaint = said.outcome, said.complaint
         facts = _facts(said.stdout.decode("utf-8", "replace"))
         if outcome.exit_code != 0:
             raise self._failure(spec, outcome, complaint, facts)
-        return _checkout(facts)
+        return _checkout(facts) if given is None or given.variable != "HW_WANTED" else _BROUGHT
 
     def _environment(self, spec: FetchSpec, access: str) -> Mapping[str, str]:
         return {
@@ -222,6 +276,7 @@ class GitSource:
             "HW_REF": spec.ref,
             "HW_BRANCH": spec.default_branch,
             "HW_PROTOCOL": spec.remote.transport,
+            "HW_LIST_BYTES": str(self._bounds.list_bytes),
             "HW_MAX_FILES": str(self._bounds.files),
             "HW_MAX_BYTES": str(self._bounds.size_bytes),
             # POSIX counts in blocks of 512 bytes; packs may hold a whole history.
@@ -272,6 +327,14 @@ class GitSource:
         return _MirrorFault(error) if ours else error
 
 
+@dataclass(frozen=True)
+class Ids:
+    """A file of object ids, one a line, and the variable that tells the script of it."""
+
+    variable: str
+    file: Path
+
+
 class _MirrorFault(Exception):
     """The mirror may be to blame; `error` is what to say if it was not."""
 
@@ -320,8 +383,9 @@ def _branches(stdout: bytes) -> dict[str, str]:
 
 
 def _checkout(facts: dict[str, list[str]]) -> Checkout:
-    commit, source = facts.get("commit", [""])[0], facts.get("source", [""])[0]
-    if not _SHA.fullmatch(commit) or not re.fullmatch(r"[0-9a-f]{64}", source):
+    commit, source, listing = (facts.get(word, [""])[0] for word in ("commit", "source", "listing"))
+    listed = "listed" in facts
+    if not _SHA.fullmatch(commit) or not _HEX.fullmatch(listing) or not (listed or _HEX.fullmatch(source)):
         raise _MirrorFault(HeadwayError("repository.unreachable", "git did not say what it fetched."))
     notes = [f"submodule {path} is not fetched" for path in facts.get("submodule", [])]
     notes += [f"{path} is a Git LFS pointer; its content is not fetched" for path in facts.get("lfs", [])]
@@ -333,6 +397,8 @@ def _checkout(facts: dict[str, list[str]]) -> Checkout:
         files=int(facts["files"][0]),
         size_bytes=int(facts["bytes"][0]),
         notes=tuple(notes),
+        listing_sha256=listing,
+        listed=listed,
     )
 
 
@@ -342,7 +408,8 @@ def _no_folder(remote: Remote) -> HeadwayError:
     return HeadwayError("repository.empty", "Nothing has been pushed to the site's own repository yet.")
 
 
-def _empty(workspace: Path) -> None:
+def empty(workspace: Path) -> None:
+    """Nothing lies in the workspace afterwards."""
     for one in workspace.iterdir():
         remove_tree(one)
 

@@ -114,6 +114,11 @@ printf '"""
     + r"""' >"$HW_MIRROR/info/attributes"
 printf 'ref: refs/heads/%s\n' "$HW_BRANCH" >"$HW_MIRROR/HEAD"
 
+if [ -n "${HW_WANTED:-}" ]; then
+  git cat-file --batch --buffer <"$HW_WANTED" >"$HW_TREE/more" || exit 85
+  exit 0
+fi
+
 get() {
   git fetch -q --no-tags --no-write-fetch-head --no-recurse-submodules --no-auto-maintenance --update-head-ok "$@"
 }
@@ -183,6 +188,28 @@ verdict=$?
 # Not echo: dash's turns the \n of a quoted path into a line, and a path could then say what the source's digest is.
 printf '%s\n' "$facts"
 [ $verdict = 0 ] || exit $verdict
+
+# What is only looked at and handed on needs no files: git's list of it, and the contents that nobody knows yet.
+listed=
+case $facts in *"attributes 1"*) HW_KNOWN= ;; esac
+if [ -n "${HW_KNOWN:-}" ]; then
+  awk -v most="$HW_LIST_BYTES" '
+    NR == FNR { known[$1]; next }
+    $2 != "blob" || $3 in seen { next }
+    { telling = $0 ~ /[\t\/](headway\.toml|Procfile|package\.json|pyproject\.toml|requirements\.txt|mkdocs\.yml)$/ }
+    telling || !($3 in known) { seen[$3]; print $3; if ((bytes += $4) > most) exit 1 }
+  ' "$HW_KNOWN" "$temp/tree" >"$temp/wanted" && listed=1
+fi
+git ls-tree -r -z --full-tree "$commit" >"$temp/listing" || exit 85
+read -r sum _ <<END
+$(sha256sum <"$temp/listing")
+END
+echo "listing $sum"
+if [ -n "$listed" ]; then
+  cp "$temp/listing" "$HW_TREE/tree" && git cat-file --batch --buffer <"$temp/wanted" >"$HW_TREE/blobs" || exit 85
+  echo "listed 1"
+  exit 0
+fi
 
 mkfifo "$temp/tar"
 sha256sum <"$temp/tar" >"$temp/sum" &

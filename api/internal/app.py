@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from api.internal.builds import Builds
+from api.internal.caches import Caches
 from api.internal.configuration import Configuration
 from api.internal.door import Question, refuse, route
 from api.internal.doorkeeper import Asker, Doorkeeper
@@ -36,6 +37,7 @@ from headway.broker import (
     Fetched,
     HostHello,
     Inputs,
+    KeptCache,
     LogBatch,
     Offer,
     Output,
@@ -43,6 +45,7 @@ from headway.broker import (
     Seen,
     Serving,
     UploadRequest,
+    WantedCache,
     WantedPacks,
     WantedSecrets,
     Wire,
@@ -86,7 +89,7 @@ def _of_all(parts: Parts) -> tuple[Question, ...]:
 
 def _of_builders(parts: Parts) -> tuple[Question, ...]:
     builds, outputs = Builds(parts.store, parts.objects, parts.vault), Outputs(parts.store, parts.objects)
-    execs = Execs(parts.store, parts.objects, parts.sandboxes)
+    execs, caches = Execs(parts.store, parts.objects, parts.sandboxes), Caches(parts.store, parts.objects, parts.caches)
     looks = Looks(parts.store, parts.vault, parts.addresses.domain, parts.previews, parts.poll_every)
     role = "builder"
     return (
@@ -97,8 +100,16 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
         Question("POST", "/builds/{id}/earlier", role, lambda _, id, body: builds.earlier(id, body), Inputs),
         Question("POST", "/builds/{id}/secrets", role, lambda _, id, body: builds.secrets(id, body), WantedSecrets),
         Question("POST", "/builds/{id}/packs", role, lambda _, id, body: builds.packs(id, body), WantedPacks),
+        Question("POST", "/builds/{id}/cache", role, lambda _, id, body: caches.find(id, body), WantedCache),
+        Question("POST", "/builds/{id}/cached", role, lambda _, id, body: caches.keep(id, body), KeptCache),
         Question("POST", "/builds/{id}/contents", role, lambda _, id, body: builds.contents(id, body), Contents),
-        Question("POST", "/builds/{id}/uploads", role, lambda _, id, body: builds.upload(id, body), UploadRequest),
+        Question(
+            "POST",
+            "/builds/{id}/uploads",
+            role,
+            lambda _, id, body: (caches if body.kind == "cache" else builds).upload(id, body),
+            UploadRequest,
+        ),
         Question("POST", "/builds/{id}/output", role, lambda _, id, body: outputs.accept(id, body), Output),
         Question("POST", "/execs/{id}/begin", role, lambda _, id, body: execs.begin(id, body), Begin),
         Question("POST", "/execs/{id}/packs", role, lambda _, id, body: execs.packs(id, body), WantedPacks),

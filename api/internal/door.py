@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
+import zstandard
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from api.gate import read_body
 from api.internal.doorkeeper import Asker, Doorkeeper
 from api.problems import JSON_TYPE, as_headway_error, from_validation, json_bytes
 from headway.broker import Wire
+from headway.errors import HeadwayError
 
 MAX_BODY: Final = 64 << 20
 log = logging.getLogger("headway.broker")
@@ -44,6 +46,8 @@ def route(question: Question, doorkeeper: Doorkeeper, poke: Callable[[str], None
             raw = b""
             if question.body is not None:
                 raw = await read_body(dict(request.scope["headers"]), request.receive, MAX_BODY)
+            if request.headers.get("content-encoding") == "zstd":
+                raw = await anyio.to_thread.run_sync(unpacked, raw)
             wire, text = await anyio.to_thread.run_sync(_work, question, doorkeeper, given, name, raw)
         except Exception as error:
             return refuse(request, error)
@@ -52,6 +56,18 @@ def route(question: Question, doorkeeper: Doorkeeper, poke: Callable[[str], None
         return Response(text, media_type=JSON_TYPE)
 
     return Route(question.path, answer, methods=[question.method])
+
+
+def unpacked(raw: bytes) -> bytes:
+    """A body that came compressed. Raises request.malformed_json, request.too_large."""
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(raw) as reader:
+            body = reader.read(MAX_BODY + 1)
+    except zstandard.ZstdError as error:
+        raise HeadwayError("request.malformed_json", "The body is not what its encoding says.") from error
+    if len(body) > MAX_BODY:
+        raise HeadwayError("request.too_large", f"A body has at most {MAX_BODY} bytes.")
+    return body
 
 
 def _work(

@@ -15,6 +15,7 @@ from api.managed.documents import gives, starts_job
 from api.managed.hosts import operator_only
 from api.managed.schemas import RetentionRow, RetentionRun
 from headway.ids import new_id
+from store.caches import cached_bytes
 from store.models import Job, Mark
 from store.retention import totals
 
@@ -33,7 +34,7 @@ async def get_retention(call: CallDep) -> Response:
         return {
             "after_seconds": int(rules.after.total_seconds()),
             "wait_seconds": int(rules.wait.total_seconds()),
-            "totals": totals(session),
+            "totals": {**totals(session), "cache_bytes": cached_bytes(session)},
             "last_run": json.loads(report.value) if report is not None else None,
         }
 

@@ -435,7 +435,7 @@ class RetentionRun(Body):
 
 
 class RetentionRow(Row):
-    """`totals`: artifacts, marked, kept, collected, pack_bytes, doomed, and of sandboxes
+    """`totals`: artifacts, marked, kept, collected, pack_bytes, doomed, cache_bytes, and of sandboxes
     sandbox_packs, sandbox_bytes, snapshots. `last_run`: what it did, in numbers."""
 
     after_seconds: int

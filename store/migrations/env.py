@@ -9,6 +9,7 @@ from sqlmodel import SQLModel
 import store.models
 import store.models_arrivals
 import store.models_builds
+import store.models_caches
 import store.models_configuration
 import store.models_domains
 import store.models_integrity

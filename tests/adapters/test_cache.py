@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
 from adapters.cache import BuildCache, cache_key
+from adapters.cache_shelf import Shelf
 
 
 def fill(cache: BuildCache, site: str, key: str, size: int = 10) -> bool:
     with cache.lend(site, key) as cached:
         assert cached is not None
+        hit = cached.hit
         (cached.folder / "file").write_bytes(os.urandom(size))
-        return cached.hit
+        return hit
 
 
 def test_what_one_build_leaves_the_next_one_finds(tmp_path: Path) -> None:
@@ -70,3 +73,46 @@ def test_a_folder_in_use_is_never_collected(tmp_path: Path) -> None:
         assert held is not None
         fill(cache, "site_b", "k", 100 << 10)
         assert (held.folder / "file").exists()
+
+
+def test_declared_folders_go_into_the_tree_and_back(tmp_path: Path) -> None:
+    workspace, cached = tmp_path / "w", tmp_path / "c"
+    cached.mkdir()
+    for name in (".vite", "node_modules/.cache"):
+        (workspace / name).mkdir(parents=True)
+        (workspace / name / "kept").write_text(name)
+    shelf = Shelf(workspace, cached, [".vite", "node_modules/.cache", "never"])
+    assert shelf.take() == [".vite", "node_modules/.cache"]
+    assert not (workspace / ".vite").exists()
+    assert shelf.put(within=False) == [".vite"]
+    shutil.rmtree(workspace / "node_modules")
+    assert shelf.put(within=True) == ["node_modules/.cache"]
+    assert (workspace / "node_modules/.cache/kept").read_text() == "node_modules/.cache"
+    assert shelf.put(within=False) == []
+    (workspace / ".vite/kept").write_text("newer")
+    assert shelf.take() == [".vite", "node_modules/.cache"]
+    # What the tree has itself is not replaced.
+    (workspace / ".vite").mkdir()
+    assert shelf.put(within=False) == []
+
+
+def test_links_lead_a_declared_folder_nowhere(tmp_path: Path) -> None:
+    workspace, cached, outside = tmp_path / "w", tmp_path / "c", tmp_path / "outside"
+    for folder in (workspace / "a", cached, outside / "b"):
+        folder.mkdir(parents=True)
+    (outside / "b/precious").write_text("x")
+    shelf = Shelf(workspace, cached, ["a/b"])
+    # The way to it, the folder itself, and the place in the cache, each a link that a build has made.
+    (workspace / "a").rmdir()
+    (workspace / "a").symlink_to(outside)
+    assert (shelf.take(), shelf.put(within=False)) == ([], [])
+    (workspace / "a").unlink()
+    (workspace / "a").mkdir()
+    (workspace / "a/b").symlink_to(outside / "b")
+    assert shelf.take() == []
+    (workspace / "a/b").unlink()
+    (workspace / "a/b").mkdir()
+    (cached / "folders").symlink_to(outside)
+    assert shelf.take() == ["a/b"]
+    assert not (cached / "folders").is_symlink()
+    assert [path.name for path in outside.rglob("*")] == ["b", "precious"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import re
 import shutil
 import threading
 import time
@@ -57,7 +59,9 @@ class Platform:
     objects: ObjectStore
     events: EventLog
     producer: Producer
+    broker: BrokerClient
     repo: Repository
+    producers: list[Producer] = field(default_factory=list)
     environment: ActivityEnvironment = field(default_factory=ActivityEnvironment)
 
     def accept(self, ref: str = "main", *, clean: bool = False) -> BuildOrder:
@@ -100,6 +104,14 @@ class Platform:
                 session.add(found)
             build.artifact_id = found.id
             return found.id
+
+    def another_builder(self, name: str, limits: Limits = LIMITS, **more: Any) -> Producer:
+        """On a machine of its own: it shares the broker and the object store, and no folder."""
+        folder, repos = self.root / name, (self.root / "repos",)
+        folder.mkdir()
+        made = make_producer(data_dir=folder, broker=self.broker, slots=1, limits=limits, local_repos=repos, **more)
+        self.producers.append(made)
+        return made
 
     @property
     def row(self) -> Build:
@@ -191,8 +203,10 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
     producer = make_producer(
         data_dir=tmp_path, broker=broker, slots=2, limits=LIMITS, local_repos=(tmp_path / "repos",)
     )
-    yield Platform(tmp_path, store, world, objects, events, producer, repo)
-    producer.close()
+    platform = Platform(tmp_path, store, world, objects, events, producer, broker, repo)
+    yield platform
+    for one in (producer, *platform.producers):
+        one.close()
     broker.close()
     server.should_exit = True
     thread.join()
@@ -254,6 +268,86 @@ def test_a_command_runs_with_its_variables_and_its_cache(platform: Platform) -> 
     assert platform.build(commit, clean=True).manifest_sha256 == first.manifest_sha256
     assert platform.log() == ["hello world"]
     assert (platform.row.cache["hit"], platform.row.cache["key"]) == (False, None)
+
+
+DECLARED = """[build]
+command = '''
+ls /cache .fast 2>/dev/null | grep -v : | grep .
+mkdir -p dist .fast
+date +%s%N | tee -a .fast/runs /cache/seen > dist/index.html || true
+'''
+cache = [".fast"]
+"""
+
+
+def cached(platform: Platform) -> list[str]:
+    place = f"sites/{platform.world.site_id}/caches/"
+    return [key for key, _ in platform.objects.list(place)]
+
+
+def test_builders_on_two_machines_share_a_cache(platform: Platform) -> None:
+    platform.repo.commit({"headway.toml": DECLARED})
+    platform.build()
+    assert platform.log() == []
+    assert platform.row.cache is not None
+    assert platform.row.cache["hit"] is False
+    assert any("kept for the next build" in line for line in platform.log("system"))
+    assert len(cached(platform)) == 1
+    platform.producer = platform.another_builder("second")
+    output = platform.build()
+    assert platform.log() == ["runs", "folders", "seen"]
+    assert platform.row.cache["hit"] is True
+    assert any("from the object store" in line for line in platform.log("system"))
+    # A cache is no part of what is published.
+    assert [one.path for one in platform.manifest(output.manifest_sha256).entries] == ["index.html"]
+    # `clean` neither reads nor writes it.
+    before = cached(platform)
+    platform.build(clean=True)
+    assert (platform.log(), cached(platform)) == ([], before)
+    # A third finds what the second has left, and on the second's machine nothing is fetched again.
+    platform.build()
+    assert not any("from the object store" in line for line in platform.log("system"))
+    platform.producer = platform.another_builder("third")
+    platform.build()
+    assert any("from the object store" in line for line in platform.log("system"))
+
+
+@pytest.mark.parametrize("loss", ["changed", pytest.param("gone", marks=pytest.mark.slow)])
+def test_a_lost_or_damaged_cache_is_a_line_in_the_log(platform: Platform, loss: str) -> None:
+    platform.repo.commit({"headway.toml": DECLARED})
+    platform.build()
+    (key,) = cached(platform)
+    platform.objects.delete([key])
+    if loss == "changed":
+        platform.objects.put_new(key, b"x" * 100, hashlib.sha256(b"x" * 100).hexdigest())
+    platform.producer = platform.another_builder("second")
+    platform.build()
+    assert platform.log() == []
+    assert any("cache: not restored" in line for line in platform.log("system"))
+    # What this build leaves takes its place.
+    platform.producer = platform.another_builder("third")
+    platform.build()
+    assert platform.log() == ["runs", "folders", "seen"]
+
+
+def test_a_preview_begins_with_productions_cache_and_leaves_it_alone(platform: Platform) -> None:
+    platform.repo.commit({"headway.toml": DECLARED})
+    with platform.store.write() as session:
+        session.get_one(Site, platform.world.site_id).production_env_id = platform.world.env_id
+        preview = Environment(id="env_p", site_id=platform.world.site_id, kind="preview", slug="p", branch="p")
+        session.add(preview)
+    platform.build()
+    (production,) = cached(platform)
+    order = platform.accept()
+    with platform.store.write() as session:
+        session.get_one(Build, order.build_id).env_id = "env_p"
+    platform.order = order
+    platform.run(order)
+    assert platform.log() == ["runs", "folders", "seen"]
+    assert any("cache of production" in line for line in platform.log("system"))
+    assert [key for key in cached(platform) if "/env_p/" not in key] == [production]
+    platform.build()
+    assert not any("from the object store" in line for line in platform.log("system"))
 
 
 def test_a_build_leaves_a_bill_of_what_its_lock_files_name(platform: Platform) -> None:
@@ -420,6 +514,29 @@ def test_what_a_build_prints_arrives_line_by_line(platform: Platform) -> None:
     assert lines[:3] == ["one", "", "two"]
     assert [len(line) for line in lines[3:6]] == [8192, 8192, 3616]
     assert lines[6:] == ["\ufffd", "last"]
+
+
+@pytest.mark.slow
+def test_a_log_of_200_mb_is_cut_with_a_note_and_the_build_goes_on(platform: Platform) -> None:
+    steps = (
+        "printf '\\033[1mbold\\033[0m\\n'",
+        f"yes '{'all work and no play ' * 20}' | head -c 200000000",
+        "echo; echo done",
+    )
+    platform.repo.commit(command("; ".join((*steps, "mkdir dist; echo page > dist/index.html"))))
+    limits = replace(LIMITS, log=1 << 30)
+    platform.producer = platform.another_builder("second", limits=limits, log=256 << 10)
+    output = platform.build()
+    assert platform.content(output.manifest_sha256, "index.html") == b"page\n"
+    lines = platform.log()
+    assert (lines[0], lines[-1]) == ("\x1b[1mbold\x1b[0m", "done")
+    assert sum(map(len, lines)) < 512 << 10
+    said = platform.log("system")
+    assert any("The log is cut here, at 262144 bytes" in line for line in said)
+    assert any("were left out here" in line for line in said)
+    told = platform.told()
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"]) for line in told)
+    assert {line["stage"] for line in told if line["stream"] == "stdout"} == {"build"}
 
 
 def cancel_row(platform: Platform) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import zstandard
 from sqlmodel import select
 
 from adapters.artifact.layout import parse_layout
@@ -284,6 +286,29 @@ async def test_an_unchanged_tree_uploads_nothing_and_a_changed_one_its_changes(a
     assert (api.count(Pack), api.count(Content)) == (2, 3)
     other = await api.site(api.admin, "Other")
     assert len(await (await upload(api, roles, other)).missing(tree)) == 2, "contents are never shared between sites"
+
+
+async def test_a_manifest_may_come_with_the_question_and_a_body_compressed(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    build = await upload(api, roles, site)
+    raw = make_manifest([File("a.txt", "644", 1, "a" * 64)]).raw.decode()
+    sha256 = hashlib.sha256(raw.encode()).hexdigest()
+    said = {"attempt": build.attempt, "kind": "manifest", "sha256": sha256, "size": len(raw), "body": raw}
+    path = f"/builds/{build.build}/uploads"
+
+    async def send(raw: bytes) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {roles.tokens['builder']}", "Content-Encoding": "zstd"}
+        transport = httpx.ASGITransport(app=roles.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
+            return await client.post(path, content=raw, headers=headers)
+
+    for change in ({"body": raw + " "}, {"kind": "pack"}, {"size": 1}):
+        assert failure(await roles.ask("builder", "POST", path, {**said, **change}), 400) == "request.invalid_parameter"
+    assert failure(await send(b"not zstd"), 400) == "request.malformed_json"
+    assert failure(await send(zstandard.compress(bytes(65 << 20))), 413) == "request.too_large"
+    assert not any(sha256 in key for key in api.objects.held)
+    assert (await send(zstandard.compress(json.dumps(said).encode()))).json() == {"url": None, "headers": {}}
+    assert api.objects.held[f"sites/{site['id']}/artifacts/{sha256}/manifest.json"] == raw.encode()
 
 
 def sign(api: World, build_id: str, digest: str, kind: str = "static") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from bench.client import Caller
 from bench.stack import Stack
 
-Commit = Callable[[str, dict[str, str]], str]
+Commit = Callable[[str, Mapping[str, str | bytes]], str]
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +39,11 @@ def caller(stack: Stack) -> Iterator[Caller]:
 def commit(stack: Stack) -> Commit:
     """`commit(name, files)`: a repository of these files (added to what is there), committed; returns its address."""
 
-    def make(name: str, files: dict[str, str]) -> str:
+    def make(name: str, files: Mapping[str, str | bytes]) -> str:
         folder = stack.repos / name
         for path, text in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text)
+            (folder / path).write_bytes(text.encode() if isinstance(text, str) else text)
         git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.test"]
         for step in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "First"]):
             subprocess.run([*git, *step], check=True, stdin=subprocess.DEVNULL)

@@ -27,7 +27,7 @@ DNS = DnsServer()
 # Small limits, so that builds which run into them do so soon. A mirror of the package indexes mostly is private.
 SETTINGS = {
     "HEADWAY_BUILD_DISK": str(64 << 20),
-    "HEADWAY_BUILD_LOG": str(8 << 20),
+    "HEADWAY_BUILD_OUTPUT": str(100 << 20),
     "HEADWAY_BUILD_MEMORY": str(512 << 20),
     "HEADWAY_BUILD_PIDS": "64",
     "HEADWAY_SANDBOX_FILE_BYTES": str(1 << 20),

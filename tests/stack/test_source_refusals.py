@@ -51,7 +51,7 @@ BAD = {
     "forks-without-end": command(BOMB, "build.too_many_processes", timeout=30),
     "fills-the-disk": command("mkdir out; dd if=/dev/zero of=out/big bs=1M count=300 2>/dev/null", "build.disk_full"),
     "eats-memory": command("head -c 2000m /dev/zero | tail", "build.out_of_memory", timeout=60),
-    "prints-200-mb": command(f"yes '{'all work and no play ' * 20}' | head -c 200000000", "build.log_too_large"),
+    "prints-without-end": command(f"yes '{'all work and no play ' * 20}' | head -c 200000000", "build.log_too_large"),
     "makes-nothing": command("true", "build.output_missing"),
     "leaves-the-tree": command("mkdir out; ln -s /etc/passwd out/index.html", "build.output_invalid", "index.html"),
     "bad-config": Bad("build.config_invalid", {"headway.toml": "[build]\ncomand = 'x'\n"}, "build.comand"),

@@ -103,6 +103,14 @@ def test_the_web_line_of_processes_is_the_command() -> None:
     assert (found.run.command, found.run.processes) == ("b", {"worker": "c"})
 
 
+def test_what_is_skipped_and_what_is_kept() -> None:
+    found = parse_config(b'[build]\nroot = "web/"\nskip = true\ncache = [".vite", "node_modules/.cache"]')
+    assert (found.watch, found.cache) == (("web",), (".vite", "node_modules/.cache"))
+    assert parse_config(b'[build]\nroot = "web"\nskip = true\nwatch = ["a"]').watch == ("a",)
+    # Within the output is fine: what is kept is not published.
+    assert parse_config(b'[build]\noutput = ".next"\ncache = [".next/cache"]').cache == (".next/cache",)
+
+
 def test_an_empty_file_says_nothing() -> None:
     assert parse_config(b"") == Config()
     assert not parse_config(b"[static]").static
@@ -122,6 +130,15 @@ def test_an_empty_file_says_nothing() -> None:
         ("[build]\ninstall = 5", "build.install"),
         ('[build]\nwatch = "web"', "build.watch"),
         ('[build]\nwatch = ["../web"]', "build.watch[0]"),
+        ("[build]\nskip = 1", "build.skip"),
+        ("[build]\nskip = true", "build.skip"),
+        ('[build]\ncache = "x"', "build.cache"),
+        ('[build]\ncache = ["../x"]', "build.cache[0]"),
+        ('[build]\ncache = ["/x"]', "build.cache[0]"),
+        ('[build]\ncache = ["."]', "build.cache[0]"),
+        ('[build]\ncache = ["a/b", "a"]', "build.cache[1]"),
+        ('[build]\ncache = ["a", "a"]', "build.cache[0]"),
+        ('[build]\noutput = "dist/site"\ncache = ["dist"]', "build.cache[0]"),
         ("[run]\ncomand = 5", "run.comand"),
         ("[run]\ncommand = 5", "run.command"),
         ('[run]\ncommand = " "', "run.command"),
