@@ -6,7 +6,8 @@ from typing import Final
 
 from sqlmodel import Session
 
-from api.internal.builds import HEX, READ_SECONDS, UPLOAD_SECONDS
+from api.internal.builds import HEX, UPLOAD_SECONDS
+from api.internal.snapshots import READ_SECONDS
 from api.parts import Objects
 from headway.broker import KeptCache, StoredCache, Upload, UploadRequest, WantedCache, Wire
 from headway.errors import HeadwayError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from api.internal.admission import admission_of
+from api.internal.snapshots import READ_SECONDS
 from api.parts import Objects
 from headway.broker import CommandSpec, Committed, Drifts, Hostnames, Leftovers, Noted, RollSpec, Serving
 from headway.errors import HeadwayError
@@ -19,8 +19,6 @@ from store.ledger import document
 from store.locks import lock_text
 from store.queue import commit_rollout
 from store.session import Store
-
-READ_SECONDS: Final = 3600
 
 
 class Rollouts:

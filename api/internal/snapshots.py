@@ -13,11 +13,11 @@ from headway.broker import Addresses, SnapshotSource
 from store.sandbox_packs import is_noted, named_packs
 from store.sandboxes import pack_key, snapshot_key
 
-SECONDS: Final = 3600
+READ_SECONDS: Final = 3600
 
 
 def source_of(objects: Objects, team_id: str, digest: str) -> SnapshotSource:
-    return SnapshotSource(sha256=digest, url=objects.presign_get(snapshot_key(team_id, digest), SECONDS))
+    return SnapshotSource(sha256=digest, url=objects.presign_get(snapshot_key(team_id, digest), READ_SECONDS))
 
 
 def addresses(session: Session, objects: Objects, team_id: str, digest: str, wanted: Sequence[str]) -> Addresses:
@@ -27,4 +27,4 @@ def addresses(session: Session, objects: Objects, team_id: str, digest: str, wan
     else:
         files = parsed(objects.get(snapshot_key(team_id, digest), MAX_BYTES), digest)
         named = {one.pack for one in files}.intersection(wanted)
-    return Addresses(packs={one: objects.presign_get(pack_key(team_id, one), SECONDS) for one in sorted(named)})
+    return Addresses(packs={one: objects.presign_get(pack_key(team_id, one), READ_SECONDS) for one in sorted(named)})
