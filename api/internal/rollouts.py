@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from api.internal.admission import admission_of
 from api.internal.snapshots import READ_SECONDS
