@@ -61,16 +61,18 @@ class Trusted:
         from sigstore.verify import Verifier
         from sigstore.verify.policy import Identity
 
-        whose = Identity(identity=self.identity, issuer=self.issuer)
+        whose, root = Identity(identity=self.identity, issuer=self.issuer), _parsed(TrustedRoot, self.root)
         try:
             parsed = Bundle.from_json(bundle)
-            verifier = Verifier(trusted_root=_parsed(TrustedRoot, self.root))
-            kind, payload = verifier.verify_dsse(parsed, whose)
+            kind, payload = Verifier(trusted_root=root).verify_dsse(parsed, whose)
         except InvalidBundle:
             raise refused("it is not a well-formed Sigstore bundle") from None
-        except (Error, ValueError, KeyError, TypeError) as error:
+        except Error as error:
             said = str(error).split("\n", 1)[0][:200]
             raise refused(f"Sigstore: {said if said.isprintable() else type(error).__name__}") from None
+        except Exception as error:
+            # Whatever a certificate makes the library stumble over, it is not believed.
+            raise refused(f"Sigstore cannot read it: {type(error).__name__}") from None
         if kind != PAYLOAD_TYPE:
             raise refused("its payload is not an in-toto statement")
         entry = Entry(payload, parsed.signature, parsed.signing_certificate.public_bytes(Encoding.PEM))
