@@ -64,7 +64,6 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "domains": ("headway.cli.domains:domains", "Domains: attach, list, get, verify, update, detach."),
     "hooks": ("headway.cli.hooks:hooks", "Hooks that a forge calls: create, list, delete, calls."),
     "repository": ("headway.cli.repository:repository", "A site's remote: credentials, polling, branches."),
-    "forge": ("headway.cli.forge:forge", "What a site reports to its forge: set, get, delete, reports, retry."),
     "forge": ("headway.cli.forge:forge", "Reports to a forge: set, get, delete, reports, retry."),
     "teams": ("headway.cli.teams:teams", "Teams: list, create, get."),
     "members": ("headway.cli.teams:members", "Members of a team: list, add, set-role, remove."),
