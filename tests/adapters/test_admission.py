@@ -97,7 +97,8 @@ class Ground:
 
     def turn(self, artifact_id: str, kind: str = "deploy") -> str:
         """Accept a rollout and ask for its turn, as its run does; its id."""
-        job = self.world.accept_roll(artifact_id, kind)
+        about = kind == "repair"
+        job = self.world.act(kind) if about else self.world.accept_roll(artifact_id, kind)
         with self.store.write() as session:
             return claim_turn(session, job.id).id
 
