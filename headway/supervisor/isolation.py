@@ -11,7 +11,6 @@ from headway.supervisor import accounts as uids
 from headway.supervisor.accounts import Accounts
 from headway.supervisor.folder import Folder
 
-
 @dataclass(frozen=True)
 class Walls:
     """`accounts` is None where there are none: then `what` is the reason and `fix` what to do, both for people."""
@@ -36,6 +35,10 @@ def between_roles(
         fix = "Run `headway up` as root, or the roles as services, each as its own user."
         return Walls(None, "only root can give each role its own", fix)
     more = [path for name in ("git", "bwrap", "npm", "node") if (path := shutil.which(name)) is not None]
+    runtime = settings.get("HEADWAY_RUNTIME", "process")
+    if runtime != "process":
+        fix = "Take HEADWAY_RUNTIME=process, or run a host worker of its own beside the rest (docs/hosts.md)."
+        return Walls(None, f"HEADWAY_RUNTIME={runtime} needs a host worker that is root itself", fix)
     low = 0 < int(settings.get("HEADWAY_SITES_TLS_PORT", "0")) < 1024
     made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low)
     if complaint := uids.obstacle(made):
