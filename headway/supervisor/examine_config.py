@@ -21,6 +21,7 @@ ROLES: Final = ("control", "builder", "signing", "host")
 # Read by the launcher, the command line and our own start-up, not by `Settings`.
 OTHERS: Final = {
     "HEADWAY_API_URL",
+    "HEADWAY_CGROUPS",
     "HEADWAY_READY_FILE",
     "HEADWAY_RUN",
     "HEADWAY_TOKEN",
