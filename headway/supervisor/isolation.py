@@ -11,6 +11,7 @@ from headway.supervisor import accounts as uids
 from headway.supervisor.accounts import Accounts
 from headway.supervisor.folder import Folder
 
+
 @dataclass(frozen=True)
 class Walls:
     """`accounts` is None where there are none: then `what` is the reason and `fix` what to do, both for people."""
