@@ -441,7 +441,7 @@ async def test_a_host_gets_what_it_has_to_place(api: World, roles: Roles) -> Non
     assert spec.hostnames == ["acme-store-production.sites.test", "acme-store.sites.test"]
     assert f"sites/{site['id']}/artifacts/{digest}/bundle.json" in spec.bundle_url
     names = (await roles.ask("host", "GET", f"/environments/{env}/hostnames")).json()
-    assert names == {"env_id": env, "hostnames": spec.hostnames, "redirects": {}}
+    assert names == {"env_id": env, "hostnames": spec.hostnames, "redirects": {}, "lock": ""}
     api.change(Rollout, rollout, status="failed")
     assert failure(await roles.ask("host", "GET", f"/rollouts/{rollout}"), 409) == "attempt.stale"
     assert failure(await roles.ask("host", "GET", "/rollouts/dep_none"), 404) == "deployment.not_found"

@@ -215,4 +215,4 @@ def test_a_second_server_takes_the_name_over(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("left behind")
     release(tmp_path / "routes", "acme.localhost", 1, RULES)
     assert b"Location: /n" in ask(tmp_path / "s", request("/o"))
-    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o660
