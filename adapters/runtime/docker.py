@@ -42,6 +42,7 @@ from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
 from adapters.runtime.process.view import allowed_sockets, inside, port_of
+from adapters.unix_sockets import AnySocket
 from headway.errors import HeadwayError
 
 API = "/v1.40"
@@ -82,9 +83,7 @@ class DockerDriver:
         self.leaving: Callable[[InstanceRef], None] = lambda _ref: None
         self._scope = hashlib.sha256(os.fsencode(setup.state.absolute())).hexdigest()[:12]
         self._secrets = setup.memory / f"headway-{self._scope}"
-        self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(setup.socket)), base_url=f"http://engine{API}", timeout=SECONDS
-        )
+        self._http = httpx.Client(transport=AnySocket(setup.socket), base_url=f"http://engine{API}", timeout=SECONDS)
 
     def close(self) -> None:
         self._http.close()

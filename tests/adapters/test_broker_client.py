@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from adapters.broker import AnySocket, BrokerClient
+from adapters.broker import BrokerClient
+from adapters.unix_sockets import AnySocket
 from headway.broker import Begin, Contents, Event, Events
 from headway.errors import HeadwayError
 

@@ -51,7 +51,11 @@ GROWING = {
 # Read whole, but small or in the order that is asked for: what is open, what is live, what is newest.
 READ_IN_ORDER = {"audit_created", "environment_slug", "job_created", "job_open", "release_current", "site_slug"}
 # Once an hour.
-SWEPT = re.compile(r"DELETE FROM (delivery|drift|forge_call|push) WHERE|.* WHERE (sandbox\.destroyed_at|job\.finished_at) < \?")
+SWEPT = re.compile(
+    r"DELETE FROM (delivery|drift|forge_call|push) WHERE|.* WHERE (sandbox\.destroyed_at|job\.finished_at) < \?"
+)
+    r"DELETE FROM (delivery|drift|forge_call|push) WHERE|.* WHERE (sandbox\.destroyed_at|job\.finished_at) < \?"
+)
 
 
 class Plans:
