@@ -54,8 +54,6 @@ READ_IN_ORDER = {"audit_created", "environment_slug", "job_created", "job_open",
 SWEPT = re.compile(
     r"DELETE FROM (delivery|drift|forge_call|push) WHERE|.* WHERE (sandbox\.destroyed_at|job\.finished_at) < \?"
 )
-    r"DELETE FROM (delivery|drift|forge_call|push) WHERE|.* WHERE (sandbox\.destroyed_at|job\.finished_at) < \?"
-)
 
 
 class Plans:
