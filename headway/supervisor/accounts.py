@@ -227,7 +227,7 @@ def parts(wanted: Accounts | None) -> list[Part]:
         return Part(path, wanted.uid(owner), wanted.gid(group or owner), mode, deep)
 
     tokens = (
-        part(role, 0o640, "secrets", f"broker-{role}.token", group="api")
+        part(role, 0o640, "secrets", f"broker-{role}.token", group="api", deep=False)
         for role in ("control", "builder", "signing", "host")
     )
     return [

@@ -209,5 +209,4 @@ def test_a_python_that_other_uids_cannot_run_is_an_obstacle(tmp_path: Path, monk
     (private / "python").symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(private / "python"))
     said = accounts.obstacle(made)
-    assert str(private / "python") in said
-    assert "Permission denied" in said
+    assert f"cannot run {private / 'python'}" in said
