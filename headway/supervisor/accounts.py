@@ -59,12 +59,17 @@ for name in ("headway.cli.main", "temporal.worker", "temporalio.bridge.temporal_
 
 @dataclass(frozen=True)
 class Accounts:
-    """`base` is the first of the stack's uids; `reach` what every role must get to beside the data folder."""
+    """`base` is the first of the stack's uids; `reach` what every role must get to beside the data folder.
+
+    `signing` are files of the operator's for the signing worker alone. In a folder that it may not enter it sees those
+    of its start: what is to be replaced lies in an open one.
+    """
 
     base: int
     folder: Folder
     reach: tuple[str, ...] = ()
     low_ports: bool = False
+    signing: tuple[str, ...] = ()
 
     def uid(self, name: str) -> int:
         return self.base + NAMES.index(name)
@@ -85,9 +90,14 @@ class Accounts:
             uid=self.uid(name),
             groups=tuple(self.gid(group) for group in ("stack", *MEMBERS.get(name, ()))),
             ranges=self._ranges(name),
-            reach=(str(self.folder.root), *self.reach, *(_client_settings() if name == "builder" else ())),
+            reach=(str(self.folder.root), *self.reach, *self._own_reach(name)),
             low_ports=self.low_ports and name == "caddy",
         )
+
+    def _own_reach(self, name: str) -> tuple[str, ...]:
+        if name == "builder":
+            return _client_settings()
+        return self.signing if name == "signing" else ()
 
     def _ranges(self, name: str) -> tuple[tuple[int, int], ...]:
         _launch.enter()
@@ -99,7 +109,9 @@ class Accounts:
         return (uids.uid_range(self.folder.path("host", "run")),) if name == "host" else ()
 
 
-def accounts(folder: Folder, programs: Sequence[str], folders: Sequence[str], *, low_ports: bool) -> Accounts:
+def accounts(
+    folder: Folder, programs: Sequence[str], folders: Sequence[str], *, low_ports: bool, signing: Sequence[str] = ()
+) -> Accounts:
     """The uids of this folder's stack. `programs` and `folders` are what its roles run and read beside it."""
     _launch.enter()
     from adapters.sandbox.slots import is_mapped
@@ -109,7 +121,7 @@ def accounts(folder: Folder, programs: Sequence[str], folders: Sequence[str], *,
     if not is_mapped(base, BLOCK):
         base = SMALL_FIRST + seed % SMALL_BLOCKS * BLOCK
     python = (sys.prefix, sys.base_prefix, str(_launch.app_root()), _launch.python_path())
-    return Accounts(base, folder, tuple(dict.fromkeys((*python, *programs, *folders))), low_ports)
+    return Accounts(base, folder, tuple(dict.fromkeys((*python, *programs, *folders))), low_ports, tuple(signing))
 
 
 def of_plan(components: Iterable[Component], folder: Folder) -> Accounts | None:

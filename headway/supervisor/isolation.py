@@ -41,7 +41,9 @@ def between_roles(
         fix = "Take HEADWAY_RUNTIME=process, or run a host worker of its own beside the rest (docs/hosts.md)."
         return Walls(None, f"HEADWAY_RUNTIME={runtime} needs a host worker that is root itself", fix)
     low = 0 < int(settings.get("HEADWAY_SITES_TLS_PORT", "0")) < 1024
-    made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low)
+    given = [settings[name] for name in ("HEADWAY_SIGSTORE_TRUST", "HEADWAY_SIGSTORE_TOKEN_FILE") if name in settings]
+    signing = [path for path in given if os.path.isabs(path)]
+    made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low, signing=signing)
     if complaint := uids.obstacle(made):
         what = f"a role under a uid of its own does not start here ({complaint})"
         return Walls(None, what, "Let other uids read where Headway is installed, and root make namespaces.")

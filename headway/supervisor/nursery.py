@@ -82,7 +82,7 @@ def _serve(server: socket.socket, connection: socket.socket) -> list[str] | None
             if pid == 0:
                 server.detach()
                 connection.detach()
-                return _settle(request, *descriptors)
+                return _settled(request, *descriptors)
             connection.send(str(pid).encode())
         except (OSError, ValueError, TypeError) as error:
             sys.stderr.write(f"nursery: {error}\n")
@@ -111,6 +111,15 @@ def _fork() -> int:
         return int(os.read(receiver, 32))
     finally:
         os.close(receiver)
+
+
+def _settled(request: dict[str, Any], lock: int, log: int, environment: int) -> list[str]:
+    """`_settle`, or the end of the new process with its reason: it must not go on as a second nursery."""
+    try:
+        return _settle(request, lock, log, environment)
+    except Exception as error:
+        os.write(2, f"headway: cannot become {request.get('name', 'a role')}: {error}\n".encode())
+        os._exit(1)
 
 
 def _settle(request: dict[str, Any], lock: int, log: int, environment: int) -> list[str]:
