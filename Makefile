@@ -28,6 +28,7 @@ test: install ## The tests: SQLite, no system package, at most 12 minutes on 2 c
 
 .PHONY: test-containers
 test-containers: install ## PostgreSQL, Temporal, S3 and the compose file in containers; brings an engine along (root, Debian)
+	.ci/images/wheels.sh
 	.ci/engine.sh $(PY) -m pytest -m containers
 
 .PHONY: test-all
@@ -60,6 +61,7 @@ compose-down: ## Stop docker-compose.yml; its volumes stay
 
 .PHONY: compose-demo
 compose-demo: install ## What `make demo` does, on docker-compose.yml in an engine of its own (root, Debian)
+	.ci/images/wheels.sh
 	.ci/engine.sh $(PY) -m tests.containers.demo
 
 .PHONY: lock
