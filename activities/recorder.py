@@ -129,7 +129,7 @@ class Recorder:
                 actor=policy.actor,
                 set_at=policy.created_at,
             )
-            entering = self._ledger.about(About(f"policy:{policy.id}", "policy", policy.site_id), _point_policy(policy))
+            entering = self._ledger.about(About(f"policy:{policy.id}", "policy", policy.site_id), _point(policy))
             attest(policy_statement(facts), self._keys.current(), ledger=entering)
 
     def record_decisions(self) -> int:
@@ -141,7 +141,7 @@ class Recorder:
             waiting = rows.unlogged_decisions(session, BATCH)
         for decision, rollout, artifact in waiting:
             about = About(f"decision:{decision.id}", "decision", decision.site_id)
-            entering = self._ledger.about(about, _point_decision(decision))
+            entering = self._ledger.about(about, _point(decision))
             facts = self._borne_out(decision, rollout, _decided(decision, rollout, artifact))
             attest(decision_statement(facts), self._keys.current(), ledger=entering)
         return len(waiting)
@@ -251,23 +251,9 @@ def key_events(before: KeyRecord | None, now: KeyRecord) -> Iterator[tuple[str, 
         yield "retired", now.not_after
 
 
-def _point(release: Release) -> Then:
+def _point(row: Release | Decision | PolicyRow) -> Then:
     def point(session: Session, index: int) -> None:
-        session.get_one(Release, release.id).log_index = index
-
-    return point
-
-
-def _point_decision(decision: Decision) -> Then:
-    def point(session: Session, index: int) -> None:
-        session.get_one(Decision, decision.id).log_index = index
-
-    return point
-
-
-def _point_policy(policy: PolicyRow) -> Then:
-    def point(session: Session, index: int) -> None:
-        session.get_one(PolicyRow, policy.id).log_index = index
+        session.get_one(type(row), row.id).log_index = index
 
     return point
 

@@ -51,6 +51,21 @@ def add_job(
     return job
 
 
+def add_upkeep(session: Session, *, team_id: str, type: str, about: str, input: Json, actor: Json) -> Job:
+    """A job of the operator's that concerns no site."""
+    job = Job(
+        id=new_id("job"),
+        team_id=team_id,
+        type=type,
+        resource_type=about,
+        resource_id=about,
+        input=input,
+        actor=actor,
+    )
+    session.add(job)
+    return job
+
+
 def job(session: Session, sight: Sight, job_id: str, *, lock: bool = False) -> Job:
     query = select(Job).where(Job.id == job_id, *sight.jobs())
     found = session.exec(query.with_for_update(key_share=True) if lock else query).first()

@@ -15,8 +15,8 @@ from api.managed.documents import gives, lists, starts_job
 from api.managed.hosts import operator_only
 from api.managed.rows import stamp
 from api.managed.schemas import FindingRow, IntegrityRow, ScrubRun
-from headway.ids import new_id
 from store.integrity import REPORT, list_findings, totals
+from store.jobs import add_upkeep
 from store.models import Job, Mark
 from store.models_integrity import Finding
 
@@ -48,17 +48,14 @@ async def scrub(call: KeyedDep, body: ScrubRun | None = None) -> Response:
 
     def work(session: Session, once: Once) -> Job:
         once.claim(session)
-        job = Job(
-            id=new_id("job"),
+        return add_upkeep(
+            session,
             team_id=call.caller.team_id,
             type="integrity.scrub",
-            resource_type="integrity",
-            resource_id="integrity",
+            about="integrity",
             input={"whole": whole},
             actor=call.caller.actor,
         )
-        session.add(job)
-        return job
 
     return await call.start(body, work)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -12,18 +11,17 @@ from starlette.responses import Response
 
 from adapters.notices.schemes import shown
 from api.idempotency import Once
+from api.managed import sent
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.keys import check_pin
 from api.managed.schemas import Body, DeletedRow, DeliveryRow, EventNames, Nothing, Pin, Row
-from api.managed.webhooks import RETRIES, shown_deliveries
+from api.managed.webhooks import RETRIES
 from api.webhooks import READ, WRITE, pin_of, seen, to_change, to_read
-from headway.errors import HeadwayError
 from headway.webhooks import NOTICE, check_patterns
-from store import deliveries, webhooks
+from store import webhooks
 from store.events import stamp
 from store.models_webhooks import WebhookEndpoint
-from store.paging import Page
 from store.webhooks import EndpointRequest
 
 router = APIRouter(prefix="/notifications", tags=["notifications"])
@@ -148,36 +146,18 @@ async def delete_notification(call: CallDep, notification_id: str) -> Response:
 
 @router.post(N + "/test", **gives(DeliveryRow, "Send a notice of the type webhook.test", status=201))
 async def send_test_notification(call: KeyedDep, notification_id: str, body: Nothing | None = None) -> Response:
-    def work(session: Session, once: Once) -> tuple[Json, Json]:
-        found = _changeable(call, session, notification_id)
-        once.claim(session)
-        row = shown_deliveries(session, [deliveries.send_test(session, found)])[0]
-        return row, row
-
-    return await call.create(body, work)
+    return await sent.send_test(call, body, lambda session: _changeable(call, session, notification_id))
 
 
 @router.get(N + "/deliveries", **lists(DeliveryRow, "List notices, with each try and its outcome"))
 async def list_notices(call: CallDep, paging: PagingDep, notification_id: str) -> Response:
-    def fetch(session: Session, page: Page) -> tuple[Sequence[Any], bool]:
-        found = _readable(call, session, notification_id)
-        rows, more = deliveries.list_deliveries(session, page, endpoint_id=found.id)
-        return list(zip(rows, shown_deliveries(session, rows), strict=True)), more
-
-    return await call.page(paging, fetch, lambda row: row[1], lambda row: (row[0].created_at, row[0].id))
+    return await sent.list_sent(call, paging, lambda session: _readable(call, session, notification_id))
 
 
 @router.post(N + "/deliveries/{delivery_id}/replay", **gives(DeliveryRow, "Send a notice once more", status=201))
 async def replay_notice(
     call: KeyedDep, notification_id: str, delivery_id: str, body: Nothing | None = None
 ) -> Response:
-    def work(session: Session, once: Once) -> tuple[Json, Json]:
-        found = _changeable(call, session, notification_id)
-        known = deliveries.delivery(session, found.id, delivery_id)
-        once.claim(session)
-        if not found.enabled:
-            raise HeadwayError("webhook_endpoint.disabled", "This notification is disabled.")
-        row = shown_deliveries(session, [deliveries.replay(session, known)])[0]
-        return row, row
-
-    return await call.create(body, work)
+    return await sent.replay(
+        call, body, lambda session: _changeable(call, session, notification_id), delivery_id, "notification"
+    )

@@ -14,8 +14,8 @@ from api.managed.call import CallDep, KeyedDep
 from api.managed.documents import gives, starts_job
 from api.managed.hosts import operator_only
 from api.managed.schemas import RetentionRow, RetentionRun
-from headway.ids import new_id
 from store.caches import cached_bytes
+from store.jobs import add_upkeep
 from store.models import Job, Mark
 from store.retention import totals
 
@@ -48,16 +48,13 @@ async def run_retention(call: KeyedDep, body: RetentionRun | None = None) -> Res
 
     def work(session: Session, once: Once) -> Job:
         once.claim(session)
-        job = Job(
-            id=new_id("job"),
+        return add_upkeep(
+            session,
             team_id=call.caller.team_id,
             type="retention.run",
-            resource_type="retention",
-            resource_id="retention",
+            about="retention",
             input={"dry_run": dry_run},
             actor=call.caller.actor,
         )
-        session.add(job)
-        return job
 
     return await call.start(body, work)

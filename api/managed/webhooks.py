@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,10 +11,11 @@ from starlette.responses import Response
 
 from api.durations import duration
 from api.idempotency import Once
+from api.managed import sent
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.keys import check_pin
-from api.managed.rows import delivery_row, endpoint_row
+from api.managed.rows import endpoint_row
 from api.managed.schemas import (
     DeletedRow,
     DeliveryRow,
@@ -27,12 +27,10 @@ from api.managed.schemas import (
     Nothing,
 )
 from api.webhooks import READ, WRITE, pin_of, seen, to_change, to_read
-from headway.errors import HeadwayError
 from headway.webhooks import MANAGED, check_patterns
 from store import deliveries, webhooks
 from store.models import utcnow
-from store.models_webhooks import Delivery, WebhookEndpoint
-from store.paging import Page
+from store.models_webhooks import WebhookEndpoint
 from store.webhooks import EndpointRequest
 
 router = APIRouter(prefix="/webhook-endpoints", tags=["webhooks"])
@@ -124,30 +122,19 @@ async def rotate_webhook_secret(call: KeyedDep, endpoint_id: str, body: Endpoint
 
 @router.post(W + "/test", **gives(DeliveryRow, "Send an event of the type webhook.test", status=201))
 async def send_test_event(call: KeyedDep, endpoint_id: str, body: Nothing | None = None) -> Response:
-    def work(session: Session, once: Once) -> tuple[Json, Json]:
-        found = _changeable(call, session, endpoint_id)
-        once.claim(session)
-        row = shown_deliveries(session, [deliveries.send_test(session, found)])[0]
-        return row, row
-
-    return await call.create(body, work)
+    return await sent.send_test(call, body, lambda session: _changeable(call, session, endpoint_id))
 
 
 @router.get(W + "/deliveries", **lists(DeliveryRow, "List deliveries, with each try and its outcome"))
 async def list_deliveries(call: CallDep, paging: PagingDep, endpoint_id: str) -> Response:
-    def fetch(session: Session, page: Page) -> tuple[Sequence[Any], bool]:
-        found = _readable(call, session, endpoint_id)
-        rows, more = deliveries.list_deliveries(session, page, endpoint_id=found.id)
-        return list(zip(rows, shown_deliveries(session, rows), strict=True)), more
-
-    return await call.page(paging, fetch, lambda row: row[1], lambda row: (row[0].created_at, row[0].id))
+    return await sent.list_sent(call, paging, lambda session: _readable(call, session, endpoint_id))
 
 
 @router.get(W + "/deliveries/{delivery_id}", **gives(DeliveryRow, "Get a delivery"))
 async def get_delivery(call: CallDep, endpoint_id: str, delivery_id: str) -> Response:
     def work(session: Session) -> Json:
         found = _readable(call, session, endpoint_id)
-        return shown_deliveries(session, [deliveries.delivery(session, found.id, delivery_id)])[0]
+        return sent.shown_deliveries(session, [deliveries.delivery(session, found.id, delivery_id)])[0]
 
     return call.one(await call.read(work))
 
@@ -156,18 +143,6 @@ async def get_delivery(call: CallDep, endpoint_id: str, delivery_id: str) -> Res
     W + "/deliveries/{delivery_id}/replay", **gives(DeliveryRow, "Send a delivery's event once more", status=201)
 )
 async def replay_delivery(call: KeyedDep, endpoint_id: str, delivery_id: str, body: Nothing | None = None) -> Response:
-    def work(session: Session, once: Once) -> tuple[Json, Json]:
-        found = _changeable(call, session, endpoint_id)
-        known = deliveries.delivery(session, found.id, delivery_id)
-        once.claim(session)
-        if not found.enabled:
-            raise HeadwayError("webhook_endpoint.disabled", "This endpoint is disabled.")
-        row = shown_deliveries(session, [deliveries.replay(session, known)])[0]
-        return row, row
-
-    return await call.create(body, work)
-
-
-def shown_deliveries(session: Session, rows: Sequence[Delivery]) -> list[Json]:
-    events = deliveries.events_of(session, rows)
-    return [delivery_row(row, events[row.event_id]) for row in rows]
+    return await sent.replay(
+        call, body, lambda session: _changeable(call, session, endpoint_id), delivery_id, "endpoint"
+    )

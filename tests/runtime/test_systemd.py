@@ -1,6 +1,6 @@
 """Units as text that systemd itself reads, and the driver against a stand-in for `systemctl` and `journalctl`.
 
-No systemd runs where these tests do: that a unit starts, is confined and is started again was not run here.
+Nothing is started here: under a live systemd units are started by `test_live_systemd.py`.
 """
 
 from __future__ import annotations
