@@ -205,7 +205,9 @@ class Production:
         if checkout.commit_sha != self._spec.ref:
             fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
             self._broker.tell_fetched(self._spec.build_id, fetched)
-        self._say(f"{self._spec.ref or self._spec.default_branch} is {checkout.commit_sha} of {fetch.remote.shown}")
+        ref = self._spec.ref or self._spec.default_branch
+        named = "" if ref == checkout.commit_sha else f"{ref} is "
+        self._say(f"{named}{checkout.commit_sha} of {fetch.remote.shown}")
         for note in checkout.notes:
             self._say(f"note: {note}")
         return checkout

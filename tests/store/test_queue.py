@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import select
 
 from headway.errors import HeadwayError
@@ -47,6 +49,26 @@ def test_sixteen_writers_are_never_told_that_the_database_is_locked(world: World
         numbers = [rollout.accept_seq for rollout in session.exec(select(Rollout)).all()]
         assert session.get_one(Environment, world.env_id).accept_seq == 16 * 12
     assert sorted(numbers) == list(range(1, 16 * 12 + 1))
+
+
+def test_the_threads_of_a_process_never_wait_at_sqlites_own_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.session.BUSY_TIMEOUT_MS", 0)
+    store = Store.open(f"sqlite:///{tmp_path / 'counted.sqlite'}")
+    with store.write() as session:
+        session.execute(text("CREATE TABLE counted (number INTEGER)"))
+
+    def write(number: int) -> None:
+        for _ in range(12):
+            with store.write() as session:
+                session.execute(text("INSERT INTO counted VALUES (:number)"), {"number": number})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    with store.read() as session:
+        assert session.execute(text("SELECT count(*) FROM counted")).scalar_one() == 8 * 12
+    store.close()
 
 
 def test_a_release_is_appended_once(world: World) -> None:
