@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,25 @@ class Site:
     staging: str
     production_host: str
     staging_host: str
+
+
+class Poster:
+    """One kept-alive connection that posts, as cheaply as Python can: it shares the processors with the server."""
+
+    def __init__(self, stack: Stack) -> None:
+        where = urlsplit(stack.api)
+        self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=PATIENCE)
+        self._headers = {"Authorization": f"Bearer {stack.key}", "Content-Type": "application/json"}
+
+    def post(self, path: str, body: bytes) -> dict[str, Any]:
+        """The `data` of the answer. Raises RuntimeError unless it is a 2xx."""
+        self._connection.request("POST", path, body, self._headers)
+        answer = self._connection.getresponse()
+        read = answer.read()
+        if answer.status // 100 != 2:
+            raise RuntimeError(f"POST {path}: {answer.status} {read[:500]!r}")
+        data: dict[str, Any] = json.loads(read)["data"]
+        return data
 
 
 class Caller:

@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 
 from bench import bare, building, pushing
 from bench import ledger as ledger_at_size
-from bench.client import Caller, Site, Watch
+from bench.client import Caller, Poster, Site, Watch
 from bench.figures import percentile, spread
 from bench.load import RATE, Load
 from bench.memory import pss_by_component
@@ -242,7 +242,7 @@ def starts(run: Run) -> dict[str, Any]:
     answers: list[float] = []
 
     def call() -> None:
-        caller = Caller(run.stack)
+        poster = Poster(run.stack)
         while True:
             with turn:
                 number = next(numbers, None)
@@ -250,7 +250,7 @@ def starts(run: Run) -> dict[str, Any]:
                 return
             site = sites[number % len(sites)]
             began = time.perf_counter()
-            job = caller.post(f"/v1/sites/{site.id}/environments/{site.staging}/builds", {"ref": "main"})
+            job = poster.post(f"/v1/sites/{site.id}/environments/{site.staging}/builds", b'{"ref":"main"}')
             answers.append(time.perf_counter() - began)
             jobs.append(job["id"])
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
+from collections import OrderedDict
 from datetime import timedelta
 from typing import Final
 
@@ -55,6 +58,10 @@ STORIES: Final = {
     "repair": names.REPAIR,
 }
 BOUND: Final = 0.5
+# A run that was seen to exist is believed in for so long: a backlog is not asked for again at every sweep. One that
+# was ended from outside meanwhile is found missing after it.
+BELIEVED_SECONDS: Final = 15.0
+MOST_BELIEVED: Final = 10_000
 log = logging.getLogger("headway.starts")
 
 
@@ -63,17 +70,27 @@ class TemporalStarts:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._seen: OrderedDict[str, float] = OrderedDict()
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
-        """Whether the run certainly exists."""
+        """Whether the run exists, or did a moment ago."""
+        if time.monotonic() < self._seen.get(job_id, -math.inf) + BELIEVED_SECONDS:
+            return True
         try:
             await asyncio.wait_for(self._run(job_id, job_type, labels), BOUND)
         except WorkflowAlreadyStartedError:
-            return True
+            pass
         except (RPCError, RuntimeError, TimeoutError) as error:
             log.warning("start of %s is put off: %s", job_id, type(error).__name__)
             return False
+        self._believe(job_id)
         return True
+
+    def _believe(self, job_id: str) -> None:
+        self._seen[job_id] = time.monotonic()
+        self._seen.move_to_end(job_id)
+        if len(self._seen) > MOST_BELIEVED:
+            self._seen.popitem(last=False)
 
     async def _run(self, job_id: str, job_type: str, labels: Labels) -> None:
         await self.client.start_workflow(
