@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -38,33 +39,36 @@ def door(server: Server) -> TemporalStarts:
     return TemporalStarts(cast(Client, server))
 
 
-async def test_a_run_that_was_just_seen_is_not_asked_for_again(server: Server, door: TemporalStarts) -> None:
-    for job in ("job_1", "job_2", "job_1"):
-        assert await door.start(job, "build.run", labels=LABELS)
+def start(door: TemporalStarts, *jobs: str) -> list[bool]:
+    async def ask() -> list[bool]:
+        return [await door.start(job, "build.run", labels=LABELS) for job in jobs]
+
+    return asyncio.run(ask())
+
+
+def test_a_run_that_was_just_seen_is_not_asked_for_again(server: Server, door: TemporalStarts) -> None:
+    assert start(door, "job_1", "job_2", "job_1") == [True, True, True]
     assert server.asked == ["job_1", "job_2"]
 
 
-async def test_a_run_is_asked_for_until_the_server_has_it(server: Server, door: TemporalStarts) -> None:
+def test_a_run_is_asked_for_until_the_server_has_it(server: Server, door: TemporalStarts) -> None:
     server.away = True
-    assert not await door.start("job_1", "build.run", labels=LABELS)
+    assert start(door, "job_1") == [False]
     server.away = False
-    assert await door.start("job_1", "build.run", labels=LABELS)
+    assert start(door, "job_1") == [True]
     assert server.asked == ["job_1", "job_1"]
 
 
-async def test_a_run_is_looked_for_again_after_a_while(
+def test_a_run_is_looked_for_again_after_a_while(
     server: Server, door: TemporalStarts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await door.start("job_1", "build.run", labels=LABELS)
+    start(door, "job_1")
     monkeypatch.setattr(starts, "BELIEVED_SECONDS", 0.0)
-    assert await door.start("job_1", "build.run", labels=LABELS)
+    start(door, "job_1")
     assert server.asked == ["job_1", "job_1"]
 
 
-async def test_what_is_remembered_is_bounded(
-    server: Server, door: TemporalStarts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_remembered_is_bounded(server: Server, door: TemporalStarts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starts, "MOST_BELIEVED", 2)
-    for job in ("job_1", "job_2", "job_3", "job_1"):
-        await door.start(job, "build.run", labels=LABELS)
+    start(door, "job_1", "job_2", "job_3", "job_1")
     assert server.asked == ["job_1", "job_2", "job_3", "job_1"]
