@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 CHUNK: Final = 256 << 10
+# How long an address for reading is good: a host may fetch a large artifact over a slow line.
+READ_SECONDS: Final = 3600
 _GONE: Final = {"404", "NoSuchKey", "NotFound"}
 _TAKEN: Final = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _OURS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "409"}
@@ -200,7 +202,7 @@ class ObjectStore:
                 return
             yield from ((one["Key"], one["Size"]) for one in page.get("Contents", []))
 
-    def presign_get(self, key: str, expires: int) -> str:
+    def presign_get(self, key: str, expires: int = READ_SECONDS) -> str:
         """An address that reads this one object for `expires` seconds."""
         return self._client.generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires

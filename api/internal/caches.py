@@ -7,7 +7,6 @@ from typing import Final
 from sqlmodel import Session
 
 from api.internal.builds import HEX, UPLOAD_SECONDS
-from api.internal.snapshots import READ_SECONDS
 from api.parts import Objects
 from headway.broker import KeptCache, StoredCache, Upload, UploadRequest, WantedCache, Wire
 from headway.errors import HeadwayError
@@ -43,7 +42,7 @@ class Caches:
         if known is None:
             return StoredCache(most=self.most)
         name, sha256, size, own = known
-        url = self.objects.presign_get(name, READ_SECONDS)
+        url = self.objects.presign_get(name)
         return StoredCache(sha256=sha256, size=size, url=url, own=own, most=self.most)
 
     def upload(self, build_id: str, body: UploadRequest) -> Upload:

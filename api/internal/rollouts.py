@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Final
 
 from api.internal.admission import admission_of
-from api.internal.snapshots import READ_SECONDS
 from api.parts import Objects
 from headway.broker import CommandSpec, Committed, Drifts, Hostnames, Leftovers, Noted, RollSpec, Serving
 from headway.errors import HeadwayError
@@ -38,7 +37,7 @@ class Rollouts:
         rollout, artifact = found.rollout, found.artifact
 
         def read(key: str) -> str:
-            return self.objects.presign_get(key, READ_SECONDS)
+            return self.objects.presign_get(key)
 
         parts = {part: read(object_key(artifact.site_id, artifact.digest, part)) for part in DOCUMENTS}
         return RollSpec(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from sqlmodel import Session
 
@@ -13,11 +12,9 @@ from headway.broker import Addresses, SnapshotSource
 from store.sandbox_packs import is_noted, named_packs
 from store.sandboxes import pack_key, snapshot_key
 
-READ_SECONDS: Final = 3600
-
 
 def source_of(objects: Objects, team_id: str, digest: str) -> SnapshotSource:
-    return SnapshotSource(sha256=digest, url=objects.presign_get(snapshot_key(team_id, digest), READ_SECONDS))
+    return SnapshotSource(sha256=digest, url=objects.presign_get(snapshot_key(team_id, digest)))
 
 
 def addresses(session: Session, objects: Objects, team_id: str, digest: str, wanted: Sequence[str]) -> Addresses:
@@ -27,4 +24,4 @@ def addresses(session: Session, objects: Objects, team_id: str, digest: str, wan
     else:
         files = parsed(objects.get(snapshot_key(team_id, digest), MAX_BYTES), digest)
         named = {one.pack for one in files}.intersection(wanted)
-    return Addresses(packs={one: objects.presign_get(pack_key(team_id, one), READ_SECONDS) for one in sorted(named)})
+    return Addresses(packs={one: objects.presign_get(pack_key(team_id, one)) for one in sorted(named)})

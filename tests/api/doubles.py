@@ -49,7 +49,7 @@ class MemoryObjects:
         headers = {"content-length": str(size), "x-sha256": sha256, **only}
         return f"http://objects.test/{key}?expires={expires}", headers
 
-    def presign_get(self, key: str, expires: int) -> str:
+    def presign_get(self, key: str, expires: int = 60) -> str:
         return f"http://objects.test/{key}?expires={expires}"
 
     def head(self, key: str) -> int | None:
