@@ -116,7 +116,7 @@ def fetch_contents(
     downloads: Downloads,
     check: Callable[[], None],
 ) -> None:
-    """Bring contents into the store; each is kept as it arrives, so that another try goes on from there.
+    """Bring contents into the store; they are kept some at a time, so that another try goes on from there.
 
     `packs` maps a pack's sha256 to its address; `check` is called between pieces and raises to stop.
     """
@@ -129,14 +129,15 @@ def fetch_contents(
             twins.append(content)
         elif not store.mirror(content):
             once[content.sha256] = content
-    for span in plan_spans(once.values(), layout):
-        url = packs.get(span.pack)
-        if url is None:
-            raise HeadwayError("roll.verify_failed", f"Nobody gave an address for the pack {span.pack[:12]}….")
-        pieces = _Pieces(downloads.range(url, span.start, span.length), span.start, check)
-        for content, where in span.contents:
-            pieces.skip_to(where.offset)
-            store.put(content, pieces.take(where.size))
+    with store.intake() as intake:
+        for span in plan_spans(once.values(), layout):
+            url = packs.get(span.pack)
+            if url is None:
+                raise HeadwayError("roll.verify_failed", f"Nobody gave an address for the pack {span.pack[:12]}….")
+            pieces = _Pieces(downloads.range(url, span.start, span.length), span.start, check)
+            for content, where in span.contents:
+                pieces.skip_to(where.offset)
+                intake.put(content, pieces.take(where.size))
     for content in twins:
         store.mirror(content)
 

@@ -27,7 +27,7 @@ def repair_tree(root: Path, manifest: Manifest, store: ContentStore) -> list[str
         if isinstance(entry, Link):
             changed += _repair_link(path, entry)
             continue
-        changed += _repair_file(path, store.path(Content(entry.sha256, entry.size, entry.mode)))
+        changed += _repair_file(path, store.name(Content(entry.sha256, entry.size, entry.mode)))
         if manifest.kind == "static":
             changed += _repair_file(Path(f"{path}{ETAG_SUFFIX}"), store.etag(entry.sha256))
     return sorted(os.path.relpath(path, root) for path in changed)
@@ -60,7 +60,7 @@ def _repair_link(path: Path, entry: Link) -> list[Path]:
     return _replace(temporary, path)
 
 
-def _repair_file(path: Path, kept: Path) -> list[Path]:
+def _repair_file(path: Path, kept: str) -> list[Path]:
     try:
         if os.path.samestat(os.lstat(path), os.lstat(kept)):
             return []

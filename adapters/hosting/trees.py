@@ -98,15 +98,15 @@ class ReleaseTrees:
             (root / parent).mkdir()
         etags = manifest.kind == "static"
         for entry in manifest.entries:
-            self._place(root, entry, etags=etags)
+            self._place(str(root), entry, etags=etags)
         write_file(folder / "manifest.json", manifest.raw)
 
-    def _place(self, root: Path, entry: File | Link, *, etags: bool) -> None:
+    def _place(self, root: str, entry: File | Link, *, etags: bool) -> None:
         target = f"{root}/{entry.path}"
         if isinstance(entry, Link):
             os.symlink(entry.target, target)
             return
-        link_content(self._store.path(Content(entry.sha256, entry.size, entry.mode)), target)
+        link_content(self._store.name(Content(entry.sha256, entry.size, entry.mode)), target)
         if etags:
             link_content(self._store.etag(entry.sha256), target + ETAG_SUFFIX)
 
@@ -131,7 +131,7 @@ def parents(manifest: Manifest) -> list[str]:
     return sorted(found)
 
 
-def link_content(source: Path, target: str) -> None:
+def link_content(source: str, target: str) -> None:
     """A hard link; where a content has as many as the file system allows, a sealed copy."""
     try:
         os.link(source, target, follow_symlinks=False)

@@ -500,6 +500,50 @@ def test_the_store_takes_nothing_under_a_wrong_name(tmp_path: Path, given: bytes
     assert os.listdir(tmp_path / "tmp") == []
 
 
+def test_contents_are_durable_before_they_have_their_names(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are made so side by side: one after the other, thousands wait for the disk thousands of times."""
+    durable: set[int] = set()
+    threads: set[int] = set()
+    named = 0
+    fsync, rename = os.fsync, os.rename
+
+    def synced(fd: int) -> None:
+        threads.add(threading.get_ident())
+        time.sleep(0.002)
+        fsync(fd)
+        durable.add(os.fstat(fd).st_ino)
+
+    def renamed(source: str, target: str) -> None:
+        nonlocal named
+        if f"{os.sep}store{os.sep}" in str(target) and not str(target).endswith("-etag"):
+            named += 1
+            assert os.lstat(source).st_ino in durable
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    files = {f"{n}.txt": f"content {n}".encode() for n in range(200)}
+    spec, _ = machine.shelf.artifact(files)
+    machine.host.place(spec, 1, keep_on)
+    assert named == len(files)
+    assert len(threads) > 4
+
+
+def test_what_arrived_before_a_broken_content_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "store").mkdir()
+    store = ContentStore(tmp_path / "store", tmp_path / "tmp")
+
+    def work() -> None:
+        with store.intake() as intake:
+            intake.put(content(b"whole"), [b"whole"])
+            intake.put(content(b"other"), [b"broken"])
+
+    refused("roll.verify_failed", work)
+    assert store.holds(content(b"whole"))
+    assert os.listdir(tmp_path / "tmp") == []
+
+
 # over HTTP, from a real object store
 
 
