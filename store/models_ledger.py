@@ -5,6 +5,7 @@ Sizes and indexes count leaves. `hash` and `root` are the 32 bytes of a SHA-256.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -62,6 +63,12 @@ class LedgerDocument(SQLModel, table=True):
 
 
 TABLES: Final = (LedgerEntry, LedgerNode, LedgerHead, LedgerDocument)
+KEYS: Final = {
+    "ledger_entry": (("index",), ("subject",)),
+    "ledger_node": (("level", "index"),),
+    "ledger_head": (("size",),),
+    "ledger_document": (("name", "version"),),
+}
 
 
 def append_only(table: str, dialect: str) -> list[str]:
@@ -80,11 +87,26 @@ def append_only(table: str, dialect: str) -> list[str]:
     ]
 
 
-for _table in TABLES:
+def never_replaced(table: str, keys: Sequence[Sequence[str]]) -> str:
+    """SQLite's `INSERT OR REPLACE` deletes what is in its way, and asks no trigger for deletes. The migration carries
+    the same. `keys` are the table's unique columns.
+    """
+    same = [" AND ".join(f'"{column}" = NEW."{column}"' for column in key) for key in (("rowid",), *keys)]
+    found = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {one})" for one in same)  # noqa: S608
+    return (
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {found}"
+        f" BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    )
+
+
+def listen(table: str, statement: str, dialect: str) -> None:
+    """Have the statement run once the table was made."""
+    made = DDL(statement).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
+    event.listen(SQLModel.metadata.tables[table], "after_create", made)
+
+
+for _table, _keys in KEYS.items():
     for _dialect in ("sqlite", "postgresql"):
-        for _statement in append_only(str(_table.__tablename__), _dialect):
-            event.listen(
-                SQLModel.metadata.tables[str(_table.__tablename__)],
-                "after_create",
-                DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
-            )
+        for _statement in append_only(_table, _dialect):
+            listen(_table, _statement, _dialect)
+    listen(_table, never_replaced(_table, _keys), "sqlite")

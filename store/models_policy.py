@@ -8,10 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import DDL, JSON, BigInteger, Column, Index, UniqueConstraint, event, text
+from sqlalchemy import JSON, BigInteger, Column, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from store.models import Json, json_column, utcnow
+from store.models_ledger import listen, never_replaced
 
 
 class Policy(SQLModel, table=True):
@@ -136,6 +137,7 @@ def chained_only(dialect: str) -> list[str]:
         return [
             f"CREATE TRIGGER audit_row_no_update BEFORE UPDATE ON audit_row WHEN OLD.seq IS NOT NULL {refuse}",
             f"CREATE TRIGGER audit_row_no_delete BEFORE DELETE ON audit_row {refuse}",
+            never_replaced("audit_row", (("id",), ("seq",))),
         ]
     return [
         "CREATE FUNCTION audit_row_append_only() RETURNS trigger LANGUAGE plpgsql AS"
@@ -149,8 +151,4 @@ def chained_only(dialect: str) -> list[str]:
 
 for _dialect in ("sqlite", "postgresql"):
     for _statement in chained_only(_dialect):
-        event.listen(
-            SQLModel.metadata.tables["audit_row"],
-            "after_create",
-            DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
-        )
+        listen("audit_row", _statement, _dialect)

@@ -54,6 +54,24 @@ def test_the_database_refuses_changes(store: Store, tmp_path: Path) -> None:
     assert audit(store) == ["one"]
 
 
+def test_nothing_is_replaced(store: Store, tmp_path: Path) -> None:
+    if store.engine.dialect.name != "sqlite":
+        pytest.skip("only SQLite replaces rows in an insert")
+    ledger = Ledger.open(store, tmp_path / "ledger", HOST)
+    append(ledger, "one")
+    ledger.publish(tmp_path / "ledger")
+    rewritten = [f"REPLACE INTO {one.__tablename__} SELECT * FROM {one.__tablename__}" for one in TABLES]
+    columns = '"index", subject, kind, body, envelope, promise, at'
+    of_another = "SELECT 7, subject, kind, body, envelope, promise, at FROM ledger_entry"
+    rewritten.append(f"INSERT OR REPLACE INTO ledger_entry ({columns}) {of_another}")
+    by_rowid = f"INSERT OR REPLACE INTO ledger_entry (rowid, {columns})"
+    rewritten.append(f"{by_rowid} SELECT rowid, 7, 'two', kind, body, envelope, promise, at FROM ledger_entry")
+    for statement in rewritten:
+        with pytest.raises(DBAPIError, match="append-only"), store.write() as session:
+            session.connection().exec_driver_sql(statement)
+    assert audit(store) == ["one"]
+
+
 def work(url: str, folder: Path, names: list[str]) -> list[int]:
     """One of several signing workers."""
     store = Store.open(url)
