@@ -151,6 +151,16 @@ def lines(place: Place) -> list[str]:
     return [row["line"] for row in place.get(place.site.production, "logs?limit=1000")]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives each role a uid of its own")
+def test_the_host_worker_alone_is_root(stack: Stack) -> None:
+    uids = {}
+    for role in ("api", "control", "builder", "signing", "host", "rules", "caddy", "weed", "temporal"):
+        pid = json.loads((stack.data / "run" / f"{role}.json").read_text())["pid"]
+        uids[role] = Path(f"/proc/{pid}").stat().st_uid
+    assert [role for role, uid in uids.items() if uid == 0] == ["host"]
+    assert len(set(uids.values())) == len(uids)
+
+
 def test_what_is_not_healthy_or_wants_out_is_never_visited(place: Place) -> None:
     sick = service("sick", status=500, timeout=2)
     greedy = service("greedy", more='egress = ["example.com"]')
