@@ -358,7 +358,9 @@ class Services:
         if not status.restarts:
             return f"It runs; it has to listen on $PORT ({spec.port}), at 127.0.0.1, ::1 or all addresses."
         said = " · ".join(self._last_lines(spec.ref, 5))
-        return f"It ended {status.restarts} times, last with {status.exit_code}. Its last lines: {said[-800:] or 'none'}"
+        return (
+            f"It ended {status.restarts} times, last with {status.exit_code}. Its last lines: {said[-800:] or 'none'}"
+        )
 
     def _last_lines(self, ref: InstanceRef, number: int = 20) -> list[str]:
         with contextlib.suppress(HeadwayError, OSError):

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from adapters.runtime.choice import SYSTEMD, driver_of, recorded
+from adapters.runtime.docker import DockerDriver
 from adapters.runtime.driver import RuntimeDriver, Status
 from bench.client import Caller
 from bench.stack import Stack
@@ -145,6 +147,20 @@ def test_forth_and_back_without_a_lost_request(place: Place, visitors: Callable[
     until(lambda: "edition second, token [TOKEN redacted]" in lines(place), f"the app's lines: {lines(place)}")
     assert lines(place).count("edition second, token [TOKEN redacted]") == 1
     assert CANARY not in "\n".join(lines(place))
+    kept = as_kept(place)
+    assert "edition second, token [TOKEN redacted]" in kept
+    assert CANARY not in kept
+
+
+def as_kept(place: Place) -> str:
+    """What the engine has on its disk, or the journal, of everything that ran."""
+    keeper = driver(place.stack)
+    if not isinstance(keeper, DockerDriver):
+        words = ["journalctl", "--no-pager", "--output=cat"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    rows = keeper._http.get("/containers/json?all=true").json()
+    paths = [keeper._http.get(f"/containers/{row['Id']}/json").json()["LogPath"] for row in rows]
+    return "".join(Path(path).read_text() for path in paths if path)
 
 
 def lines(place: Place) -> list[str]:
