@@ -29,7 +29,8 @@ async def bake(order: RollOrder, lives: list[Live]) -> list[Live]:
         act.note_bake, Baked(order.rollout_id, tuple(measured)), summary="keep what was measured", **policies.RECORD
     )
     if bad := [one for one in measured if one.why]:
-        message = f"It was watched for {order.bake_seconds} s and went back: " + "; ".join(one.why for one in bad)
+        after = max(one.seconds for one in bad)
+        message = f"It went back after {after:g} s of {order.bake_seconds}: " + "; ".join(one.why for one in bad)
         details = json.dumps({"bake": [asdict(one) for one in measured]})
         raise ApplicationError(message, details, type="roll.bake_failed", non_retryable=True)
     there = {one.host_id for one in measured}

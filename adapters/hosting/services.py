@@ -31,6 +31,8 @@ FILE: Final = "instances.json"
 SEALED: Final = "config.sealed"
 # An app that has died so often while it was looked at will not become healthy.
 DEATHS: Final = 3
+# So many looks are told one by one; later ones where their answer is another.
+TOLD: Final = 60
 RELEASE: Final = "release"
 COMMAND: Final = "run-"
 # Whose instances a release may have: none but its own, warm ones that are just what it wants, or those that are live
@@ -56,6 +58,11 @@ class Story:
     check: Callable[[], None]
     line: Callable[[str], None] = field(default=lambda _text: None)
     stage: Callable[[str], None] = field(default=lambda _name: None)
+
+
+def reason_of(status: Status) -> str:
+    """What a driver adds to the exit code, in brackets; empty where it is the code again."""
+    return f" ({status.reason})" if status.reason not in ("", f"exit code {status.exit_code}") else ""
 
 
 def is_command(ref: InstanceRef) -> bool:
@@ -307,7 +314,7 @@ class Services:
         seen: list[Probe] = []
 
         def tell(probe: Probe) -> None:
-            if not seen or (seen[-1].status, seen[-1].why) != (probe.status, probe.why):
+            if len(seen) < TOLD or (seen[-1].status, seen[-1].why) != (probe.status, probe.why):
                 story.line(f"health of {name}: {run.health.path} {probe}, {probe.at:.2f} s after the start")
             seen.append(probe)
 
@@ -321,7 +328,10 @@ class Services:
         except HeadwayError as error:
             for line in self._last_lines(spec.ref):
                 story.line(f"{name}: {line}")
-            raise HeadwayError(error.code, error.message, looks=len(seen), instance=name) from error
+            message = error.message
+            if error.code == "roll.health_failed" and seen[-1].status is None:
+                message = f"{message} {self._why_silent(spec)}"
+            raise HeadwayError(error.code, message, looks=len(seen), instance=name) from error
         story.line(f"{name} is healthy after {len(seen)} looks")
 
     def _endpoint(self, spec: InstanceSpec, story: Story) -> str:
@@ -339,8 +349,18 @@ class Services:
             raise HeadwayError(
                 "roll.start_failed",
                 f"{ref.process}.{ref.index} ended {status.restarts} times, last with {status.exit_code}"
-                f"{f' ({status.reason})' if status.reason else ''}. Its last lines: {said[-800:] or 'none'}",
+                f"{reason_of(status)}. Its last lines: {said[-800:] or 'none'}",
             )
+
+    def _why_silent(self, spec: InstanceSpec) -> str:
+        """What is known of an app that gives no answer."""
+        status = self.driver.status(spec.ref)
+        if not status.restarts:
+            return f"It runs; it has to listen on $PORT ({spec.port}), at 127.0.0.1, ::1 or all addresses."
+        said = " · ".join(self._last_lines(spec.ref, 5))
+        return (
+            f"It ended {status.restarts} times, last with {status.exit_code}. Its last lines: {said[-800:] or 'none'}"
+        )
 
     def _last_lines(self, ref: InstanceRef, number: int = 20) -> list[str]:
         with contextlib.suppress(HeadwayError, OSError):

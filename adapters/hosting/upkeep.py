@@ -19,7 +19,7 @@ from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import is_suspended
-from adapters.hosting.services import RELEASE, Plan, Services, is_command
+from adapters.hosting.services import RELEASE, Plan, Services, is_command, reason_of
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.runtime.driver import InstanceRef, Status
 from headway.errors import HeadwayError
@@ -188,8 +188,9 @@ class Upkeep:
             ref, before = status.ref, self._restarts.get(status.ref, status.restarts)
             self._restarts[ref] = status.restarts
             if status.restarts > before and (status.restarts < 4 or status.restarts & (status.restarts - 1) == 0):
-                ended = f"{ref.process}.{ref.index} ended with {status.exit_code}"
-                what = f"{ended}{f' ({status.reason})' if status.reason else ''}: start number {status.restarts + 1}"
+                ended = f"{ref.process}.{ref.index} ended with {status.exit_code}{reason_of(status)}"
+                loop = ", a crash loop: the pauses stay long" if status.state == "crash_loop" else ""
+                what = f"{ended}: start number {status.restarts + 1}{loop}"
                 self._book.mended(env_id, ref.seq, "instance", what)
         known = {status.ref for status in statuses}
         for ref in [ref for ref in self._restarts if ref.env_id == env_id and ref not in known]:

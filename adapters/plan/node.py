@@ -140,7 +140,8 @@ def _start(root: Folder, package: Package, framework: Framework | None) -> Start
     script = package.scripts.get("start")
     if script is not None:
         program = _program(script)
-        if program in RUNNERS or (library is not None and program not in TOOLS):
+        serves = library is not None or not (framework or "build" in package.scripts or _has(root, "index.html"))
+        if program in RUNNERS or (serves and program not in TOOLS):
             return Start(_with_hooks(package), PACKAGE, library)
         return None
     if library is None and (framework is not None or "build" in package.scripts):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.runtime import door
+from adapters.runtime import door, teller
 from adapters.runtime.driver import InstanceSpec
 from adapters.runtime.process.view import inside, port_of
 
@@ -21,25 +21,35 @@ SHUT: dict[str, Any] = {"ReadonlyRootfs": True, "CapDrop": ["ALL"], "SecurityOpt
 # The first process of a container ignores signals it does not handle, so the app is its child.
 FIRST = f"""[ ! -r {SECRETS} ] || {{ set -a; . {SECRETS}; set +a; }}
 trap 'kill -TERM "$app"' TERM
-sh -c "$1" & app=$!
+"$@" & app=$!
 wait "$app"; code=$?
 while kill -0 "$app" 2>/dev/null; do wait "$app"; code=$?; done
 exit "$code"
 """
 
 
-def app_body(spec: InstanceSpec, image: str, uid: int | None, binds: Sequence[str], *, restart: bool) -> dict[str, Any]:
-    """In no network at all: who serves joins that of its door instead. `restart`: the engine starts it again."""
+def app_body(
+    spec: InstanceSpec, image: str, uid: int | None, binds: Sequence[str], names: Sequence[str] = (), *, restart: bool
+) -> dict[str, Any]:
+    """In no network at all: who serves joins that of its door instead. `restart`: the engine starts it again.
+
+    `names`: the variables whose values are kept out of the engine's log.
+    """
     env = {"HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **spec.env}
     port, bounds = port_of(spec), spec.bounds
     env |= {"PORT": str(port)} if port is not None else {}
     user = uid if uid is not None else USER
     # The engine takes the mode from the image's folder where there is one.
     owner = f"mode=0700,uid={user},gid={user}"
+    words, memory, pids = ["sh", "-c", spec.command], bounds.memory, bounds.pids
+    if names:
+        words = teller.command(names, words, passes=True, foreign=True)
+        binds = [*binds, *(f"{source}:{target}:ro" for source, target in teller.shown(foreign=True))]
+        memory, pids = memory + teller.MEMORY, pids + teller.PROCESSES
     return {
         "Image": image,
         "Entrypoint": ["sh", "-c", FIRST, "first"],
-        "Cmd": [spec.command],
+        "Cmd": words,
         "Env": [f"{key}={value}" for key, value in env.items()],
         "WorkingDir": inside(spec.cwd, "cwd") if spec.cwd else "/workspace",
         "User": f"{user}:{user}",
@@ -48,9 +58,9 @@ def app_body(spec: InstanceSpec, image: str, uid: int | None, binds: Sequence[st
             "Binds": list(binds),
             "Tmpfs": {"/tmp": f"size={TMP_BYTES},{owner}", HOME: f"size={HOME_BYTES},{owner}"},  # noqa: S108
             "NetworkMode": "none",
-            "Memory": bounds.memory,
-            "MemorySwap": bounds.memory,
-            "PidsLimit": bounds.pids,
+            "Memory": memory,
+            "MemorySwap": memory,
+            "PidsLimit": pids,
             "NanoCpus": int(bounds.cpu * 1e9),
             "Ulimits": [{"Name": "nofile", "Soft": bounds.nofile, "Hard": bounds.nofile}],
             "RestartPolicy": {"Name": "unless-stopped" if restart else "no"},

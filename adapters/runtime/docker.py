@@ -8,8 +8,8 @@ host, nor others, nor anything outside, and `egress` has to be empty, but for `u
 runs under the embedded driver. A door that ends takes its app along: the next `ensure` starts both.
 
 Sealed configurations are opened here and handed over as a file in memory that the container's first process reads:
-the engine keeps a container's environment on disk, and shows it to whoever may ask. The engine's own log files are
-not redacted; what is read from them through `logs` is.
+the engine keeps a container's environment on disk, and shows it to whoever may ask. The values are taken out of what
+the app prints before the engine has it (`teller.py`).
 """
 
 from __future__ import annotations
@@ -274,14 +274,14 @@ class DockerDriver:
                 os.chown(source, uid, uid)
             binds.append(f"{source}:{target}")
         binds += [f"{path}:{path}" for path in allowed_sockets(spec, self._setup.host_sockets)]
-        if (secrets := self._open(spec, uid)) is not None:
+        names: list[str] = []
+        if spec.sealed is not None:
+            secrets, names = self._open(spec, uid)
             binds.append(f"{secrets}:{SECRETS}:ro")
-        return app_body(spec, self._setup.image, uid, binds, restart=restart)
+        return app_body(spec, self._setup.image, uid, binds, names, restart=restart)
 
-    def _open(self, spec: InstanceSpec, uid: int | None) -> Path | None:
-        """The configuration as a file of shell assignments, in memory."""
-        if spec.sealed is None:
-            return None
+    def _open(self, spec: InstanceSpec, uid: int | None) -> tuple[Path, list[str]]:
+        """The configuration as a file of shell assignments, in memory; and the names in it."""
         if self._setup.key_file is None:
             raise HeadwayError("runtime.unavailable", "this host has no key for sealed configurations")
         import sys
@@ -302,7 +302,7 @@ class DockerDriver:
         owner = uid if uid is not None else USER
         with contextlib.suppress(PermissionError):
             os.chown(path, owner, owner)
-        return path
+        return path, sorted(values)
 
     def _opened(self, ref: InstanceRef) -> dict[str, str]:
         try:

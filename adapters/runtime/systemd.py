@@ -6,8 +6,8 @@ them again. The app's view of the host is an empty root onto which its tree and 
 others are hidden by uid, not by a pid namespace.
 
 Nothing goes out of that network, so `egress` has to be empty, but for `unix:`. Sealed configurations are opened here
-into a file below `/run`, which PID 1 reads at each start. The journal holds lines as they were printed; what is read
-from it through `logs` is redacted.
+into a file below `/run`, which PID 1 reads at each start. Their values are taken out of what the app prints before the
+journal has it (`teller.py`).
 """
 
 from __future__ import annotations
@@ -194,6 +194,7 @@ class SystemdDriver:
         port = port_of(spec) if once is None else None
         folder = self._places.folder(spec.ref)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        secrets, hidden = self._open(spec) if spec.sealed is not None else (None, ())
         (folder / ENDED).unlink(missing_ok=True)
         volumes = tuple((one.source.absolute(), inside(one.target, "a volume")) for one in spec.volumes)
         facts = Facts(
@@ -205,9 +206,10 @@ class SystemdDriver:
             volumes=volumes,
             sockets=tuple(allowed_sockets(spec, setup.host_sockets)),
             toolchains=tuple(setup.toolchains),
-            secrets=self._open(spec),
+            secrets=secrets,
             port=port,
             once=once,
+            hidden=hidden,
         )
         for source, _ in facts.volumes:
             source.mkdir(parents=True, exist_ok=True)
@@ -224,9 +226,8 @@ class SystemdDriver:
             fresh.write_text(text)
             fresh.replace(setup.units / file)
 
-    def _open(self, spec: InstanceSpec) -> Path | None:
-        if spec.sealed is None:
-            return None
+    def _open(self, spec: InstanceSpec) -> tuple[Path, tuple[str, ...]]:
+        """A file for PID 1, and the names in it."""
         if self._setup.key_file is None:
             raise HeadwayError("runtime.unavailable", "this host has no key for sealed configurations")
         opener = Opener(str(spec.sealed), str(self._setup.key_file), self._setup.opener, tuple(sys.path))
@@ -243,7 +244,7 @@ class SystemdDriver:
             place.unlink(missing_ok=True)
             with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
                 file.write(text)
-        return path
+        return path, tuple(sorted(values))
 
     def _opened(self, ref: InstanceRef) -> tuple[str, ...]:
         """The values of its configuration, for redaction."""

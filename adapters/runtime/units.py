@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.runtime import door
+from adapters.runtime import door, teller
 from adapters.runtime.driver import InstanceSpec
 from adapters.sandbox.argv import FROM_ETC, SEARCH, TOP_LINKS
 
@@ -35,7 +35,8 @@ FAMILIES = "AF_UNIX AF_INET AF_INET6 AF_NETLINK"
 @dataclass(frozen=True)
 class Facts:
     """What the spec does not say. `tree` is what is shown of the release, and where; `notes` the folder whose
-    file ENDED says how the app ended last. `once`: seconds that a one-off run may take.
+    file ENDED says how the app ended last. `once`: seconds that a one-off run may take. `hidden`: the variables whose
+    values are kept out of the journal.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Facts:
     secrets: Path | None
     port: int | None
     once: float | None
+    hidden: tuple[str, ...] = ()
 
 
 def app_unit(spec: InstanceSpec, facts: Facts) -> str:
@@ -60,10 +62,17 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
     env |= {"PORT": str(facts.port)} if facts.port is not None else {}
     shown = [Path("/usr"), *(Path("/", name) for name in TOP_LINKS if Path("/", name).exists())]
     shown += [Path("/etc", name) for name in FROM_ETC if Path("/etc", name).exists()]
+    words, memory, tasks = ["/bin/sh", "-c", spec.command], bounds.memory, bounds.pids
+    told: list[tuple[Path, str]] = []
+    if facts.hidden:
+        # A stop signals all of the unit: what stands in front of the app passes nothing on.
+        words = teller.command(facts.hidden, words, passes=False, foreign=False)
+        told, memory, tasks = teller.shown(foreign=False), memory + teller.MEMORY, tasks + teller.PROCESSES
+    command = " ".join(quoted(word, dollars=True) for word in words)
     lines: list[tuple[str, object]] = [
         ("Type", "exec" if facts.once is None else "oneshot"),
         ("WorkingDirectory", facts.cwd),
-        ("ExecStart", f"{_dropped(facts.uid)} {TOLD} /bin/sh -c {quoted(spec.command, dollars=True)}"),
+        ("ExecStart", f"{_dropped(facts.uid)} {TOLD} {command}"),
         ("ExecStopPost", f"+/bin/sh -c {quoted(NOTE, dollars=True)}"),
         *(("Environment", quoted(f"{key}={value}")) for key, value in env.items()),
         *((("EnvironmentFile", specifiers(str(facts.secrets))),) if facts.secrets is not None else ()),
@@ -71,7 +80,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         ("TemporaryFileSystem", f"/tmp:rw,nosuid,nodev,size={TMP_SIZE},mode=1777"),  # noqa: S108
         ("TemporaryFileSystem", f"{HOME}:rw,nosuid,nodev,size={HOME_SIZE},mode=1777"),
         *(("BindReadOnlyPaths", bind(path, str(path))) for path in (*shown, *facts.toolchains)),
-        *(("BindReadOnlyPaths", bind(source, target)) for source, target in facts.tree),
+        *(("BindReadOnlyPaths", bind(source, target)) for source, target in (*facts.tree, *told)),
         *(("BindPaths", bind(source, target)) for source, target in (*facts.volumes, (facts.notes, NOTES))),
         *(("BindReadOnlyPaths", bind(path, str(path))) for path in (JOURNAL, *facts.sockets)),
         ("MountAPIVFS", "yes"),
@@ -102,9 +111,9 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         ("SystemCallFilter", ALLOWED_AGAIN),
         ("SystemCallErrorNumber", "EPERM"),
         ("UMask", "0022"),
-        ("MemoryMax", bounds.memory),
+        ("MemoryMax", memory),
         ("MemorySwapMax", 0),
-        ("TasksMax", bounds.pids),
+        ("TasksMax", tasks),
         ("CPUQuota", f"{max(1, round(bounds.cpu * 100))}%"),
         ("LimitNOFILE", bounds.nofile),
         ("LimitCORE", 0),

@@ -93,6 +93,8 @@ def up(
     click.echo(f"Headway {__version__} on {folder.root}, ports {first} to {first + ports.SIZE - 1}")
     if walls.accounts is None:
         click.echo(f"  All roles run as uid {os.geteuid()}: {walls.what}.")
+    elif walls.accounts.root:
+        click.echo(f"  Root, and not behind a wall: {', '.join(walls.accounts.root)}. {walls.what}.")
     _detached(folder, lock) if detach else _become(folder, lock)
 
 

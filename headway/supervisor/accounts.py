@@ -62,7 +62,8 @@ class Accounts:
     """`base` is the first of the stack's uids; `reach` what every role must get to beside the data folder.
 
     `signing` are files of the operator's for the signing worker alone. In a folder that it may not enter it sees those
-    of its start: what is to be replaced lies in an open one.
+    of its start: what is to be replaced lies in an open one. `root` names roles that stay what `up` is: their work
+    needs it.
     """
 
     base: int
@@ -70,21 +71,24 @@ class Accounts:
     reach: tuple[str, ...] = ()
     low_ports: bool = False
     signing: tuple[str, ...] = ()
+    root: tuple[str, ...] = ()
 
     def uid(self, name: str) -> int:
-        return self.base + NAMES.index(name)
+        return 0 if name in self.root else self.gid(name)
 
     def gid(self, name: str) -> int:
         """Of a group, or of a role: its own."""
-        return self.base + len(NAMES) + GROUPS.index(name) if name in GROUPS else self.uid(name)
+        if name in GROUPS:
+            return self.base + len(NAMES) + GROUPS.index(name)
+        return self.base + NAMES.index(name)
 
     def owns(self, uid: int) -> bool:
         return self.base <= uid < self.base + BLOCK
 
     def user(self, component: str) -> User | None:
-        """None for what stays root: the nursery."""
+        """None for what stays root: the nursery, and a role that needs it."""
         name = SHARES.get(component, component)
-        if name not in NAMES:
+        if name not in NAMES or name in self.root:
             return None
         return User(
             uid=self.uid(name),
@@ -110,7 +114,13 @@ class Accounts:
 
 
 def accounts(
-    folder: Folder, programs: Sequence[str], folders: Sequence[str], *, low_ports: bool, signing: Sequence[str] = ()
+    folder: Folder,
+    programs: Sequence[str],
+    folders: Sequence[str],
+    *,
+    low_ports: bool,
+    signing: Sequence[str] = (),
+    root: Sequence[str] = (),
 ) -> Accounts:
     """The uids of this folder's stack. `programs` and `folders` are what its roles run and read beside it."""
     _launch.enter()
@@ -121,14 +131,16 @@ def accounts(
     if not is_mapped(base, BLOCK):
         base = SMALL_FIRST + seed % SMALL_BLOCKS * BLOCK
     python = (sys.prefix, sys.base_prefix, str(_launch.app_root()), _launch.python_path())
-    return Accounts(base, folder, tuple(dict.fromkeys((*python, *programs, *folders))), low_ports, tuple(signing))
+    reach = tuple(dict.fromkeys((*python, *programs, *folders)))
+    return Accounts(base, folder, reach, low_ports, tuple(signing), tuple(root))
 
 
 def of_plan(components: Iterable[Component], folder: Folder) -> Accounts | None:
     """The uids that a plan was made with."""
-    users = (one.user for one in components if one.name == NAMES[0])
-    first = next(users, None)
-    return Accounts(first.uid, folder) if first is not None else None
+    users = {one.name: one.user for one in components if one.name in NAMES}
+    first = users.get(NAMES[0])
+    root = tuple(name for name, user in users.items() if user is None)
+    return Accounts(first.uid, folder, root=root) if first is not None else None
 
 
 def obstacle(wanted: Accounts) -> str:
@@ -164,10 +176,11 @@ def hand_out(folder: Folder, wanted: Accounts | None) -> None:
     """
     stamp = folder.path("run", "uids.json")
     base = wanted.base if wanted is not None else None
-    before = _read_base(stamp)
+    root = sorted(wanted.root) if wanted is not None else []
+    before, root_before = _read_stamp(stamp)
     if base is None and not isinstance(before, int):
         return
-    changed = before != base
+    changed = (before, root_before) != (base, root)
     known = {0, os.geteuid()}
     for first in (before, base):
         if isinstance(first, int):
@@ -186,7 +199,7 @@ def hand_out(folder: Folder, wanted: Accounts | None) -> None:
     folder.root.chmod(0o710 if wanted is not None else 0o700)
     os.chown(folder.root, -1, wanted.gid("stack") if wanted is not None else os.getegid())
     if changed:
-        stamp.write_text(json.dumps({"base": base}))
+        stamp.write_text(json.dumps({"base": base, "root": root}))
 
 
 def take_back(components: Iterable[Component]) -> None:
@@ -298,9 +311,11 @@ def _give_part(path: Path, part: Part, known: set[int]) -> None:
         os.close(handle)
 
 
-def _read_base(stamp: Path) -> int | str | None:
+def _read_stamp(stamp: Path) -> tuple[int | str | None, list[str]]:
+    """Whose folder it was last, and which roles were root."""
     try:
-        found = json.loads(stamp.read_text())["base"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "unknown"
-    return found if found is None or isinstance(found, int) else "unknown"
+        found = json.loads(stamp.read_text())
+        base, root = found["base"], found.get("root", [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "unknown", []
+    return (base if base is None or isinstance(base, int) else "unknown"), root

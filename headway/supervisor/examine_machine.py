@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from headway.errors import HeadwayError
 from headway.supervisor import binaries
+from headway.supervisor.accounts import NAMES
 from headway.supervisor.findings import Finding, failure, ok, warning
 from headway.supervisor.folder import Folder, check_contents
 from headway.supervisor.isolation import between_roles
@@ -130,7 +131,9 @@ def isolation(folder: Folder) -> Iterator[Finding]:
     plan = Plan.read(folder).components if folder.plan.exists() else ()
     own = sorted({one.user.uid for one in plan if one.user is not None})
     if own:
-        yield ok("isolation", f"each role has a uid of its own ({own[0]} to {own[-1]}), and folders of its own")
+        wide = [one.name for one in plan if one.name in NAMES and one.user is None]
+        but = f"but {', '.join(wide)}, which is root: HEADWAY_RUNTIME wants it, " if wide else ""
+        yield ok("isolation", f"each role has a uid of its own ({own[0]} to {own[-1]}), {but}and folders of its own")
         return
     walls = between_roles(folder, (), (), {})
     if walls.accounts is None:

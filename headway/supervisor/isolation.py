@@ -1,4 +1,7 @@
-"""Which wall stands between the roles of a stack: a uid each where root allows it, else one for all, and why."""
+"""Which wall stands between the roles of a stack: a uid each where root allows it, else one for all, and why.
+
+A role whose work needs root itself is left out alone: the host worker where an engine or systemd keeps the apps.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from headway.supervisor.folder import Folder
 
 @dataclass(frozen=True)
 class Walls:
-    """`accounts` is None where there are none: then `what` is the reason and `fix` what to do, both for people."""
+    """`accounts` is None where there are none: then `what` is the reason and `fix` what to do, both for people.
+
+    With accounts, `what` says who is left out, if anybody is.
+    """
 
     accounts: Accounts | None
     what: str = ""
@@ -37,14 +43,15 @@ def between_roles(
         return Walls(None, "only root can give each role its own", fix)
     more = [path for name in ("git", "bwrap", "npm", "node") if (path := shutil.which(name)) is not None]
     runtime = settings.get("HEADWAY_RUNTIME", "process")
-    if runtime != "process":
-        fix = "Take HEADWAY_RUNTIME=process, or run a host worker of its own beside the rest (docs/hosts.md)."
-        return Walls(None, f"HEADWAY_RUNTIME={runtime} needs a host worker that is root itself", fix)
+    root = ("host",) if runtime != "process" else ()
     low = 0 < int(settings.get("HEADWAY_SITES_TLS_PORT", "0")) < 1024
     given = [settings[name] for name in ("HEADWAY_SIGSTORE_TRUST", "HEADWAY_SIGSTORE_TOKEN_FILE") if name in settings]
     signing = [path for path in given if os.path.isabs(path)]
-    made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low, signing=signing)
+    made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low, signing=signing, root=root)
     if complaint := uids.obstacle(made):
         what = f"a role under a uid of its own does not start here ({complaint})"
         return Walls(None, what, "Let other uids read where Headway is installed, and root make namespaces.")
+    if root:
+        fix = "Take HEADWAY_RUNTIME=process, or run a host worker of its own elsewhere (docs/hosts.md)."
+        return Walls(made, f"HEADWAY_RUNTIME={runtime} needs a host worker that is root", fix)
     return Walls(made)

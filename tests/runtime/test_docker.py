@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.redaction import forms_of
 from adapters.runtime.docker import DockerDriver, Setup
 from headway.errors import HeadwayError
 from tests.runtime.stage import Stage, until
@@ -62,6 +63,9 @@ def test_secrets_are_not_in_what_the_engine_keeps(docker_box: Stage, place: Path
         stage.get(ref, "/secrets", names="TOKEN")
         until(lambda: "plain [TOKEN redacted]" in stage.lines(ref), str(stage.lines(ref)))
         assert SECRET not in "\n".join(stage.lines(ref))
+        kept = Path(driver._http.get(f"/containers/{driver._name(ref)}/json").json()["LogPath"]).read_text()
+        assert "plain [TOKEN redacted]" in kept
+        assert not [form for form in forms_of(SECRET) if form.decode() in kept]
     finally:
         driver.remove(ref)
         driver.close()

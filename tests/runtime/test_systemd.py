@@ -126,7 +126,7 @@ def test_the_walls_are_in_the_unit(driver: SystemdDriver, place: Path) -> None:
     ):
         assert line in lines, line
     [start] = [line for line in lines if line.startswith("ExecStart=")]
-    assert start.endswith(r''' /bin/sh -c "cd web && exec python3 -m app --name \"a 'b' $$HOME 100%%\""''')
+    assert start.endswith(r''' "/bin/sh" "-c" "cd web && exec python3 -m app --name \"a 'b' $$HOME 100%%\""''')
     dropped = re.match(r"ExecStart=/usr/bin/setpriv --reuid=(\d+) --regid=\1 --clear-groups --bounding", start)
     assert dropped is not None
     assert int(dropped[1]) > 1000

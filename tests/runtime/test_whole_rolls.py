@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from adapters.runtime.choice import SYSTEMD, driver_of, recorded
+from adapters.runtime.docker import DockerDriver
 from adapters.runtime.driver import RuntimeDriver, Status
 from bench.client import Caller
 from bench.stack import Stack
@@ -145,10 +147,34 @@ def test_forth_and_back_without_a_lost_request(place: Place, visitors: Callable[
     until(lambda: "edition second, token [TOKEN redacted]" in lines(place), f"the app's lines: {lines(place)}")
     assert lines(place).count("edition second, token [TOKEN redacted]") == 1
     assert CANARY not in "\n".join(lines(place))
+    kept = as_kept(place)
+    assert "edition second, token [TOKEN redacted]" in kept
+    assert CANARY not in kept
+
+
+def as_kept(place: Place) -> str:
+    """What the engine has on its disk, or the journal, of everything that ran."""
+    keeper = driver(place.stack)
+    if not isinstance(keeper, DockerDriver):
+        words = ["journalctl", "--no-pager", "--output=cat"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    rows = keeper._http.get("/containers/json?all=true").json()
+    paths = [keeper._http.get(f"/containers/{row['Id']}/json").json()["LogPath"] for row in rows]
+    return "".join(Path(path).read_text() for path in paths if path)
 
 
 def lines(place: Place) -> list[str]:
     return [row["line"] for row in place.get(place.site.production, "logs?limit=1000")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives each role a uid of its own")
+def test_the_host_worker_alone_is_root(stack: Stack) -> None:
+    uids = {}
+    for role in ("api", "control", "builder", "signing", "host", "rules", "caddy", "weed", "temporal"):
+        pid = json.loads((stack.data / "run" / f"{role}.json").read_text())["pid"]
+        uids[role] = Path(f"/proc/{pid}").stat().st_uid
+    assert [role for role, uid in uids.items() if uid == 0] == ["host"]
+    assert len(set(uids.values())) == len(uids)
 
 
 def test_what_is_not_healthy_or_wants_out_is_never_visited(place: Place) -> None:

@@ -97,7 +97,19 @@ def test_an_app_that_listens_on_another_port_is_never_visited(place: Place) -> N
     before = place.page().text
     place.repository.commit(service("lost", start="os.environ['PORT'] = '9999'", timeout=2))
     error = place.failed(place.start_push())
-    assert (error["code"], "not listening" in error["message"]) == ("roll.health_failed", True), error
+    assert (error["code"], "listen on $PORT (8080)" in error["message"]) == ("roll.health_failed", True), error
+    assert place.page().text == before
+
+
+def test_an_app_that_ends_while_it_is_looked_at_says_why_and_every_look_is_told(place: Place) -> None:
+    before = place.page().text
+    place.repository.commit(service("quits", start="time.sleep(1); sys.exit('no sea today')", timeout=2))
+    job = place.start_push()
+    error = place.failed(job)
+    assert error["code"] in ("roll.health_failed", "roll.start_failed"), error
+    assert "no sea today" in error["message"], error
+    told = place.caller.http.get(f"/v1/jobs/{job['id']}/stream", headers={"Last-Event-ID": "0"}).text
+    assert told.count("health of web.0:") == error["looks"], told
     assert place.page().text == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from bench.stack import Stack
 from headway.supervisor import accounts, processes
 from headway.supervisor.becoming import User
 from headway.supervisor.folder import Folder
+from headway.supervisor.isolation import between_roles
 from headway.supervisor.plan import Component, Plan
 from tests.stack.conftest import NewPlace
 
@@ -172,6 +174,43 @@ def test_uids_are_taken_back_and_given_out_again(tmp_path: Path) -> None:
     moved = accounts.Accounts(1_200_000_320, folder)
     accounts.hand_out(folder, moved)
     assert key.stat().st_uid == moved.uid("signing")
+
+
+def test_one_role_is_left_out_and_the_others_keep_their_walls(tmp_path: Path) -> None:
+    """Where an engine or systemd keeps the apps: the host worker alone is root, and its files are root's."""
+    folder = Folder(tmp_path / "data")
+    for name in ("run", "secrets", "host/env", "keys", "caddy"):
+        folder.path(name).mkdir(parents=True, exist_ok=True)
+    key, token = folder.path("host", "identity.key"), folder.path("secrets", "broker-host.token")
+    for path in (key, token):
+        path.write_text("secret")
+        path.chmod(0o600)
+    before = between_roles(folder, (), (), {}).accounts
+    walls = between_roles(folder, (), (), {"HEADWAY_RUNTIME": "systemd"})
+    after = walls.accounts
+    assert before is not None
+    assert after is not None
+    assert (after.root, walls.what) == (("host",), "HEADWAY_RUNTIME=systemd needs a host worker that is root")
+    users = {role: after.user(role) for role in ROLES}
+    assert [role for role, user in users.items() if user is None] == ["host"]
+    assert {user.uid for user in users.values() if user is not None} == {before.uid(one) for one in ROLES} - {
+        before.uid("host")
+    }
+    plan = [Component(name, (), user=user) for name, user in users.items()]
+    assert accounts.of_plan(plan, folder) == accounts.Accounts(after.base, folder, root=("host",))
+
+    accounts.hand_out(folder, before)
+    assert key.stat().st_uid == before.uid("host")
+    accounts.hand_out(folder, after)
+    assert {key.stat().st_uid, folder.path("host", "env").stat().st_uid, token.stat().st_uid} == {0}
+    top = folder.path("host").stat()
+    assert (top.st_uid, top.st_gid, stat.S_IMODE(top.st_mode)) == (0, after.gid("sites"), 0o750)
+    caddy = after.user("caddy")
+    assert caddy is not None
+    assert opened(caddy, [folder.path("host", "env"), key, token]) == {str(folder.path("host", "env"))}
+    assert folder.path("keys").stat().st_uid == before.uid("signing")
+    accounts.hand_out(folder, before)
+    assert key.stat().st_uid == before.uid("host")
 
 
 @pytest.mark.slow

@@ -106,3 +106,12 @@ def test_equal_trees_give_equal_plans(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     first = json.dumps(plan(tmp_path / "a", files).as_dict())
     assert first == json.dumps(plan(tmp_path / "b", files).as_dict())
+
+
+def test_a_start_script_of_an_unknown_program_serves_where_there_is_nothing_to_publish(tmp_path: Path) -> None:
+    package = {"scripts": {"start": "json-server --port $PORT db.json"}, "dependencies": {"json-server": "^0.17"}}
+    found = plan(tmp_path, {"package.json": json.dumps(package), "db.json": "{}"})
+    assert found.run is not None
+    assert found.run.command.endswith("; exec json-server --port $PORT db.json")
+    found = plan(tmp_path, {"index.html": "<p>a page"})
+    assert found.run is None
