@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from adapters.artifact.folder import Folder
@@ -186,7 +186,7 @@ TEXTS = st.sampled_from(sorted({text for tree in (*STATIC.values(), *DYNAMIC.val
 
 
 @seed(7)
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(NAMES, TEXTS | st.text(max_size=30), max_size=6), st.sampled_from(["auto", "static", "dynamic"]))
 def test_any_tree_has_one_plan_or_a_named_error(tree: Tree, profile: str) -> None:
     """Whatever stands in the files: the same plan twice, or a refusal that says why."""
