@@ -26,6 +26,7 @@ from headway.repository_client import Repository
 from headway.resources import (
     Artifact,
     Build,
+    Cache,
     Deployment,
     Drift,
     Environment,
@@ -70,6 +71,7 @@ class Client:
         self.sites = Sites(self.transport)
         self.environments = Environments(self.transport)
         self.builds = Builds(self.transport)
+        self.caches = Caches(self.transport)
         self.artifacts = Artifacts(self.transport)
         self.deployments = Deployments(self.transport)
         self.releases = Releases(self.transport)
@@ -258,12 +260,26 @@ class Builds(Noun):
     def get(self, site_id: str, env_id: str, build_id: str) -> Build:
         return Build.model_validate(self._t.get(f"{_env(site_id, env_id)}/builds/{build_id}").data)
 
+    def plan(self, site_id: str, env_id: str, build_id: str) -> Json:
+        """What it ran, and what decided so. Raises build.plan_not_found: it has not ended, or failed."""
+        return dict(self._t.get(f"{_env(site_id, env_id)}/builds/{build_id}/plan").data)
+
     def log(self, site_id: str, env_id: str, build_id: str) -> str:
         return self._t.text(f"{_env(site_id, env_id)}/builds/{build_id}/log")
 
     def follow_log(self, site_id: str, env_id: str, build_id: str) -> Iterator[Json]:
         """Each line as `{ts, stream, stage, line}`, until the build has ended; reconnects where it was."""
         return Follower(self._t).lines(f"{_env(site_id, env_id)}/builds/{build_id}/log")
+
+
+class Caches(Noun):
+    def list(self, site_id: str, *, limit: int | None = None) -> Iterator[Cache]:
+        return self._list(Cache, f"/v1/sites/{site_id}/caches", limit)
+
+    def drop(self, site_id: str, env_id: str | None = None) -> Json:
+        """All of a site's, or of one environment: `{dropped, size_bytes}`."""
+        query = f"?env_id={quote(env_id, safe='')}" if env_id is not None else ""
+        return dict(self._t.delete(f"/v1/sites/{site_id}/caches{query}").data)
 
 
 class Artifacts(Noun):

@@ -70,6 +70,9 @@ CODES: dict[str, Code] = {
     "site.not_found": _missing("site"),
     "environment.not_found": _missing("environment"),
     "build.not_found": _missing("build"),
+    "build.plan_not_found": Code(
+        "not_found", 404, "Wait until the build has ended, or read what its log shows of the plan."
+    ),
     "artifact.not_found": _missing("artifact"),
     "artifact.sbom_missing": _missing("bill of materials"),
     "deployment.not_found": _missing("deployment"),

@@ -129,6 +129,18 @@ class Build(Resource):
     created_at: str | None = None
 
 
+class Cache(Resource):
+    """What an environment's builds keep for one lock file, which `key` stands for."""
+
+    env_id: str
+    key: str
+    sha256: str = ""
+    size_bytes: int = 0
+    build_id: str | None = None
+    created_at: str | None = None
+    used_at: str | None = None
+
+
 class Artifact(Resource):
     """`digest` is `sha256:` and the hex of the canonical manifest; `links` lead to the documents that prove it."""
 

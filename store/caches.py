@@ -17,6 +17,7 @@ from store.collection import lock_for_collection, require_not_doomed
 from store.models import Build, Environment, Site, utcnow
 from store.models_caches import BuildCache
 from store.models_retention import Doomed
+from store.paging import Page, fetch_page
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,25 @@ class CacheRules:
 
 def cache_object(site_id: str, env_id: str, key: str, sha256: str) -> str:
     return f"sites/{site_id}/caches/{env_id}/{key}/{sha256}"
+
+
+def list_caches(session: Session, site_id: str, page: Page) -> tuple[Sequence[BuildCache], bool]:
+    query = select(BuildCache).where(BuildCache.site_id == site_id, col(BuildCache.ready))
+    return fetch_page(session, query, page, time=BuildCache.created_at, id=BuildCache.sha256)
+
+
+def drop_caches(session: Session, site_id: str, env_id: str | None) -> tuple[int, int]:
+    """All of a site's, or of one of its environments; how many, and their bytes.
+
+    A build that is on its way leaves nothing either: what it sends was not expected then.
+    """
+    lock_for_collection(session, site_id)
+    query = select(BuildCache).where(BuildCache.site_id == site_id)
+    found = session.exec(query if env_id is None else query.where(BuildCache.env_id == env_id)).all()
+    for one in found:
+        _drop(session, one)
+    ready = [one.size for one in found if one.ready]
+    return len(ready), sum(ready)
 
 
 def find_cache(session: Session, build: Build, key: str) -> BuildCache | None:

@@ -53,6 +53,9 @@ class Exchange:
             wanted = WantedCache(attempt=self._spec.attempt, key=cached.key)
             self._stored = self._broker.find_cache(self._spec.build_id, wanted)
             note = cached.note
+            if self._stored.sha256 is None and note is not None:
+                # Dropped there, so here too.
+                cached.empty()
             if self._stored.sha256 is None or (note is not None and note.sha256 == self._stored.sha256):
                 return
             self._bring(cache, cached, self._stored.sha256)

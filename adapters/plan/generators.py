@@ -22,7 +22,7 @@ _THEMES: Final = {"furo": "furo", "sphinx_rtd_theme": "sphinx-rtd-theme", "pydat
 
 @dataclass(frozen=True)
 class Site:
-    """`packages` are needed at least, `known` those that the repository itself asks for."""
+    """`packages` are needed at least; `requirements` is the file that names what the documentation needs."""
 
     name: str
     source: str
@@ -30,24 +30,23 @@ class Site:
     outputs: tuple[str, ...]
     packages: tuple[str, ...]
     requirements: str | None
-    known: frozenset[str]
 
 
-def find_site(root: Folder, known: frozenset[str]) -> Site | None:
+def find_site(root: Folder) -> Site | None:
     requirements = next((path for path in REQUIREMENTS if read_text(root, path) is not None), None)
     for name in ("mkdocs.yml", "mkdocs.yaml"):
         if (text := read_text(root, name)) is not None:
             packages = ("mkdocs", "mkdocs-material") if _MATERIAL.search(text) else ("mkdocs",)
             build = f"python3 -m mkdocs build --config-file {name} --site-dir site"
-            return Site("MkDocs", name, build, ("site",), packages, requirements, known)
+            return Site("MkDocs", name, build, ("site",), packages, requirements)
     if root.has("pelicanconf.py"):
         settings = "publishconf.py" if root.has("publishconf.py") else "pelicanconf.py"
         build = f"python3 -m pelican content -o output -s {settings}"
-        return Site("Pelican", settings, build, ("output",), ("pelican[markdown]",), requirements, _plain(known))
-    return _sphinx(root, requirements, known)
+        return Site("Pelican", settings, build, ("output",), ("pelican[markdown]",), requirements)
+    return _sphinx(root, requirements)
 
 
-def _sphinx(root: Folder, requirements: str | None, known: frozenset[str]) -> Site | None:
+def _sphinx(root: Folder, requirements: str | None) -> Site | None:
     for folder in SPHINX:
         file = f"{folder}/conf.py" if folder else "conf.py"
         text = read_text(root, file) or ""
@@ -57,9 +56,5 @@ def _sphinx(root: Folder, requirements: str | None, known: frozenset[str]) -> Si
         package = _THEMES.get(theme[1]) if theme else None
         build = f'python3 -m sphinx -b html -q -d "$TMPDIR/doctrees" {folder or "."} .headway/html'
         packages = ("sphinx", package) if package else ("sphinx",)
-        return Site("Sphinx", file, build, (".headway/html",), packages, requirements, known)
+        return Site("Sphinx", file, build, (".headway/html",), packages, requirements)
     return None
-
-
-def _plain(known: frozenset[str]) -> frozenset[str]:
-    return known | {"pelican[markdown]"} if "pelican" in known else known

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
-from adapters.plan import generators, python_apps
+from adapters.plan import documentation, generators, python_apps
 from adapters.plan.part import MAX_LOCK, Part, Tools, is_folder, read_text, read_toml, table
 from headway.errors import HeadwayError
 
@@ -44,12 +45,12 @@ def python_part(root: Folder, tools: Tools | None) -> Part | None:
     """None where nothing of Python was recognised. Raises build.detect_failed."""
     found = dependencies(root, tools)
     app = python_apps.find_app(root, found.names if found else frozenset())
-    site = generators.find_site(root, found.names if found else frozenset())
+    site = generators.find_site(root)
     if found is None and app is None and site is None:
         return None
     install = found.install if found else None
     if site is not None:
-        install = _with_generator(root, site, install, tools)
+        install = _with_generator(root, site, tools)
     folders = (LIBRARIES, "src") if is_folder(root, "src") else (LIBRARIES,)
     return Part(
         source=found.source if found else (app.file if app else site.source if site else REQUIREMENTS),
@@ -73,27 +74,31 @@ def python_part(root: Folder, tools: Tools | None) -> Part | None:
     )
 
 
-def dependencies(root: Folder, tools: Tools | None) -> Dependencies | None:
-    """The first of uv.lock, poetry.lock, requirements.txt, pyproject.toml, setup.py."""
+def dependencies(root: Folder, tools: Tools | None, group: documentation.Group | None = None) -> Dependencies | None:
+    """The first of uv.lock, poetry.lock, requirements.txt, pyproject.toml, setup.py; with what `group` asks for."""
     put = installer(tools)
     project = read_toml(root, PYPROJECT)
     names = _project_names(project)
     if project is not None and root.has("uv.lock"):
         _needs_uv(tools, "uv.lock")
         own = "" if _is_package(project) else " --no-emit-project"
-        export = f"uv export --quiet --frozen --no-dev --no-editable --no-header{own}"
+        more = f" --{group.kind} {group.name}" if group and group.kind != "poetry" else ""
+        export = f"uv export --quiet --frozen --no-dev --no-editable --no-header{own}{more}"
         install = f'{export} --output-file "$TMPDIR/requirements.txt" && {put} -r "$TMPDIR/requirements.txt"'
         return Dependencies("uv.lock", install, names | _locked(root, "uv.lock"), "uv.lock")
     if root.has("poetry.lock"):
-        export = f'python3 {KIT}/poetry.py poetry.lock "$TMPDIR/requirements.txt"'
+        more = f" {group.name}" if group and group.kind == "poetry" else ""
+        export = f'python3 {KIT}/poetry.py poetry.lock "$TMPDIR/requirements.txt"{more}'
         install = f'{export} && {put} -r "$TMPDIR/requirements.txt"'
         return Dependencies("poetry.lock", install, names | _locked(root, "poetry.lock"), "poetry.lock")
     if root.has(REQUIREMENTS):
         return Dependencies(REQUIREMENTS, f"{put} -r {REQUIREMENTS}", required_names(root, REQUIREMENTS), REQUIREMENTS)
+    listed = "".join(f" {shlex.quote(one)}" for one in group.requirements) if group and group.kind == "group" else ""
     if project is not None and _is_package(project):
-        return Dependencies(PYPROJECT, f"{put} .", names)
+        what = f"'.[{group.name}]'" if group and group.kind == "extra" else "."
+        return Dependencies(PYPROJECT, f"{put} {what}{listed}", names)
     if project is not None and "project" in project:
-        return Dependencies(PYPROJECT, f"{put} -r {PYPROJECT}" if names else None, names)
+        return Dependencies(PYPROJECT, f"{put} -r {PYPROJECT}{listed}" if names or listed else None, names)
     if root.has("setup.py"):
         return Dependencies("setup.py", f"{put} .", frozenset())
     return None
@@ -149,14 +154,22 @@ def _is_package(project: dict[str, Any]) -> bool:
     return asked if isinstance(asked, bool) else "build-system" in project and "project" in project
 
 
-def _with_generator(root: Folder, site: generators.Site, install: str | None, tools: Tools | None) -> str | None:
+def _with_generator(root: Folder, site: generators.Site, tools: Tools | None) -> str | None:
+    """What the repository names for its documentation, and the generator where that does not name it."""
     put = installer(tools)
+    project = read_toml(root, PYPROJECT)
+    group = None if site.requirements else documentation.find_group(project)
+    found = dependencies(root, tools, group)
+    install = found.install if found else None
     # What documents itself is itself among what the documentation imports.
-    whole = install is not None and install.endswith(" .")
+    whole = install is not None and project is not None and _is_package(project)
     steps = [f"{put} -r {site.requirements}"] if site.requirements else []
     steps += [install] if install and (whole or not site.requirements) else []
+    # A lock's names are not asked: it has those of groups that are not installed, too.
     names = required_names(root, site.requirements) if site.requirements else frozenset()
-    missing = [name for name in site.packages if name not in names | site.known]
+    names |= _project_names(project) if found is None or found.lock != REQUIREMENTS else found.names
+    names |= {one for text in group.requirements for one in normalised(text)} if group else set()
+    missing = [name for name in site.packages if not normalised(name) & names]
     return " && ".join([*steps, *([f"{put} {' '.join(missing)}"] if missing else [])]) or None
 
 

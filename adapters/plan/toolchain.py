@@ -55,14 +55,21 @@ class Given:
     programs: dict[str, Path]
 
 
+def given() -> dict[str, Path]:
+    """Programs that builds are given beside the system's, where they lie now."""
+    try:
+        return {"uv": Path(find_uv_bin())}
+    except FileNotFoundError:
+        return {}
+
+
 def lay_out(folder: Path) -> Given:
     """Put the `uv` that was installed with this program into a folder of its own; one that is there stays if it is it.
 
     A copy, or a second name: a sandbox is shown this folder and not the whole environment that uv lies in.
     """
-    try:
-        own = Path(find_uv_bin())
-    except FileNotFoundError:
+    own = given().get("uv")
+    if own is None:
         return Given(None, {})
     folder.mkdir(parents=True, exist_ok=True)
     target, status = folder / "uv", own.stat()

@@ -16,8 +16,9 @@ from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.jobs import STREAM_HEADERS, number_of
 from api.managed.rows import build_row
-from api.managed.schemas import BuildCreate, BuildRow, RunStatus
+from api.managed.schemas import BuildCreate, BuildRow, PlanRow, RunStatus
 from api.streams import PING, frame
+from headway.errors import HeadwayError
 from store import builds
 from store.environments import require_ready
 from store.jobs import ROLL_STAGES
@@ -62,6 +63,14 @@ async def list_builds(
 async def get_build(call: CallDep, site_id: str, env_id: str, build_id: str) -> Response:
     build = await call.read(lambda session: _build(call, session, site_id, env_id, build_id))
     return call.one(build_row(build, call.parts.docs_url))
+
+
+@router.get(E + "/builds/{build_id}/plan", **gives(PlanRow, "Get a build's plan: what it ran, and what decided so"))
+async def get_plan(call: CallDep, site_id: str, env_id: str, build_id: str) -> Response:
+    build = await call.read(lambda session: _build(call, session, site_id, env_id, build_id))
+    if build.plan is None:
+        raise HeadwayError("build.plan_not_found", "No plan is kept of this build: it has not ended, or it failed.")
+    return call.one(build.plan)
 
 
 @router.get(

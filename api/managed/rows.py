@@ -171,7 +171,7 @@ def build_row(build: Build, docs_url: str) -> Json:
         "started_at": stamp(build.started_at),
         "finished_at": stamp(build.finished_at),
         "duration_ms": took,
-        "links": {"self": base, "log": f"{base}/log", "job": f"/v1/jobs/{build.job_id}"},
+        "links": {"self": base, "log": f"{base}/log", "plan": f"{base}/plan", "job": f"/v1/jobs/{build.job_id}"},
     }
 
 

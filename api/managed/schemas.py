@@ -423,6 +423,31 @@ class BuildRow(Row):
     links: dict[str, str]
 
 
+class PlanRow(Row):
+    """As the signed provenance has it. `install`, `build` and `tidy` ran in `root`, in this order."""
+
+    version: int
+    profile: Literal["static", "dynamic"]
+    framework: str | None
+    source: str
+    root: str
+    toolchain: dict[str, str]
+    install: str | None
+    build: str | None
+    tidy: str | None
+    outputs: list[str]
+    left_out: list[str]
+    start: str | None
+    env: dict[str, str]
+    timeout: int | None
+    watch: list[str]
+    lock: str | None
+    static: Json | None
+    run: Json | None
+    secrets: list[str] = []
+    cache: list[str] = []
+
+
 class SignatureRow(Row):
     bundle_media_type: str
     key_hint: str

@@ -87,6 +87,18 @@ def get(session: Session, build_id: str, site: str, env: str | None) -> None:
 @click.argument("build_id", metavar="BUILD")
 @site_option
 @click.option("--env", metavar="SLUG|ID", help="Looked for in all environments if left out.")
+@connected()
+def plan(session: Session, build_id: str, site: str, env: str | None) -> None:
+    """Show what a build ran, and what decided so."""
+    found = _locate(session, build_id, site, env)
+    kept = session.client.builds.plan(found.site_id, found.env_id, found.id)
+    return print_json(kept) if session.as_json else print_fields(kept)
+
+
+@builds.command()
+@click.argument("build_id", metavar="BUILD")
+@site_option
+@click.option("--env", metavar="SLUG|ID", help="Looked for in all environments if left out.")
 @click.option("--follow", is_flag=True, help="Go on until the build has ended.")
 @connected()
 def log(session: Session, build_id: str, site: str, env: str | None, follow: bool) -> None:

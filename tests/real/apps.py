@@ -20,6 +20,7 @@ from typing import Any
 import zstandard
 
 from bench.client import Caller, JobFailed, Site
+from bench.stack import Stack
 
 # Where a sandbox finds programs; nothing of this checkout's environment is on it.
 SEARCH = "/usr/local/bin:/usr/bin:/bin"
@@ -102,6 +103,17 @@ def ask(port: int, path: str) -> tuple[int, str]:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def visit(stack: Stack, host: str, path: str) -> tuple[int, str]:
+    """Status and text of a page of a site, as its visitors get it."""
+    connection = http.client.HTTPConnection("127.0.0.1", stack.sites_port, timeout=30)
+    try:
+        connection.request("GET", path, headers={"Host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
     finally:
         connection.close()
 

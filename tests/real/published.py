@@ -7,57 +7,98 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 Files = dict[str, str | bytes]
 
 
-def npm_package(npm: str, name: str, *below: str) -> Files:
-    """Of the newest version the files below these folders of the package, one over the other."""
+@dataclass(frozen=True)
+class Source:
+    """`of` is index, package and version, as the results name it."""
+
+    of: str
+    files: Files
+
+    @property
+    def version(self) -> str:
+        return self.of.rpartition(" ")[2]
+
+    def plus(self, files: Mapping[str, str | bytes]) -> Source:
+        return replace(self, files={**self.files, **files})
+
+    def without(self, *paths: str) -> Source:
+        return replace(self, files={path: raw for path, raw in self.files.items() if not path.startswith(paths)})
+
+    def needing(self, packages: Mapping[str, str]) -> Source:
+        """With these in package.json, as `npm install --save-dev` writes them."""
+        raw: dict[str, Any] = json.loads(self.files["package.json"])
+        raw["devDependencies"] = {**raw.get("devDependencies", {}), **packages}
+        return self.plus({"package.json": json.dumps(raw, indent=2) + "\n"})
+
+
+def npm_package(name: str, *below: str) -> Source:
+    """The files below these folders of the package, one over the other; the newest version unless `name` says one."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [npm, "pack", "--silent", name]
-        made = subprocess.run(words, cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        return _unpacked(Path(folder, made.stdout.split()[-1]), below)
+        made = _run([_program("npm"), "pack", "--silent", name], folder).split()[-1]
+        plain = name.rpartition("@")[0] if "@" in name[1:] else name
+        version = made.removesuffix(".tgz").removeprefix(plain.lstrip("@").replace("/", "-") + "-")
+        return Source(f"npm {plain} {version}", _unpacked(Path(folder, made), below))
 
 
-def sdist(name: str, *below: str) -> Files:
+def sdist(name: str, *below: str) -> Source:
     """The same of a Python project's source distribution."""
-    pip = shutil.which("pip3")
-    if pip is None:
-        pytest.skip("no pip3 on PATH")
     with tempfile.TemporaryDirectory() as folder:
-        words = [pip, "download", "-q", "--no-deps", "--no-binary", ":all:", "--dest", folder, name]
-        subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True, cwd=folder)
-        return _unpacked(next(Path(folder).glob("*.tar.gz")), below)
+        words = [_program("pip3"), "download", "-q", "--no-deps", "--no-binary", name.partition("=")[0]]
+        _run([*words, "--dest", folder, name], folder)
+        made = next(Path(folder).glob("*.tar.gz"))
+        package, _, version = made.name.removesuffix(".tar.gz").rpartition("-")
+        return Source(f"PyPI {package} {version}", _unpacked(made, below))
 
 
-def locked(npm: str, files: Files) -> Files:
-    """With a package-lock.json of npm's own."""
+def generated(package: str, *words: str) -> Source:
+    """What an npm package's program writes into an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "package.json").write_bytes(as_bytes(files["package.json"]))
-        words = [npm, "install", "--package-lock-only", "--no-audit", "--no-fund"]
-        subprocess.run(words, cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-        return {**files, "package-lock.json": Path(folder, "package-lock.json").read_bytes()}
+        version = _run([_program("npm"), "view", package, "version"], folder).split()[-1]
+        _run([_program("npx"), "--yes", f"{package}@{version}", *words], folder)
+        return Source(f"npm {package} {version}", _read(Path(folder, "made")))
 
 
-def generated(npx: str, *words: str) -> Files:
-    """What a generator writes into an empty folder."""
+def locked(source: Source, words: str = "npm install --package-lock-only", lock: str = "package-lock.json") -> Source:
+    """With the lock file that a package manager makes of it."""
     with tempfile.TemporaryDirectory() as folder:
-        done = [npx, "--yes", *words, "made"]
-        subprocess.run(done, cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-        made = Path(folder, "made")
-        return {str(path.relative_to(made)): path.read_bytes() for path in made.rglob("*") if path.is_file()}
-
-
-def scripts(files: Files) -> dict[str, str]:
-    found: dict[str, str] = json.loads(files["package.json"])["scripts"]
-    return found
+        for path, content in source.files.items():
+            Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, path).write_bytes(as_bytes(content))
+        program, *rest = words.split()
+        _run([_program(program), *rest], folder)
+        return replace(source, files={**source.files, lock: Path(folder, lock).read_bytes()})
 
 
 def as_bytes(content: str | bytes) -> bytes:
     return content.encode() if isinstance(content, str) else content
+
+
+def scripts(files: Mapping[str, str | bytes]) -> dict[str, str]:
+    found: dict[str, str] = json.loads(files["package.json"])["scripts"]
+    return found
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"no {name} on PATH")
+    return path
+
+
+def _run(words: list[str], folder: str) -> str:
+    done = subprocess.run(words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def _unpacked(archive: Path, below: tuple[str, ...]) -> Files:
@@ -71,3 +112,10 @@ def _unpacked(archive: Path, below: tuple[str, ...]) -> Files:
                     name = path.removeprefix(prefix).lstrip("/")
                     found[".gitignore" if name in ("_gitignore", "gitignore") else name] = content.read()
     return found
+
+
+def _read(folder: Path) -> Files:
+    skipped = ("node_modules", ".git", ".next")
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    names = ((path.relative_to(folder), path) for path in paths)
+    return {str(name): path.read_bytes() for name, path in names if not set(name.parts) & set(skipped)}

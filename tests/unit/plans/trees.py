@@ -52,6 +52,31 @@ STATIC: Final[dict[str, Tree]] = {
         "docs/requirements.txt": "sphinx\n",
         "pyproject.toml": PYPROJECT + BACKEND,
     },
+    "sphinx-uv-group": {
+        "docs/conf.py": 'project = "x"\n',
+        "pyproject.toml": PYPROJECT
+        + BACKEND
+        + '[dependency-groups]\ndocs = ["sphinx<9", {include-group = "look"}]\nlook = ["furo"]\n',
+        "uv.lock": 'version = 1\n[[package]]\nname = "sphinx"\nversion = "8"\n',
+    },
+    "sphinx-group": {
+        "docs/conf.py": 'project = "x"\n',
+        "pyproject.toml": PYPROJECT + BACKEND + "[dependency-groups]\ndocs = [\"myst-parser; python_version > '3'\"]\n",
+    },
+    "sphinx-lock-without-group": {
+        "docs/conf.py": 'project = "x"\n',
+        "pyproject.toml": PYPROJECT + BACKEND,
+        "uv.lock": 'version = 1\n[[package]]\nname = "sphinx"\nversion = "8"\n',
+    },
+    "mkdocs-extra": {
+        "mkdocs.yml": "site_name: x\n",
+        "pyproject.toml": PYPROJECT + BACKEND + '[project.optional-dependencies]\ndocs = ["mkdocs>=1.5"]\n',
+    },
+    "mkdocs-poetry-group": {
+        "mkdocs.yml": "site_name: x\n",
+        "pyproject.toml": '[tool.poetry.group.docs.dependencies]\nmkdocs = "*"\n',
+        "poetry.lock": '[[package]]\nname = "mkdocs"\nversion = "1"\ngroups = ["docs"]\n',
+    },
     "pelican": {"pelicanconf.py": "SITENAME = 'x'", "publishconf.py": "", "requirements.txt": "pelican[markdown]\n"},
     "express-with-output": {
         "headway.toml": '[build]\noutput = "dist"',

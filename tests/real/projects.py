@@ -1,0 +1,171 @@
+"""The projects: where each comes from, what was added to its files, and what its pages must say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tests.real.published import Source, as_bytes, generated, locked, npm_package, sdist
+
+PNPM = "npx --yes pnpm@9 install --lockfile-only"
+YARN = "npx --yes yarn@1.22.22 install --ignore-scripts --no-progress --non-interactive"
+BERRY = "npx --yes @yarnpkg/cli-dist@4 install --mode=update-lockfile"
+
+NAVIGATION = """[build]
+install = "npm install @11ty/eleventy@3"
+command = "npm run sample"
+output = "sample/_site"
+"""
+HIGHLIGHT = """[build]
+command = "npm run demo"
+output = "demo/_site"
+"""
+FLASKR = """[run]
+command = "flask --app flaskr run --host ${HOST:-0.0.0.0} --port $PORT"
+health_check_path = "/auth/login"
+"""
+HTTPBIN = """[build]
+install = "uv pip install --python python3 --target .headway/site-packages '.[mainapp]'"
+
+[run]
+command = "gunicorn --bind ${HOST:-0.0.0.0}:$PORT httpbin:app"
+health_check_path = "/get"
+"""
+#'{"name": "docs", "private": true, "type": "module", "scripts": {"docs:build": "vitepress build"}}\n'
+
+
+@dataclass(frozen=True)
+class Project:
+    """`pages` are fetched of the host, and say these words; `framework` is what the plan must have recognised."""
+
+    make: Callable[[], Source]
+    framework: str | None
+    manager: str
+    pages: Mapping[str, str]
+    kind: str = "static"
+
+
+def vite(template: str) -> Source:
+    return npm_package("create-vite", f"template-{template}/")
+
+
+def sveltekit() -> Source:
+    """As its own documentation says for static hosting: another adapter, and every page made in the build."""
+    words = "create made --template minimal --types jsdoc --no-add-ons --no-install"
+    made = generated("sv", *words.split(" "))
+    config = as_bytes(made.files["vite.config.js"]).replace(b"@sveltejs/adapter-auto", b"@sveltejs/adapter-static")
+    changed = made.plus({"vite.config.js": config, "src/routes/+layout.js": "export const prerender = true;\n"})
+    return changed.needing({"@sveltejs/adapter-static": "*"})
+
+
+def vitepress() -> Source:
+    """The template of `vitepress init`, filled in."""
+    made = npm_package("vitepress", "template/").without(".vitepress/")
+    raw = as_bytes(made.files["index.md"]).decode()
+    index = raw.replace("<%= title %>", "Herons").replace("<%= description %>", "Of the weir")
+    index = index.partition("<% } else { %>")[0].replace("<% if (defaultTheme) { %>", "")
+    package = json.dumps(
+        {"name": "docs", "private": True, "type": "module", "scripts": {"docs:build": "vitepress build"}}
+    )
+    return made.plus({"index.md": index, "package.json": package}).needing({"vitepress": made.version})
+
+
+def cra() -> Source:
+    made = npm_package("cra-template")
+    needs = json.loads(made.files["template.json"])["package"]["dependencies"]
+    own = {
+        "name": "app",
+        "version": "0.1.0",
+        "private": True,
+        "scripts": {"start": "react-scripts start", "build": "react-scripts build"},
+    }
+    package = json.dumps(
+        {
+            **own,
+            "dependencies": {**needs, "react": "^19", "react-dom": "^19", "react-scripts": "^5"},
+            "eslintConfig": {"extends": ["react-app"]},
+            "browserslist": {"production": [">0.2%", "not dead", "not op_mini all"]},
+        }
+    )
+    below = npm_package("cra-template", "template/")
+    return below.plus({"package.json": package})
+
+
+SITES: Mapping[str, Project] = {
+    "vite-react": Project(lambda: locked(vite("react")), "Vite", "npm", {"/": "/assets/index-"}),
+    "vite-vue": Project(lambda: locked(vite("vue"), YARN, "yarn.lock"), "Vite", "yarn 1", {"/": "/assets/index-"}),
+    "vite-svelte": Project(lambda: locked(vite("svelte"), PNPM, "pnpm-lock.yaml"), "Vite", "pnpm", {"/": "/assets/"}),
+    "vite-preact": Project(lambda: locked(vite("preact"), BERRY, "yarn.lock"), "Vite", "yarn 4", {"/": "/assets/"}),
+    "astro": Project(lambda: npm_package("astro-accelerator@5.10.19"), "Astro", "pnpm", {"/": "Astro Accelerator"}),
+    "eleventy": Project(
+        lambda: npm_package("@11ty/eleventy-plugin-syntaxhighlight").plus({"headway.toml": HIGHLIGHT}),
+        None,
+        "npm",
+        {"/test-markdown/": "language-js"},
+    ),
+    "docusaurus": Project(
+        # Without a lock: npm leaves packages of other machines out of one that it only resolves, and refuses it then.
+        lambda: npm_package("create-docusaurus", "templates/shared/", "templates/classic/"),
+        "Docusaurus",
+        "npm",
+        {"/docs/intro/": "Tutorial Intro"},
+    ),
+    "vitepress": Project(
+        vitepress,
+        "VitePress",
+        "npm",
+        {"/markdown-examples.html": "Markdown Extension Examples"},
+    ),
+    "sveltekit": Project(sveltekit, "SvelteKit", "npm", {"/": "Welcome to SvelteKit"}),
+    "next": Project(
+        lambda: generated(
+            "create-next-app",
+            "made",
+            "--js",
+            "--empty",
+            "--app",
+            "--no-tailwind",
+            "--no-eslint",
+            "--no-src-dir",
+            "--skip-install",
+            "--disable-git",
+            "--import-alias",
+            "@/*",
+            "--no-turbopack",
+        ).plus({"next.config.mjs": 'export default { output: "export" };\n'}),
+        "Next",
+        "npm",
+        {"/": "Hello world!"},
+    ),
+    "cra": Project(cra, "Create React App", "npm", {"/": "/static/js/main."}),
+    "jinja2": Project(lambda: sdist("jinja2"), "Sphinx", "uv", {"/templates.html": "Template Designer", "/": "Jinja"}),
+    "flask-docs": Project(lambda: sdist("flask"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
+    "click": Project(lambda: sdist("click"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
+    "markdown": Project(lambda: sdist("markdown==3.7"), "MkDocs", "uv", {"/reference/": "Python-Markdown"}),
+    "pelican": Project(lambda: sdist("pelican", "samples/"), "Pelican", "uv", {"/": "Alexis"}),
+    "express": Project(
+        lambda: locked(generated("express-generator", "--view=pug", "--git", "made")),
+        "express",
+        "npm",
+        {"/": "Welcome to Express"},
+        "dynamic",
+    ),
+    "flaskr": Project(
+        lambda: sdist("flask", "examples/tutorial/").plus({"headway.toml": FLASKR}),
+        None,
+        "uv",
+        {"/auth/login": "Log In"},
+        "dynamic",
+    ),
+    "httpbin": Project(
+        lambda: sdist("httpbin").plus({"headway.toml": HTTPBIN}), None, "uv", {"/get": '"url"'}, "dynamic"
+    ),
+    "fastapi": Project(
+        lambda: sdist("fastapi", "docs_src/bigger_applications/").plus({"requirements.txt": "fastapi[standard]\n"}),
+        "FastAPI",
+        "uv",
+        {"/docs": "swagger"},
+        "dynamic",
+    ),
+}
