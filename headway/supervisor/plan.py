@@ -40,7 +40,7 @@ class Component:
     with 0. `after` names what must be ready first. A first start fails after `tries` deaths, or `patience` seconds
     without an answer. Stops go from the highest `tier` down, `grace` seconds each.
     `user` is the uid that it runs under (None: the supervisor's). `nursery`: one of our roles, forked from a process
-    that has imported what they share, where that runs.
+    that has imported what they share, where that runs; a task too, where the supervisor is told how it ended.
     """
 
     name: str

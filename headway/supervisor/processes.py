@@ -82,8 +82,11 @@ def how(returncode: int) -> str:
         return f"killed by signal {-returncode}"
 
 
-def start(component: Component, folder: Folder) -> Process:
-    """Start a component that does not run; raises `stack.start_failed` if it cannot be executed, or does run."""
+def start(component: Component, folder: Folder, *, own_nursery: bool = False) -> Process:
+    """Start a component that does not run; raises `stack.start_failed` if it cannot be executed, or does run.
+
+    `own_nursery`: the nursery is this process's child, which therefore learns how a task out of it has ended.
+    """
     lock = locks.try_lock(folder.lock(component.name))
     if lock is None:
         raise HeadwayError("stack.start_failed", f"{component.name} runs already: its lock is held.")
@@ -94,7 +97,10 @@ def start(component: Component, folder: Folder) -> Process:
             folder.ready(component.name).unlink()
         rotate(folder.log(component.name))
         with folder.log(component.name).open("ab") as log:
-            process = _fork(component, folder, environment, lock, log) or _execute(component, environment, lock, log)
+            forked = None
+            if component.nursery and (own_nursery or not component.once):
+                forked = _fork(component, folder, environment, lock, log)
+            process = forked or _execute(component, environment, lock, log)
     except OSError as error:
         what = error.filename or component.argv[0]
         raise HeadwayError(
@@ -142,9 +148,6 @@ def _fork(
     component: Component, folder: Folder, environment: dict[str, str], lock: int, log: IO[bytes]
 ) -> Process | None:
     """A process out of the nursery; None where it has none to give, and the component is executed instead."""
-    # How a task ended must be known, and the nursery may be a stranger's child.
-    if not component.nursery or component.once:
-        return None
     with os.fdopen(os.memfd_create("environment"), "w+b") as passed:
         passed.write(json.dumps(environment).encode())
         passed.flush()
