@@ -149,6 +149,7 @@ def weed(options: Options) -> Component:
         cwd=str(folder.path("weed")),
         umask=0o077,
         ports={name: block[name] for name in ports.values()},
+        leftovers=block.store_sockets(),
     )
 
 

@@ -10,9 +10,11 @@ import json
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,6 +97,7 @@ def start(component: Component, folder: Folder, *, own_nursery: bool = False) ->
         _make_own(component, folder)
         with suppress(FileNotFoundError):
             folder.ready(component.name).unlink()
+        _clear(component.leftovers)
         rotate(folder.log(component.name))
         with folder.log(component.name).open("ab") as log:
             forked = None
@@ -122,6 +125,14 @@ def _make_own(component: Component, folder: Folder) -> None:
     if user is not None and own.stat().st_uid != user.uid:
         for path in (*own.iterdir(), own):
             os.chown(path, user.uid, user.uid, follow_symlinks=False)
+
+
+def _clear(sockets: Iterable[str]) -> None:
+    """The lock is held: whoever listened there is gone."""
+    for path in sockets:
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
 
 
 def becoming(user: User) -> tuple[str, ...]:

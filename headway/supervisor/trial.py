@@ -19,7 +19,7 @@ from typing import Final
 from headway._launch import app_root
 from headway.supervisor import accounts, identity
 from headway.supervisor.accounts import Accounts
-from headway.supervisor.folder import Folder, read_record, write_json
+from headway.supervisor.folder import Folder
 
 # What an administrator turns to allow namespaces, or not to.
 _SWITCHES: Final = (
@@ -31,13 +31,14 @@ _SWITCHES: Final = (
 
 def obstacle(folder: Folder, wanted: Accounts) -> str:
     """As `accounts.obstacle`; not tried again in the circumstances in which it went well the last time."""
-    note, now = folder.path("run", "uids-tried.json"), circumstances(wanted)
-    if read_record(note).get("circumstances") == now:
-        return ""
+    note, now = folder.path("run", "uids-tried"), circumstances(wanted)
+    with suppress(OSError, ValueError):
+        if note.read_text() == now:
+            return ""
     said = accounts.obstacle(wanted)
-    if not said and note.parent.is_dir():
+    if not said:
         with suppress(OSError):
-            write_json(note, {"circumstances": now})
+            note.write_text(now)
     return said
 
 
