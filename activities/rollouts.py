@@ -16,8 +16,8 @@ from activities.labels import PATIENCE, ahead_in, roll_order
 from headway.errors import HeadwayError
 from store import queue
 from store.fleet import note_away, settle_hosts
-from store.models import Job, Rollout, utcnow
-from store.outcomes import end_rollout, primary_hostname, record_live, record_stop
+from store.models import Build, Job, Rollout, utcnow
+from store.outcomes import end_rollout, located, primary_hostname, record_live, record_stop
 from store.session import Store
 from temporal.failures import error_dict, mapped
 from temporal.messages import Ahead, Baked, Ended, Failure, JobRef, RolloutRef, Settle, Turn, TurnRef
@@ -115,7 +115,9 @@ class RolloutRecords:
             if rollout.status == "running" and job.committed_at is not None and not failure.undone:
                 return Ended(rollout.id, "committed"), None
             note_away(session, rollout, failure.away, "it could not be asked when a rollout was put back")
-            end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error_dict(failure))
+            build = session.get(Build, rollout.build_id) if rollout.build_id else None
+            error = located(error_dict(failure), build)
+            end_rollout(session, rollout, "canceled" if failure.canceled else "failed", error)
             return Ended(rollout.id, rollout.status), ahead_in(session, rollout.env_id)
 
     @activity.defn(name="rollout.settle")

@@ -90,12 +90,20 @@ def succeed_build(session: Session, build_id: str) -> Build:
     return build
 
 
+def located(error: Json, build: Build | None) -> Json:
+    """With the stage that the build had come to: fetch, detect, build or pack are one step of its run."""
+    if build is None or build.stage is None or error.get("stage") != "build":
+        return error
+    return {**error, "stage": build.stage}
+
+
 def fail_build(session: Session, build_id: str, error: Json, *, canceled: bool) -> Build:
     """End a build that made nothing; where the build is the whole job, so ends the job."""
     build = session.get(Build, build_id, with_for_update=True)
     if build is None:
         raise HeadwayError("build.not_found", f"There is no build {build_id}.")
     status = "canceled" if canceled else "failed"
+    error = located(error, build)
     end_build(session, build, status, error)
     job = session.get(Job, build.job_id, with_for_update=True)
     if job is not None and job.resource_type == "build":

@@ -103,16 +103,24 @@ SCRIPT: Final = (
 
 # A builder that was killed leaves locks and half packs; nobody else writes here, we hold the mirror's lock.
 find "$HW_MIRROR" \( -name '*.lock' -o -name 'tmp_*' \) -type f -delete
-[ -f "$HW_MIRROR/HEAD" ] || git init -q --bare --template= "$HW_MIRROR" || exit 85
-for odd in hooks info/grafts shallow objects/info/alternates; do
+for odd in hooks info/grafts objects/info/alternates; do
   [ ! -e "$HW_MIRROR/$odd" ] || rm -rf "$HW_MIRROR/$odd"
 done
-[ -d "$HW_MIRROR/info" ] || mkdir "$HW_MIRROR/info"
-printf '[core]\n\trepositoryformatversion = 0\n\tbare = true\n' >"$HW_MIRROR/config"
-printf '"""
+# The names of objects are sha1 or sha256, as the remote has them; the mirror has one kind.
+set_up() {
+  [ -f "$HW_MIRROR/HEAD" ] || git init -q --bare --template= --object-format="$1" "$HW_MIRROR" || exit 85
+  [ -d "$HW_MIRROR/info" ] || mkdir "$HW_MIRROR/info"
+  case $1 in
+    sha256) printf '[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n' ;;
+    *) printf '[core]\n\trepositoryformatversion = 0\n\tbare = true\n' ;;
+  esac >"$HW_MIRROR/config"
+  printf '"""
     + _ATTRIBUTES.replace("\n", r"\n")
     + r"""' >"$HW_MIRROR/info/attributes"
-printf 'ref: refs/heads/%s\n' "$HW_BRANCH" >"$HW_MIRROR/HEAD"
+  printf 'ref: refs/heads/%s\n' "$HW_BRANCH" >"$HW_MIRROR/HEAD"
+}
+if grep -qs 'objectFormat = sha256' "$HW_MIRROR/config"; then format=sha256; else format=sha1; fi
+set_up $format
 
 if [ -n "${HW_WANTED:-}" ]; then
   git cat-file --batch --buffer <"$HW_WANTED" >"$HW_TREE/more" || exit 85
@@ -120,18 +128,33 @@ if [ -n "${HW_WANTED:-}" ]; then
 fi
 
 get() {
-  git fetch -q --no-tags --no-write-fetch-head --no-recurse-submodules --no-auto-maintenance --update-head-ok "$@"
+  git fetch -q --no-tags --no-write-fetch-head --no-recurse-submodules --no-auto-maintenance --update-head-ok \
+    --update-shallow "$@"
+}
+get_all() {
+  get --prune --force -- "$HW_URL" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
 }
 resolve() {
   # A whole object name resolves without being there.
   case $1 in
     *[!0-9a-f]*) git rev-parse --verify -q --end-of-options "$1" 2>/dev/null ;;
-    ????????????????????????????????????????) git rev-parse --verify -q --end-of-options "$1^{object}" 2>/dev/null ;;
+    $whole) git rev-parse --verify -q --end-of-options "$1^{object}" 2>/dev/null ;;
     *) git rev-parse --verify -q --end-of-options "$1" 2>/dev/null ;;
   esac
 }
 
-get --prune --force -- "$HW_URL" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' || exit 80
+if ! get_all 2>"$temp/said"; then
+  # Another kind of names than the mirror has: what lies there is of no use.
+  grep -q 'mismatched algorithms' "$temp/said" || { cat "$temp/said" >&2; exit 80; }
+  if [ $format = sha1 ]; then format=sha256; else format=sha1; fi
+  find "$HW_MIRROR" -mindepth 1 ! -name known_hosts -delete
+  set_up $format
+  get_all || exit 80
+fi
+cat "$temp/said" >&2
+# As many characters as a whole object name has.
+whole=????????????????????????????????????????
+[ $format = sha1 ] || whole=$whole????????????????????????
 
 ref=$HW_REF
 if [ -z "$ref" ]; then
@@ -152,7 +175,7 @@ if [ -z "$oid" ]; then
   case $ref in
     refs/*) get -- "$HW_URL" "+$ref:$ref" 2>/dev/null ;;
     *[!0-9a-f]*) ;;
-    ????????????????????????????????????????) get -- "$HW_URL" "$ref" 2>/dev/null ;;
+    $whole) get -- "$HW_URL" "$ref" 2>/dev/null ;;
   esac
   oid=$(resolve "$ref")
 fi
@@ -192,6 +215,7 @@ printf '%s\n' "$facts"
 # What is only looked at and handed on needs no files: git's list of it, and the contents that nobody knows yet.
 listed=
 case $facts in *"attributes 1"*) HW_KNOWN= ;; esac
+[ $format = sha1 ] || HW_KNOWN=
 if [ -n "${HW_KNOWN:-}" ]; then
   awk -v most="$HW_LIST_BYTES" '
     NR == FNR { known[$1]; next }

@@ -197,10 +197,14 @@ def _settings() -> dict[str, str]:
 def _require_ports(folder: Folder, plan: Plan) -> None:
     """Every port of every component that does not run already must be free, before anything starts."""
     wanted: dict[str, int] = {}
+    sockets: list[str] = []
     for component in plan.components:
         if not identity.alive(read_record(folder.record(component.name))):
             wanted |= {f"{component.name} ({use})": number for use, number in component.ports.items()}
-    ports.require_free(wanted, suggestion="start with --port N for another block of ports (--port 0 finds a free one)")
+            sockets += component.leftovers
+    suggestion = "start with --port N for another block of ports (--port 0 finds a free one)"
+    ports.require_free(wanted, suggestion=suggestion)
+    ports.require_replaceable(sockets, suggestion=suggestion)
 
 
 def _web_server(options: Options) -> bytes:

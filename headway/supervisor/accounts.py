@@ -46,14 +46,17 @@ CLIENT_SETTINGS: Final = (".npmrc", ".pip", ".config/pip", ".config/uv", ".confi
 # The family of an operator's key, as store.keys has it; a test holds them equal.
 OPERATOR: Final = "mfk_live_"
 PROBE_SECONDS: Final = 60
-# Whether Python starts, and what it would import can be read: importing all of it takes a second.
+# Whether Python starts, and what it would import can be read. Nothing is imported: that takes a second.
 _PROBE: Final = """
-import importlib.util, sys
+import importlib.util, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 from headway import _launch
 _launch.enter()
-for name in ("headway.cli.main", "temporal.worker", "temporalio.bridge.temporal_sdk_bridge", "sqlalchemy", "fastapi"):
-    open(importlib.util.find_spec(name).origin, "rb").read(1)
+for name in ("headway", "temporal", "sqlalchemy", "fastapi", "temporalio"):
+    origin = importlib.util.find_spec(name).origin
+    open(origin, "rb").read(1)
+for path in pathlib.Path(origin).with_name("bridge").glob("temporal_sdk_bridge*.so"):
+    open(path, "rb").read(1)
 """
 
 
@@ -144,7 +147,7 @@ def of_plan(components: Iterable[Component], folder: Folder) -> Accounts | None:
 
 
 def obstacle(wanted: Accounts) -> str:
-    """Why the roles cannot have these uids here, tried with real processes; empty where they can."""
+    """Why the roles cannot have these uids here, tried with real processes; empty where they can. It takes a second."""
     users = [user for role in ("signing", "builder") if (user := wanted.user(role)) is not None]
     with ThreadPoolExecutor(len(users)) as pool:
         return next((said for said in pool.map(_try, users) if said), "")

@@ -149,6 +149,7 @@ def weed(options: Options) -> Component:
         cwd=str(folder.path("weed")),
         umask=0o077,
         ports={name: block[name] for name in ports.values()},
+        leftovers=block.store_sockets(),
     )
 
 
@@ -299,13 +300,15 @@ def migrate(options: Options) -> Component:
         "migrate",
         title="database schema " + ("(DATABASE_URL)" if options.external_database else "(SQLite)"),
         secrets=_database(options),
+        after=("nursery",),
+        nursery=True,
         once=True,
         tries=1,
     )
 
 
 def nursery(options: Options) -> Component:
-    """Forks the API and the workers. It gets none of their settings, and no secret."""
+    """Forks our own roles. It gets none of their settings, and no secret."""
     socket = options.folder.path("run", NURSERY_SOCKET)
     return Component(
         name="nursery",
@@ -328,6 +331,8 @@ def rules(options: Options) -> Component:
         str(socket),
         title="headers and redirects",
         ready=(f"unix://{socket}",),
+        after=("nursery",),
+        nursery=True,
         tier=1,
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headway.supervisor import accounts as uids
+from headway.supervisor import trial
 from headway.supervisor.accounts import Accounts
 from headway.supervisor.folder import Folder
 
@@ -35,7 +36,7 @@ def between_roles(
     *,
     wanted: bool = True,
 ) -> Walls:
-    """What is possible here, tried with real processes: it takes a second."""
+    """What is possible here, tried with real processes where it is not known from the last time."""
     if not wanted:
         return Walls(None, "--one-uid was asked for", "Start without --one-uid.")
     if os.geteuid() != 0:
@@ -48,7 +49,7 @@ def between_roles(
     given = [settings[name] for name in ("HEADWAY_SIGSTORE_TRUST", "HEADWAY_SIGSTORE_TOKEN_FILE") if name in settings]
     signing = [path for path in given if os.path.isabs(path)]
     made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low, signing=signing, root=root)
-    if complaint := uids.obstacle(made):
+    if complaint := trial.obstacle(folder, made):
         what = f"a role under a uid of its own does not start here ({complaint})"
         return Walls(None, what, "Let other uids read where Headway is installed, and root make namespaces.")
     if root:

@@ -39,8 +39,9 @@ class Component:
     (any answer below 500), `unix:///path`, `file:///path`. `once` marks a task: it is ready when it has exited
     with 0. `after` names what must be ready first. A first start fails after `tries` deaths, or `patience` seconds
     without an answer. Stops go from the highest `tier` down, `grace` seconds each.
+    `leftovers` are sockets that an earlier server may have left, and that are removed before a start.
     `user` is the uid that it runs under (None: the supervisor's). `nursery`: one of our roles, forked from a process
-    that has imported what they share, where that runs.
+    that has imported what they share, where that runs; a task too, where the supervisor is told how it ended.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Component:
     cwd: str = "/"
     umask: int = 0o022
     ports: dict[str, int] = field(default_factory=dict)
+    leftovers: tuple[str, ...] = ()
     user: User | None = None
     nursery: bool = False
 
@@ -118,5 +120,6 @@ class Plan:
 
 def _component(raw: dict[str, Any]) -> Component:
     tuples = {name: tuple(raw[name]) for name in ("argv", "ready", "after")}
+    tuples["leftovers"] = tuple(raw.get("leftovers", ()))
     user = User.of(raw["user"]) if raw.get("user") is not None else None
     return Component(**{**raw, **tuples, "user": user})

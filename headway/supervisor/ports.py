@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,11 @@ class Block:
     def origin(self, name: str) -> str:
         return f"http://{self.address(name)}"
 
+    def store_sockets(self) -> tuple[str, ...]:
+        """Where SeaweedFS also listens, whatever it is told: beside its ports, under their numbers."""
+        parts = {"master": "weed-master", "volume": "weed-volume", "filer": "weed-filer", "admin": "weed-admin", "s3": "s3"}
+        return tuple(f"/tmp/seaweedfs-{name}-grpc-{self[port + '-grpc']}.sock" for name, port in parts.items())  # noqa: S108
+
 
 def is_free(port: int) -> bool:
     """Whether a server could listen there, on loopback."""
@@ -68,11 +74,21 @@ def is_free(port: int) -> bool:
     return True
 
 
+def may_replace(path: str) -> bool:
+    """Whether what lies there is nothing, or may be removed by us: in /tmp only its owner and root may."""
+    try:
+        return os.geteuid() in (0, os.lstat(path).st_uid)
+    except FileNotFoundError:
+        return True
+
+
 def find_free_block(tries: int = 200) -> Block:
     """A block of which every port is free now; chosen at random, so that two stacks seldom choose the same."""
     for first in random.sample(_FREE_RANGE, min(tries, len(_FREE_RANGE))):
-        if all(is_free(first + offset) for offset in range(SIZE)):
-            return Block(first)
+        block = Block(first)
+        free = all(is_free(first + offset) for offset in range(SIZE))
+        if free and all(may_replace(path) for path in block.store_sockets()):
+            return block
     raise HeadwayError("stack.port_busy", f"No {SIZE} free ports in a row were found: name a block with --port.")
 
 
@@ -87,6 +103,15 @@ def require_free(ports: dict[str, int], *, suggestion: str) -> None:
             by = f" by process {holder[0]} ({holder[1]})" if holder else ""
             raise HeadwayError(
                 "stack.port_busy", f"Port {port}, which {component} needs, is taken{by}: stop it, or {suggestion}."
+            )
+
+
+def require_replaceable(sockets: Iterable[str], *, suggestion: str) -> None:
+    """Raise `stack.port_busy` for a socket that a stopped server of somebody else left, which we may not remove."""
+    for path in sockets:
+        if not may_replace(path):
+            raise HeadwayError(
+                "stack.port_busy", f"{path}, which the object store needs, is another user's: remove it, or {suggestion}."
             )
 
 

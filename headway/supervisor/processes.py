@@ -10,9 +10,11 @@ import json
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,8 +84,11 @@ def how(returncode: int) -> str:
         return f"killed by signal {-returncode}"
 
 
-def start(component: Component, folder: Folder) -> Process:
-    """Start a component that does not run; raises `stack.start_failed` if it cannot be executed, or does run."""
+def start(component: Component, folder: Folder, *, own_nursery: bool = False) -> Process:
+    """Start a component that does not run; raises `stack.start_failed` if it cannot be executed, or does run.
+
+    `own_nursery`: the nursery is this process's child, which therefore learns how a task out of it has ended.
+    """
     lock = locks.try_lock(folder.lock(component.name))
     if lock is None:
         raise HeadwayError("stack.start_failed", f"{component.name} runs already: its lock is held.")
@@ -92,9 +97,13 @@ def start(component: Component, folder: Folder) -> Process:
         _make_own(component, folder)
         with suppress(FileNotFoundError):
             folder.ready(component.name).unlink()
+        _clear(component.leftovers)
         rotate(folder.log(component.name))
         with folder.log(component.name).open("ab") as log:
-            process = _fork(component, folder, environment, lock, log) or _execute(component, environment, lock, log)
+            forked = None
+            if component.nursery and (own_nursery or not component.once):
+                forked = _fork(component, folder, environment, lock, log)
+            process = forked or _execute(component, environment, lock, log)
     except OSError as error:
         what = error.filename or component.argv[0]
         raise HeadwayError(
@@ -116,6 +125,14 @@ def _make_own(component: Component, folder: Folder) -> None:
     if user is not None and own.stat().st_uid != user.uid:
         for path in (*own.iterdir(), own):
             os.chown(path, user.uid, user.uid, follow_symlinks=False)
+
+
+def _clear(sockets: Iterable[str]) -> None:
+    """The lock is held: whoever listened there is gone."""
+    for path in sockets:
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
 
 
 def becoming(user: User) -> tuple[str, ...]:
@@ -142,9 +159,6 @@ def _fork(
     component: Component, folder: Folder, environment: dict[str, str], lock: int, log: IO[bytes]
 ) -> Process | None:
     """A process out of the nursery; None where it has none to give, and the component is executed instead."""
-    # How a task ended must be known, and the nursery may be a stranger's child.
-    if not component.nursery or component.once:
-        return None
     with os.fdopen(os.memfd_create("environment"), "w+b") as passed:
         passed.write(json.dumps(environment).encode())
         passed.flush()

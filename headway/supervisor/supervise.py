@@ -146,7 +146,7 @@ class Supervisor:
         for unit in self.units.values():
             if self._due(unit):
                 try:
-                    unit.started(processes.start(unit.component, self.folder))
+                    unit.started(processes.start(unit.component, self.folder, own_nursery=self._own_nursery()))
                 except HeadwayError as error:
                     unit.died(error.message)
                     self.progress.say(f"  {unit.name:<10} cannot be started now: {error.message}")
@@ -156,6 +156,10 @@ class Supervisor:
                 for other in self.units.values():
                     if other.component.once and unit.name in other.component.after and other.state == "ready":
                         other.state = "waiting"
+
+    def _own_nursery(self) -> bool:
+        unit = self.units.get("nursery")
+        return unit is not None and unit.process is not None and unit.process.child is not None
 
     def _due(self, unit: Unit) -> bool:
         due = unit.state == "waiting" or (unit.state == "down" and time.monotonic() >= unit.due)

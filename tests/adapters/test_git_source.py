@@ -108,6 +108,39 @@ def test_without_a_ref_and_without_the_default_branch_the_remotes_own_is_taken(b
     assert bench.code("main") == "ref.not_found"
 
 
+def test_a_shallow_repository(bench: Bench) -> None:
+    whole = bench.repository("whole")
+    whole.commit({"a": "1"})
+    second = whole.commit({"a": "2"})
+    whole.git("clone", "-q", "--depth", "1", f"file://{whole.path}", str(bench.repos / "repo"))
+    for _ in range(2):
+        assert bench.fetch().commit_sha == second
+        assert bench.files == {"a": b"2"}
+    assert bench.code("main~1") == "ref.not_found"
+    whole.git("-C", str(bench.repos / "repo"), "fetch", "-q", "--unshallow")
+    assert bench.fetch().commit_sha == second
+
+
+def test_a_repository_whose_objects_have_sha256_names(bench: Bench) -> None:
+    repo = bench.repository()
+    old = repo.commit({"a": "1"})
+    assert bench.fetch().commit_sha == old
+    repo.path.rename(bench.repos / "old")
+    repo.path.mkdir()
+    repo.git("init", "-q", "-b", "main", "--object-format=sha256")
+    commit = repo.commit({"a": "2"})
+    repo.git("tag", "-a", "-m", "x", "heavy")
+    assert len(commit) == 64
+    for ref in ("main", "heavy", commit, commit[:12], ""):
+        assert bench.fetch(ref).commit_sha == commit, ref
+        assert bench.files == {"a": b"2"}
+    assert bench.code("0" * 64) == "ref.not_found"
+    with bench.sandbox.workspace() as workspace:
+        remote = parse_address(f"file://{repo.path}", hosted=bench.root / "hosted", local_repos=[bench.repos])
+        assert not bench.source.fetch(FetchSpec(SITE, remote, "main"), workspace, known=["0" * 40]).listed
+        assert (workspace / "a").read_text() == "2"
+
+
 def test_refs_that_name_no_commit(bench: Bench) -> None:
     repo = bench.repository()
     repo.commit({"a": "1"})

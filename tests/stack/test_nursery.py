@@ -1,5 +1,6 @@
 """Roles out of the nursery: the same as executed ones, sooner."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -106,3 +107,42 @@ def test_without_a_nursery_the_role_is_executed(folder, begin):
     assert process.child is not None
     eventually(folder.path("run", "rules.sock").exists)
     assert identity.alive(read_record(folder.record("rules")))
+
+
+def task(folder, words):
+    """`headway migrate`, or with other words one that fails."""
+    return Component(
+        name="migrate",
+        argv=(sys.executable, "-P", "-m", "headway", *words),
+        env={"HEADWAY_DATA_DIR": str(folder.root), "PYTHONPATH": python_path()},
+        cwd=str(folder.root),
+        nursery=True,
+        once=True,
+    )
+
+
+@pytest.fixture
+def subreaper():
+    """As the supervisor is: what comes out of the nursery becomes a child of this process."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    yield
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("subreaper")
+def test_a_task_is_forked_where_its_end_is_known(folder, nursery):
+    done = processes.start(task(folder, ["migrate"]), folder, own_nursery=True)
+    assert done.child is None
+    assert done.dead(60.0)
+    assert done.bury() == "exit code 0"
+    assert folder.path("db", "headway.db").exists()
+    failed = processes.start(task(folder, ["migrate", "--nonsense"]), folder, own_nursery=True)
+    assert failed.dead(60.0)
+    assert failed.bury() == "exit code 2"
+
+
+def test_a_task_is_executed_where_the_nursery_is_a_strangers_child(folder, nursery):
+    done = processes.start(task(folder, ["migrate"]), folder)
+    assert done.child is not None
+    assert done.dead(60.0)
+    assert done.bury() == "exit code 0"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.stack import Stack
-from headway.supervisor import accounts, processes
+from headway.supervisor import accounts, processes, trial
 from headway.supervisor.becoming import User
 from headway.supervisor.folder import Folder
 from headway.supervisor.isolation import between_roles
@@ -249,3 +249,22 @@ def test_a_python_that_other_uids_cannot_run_is_an_obstacle(tmp_path: Path, monk
     monkeypatch.setattr(sys, "executable", str(private / "python"))
     said = accounts.obstacle(made)
     assert f"cannot run {private / 'python'}" in said
+
+
+def test_what_went_well_is_not_tried_again_until_something_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path / "data")
+    folder.path("run").mkdir(parents=True)
+    repositories = tmp_path / "repositories"
+    repositories.mkdir()
+    made = accounts.accounts(folder, (), (str(repositories),), low_ports=False)
+    answers = ["refused", "", ""]
+    monkeypatch.setattr(accounts, "obstacle", lambda _wanted: answers.pop(0))
+    assert trial.obstacle(folder, made) == "refused"
+    assert trial.obstacle(folder, made) == ""  # a refusal is not kept
+    assert trial.obstacle(folder, made) == ""
+    assert len(answers) == 1, "what went well is"
+    repositories.chmod(0o700)
+    assert trial.obstacle(folder, made) == ""
+    assert not answers

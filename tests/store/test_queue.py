@@ -11,8 +11,8 @@ from sqlmodel import select
 
 from headway.errors import HeadwayError
 from store import queue
-from store.models import Environment, Job, Release, Rollout, utcnow
-from store.outcomes import append_release, end_job, end_rollout
+from store.models import Build, Environment, Job, Release, Rollout, utcnow
+from store.outcomes import append_release, end_job, end_rollout, fail_build, located
 from store.session import Store
 from tests.workflows.rows import World, claim_next
 
@@ -156,3 +156,18 @@ def test_a_build_that_ends_late_does_not_undo_a_rollback(world: World) -> None:
     assert claim(world) is None
     ended = world.job(push.id)
     assert (ended.status, (ended.error or {})["code"]) == ("canceled", "job.superseded")
+
+
+def test_a_failed_build_names_the_stage_that_it_had_come_to(world: World) -> None:
+    job = world.accept_build()
+    with world.store.write() as session:
+        session.get_one(Build, job.resource_id).stage = "fetch"
+    with world.store.write() as session:
+        error = {"code": "repository.empty", "message": "There is no commit.", "stage": "build"}
+        build = fail_build(session, job.resource_id, error, canceled=False)
+        assert build.error is not None
+        assert build.error["stage"] == "fetch"
+        ended = session.get_one(Job, job.id).error
+        assert ended is not None
+        assert ended["stage"] == "fetch"
+        assert located({"code": "sign.failed", "stage": "sign"}, build)["stage"] == "sign"

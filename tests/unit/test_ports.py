@@ -61,3 +61,23 @@ def test_a_port_in_time_wait_counts_as_free():
         client.close()
     assert ports.is_free(port)
     ports.require_free({"api": port}, suggestion="…")
+
+
+def test_a_socket_that_somebody_else_left_is_named_before_anything_starts(tmp_path, monkeypatch):
+    left, gone = tmp_path / "left.sock", tmp_path / "gone.sock"
+    left.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: left.stat().st_uid + 1 or 1)
+    ports.require_replaceable([str(gone)], suggestion="…")
+    with pytest.raises(HeadwayError) as caught:
+        ports.require_replaceable([str(gone), str(left)], suggestion="start elsewhere")
+    assert caught.value.code == "stack.port_busy"
+    assert str(left) in caught.value.message
+    assert caught.value.message.endswith("start elsewhere.")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    ports.require_replaceable([str(left)], suggestion="…")
+
+
+def test_the_stores_own_sockets_bear_the_numbers_of_its_ports():
+    block = ports.Block(7070)
+    assert block.store_sockets()[0] == "/tmp/seaweedfs-master-grpc-7082.sock"
+    assert len(set(block.store_sockets())) == 5

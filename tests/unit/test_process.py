@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -168,3 +169,13 @@ def test_a_plan_comes_back_from_the_folder_as_it_was(folder):
     plan.write(folder)
     assert Plan.read(folder) == plan
     assert Plan.read(folder).components[0].fingerprint() == plan.components[0].fingerprint()
+
+
+def test_a_socket_that_an_earlier_server_left_is_gone_at_the_start(folder, begin, tmp_path):
+    left, kept = tmp_path / "left.sock", tmp_path / "kept"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(left))
+    kept.write_text("no socket")
+    begin(leftovers=(str(left), str(kept), str(tmp_path / "never")))
+    assert not left.exists()
+    assert kept.read_text() == "no socket"
