@@ -60,6 +60,14 @@ class Shell:
     http: httpx.Client
 
 
+def _in_folder(spec: ExecSpec) -> list[str]:
+    """A tree has no empty folders, so the one to work in may have to be made: inside, where no link leads out."""
+    if not spec.cwd:
+        return ["sh", "-c", spec.command]
+    enter = 'mkdir -p -- "$1" && cd -- "$1" && exec sh -c "$2"'
+    return ["sh", "-c", enter, "sh", f"./{spec.cwd}", spec.command]
+
+
 class Executor:
     """Synchronous, in the thread pool of the builder's slots."""
 
@@ -106,9 +114,8 @@ class Executor:
         rules = self._shell.rules
         indexes = self._shell.indexes()
         return Command(
-            argv=["sh", "-c", spec.command],
+            argv=_in_folder(spec),
             workspace=workspace,
-            cwd=spec.cwd,
             env={**indexes.env, **spec.env},
             mounts=tuple(Mount(folder, str(folder)) for folder in indexes.folders),
             limits=replace(rules.limits, wall=min(rules.limits.wall, spec.timeout), log=min(rules.limits.log, MAX_LOG)),

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from headway.errors import HeadwayError
 from store import environments, joining
-from store.branch_routes import IGNORE, PREVIEW, routes_of, target_of
+from store.branch_routes import IGNORE, PREVIEW, routes_heard, target_of
 from store.builds import Given
 from store.models import Environment, Job, Site, utcnow
 from store.models_arrivals import RemoteBranch
@@ -88,7 +88,7 @@ def _judge(session: Session, site: Site, arrival: Arrival, domain: str, previews
         return Judged(IGNORED, "the site does not deploy by itself")
     if arrival.commit is None:
         return _end(session, site, arrival)
-    target = target_of(routes_of(site), branch)
+    target = target_of(routes_heard(session, site, branch), branch)
     if target == IGNORE:
         return Judged(IGNORED, f"the branch routes deploy nothing of {branch}")
     return _deploy(session, site, arrival, BranchPush(branch, None, arrival.commit, target), domain, previews)

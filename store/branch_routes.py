@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from sqlmodel import Session, col, select
+
 from headway.errors import HeadwayError
-from store.models import Site
+from store.models import Build, Site
 
 LIVE, STAGING, PREVIEW, IGNORE = "live", "staging", "preview", "ignore"
 TARGETS: Final = (LIVE, STAGING, PREVIEW, IGNORE)
@@ -33,6 +35,31 @@ def routes_of(site: Site) -> tuple[Route, ...]:
     if site.branch_routes is None:
         return default_routes(site.default_branch)
     return tuple(Route(**row) for row in site.branch_routes)
+
+
+def routes_heard(session: Session, site: Site, branch: str) -> tuple[Route, ...]:
+    """A remote's: those of headway.toml, where the site lets them count, as the default branch's last build found them.
+
+    Raises build.config_invalid, but for the default branch: its next push may put them right.
+    """
+    if not site.routes_from_repository:
+        return routes_of(site)
+    last = (
+        select(Build)
+        .where(Build.site_id == site.id, Build.ref == site.default_branch, Build.status == "succeeded")
+        .order_by(col(Build.created_at).desc(), col(Build.id).desc())
+        .limit(1)
+    )
+    build = session.exec(last).first()
+    given = (build.plan or {}).get("routes") if build is not None else None
+    if given is None:
+        return routes_of(site)
+    try:
+        return read_routes(given)
+    except HeadwayError as error:
+        if branch == site.default_branch:
+            return routes_of(site)
+        raise HeadwayError("build.config_invalid", f"headway.toml: {error.param}: {error.message}") from None
 
 
 def target_of(routes: Sequence[Route], branch: str) -> str:

@@ -19,6 +19,7 @@ from store.models_arrivals import RemoteBranch
 from store.models_webhooks import ForgeCall, ForgeHook
 from store.paging import Page, fetch_page
 from store.pushes import Previews
+from store.reports import look_again
 from store.slugs import is_branch_name
 from store.webhooks import new_secret, preview_of
 
@@ -37,6 +38,7 @@ class Pushed:
     deleted: bool = False
     ref: str | None = None
     before: str | None = None
+    opened: str | None = None
 
 
 def create_hook(session: Session, vault: Hides, site: Site, provider: str, actor: Json) -> tuple[ForgeHook, str]:
@@ -144,6 +146,10 @@ def _judge(session: Session, hook: ForgeHook, pushed: Pushed, domain: str, previ
         actor = {"type": "forge_hook", "id": hook.id, "label": hook.provider}
         arrival = Arrival(pushed.branch, pushed.commit, "webhook", actor)
         return accept(session, session.get_one(Site, hook.site_id), arrival, domain, previews)
+    if pushed.opened is not None:
+        told = is_branch_name(pushed.opened) and look_again(session, hook.site_id, pushed.opened)
+        what = "its comment is on its way" if told else "no preview of it is known yet"
+        return Judged(IGNORED, f"a pull request was opened: {what}")
     if pushed.ref is None:
         return Judged(IGNORED, f"{pushed.event or 'this'} is no push to a branch")
     tag = pushed.ref.removeprefix("refs/tags/")

@@ -167,6 +167,19 @@ def _begin(report: ForgeReport, now: datetime) -> None:
     report.state, report.tries, report.ended_at, report.due_at = "pending", [], None, now
 
 
+def look_again(session: Session, site_id: str, branch: str) -> bool:
+    """A pull request from the branch was opened: its comment is due now. Whether there is anything to say."""
+    link = _link(session, site_id)
+    if link is None or not link.comments:
+        return False
+    report = session.exec(_of(link, COMMENT, branch).with_for_update()).one_or_none()
+    if report is None or report.wanted.get("state") == "ended":
+        return False
+    _begin(report, utcnow())
+    session.add(report)
+    return True
+
+
 def want_check(session: Session, link: ForgeLink) -> None:
     """The forge is asked whether the token may see the repository."""
     _want(session, link, CHECK, "", {}, None)

@@ -131,7 +131,7 @@ def touch(found: Sandbox, limits: SandboxLimits) -> None:
 
 
 def _idle(found: Sandbox, limits: SandboxLimits) -> timedelta:
-    return min(limits.idle, timedelta(seconds=found.idle_timeout_sec)) if found.idle_timeout_sec else limits.idle
+    return min(limits.idle, timedelta(seconds=found.idle_timeout_sec or limits.idle.total_seconds()))
 
 
 def destroy(session: Session, found: Sandbox) -> None:
@@ -164,6 +164,15 @@ def forget_files(session: Session, before: datetime, *, limit: int = 2_000) -> i
 
 
 # files
+
+
+def check_folder(session: Session, sandbox_id: str, path: str) -> None:
+    """A folder may be there or be made there. Raises sandbox.path_conflict."""
+    parts = path.split("/")
+    ways = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
+    query = select(SandboxFile.path).where(SandboxFile.sandbox_id == sandbox_id, col(SandboxFile.path).in_(ways))
+    if path and (file := session.exec(query).first()) is not None:
+        raise HeadwayError("sandbox.path_conflict", f"/workspace/{file} is a file.", param="cwd")
 
 
 def file_at(session: Session, sandbox_id: str, path: str) -> SandboxFile:

@@ -8,6 +8,11 @@ from typing import Final
 MAX_LINE: Final = 8 << 10
 
 
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class LineSplitter:
     """Feed chunks per stream; `say(stream, line)` gets each line without its end.
 

@@ -25,7 +25,8 @@ def _files(plan: Plan, said: BuildOverrides) -> Plan:
     if said.build_command is not None:
         command, source = said.build_command.strip() or None, "request"
         if outputs == ("",) and command is not None:
-            outputs = OUTPUTS
+            # The tree itself is the contract's default: a command may as well change pages in place.
+            outputs = (*OUTPUTS, "")
         if command is None and outputs == OUTPUTS:
             outputs = ("",)
     if said.output is not None:

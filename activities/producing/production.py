@@ -14,7 +14,7 @@ from activities.producing.build import BuildStep
 from activities.producing.caching import Broker as CacheBroker
 from activities.producing.caching import Exchange
 from activities.producing.cutting import CutLog
-from activities.producing.lines import LineSplitter
+from activities.producing.lines import LineSplitter, count
 from activities.producing.listed import ListedTree
 from activities.producing.output import open_output, present_outputs, read_output
 from activities.producing.overrides import overridden
@@ -119,7 +119,7 @@ class Production:
                 self._say(f"the whole tree is fetched: {why}")
                 self._bench.blobs.forget(self._spec.site_id)
                 empty(workspace)
-                checkout = self._fetch(workspace, {})
+                checkout = self._fetch(workspace, {}, again=True)
         with Folder(workspace) as folder:
             self._stage("detect")
             plan = overridden(detect(folder, self._spec.profile, self._bench.tools), self._spec.overrides)
@@ -139,7 +139,7 @@ class Production:
             self._stage("pack")
             entrypoint = self._spec.overrides.entrypoint if self._spec.overrides else None
             tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped, entrypoint)
-            self._say(f"{tree.files} files, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+            self._say(f"{count(tree.files, 'file')}, {tree.size_bytes} bytes, sha256:{manifest.digest}")
             if tree.blobs and not self._spec.clean:
                 self._bench.blobs.save(self._spec.site_id, tree.blobs)
             pack = self._uploader.send_contents(output, tree, manifest)
@@ -166,8 +166,8 @@ class Production:
             self._stage(stage)
             for line in plan.summary() if stage == "detect" else ():
                 self._say(line)
-        self._say(f"{listed.fresh} contents were read, the others are known by git's ids")
-        self._say(f"{tree.files} files, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+        self._say(f"{count(listed.fresh, 'new content')} read, the others are known by git's ids")
+        self._say(f"{count(tree.files, 'file')}, {tree.size_bytes} bytes, sha256:{manifest.digest}")
         missing = self._uploader.missing(manifest)
         with listed.complete(tree, missing, lambda ids: self._bring(workspace, ids)) as contents:
             pack = self._uploader.send_missing(contents, tree, missing)
@@ -197,7 +197,7 @@ class Production:
             self._say(f"{what} since {found.build_id}: its artifact is taken, sha256:{found.manifest_sha256}")
         return found
 
-    def _fetch(self, workspace: Path, known: Mapping[str, Blob]) -> Checkout:
+    def _fetch(self, workspace: Path, known: Mapping[str, Blob], *, again: bool = False) -> Checkout:
         if self._spec.snapshot is not None:
             return self._thaw(self._spec.snapshot, workspace)
         fetch = self._fetch_spec()
@@ -206,8 +206,9 @@ class Production:
             fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
             self._broker.tell_fetched(self._spec.build_id, fetched)
         ref = self._spec.ref or self._spec.default_branch
-        named = "" if ref == checkout.commit_sha else f"{ref} is "
-        self._say(f"{named}{checkout.commit_sha} of {fetch.remote.shown}")
+        what = f"commit {ref}" if ref == checkout.commit_sha else f"{ref} is {checkout.commit_sha}"
+        if not again:
+            self._say(f"{what} of {fetch.remote.shown}")
         for note in checkout.notes:
             self._say(f"note: {note}")
         return checkout
@@ -240,7 +241,8 @@ class Production:
             return self._broker.packs(self._spec.build_id, wanted).packs
 
         frozen = fetch_snapshot(self._bench.http, source.sha256, source.url, addresses, workspace, self._watch.stopped)
-        self._say(f"{self._spec.ref}: snapshot sha256:{frozen.sha256}, {frozen.files} files, {frozen.size_bytes} bytes")
+        size = f"{count(frozen.files, 'file')}, {frozen.size_bytes} bytes"
+        self._say(f"{self._spec.ref}: snapshot sha256:{frozen.sha256}, {size}")
         return Checkout(frozen.sha256, frozen.sha256, SOURCE_TIME, frozen.files, frozen.size_bytes)
 
     def _build(self, plan: Plan, workspace: Path, checkout: Checkout, secrets: Mapping[str, str]) -> dict[str, Any]:

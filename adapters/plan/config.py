@@ -24,6 +24,9 @@ MAX_BYTES: Final = 256 << 10
 MAX_WATCH: Final = 100
 MAX_CACHE: Final = 20
 MAX_SECRETS: Final = 50
+# A little more than a site may have: too many are to be seen as too many.
+MAX_ROUTES: Final = 100
+MAX_ROUTE: Final = 300
 MAX_TIMEOUT: Final = 24 * 3600
 
 BUILD_KEYS: Final = frozenset(
@@ -38,6 +41,7 @@ class Config:
     `output` and `root` are relative paths without `.` or `..`; `""` is the folder itself. `timeout` is in seconds.
     `watch` are paths of the repository: a commit that changes nothing below them needs no build. `secrets` are names
     of the environment's configuration that the build is given. `cache` are folders below `root` that builds keep.
+    `routes` are as they were given: whoever lets them count judges them.
     """
 
     command: str | None = None
@@ -51,6 +55,7 @@ class Config:
     cache: tuple[str, ...] = ()
     static: StaticRules = field(default_factory=StaticRules)
     run: RunTable = field(default_factory=RunTable)
+    routes: tuple[Mapping[str, str], ...] | None = None
 
 
 def parse_config(raw: bytes) -> Config:
@@ -65,7 +70,6 @@ def parse_config(raw: bytes) -> Config:
         raise _fail("", f"is not TOML: {escaped(str(error))[:200]}") from None
     except RecursionError:
         raise _fail("", "is nested too deeply") from None
-    # Routes are for the platform, which reads them where a push comes in.
     _known("", document, {"build", "static", "run", "processes", "mounts", "routes"})
     build = _table(document, "build")
     _known("build", build, BUILD_KEYS)
@@ -81,6 +85,18 @@ def parse_config(raw: bytes) -> Config:
         cache=_cache(build),
         static=parse_rules(document.get("static", {}), _fail),
         run=parse_run_table(document, _fail),
+        routes=_routes(document.get("routes")),
+    )
+
+
+def _routes(given: object) -> tuple[Mapping[str, str], ...] | None:
+    """Texts, so that they can be kept; what is no table of texts is kept as one that is no route."""
+    if given is None:
+        return None
+    rows = given if isinstance(given, list) else [given]
+    return tuple(
+        {str(key)[:MAX_ROUTE]: str(value)[:MAX_ROUTE] for key, value in row.items()} if isinstance(row, dict) else {}
+        for row in rows[: MAX_ROUTES + 1]
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from adapters.artifact.folder import Folder
@@ -52,7 +52,7 @@ def detect(folder: Folder, profile: str = "auto", tools: Tools | None = None) ->
         raise HeadwayError("build.config_invalid", error.message, file=FILE) from error
     config = Config() if raw is None else parse_config(raw)
     with _root(folder, config) as root:
-        return _decide(_look(root, config, tools), profile, tools)
+        return replace(_decide(_look(root, config, tools), profile, tools), routes=config.routes)
 
 
 def _root(folder: Folder, config: Config) -> Folder:

@@ -24,7 +24,8 @@ class Plan:
     `toolchain` is version by program, as far as it is known. `lock` is the lock file that keys the cache, `timeout` is
     in seconds (None: the operator's limit). `run` is there for `dynamic` plans only. A commit that changes nothing
     below `watch` (paths of the repository; none: all of it) needs no build. `secrets` are names, never values. `cache`
-    are folders below `root` that are kept from one build to the next.
+    are folders below `root` that are kept from one build to the next. `routes` are
+    the branch routes that the repository names, unjudged.
     """
 
     profile: Literal["static", "dynamic"]
@@ -45,6 +46,7 @@ class Plan:
     watch: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     cache: tuple[str, ...] = ()
+    routes: tuple[Mapping[str, str], ...] | None = None
 
     @property
     def steps(self) -> list[tuple[StepName, str]]:
@@ -58,7 +60,10 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The shape that the build's row and the provenance keep."""
-        named = {name: list(given) for name, given in (("secrets", self.secrets), ("cache", self.cache)) if given}
+        kept = (("secrets", self.secrets), ("cache", self.cache))
+        named: dict[str, Any] = {name: list(given) for name, given in kept if given}
+        if self.routes is not None:
+            named["routes"] = [dict(row) for row in self.routes]
         return {
             "version": 2,
             "profile": self.profile,

@@ -186,7 +186,7 @@ class Site:
             # Behind every release: whoever is served pays nothing for it.
             _route(self._exists(f"/{_HOST}/{REDIRECT}*"), {"handler": "subroute", "routes": _redirected()}),
             _route(self._exists(f"/{_HOST}/{LOCK}"), self._gate()),
-            _route(known_name, *_page(404, "Nothing is deployed here yet.\n")),
+            _route(known_name, *_page(404, "Nothing is deployed here.\n")),
             _handle(*_page(404, "No site is served at this address.\n")),
         ]
 
@@ -215,7 +215,7 @@ class Site:
         inside = [
             _handle(_PRIVATE),
             _route(self._exists(*behind), {"handler": "subroute", "routes": self._pinned()}),
-            _handle(*_page(404, "Nothing is deployed here yet.\n")),
+            _handle(*_page(404, "Nothing is deployed here.\n")),
         ]
         cookie = {"handler": "copy_response_headers", "include": ["Set-Cookie"]}
         # The password is the preview's: the app behind it never sees it.

@@ -30,7 +30,8 @@ _CALL: Final = {
 class Call:
     """`branch` is set where one was pushed to or `deleted`; `commit` is what it is now, None where that names none.
 
-    `ref` is what else was pushed to; `before` is what the branch was.
+    `ref` is what else was pushed to; `before` is what the branch was. `opened` is the branch of a pull request that
+    was opened, or opened again.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Call:
     deleted: bool = False
     ref: str | None = None
     before: str | None = None
+    opened: str | None = None
 
 
 def is_genuine(provider: str, secret: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -63,13 +65,29 @@ def read_call(provider: str, headers: Mapping[str, str], body: bytes) -> Call:
     if event == "delete" and payload.get("ref_type") == "branch" and isinstance(ref, str):
         return Call(id, event, ref[:LONGEST], deleted=True)  # Gitea tells a deletion apart from pushes
     if event not in ("push", "Push Hook", "Tag Push Hook") or not isinstance(ref, str):
-        return Call(id, event)
+        return Call(id, event, opened=_opened(event, payload))
     if not ref.startswith(_BRANCH):
         return Call(id, event, ref=ref[:LONGEST])
     said, before = _object_id(after), _object_id(payload.get("before"))
     gone = said is not None and set(said) == {"0"}
     branch = ref.removeprefix(_BRANCH)[:LONGEST]
     return Call(id, event, branch, None if gone else said, deleted=gone, before=before)
+
+
+def _opened(event: str, payload: dict[str, Any]) -> str | None:
+    """The branch, in whatever repository: who looks for pull requests later tells forks apart."""
+    if event == "pull_request" and payload.get("action") in ("opened", "reopened"):
+        branch: object = _inner(_inner(payload, "pull_request"), "head").get("ref")
+    elif event == "Merge Request Hook" and _inner(payload, "object_attributes").get("action") in ("open", "reopen"):
+        branch = _inner(payload, "object_attributes").get("source_branch")
+    else:
+        return None
+    return branch[:LONGEST] if isinstance(branch, str) else None
+
+
+def _inner(payload: dict[str, Any], name: str) -> dict[str, Any]:
+    found = payload.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _object_id(given: object) -> str | None:

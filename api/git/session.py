@@ -107,7 +107,8 @@ class PushSession:
         if environment is None or job is None:
             await self._say(f"{branch} -> {'deleted' if push.new_sha is None else 'kept, not deployed'}")
             return
-        await self._say(f"{branch} -> {environment.kind} {environment.slug} ({environment.id})")
+        named = " ".join(dict.fromkeys((environment.kind, environment.slug)))
+        await self._say(f"{branch} -> {named} ({environment.id})")
         if push.new_sha is None:
             await self._say(f"the environment is deleted by {job.id}")
             return

@@ -106,7 +106,7 @@ def _judged(parts: Parts, hook_id: str, headers: Mapping[str, str], body: bytes)
             parts.store.in_write(lambda session: forges.note_forged(session, hook_id, count))
         raise HeadwayError("forge_hook.forged", "This call is not signed with the hook's secret.")
     said = read_call(hook.provider, headers, body)
-    pushed = Pushed(said.id, said.event, said.branch, said.commit, said.deleted, said.ref, said.before)
+    pushed = Pushed(said.id, said.event, said.branch, said.commit, said.deleted, said.ref, said.before, said.opened)
 
     def accept(session: Session) -> tuple[Json, Work]:
         call, judged = forges.take_call(session, hook_id, pushed, parts.addresses.domain, parts.previews)

@@ -53,10 +53,10 @@ class Call(Conversation):
         return self.caller.team_id
 
     def once(self, body: BaseModel | None) -> Once:
-        """Keys of this dialect are apart from the other's."""
+        """A key counts for its method and path (contract section 1.4), and apart from the other dialect's."""
         given = body.model_dump(mode="json", exclude_unset=True) if body is not None else {}
         request = self.request
-        principal = f"miosa:{self.caller.principal}:{self.team_id}"
+        principal = f"miosa:{self.caller.principal}:{self.team_id}:{request.method} {request.url.path}"
         return Once.of(principal, self.idempotency_key, request.method, request.url.path, given)
 
     async def known(self, once: Once) -> Job | None:

@@ -16,12 +16,14 @@ from api.miosa.call import Call, KeyedDep
 from api.miosa.document import gives, gives_raw
 from api.miosa.freezing import Taken, keep_snapshot, take
 from api.miosa.paths import workspace_path
+from api.miosa.problems import error_body
 from api.miosa.sandboxes import WRITE, S, sandbox_of
 from api.miosa.schemas import AnyRow, Exec
 from api.streams import PING, frame
 from headway.errors import HeadwayError
 from store.execs import accept_exec, result_key
 from store.models import Job
+from store.sandboxes import check_folder
 
 router = APIRouter(tags=["commands"])
 Json = dict[str, Any]
@@ -38,6 +40,7 @@ async def _start(call: Call, sandbox_id: str, body: Exec) -> Job:
 
     def look(session: Session) -> Taken:
         found = sandbox_of(call, session, sandbox_id, WRITE, lock=True)
+        check_folder(session, found.id, cwd)
         return take(call, session, found, "", lambda path: ".git" in path.split("/"))
 
     cwd = workspace_path(body.cwd or "/workspace", folder=True)
@@ -98,7 +101,6 @@ async def _frames(call: Call, job: Job) -> AsyncIterator[bytes]:
 def _last(job: Job) -> bytes:
     if job.status == "succeeded":
         return frame("exit", job.result or {})
-    error = job.error or {}
-    return frame("error", {"code": error.get("code"), "message": error.get("message")}) + frame(
-        "exit", {"exit_code": 1}
-    )
+    waiting = {"code": "service.unavailable", "message": "The command has not come to its end."}
+    error = error_body(HeadwayError.from_dict(job.error or waiting), "")["error"]
+    return frame("error", {name: error[name] for name in ("code", "message")}) + frame("exit", {"exit_code": 1})

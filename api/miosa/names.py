@@ -15,7 +15,9 @@ from typing import Final
 
 _SHOWN: Final = {"site": "dep", "build": "ver", "art": "rel"}
 _CORE: Final = {"dep": "site", "ver": "build", "rel": "art"}
-_ID: Final = re.compile(r"\b(site|build|art)_([0-9A-Za-z]{4,32})\b")
+# Upper case: `build_started` is an event.
+_ID: Final = re.compile(r"\b(site|build|art)_([0-9A-Z]{4,32})\b")
+_ROLLOUT: Final = re.compile(r"\bDeployment dep_[0-9A-Z]{4,32}\b")
 _WORDS: Final = (
     (re.compile(r"\bsite's\b"), "deployment's"),
     (re.compile(r"\bsites?\b"), "deployment"),
@@ -55,6 +57,7 @@ def _core(id: str, prefix: str) -> str:
 
 def worded(message: str) -> str:
     """A message of the engine in this dialect's words."""
+    message = _ROLLOUT.sub("Another publish", message)
     message = _ID.sub(lambda found: f"{_SHOWN[found[1]]}_{found[2]}", message)
     for pattern, word in _WORDS:
         message = pattern.sub(word, message)

@@ -79,6 +79,8 @@ _KINDS: Final[dict[str, tuple[str, int]]] = {
     "not_found": ("NOT_FOUND", 404),
     "invalid_request": ("VALIDATION_ERROR", 422),
 }
+# How a publish fails by what is published has its own code: the caller's next step depends on it.
+_STEPS: Final = ("build.", "roll.")
 FIELDS: Final = {
     "site_id": "deployment_id",
     "env_id": "environment",
@@ -100,7 +102,10 @@ _HIDDEN: Final = frozenset(("doc_url", "code", "message"))
 
 
 def code_and_status(error: HeadwayError) -> tuple[str, int]:
-    known = CODES.get(error.code) or _KINDS.get(error.type)
+    known = CODES.get(error.code)
+    if known is None and error.type == "invalid_request" and error.code.startswith(_STEPS):
+        known = error.code.replace(".", "_").upper(), 422
+    known = known or _KINDS.get(error.type)
     if known is not None:
         return known
     if error.status >= 500:

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from api.miosa.names import shown, shown_or_none, worded
+from api.miosa.problems import code_and_status
 from api.parts import Parts
+from headway.errors import HeadwayError
 from store.models import Artifact, Build, Project, Rollout, Site
 from store.models_sandboxes import Sandbox
 from store.standing import Standing
@@ -99,7 +101,10 @@ def version_state(build: Build, rollout: Rollout | None, artifact: Artifact | No
 def error_text(build: Build, rollout: Rollout | None) -> str | None:
     """What went wrong with a publish, in one line."""
     error = build.error or (rollout.error if rollout is not None else None)
-    return worded(f"{error.get('code')}: {error.get('message')}") if error else None
+    if not error:
+        return None
+    code, _ = code_and_status(HeadwayError.from_dict(error))
+    return f"{code}: {worded(str(error.get('message')))}"
 
 
 def _bucket(parts: Parts) -> str:

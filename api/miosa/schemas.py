@@ -141,7 +141,7 @@ class SandboxCreate(Owned):
     image: Text | None = None
     metadata: Metadata | None = None
     tags: Annotated[list[Text], Field(max_length=50)] | None = None
-    idle_timeout_sec: Annotated[int, Field(ge=1)] | None = None
+    idle_timeout_sec: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     env: dict[str, str] | None = Field(default=None, description="Send it with each exec: refused here.")
 
 
@@ -149,7 +149,7 @@ class SandboxUpdate(Body):
     name: Name | None = None
     metadata: Metadata | None = None
     tags: Annotated[list[Text], Field(max_length=50)] | None = None
-    idle_timeout_sec: Annotated[int, Field(ge=1)] | None = None
+    idle_timeout_sec: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
 class WorkspaceCreate(Body):

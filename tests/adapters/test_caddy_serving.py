@@ -298,7 +298,7 @@ def test_an_environment_without_a_release_says_so(machine: Machine, server: Serv
     machine.host.route("env_01EMPTYEMPTYEMPTYEMPTY", ["empty.localhost"])
     answer = server.get("/anything", "empty.localhost")
     assert answer.status == 404
-    assert b"Nothing is deployed here yet" in answer.body
+    assert b"Nothing is deployed here" in answer.body
 
 
 def test_symbolic_links_inside_a_tree_are_followed(machine: Machine, server: Server) -> None:

@@ -250,11 +250,11 @@ def test_what_lies_beside_the_lock_is_not_served_and_ends_with_the_environment(
 def test_an_environment_without_a_release_is_not_taken_for_a_locked_one(machine: Machine, server: Server) -> None:
     machine.host.route("env_01NOTHINGYET", ["nothing-yet.localhost"])
     machine.host.environment("env_01NOTHINGYET").fence(1)
-    assert server.get("/", "nothing-yet.localhost").body == b"Nothing is deployed here yet.\n"
+    assert server.get("/", "nothing-yet.localhost").body == b"Nothing is deployed here.\n"
     machine.host.route("env_01NOTHINGYET", ["nothing-yet.localhost"], None, LOCK)
     assert server.get("/", "nothing-yet.localhost").status == 401
     asked = server.get("/", "nothing-yet.localhost", Authorization=basic(PASSWORD))
-    assert (asked.status, asked.body) == (404, b"Nothing is deployed here yet.\n")
+    assert (asked.status, asked.body) == (404, b"Nothing is deployed here.\n")
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def test_only_the_change_is_read_and_sent(platform: Platform) -> None:  # noqa: 
     assert not taken(platform.log("system"))
     platform.repo.commit({"d1/f1.txt": "changed", "new.txt": "new"})
     _, said, row = both(platform)
-    assert any(line.startswith("3 contents were read") for line in said), said
+    assert any(line.startswith("3 new contents read") for line in said), said
     assert row.uploaded_bytes == len("changed") + len("new") + len(platform.manifest(row.manifest_sha256 or "").raw)
     assert platform.content(row.manifest_sha256 or "", "d1/f1.txt") == b"changed"
     assert platform.content(row.manifest_sha256 or "", "d2/f2.txt") == b"2" * 1000

@@ -67,6 +67,39 @@ class Forge:
             return {row.branch: row for row in rows if row.deleted_at is None}
 
 
+async def test_routes_of_headway_toml_as_the_default_branch_was_built_last(api: World) -> None:
+    forge = await Forge.of(api)
+    routes = {"routes": [{"pattern": "main", "target": "live"}, {"pattern": "*", "target": "preview"}]}
+    path = f"/v1/sites/{forge.site['id']}/branch-routes"
+
+    async def put(body: Json) -> None:
+        assert (await forge.client.put(path, json=body)).status_code == 200
+
+    async def built(branch: str, commit: str, given: list[Json] | None) -> Json:
+        said = await forge.tell(branch, commit)
+        with api.store.write() as session:
+            build = session.exec(select(Build).where(Build.job_id == said["job_id"])).one()
+            build.status, build.plan = "succeeded", {} if given is None else {"routes": given}
+        forge.end(said["job_id"])
+        return said
+
+    await put({**routes, "from_repository": True})
+    await built("main", A, [{"pattern": "docs/*", "target": "ignore"}, {"pattern": "*", "target": "production"}])
+    assert (await forge.tell("docs/x", B))["text"] == "ignored: the branch routes deploy nothing of docs/x"
+    # What a branch says of itself does not count, and neither does it where the site does not let it.
+    await built("topic", B, [{"pattern": "*", "target": "ignore"}])
+    assert api.one(Build, ref="topic").env_id == forge.site["production_env_id"]
+    await put({"from_repository": False})
+    assert (await forge.tell("docs/y", C))["verdict"] == "accepted"
+    await put({"from_repository": True})
+    await built("main", B, [{"pattern": "*", "target": "nowhere"}])
+    refused = await forge.tell("docs/z", C)
+    assert refused["text"].startswith("refused: headway.toml: routes.0.target: A target is one of live, ")
+    # The default branch mends it; without a table those that were set count again.
+    await built("main", C, None)
+    assert (await forge.tell("docs/z", C))["verdict"] == "accepted"
+
+
 async def test_a_forges_push_goes_where_the_routes_lead(api: World) -> None:
     forge = await Forge.of(api)
     for branch, kind in (("main", "production"), ("staging", "staging"), ("feature/x", "preview")):

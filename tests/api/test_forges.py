@@ -73,6 +73,21 @@ def test_what_is_no_push_has_no_branch() -> None:
     assert read_call("github", {"x-github-event": "push"}, push()).id == read_call("github", {}, push()).id
 
 
+def test_pull_requests_that_were_opened() -> None:
+    told = {"action": "opened", "pull_request": {"head": {"ref": "topic"}}}
+    merge = {"object_attributes": {"action": "open", "source_branch": "topic"}}
+    for provider, event, body, closed in (
+        ("github", "pull_request", told, {**told, "action": "closed"}),
+        ("gitea", "pull_request", told, {**told, "action": "synchronized"}),
+        ("gitlab", "Merge Request Hook", merge, {"object_attributes": {"action": "merge", "source_branch": "topic"}}),
+    ):
+        headers = {name.lower(): value for name, value in signed(provider, "s", b"", event=event).items()}
+        said = read_call(provider, headers, json.dumps(body).encode())
+        assert (said.opened, said.branch) == ("topic", None)
+        for other in (closed, {"action": "opened"}, {"action": "opened", "pull_request": {"head": {"ref": 7}}}):
+            assert read_call(provider, headers, json.dumps(other).encode()).opened is None
+
+
 async def test_a_push_to_production_deploys_that_commit_once(api: World) -> None:
     _, client = await api.tenant("Acme")
     site, hook = await make(api, client)
@@ -117,6 +132,11 @@ async def test_verdicts_on_what_is_not_deployed(api: World) -> None:
             (push(after="0" * 40), None, "what the default branch has deployed stays"),
             (push("feature", after="0" * 40), None, "the branch is gone, and has no preview"),
             (b"{}", "ping", "ping is no push to a branch"),
+            (
+                json.dumps({"action": "opened", "pull_request": {"head": {"ref": "feature"}}}).encode(),
+                "pull_request",
+                "a pull request was opened: no preview of it is known yet",
+            ),
             (json.dumps({"ref": "refs/tags/v1", "after": COMMIT}).encode(), None, "v1 is a tag: tags deploy nothing"),
         )
     ):

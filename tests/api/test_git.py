@@ -48,7 +48,7 @@ async def test_a_push_tells_what_it_does_and_its_branch_follows_the_deploy(serve
     assert (build.ref, build.commit_sha, build.trigger) == ("main", commit, "push")
     said = [line.strip() for line in pushed.text.splitlines() if line.startswith("remote: ")]
     assert said == [
-        f"remote: headway: main -> production production ({site['production_env_id']})",
+        f"remote: headway: main -> production ({site['production_env_id']})",
         f"remote: headway: queued {build.id} / {job_id}",
         "remote: headway: http://acme.sites.test:7071",
         "remote: it is built",

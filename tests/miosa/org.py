@@ -136,7 +136,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> Json:
     assert error["code"] == code, error
     assert error["request_id"] == answer.headers["x-request-id"]
     assert "forge-version" not in answer.headers
-    for trace in ("doc_url", "site", "forge", "build_", "art_"):
+    for trace in ("doc_url", "site", "forge", "build_0", "art_0"):
         assert trace not in answer.text, answer.text
     return error
 

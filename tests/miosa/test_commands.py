@@ -75,6 +75,17 @@ async def test_a_command_changes_the_tree_with_its_end(org: Org) -> None:
     assert "canary" not in (org.api.folder / "headway.db").read_bytes().decode("latin-1")
 
 
+async def test_a_command_works_in_a_folder(org: Org) -> None:
+    sandbox = await org.sandbox({"src/a": "a"})
+    for cwd in ("src/a", "/workspace/src/a/b"):
+        refused = await org.http.post(f"/api/v1/sandboxes/{sandbox}/exec", json={"command": "ls", "cwd": cwd})
+        assert problem(refused, 409, "FILE_PATH_CONFLICT")["message"] == "/workspace/src/a is a file."
+    job, waiting = await started(org, sandbox, cwd="made/later")
+    assert builder(org).begin(job, BEGIN).cwd == "made/later"
+    builder(org).output(job, output(1))
+    assert (await waiting).json()["data"]["exit_code"] == 3  # type: ignore[attr-defined]
+
+
 async def test_an_attempt_that_is_over_changes_nothing(org: Org) -> None:
     sandbox = await org.sandbox({"a": "a"})
     job, waiting = await started(org, sandbox)

@@ -127,11 +127,14 @@ async def test_names_metadata_readiness_and_the_end(org: Org) -> None:
 
 async def test_an_idle_sandbox_ends_and_its_rows_go(org: Org) -> None:
     sandbox = await org.sandbox({"a": "x"}, idle_timeout_sec=60)
+    await org.sandbox({"a": "x"}, idle_timeout_sec=2**31 - 1)  # the platform's own limit holds
+    huge = await org.http.post("/api/v1/sandboxes", json={"idle_timeout_sec": 10**15})
+    problem(huge, 422, "VALIDATION_ERROR")
     org.api.change(Sandbox, sandbox, expires_at=utcnow() - timedelta(seconds=1))
     problem(await org.http.get(f"/api/v1/sandboxes/{sandbox}"), 404, "NOT_FOUND")
     Housekeeping(org.api.store, org.api.parts.events, timedelta(days=30)).sweep()
     assert org.api.one(Sandbox, id=sandbox).state == "destroyed"
-    assert org.api.count(SandboxFile) == 0
+    assert org.api.count(SandboxFile) == 1, "of the other one"
 
 
 async def test_two_replicas_see_one_tree(org: Org) -> None:

@@ -508,5 +508,7 @@ async def commands(world: World) -> None:
     result = await world.do(box.exec.run("printf $GREETING; exit 3", {"env": {"GREETING": "hello"}}))
     assert (result.stdout, result.exit_code) == ("hello", 3)
     assert (await world.do(box.run("echo once"))).stdout == "once\n"
+    # A tree has no empty folders: the one to work in is made.
+    assert (await world.do(box.run("pwd", {"cwd": "/workspace/new/folder"}))).stdout == "/workspace/new/folder\n"
     events = await world.all(box.exec_stream("echo out; echo err >&2"))
     assert {(one.type, one.data.get("line")) for one in events} >= {("stdout", "out"), ("stderr", "err")}

@@ -39,7 +39,7 @@ def test_an_app_is_judged_before_it_is_visited(stack: Stack, client: Miosa) -> N
     )
     ill = box.deploy(deployment_id=deployment, **RUN)
     assert (ill["promoted"], ill["version"]["state"]) == (False, "failed")
-    assert ill["version"]["error_message"].startswith("roll.health_failed")
+    assert ill["version"]["error_message"].startswith("ROLL_HEALTH_FAILED: ")
     assert (ill["state"], ill["deployment"]["active_version_id"]) == ("running", version)
     assert fetch(stack, first["public_url"])[1].startswith("first"), "the old version serves"
     with pytest.raises(MiosaError) as refused:

@@ -111,6 +111,15 @@ def test_what_is_skipped_and_what_is_kept() -> None:
     assert parse_config(b'[build]\noutput = ".next"\ncache = [".next/cache"]').cache == (".next/cache",)
 
 
+def test_routes_are_kept_as_texts_for_whoever_judges_them() -> None:
+    assert parse_config(b"").routes is None
+    assert parse_config(b"routes = []").routes == ()
+    given = b'[[routes]]\npattern = "docs/*"\ntarget = "ignore"\n[[routes]]\npattern = 2026-01-01\n'
+    assert parse_config(given).routes == ({"pattern": "docs/*", "target": "ignore"}, {"pattern": "2026-01-01"})
+    for odd in (b"routes = 7", b"routes = [7]"):
+        assert parse_config(odd).routes == ({},), "no route"
+
+
 def test_an_empty_file_says_nothing() -> None:
     assert parse_config(b"") == Config()
     assert not parse_config(b"[static]").static

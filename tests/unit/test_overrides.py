@@ -40,6 +40,11 @@ def test_what_is_not_said_stays_as_it_was_detected() -> None:
     assert (plan.run.health.passes, plan.command, plan.source) == (2, "npm run build", "package.json")
 
 
+def test_a_command_may_change_a_tree_in_place() -> None:
+    plan = overridden(FILES, BuildOverrides(build_command="make"))
+    assert (plan.command, plan.outputs) == ("make", (*OUTPUTS, ""))
+
+
 def test_a_service_without_a_command_is_refused_by_its_parameter() -> None:
     with pytest.raises(HeadwayError) as caught:
         overridden(FILES, BuildOverrides(kind="dynamic"))

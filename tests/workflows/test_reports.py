@@ -260,6 +260,29 @@ def test_a_pull_request_that_comes_later_gets_its_comment(tmp_path: Path) -> Non
     run_story(tmp_path, story)
 
 
+def test_a_pull_request_that_is_told_of_gets_its_comment_at_once(tmp_path: Path) -> None:
+    """The run waits for an hour; a hook's call ends that."""
+
+    async def story(engine: Engine) -> None:
+        with ForgeServer("gitea") as forge:
+            linked(engine, forge, "feature/x")
+            async with reporting(engine, Pace(waits=(3600.0,))):
+                note(engine, engine.world.accept_push(ref=COMMIT), "running")
+                await engine.until(
+                    lambda: kept(engine, "comment"), lambda rows: bool(rows) and rows[0].tries[-1:] != []
+                )
+                forge.open_pull(9, "feature/x")
+                with engine.world.store.write() as session:
+                    [report] = session.exec(select(ForgeReport).where(ForgeReport.kind == "comment")).all()
+                    assert not reports.look_again(session, report.site_id, "feature/y")
+                    assert reports.look_again(session, report.site_id, "feature/x")
+                rows = await all_ended(engine, 2)
+            assert len(forge.comments[9]) == 1
+            assert {row.state for row in rows} == {"delivered"}
+
+    run_story(tmp_path, story)
+
+
 @pytest.mark.slow
 def test_a_run_that_is_lost_is_started_again(tmp_path: Path) -> None:
     async def story(engine: Engine) -> None:
