@@ -18,11 +18,16 @@ from tests.unit.test_ledger_entry import Ledger
 COUNT, SLICE = 23, 4
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    return Ledger(create_key(tmp_path_factory.mktemp("keys")), COUNT)
+
+
 @pytest.fixture
-def ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+def ledger(whole: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     monkeypatch.setattr(promises, "SLICE", SLICE)
     monkeypatch.setattr(promises, "WORTH_IT", 2)
-    return Ledger(create_key(tmp_path_factory.mktemp("keys")), COUNT)
+    return whole
 
 
 def unsigned(entry: Logged) -> Logged:
@@ -52,7 +57,6 @@ def test_a_good_ledger_holds_and_nothing_behind_its_head_is_read(ledger: Ledger)
     assert (found.size, found.root, read[-1]) == (19, ledger.head(19).root, 18)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", range(COUNT))
 def test_a_damaged_entry_at_each_place(ledger: Ledger, number: int) -> None:
     before, one, after = ledger.logged[:number], ledger.logged[number], ledger.logged[number + 1 :]
@@ -60,6 +64,6 @@ def test_a_damaged_entry_at_each_place(ledger: Ledger, number: int) -> None:
     swapped = replace(others, index=number)
     for changed in (unsigned(one), replace(one, body=one.body + b" "), swapped, replace(one, promise=others.promise)):
         with pytest.raises(HeadwayError, match=f"entry {number}: the ledger did not sign"):
-            audit([*before, changed, *after], ledger.key.log, ledger.head(), processes=2)
+            audit([*before, changed, *after], ledger.key.log, ledger.head(), processes=1)
     with pytest.raises(HeadwayError, match=f"entry {number} is missing|it ends at {number}"):
-        audit([*before, *after], ledger.key.log, ledger.head(), processes=2)
+        audit([*before, *after], ledger.key.log, ledger.head(), processes=1)
