@@ -63,7 +63,8 @@ class Ledger:
     def __init__(self, store: Store, key: LogKey, start: datetime) -> None:
         self._store = store
         self._key = key
-        self._last_note = ""
+        # What this process has entered last: nobody has to read back what it knows.
+        self._last: Step | None = None
         self.trusted = TrustedLog(key.log, start)
 
     @classmethod
@@ -99,11 +100,11 @@ class Ledger:
         """Enter it, unless its subject stands. Hashing and signing come first: the write only has to be in time."""
         while True:
             with self._store.read() as session:
-                standing = rows.entry_about(session, about.subject)
-                step = self._step(session, entry, about) if standing is None else None
+                step = None if rows.is_entered(session, about.subject) else self._step(session, entry, about)
             if step is None:
                 return self._stood(about.subject, then)
             if self._store.in_write(lambda session, step=step: _take(session, step, then)):  # type: ignore[misc]
+                self._last = step
                 logged = Logged(step.index, step.at, step.body, step.promise)
                 return entry, item(logged, self._key.log, step.note, step.head, step.proof)
 
@@ -147,18 +148,20 @@ class Ledger:
 
     def _step(self, session: Session, entry: Entry, about: About) -> Step:
         """The next entry on what the ledger is now. Raises ledger.inconsistent where its rows do not hold."""
-        head = rows.open_head(session)
-        peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), head.size)
-        if head.note != self._last_note:
-            _verify(head, self._key.log)
-        if tree.fold(peaks) != head.root:
-            raise HeadwayError("ledger.inconsistent", f"The ledger's nodes do not make its root at {head.size}.")
-        body = entry.body()
-        at = max(int(time.time()), rows.entry(session, head.size - 1).at if head.size else 0)
-        grown = tree.grow(head.size, peaks, [tree.leaf_hash(body)])
-        self._last_note = note = Checkpoint(grown.size, grown.root).note(self._key)
-        signed = promise(body, head.size, at, self._key)
-        return Step(about, head.size, at, body, entry.envelope(), signed, grown, note, tuple(reversed(peaks)))
+        (size, root, note), last = rows.newest(session), self._last
+        if last is not None and (size, root, note) == (last.head.size, last.head.root, last.note):
+            peaks, before = last.grown.peaks, last.at
+        else:
+            _verify(LedgerHead(size=size, root=root, note=note), self._key.log)
+            peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), size)
+            before = rows.entry(session, size - 1).at if size else 0
+        if tree.fold(peaks) != root:
+            raise HeadwayError("ledger.inconsistent", f"The ledger's nodes do not make its root at {size}.")
+        body, at = entry.body(), max(int(time.time()), before)
+        grown = tree.grow(size, peaks, [tree.leaf_hash(body)])
+        made = Checkpoint(grown.size, grown.root).note(self._key)
+        signed = promise(body, size, at, self._key)
+        return Step(about, size, at, body, entry.envelope(), signed, grown, made, tuple(reversed(peaks)))
 
     def _item(self, session: Session, standing: LedgerEntry) -> Json:
         head = rows.open_head(session)

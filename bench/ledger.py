@@ -42,8 +42,8 @@ def measure(folder: Path) -> dict[str, Any]:
     key = LogKey(Log(signing.public, HOST), signing.raw)
     at_size = {}
     for size in SIZES:
-        _fill(store, key, size)
-        at_size[str(size)] = {"append": spread(_appends(ledger, size)), **_proofs(store, key.log)}
+        fill(store, key, size)
+        at_size[str(size)] = {"append": spread(appends(ledger, size)), **_proofs(store, key.log)}
     bare = _bare_commits(folder)
     measured = {
         "at_size": at_size,
@@ -57,7 +57,7 @@ def measure(folder: Path) -> dict[str, Any]:
     return measured
 
 
-def _fill(store: Store, key: LogKey, size: int) -> None:
+def fill(store: Store, key: LogKey, size: int) -> None:
     """Bring the tree to `size` with entries that no one signed: an append reads none of them but the last."""
     with store.read() as session:
         head = rows.open_head(session)
@@ -80,7 +80,7 @@ def _fill(store: Store, key: LogKey, size: int) -> None:
         start, peaks = end, grown.peaks
 
 
-def _appends(ledger: Ledger, size: int) -> list[float]:
+def appends(ledger: Ledger, size: int) -> list[float]:
     times = []
     for number in range(APPENDS):
         entry = Entry(os.urandom(1500), os.urandom(71), b"-" * 178)

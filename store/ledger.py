@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, insert, or_, text
-from sqlmodel import Session, col, select
+from sqlalchemy import and_, bindparam, func, or_, text
+from sqlmodel import Session, SQLModel, col, select
 
 from headway.errors import HeadwayError
 from store.config_sets import configurations
@@ -15,6 +15,11 @@ from store.models_ledger import LedgerDocument, LedgerEntry, LedgerHead, LedgerN
 from store.models_policy import Decision, Policy
 
 _LOCK = 4857204  # any fixed number: appends on PostgreSQL wait for each other
+# Core statements, built once: an append is measured against a bare commit, and the ORM takes longer than the database.
+_ENTRY, _NODE, _HEAD = (SQLModel.metadata.tables[f"ledger_{name}"] for name in ("entry", "node", "head"))
+_NEWEST = _HEAD.select().order_by(_HEAD.c.size.desc()).limit(1)
+_SIZE = select(func.max(_HEAD.c.size))
+_ABOUT = select(_ENTRY.c.index).where(_ENTRY.c.subject == bindparam("about"))
 
 
 def lock(session: Session) -> None:
@@ -40,7 +45,19 @@ def open_head(session: Session) -> LedgerHead:
 
 def size(session: Session) -> int:
     """How many entries there are."""
-    return session.execute(select(func.max(LedgerHead.size))).scalar() or 0
+    return session.connection().execute(_SIZE).scalar() or 0
+
+
+def newest(session: Session) -> tuple[int, bytes, str]:
+    """Size, root and note of the newest checkpoint: `open_head` for who appends. Raises service.unavailable."""
+    found = session.connection().execute(_NEWEST).first()
+    if found is None:
+        raise HeadwayError("service.unavailable", "The signing worker has not opened the ledger yet.")
+    return found.size, found.root, found.note
+
+
+def is_entered(session: Session, subject: str) -> bool:
+    return session.connection().execute(_ABOUT, {"about": subject}).first() is not None
 
 
 def nodes(session: Session, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
@@ -79,9 +96,10 @@ def entries(session: Session, start: int, limit: int) -> Sequence[LedgerEntry]:
 def append(session: Session, new: LedgerEntry, grown: Mapping[tuple[int, int], bytes], new_head: LedgerHead) -> None:
     """Add an entry with the nodes and the checkpoint that it makes, under `lock`."""
     made = [{"level": level, "index": index, "hash": hash} for (level, index), hash in grown.items()]
-    session.execute(insert(LedgerEntry), [new.model_dump()])
-    session.execute(insert(LedgerNode), made)
-    session.execute(insert(LedgerHead), [new_head.model_dump()])
+    connection = session.connection()
+    connection.execute(_ENTRY.insert(), new.model_dump())
+    connection.execute(_NODE.insert(), made)
+    connection.execute(_HEAD.insert(), new_head.model_dump())
 
 
 def document(session: Session, name: str) -> LedgerDocument | None:

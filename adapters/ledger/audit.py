@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
 
-from adapters.ledger.entry import Logged, check_promise
+from adapters.ledger.entry import Logged
 from adapters.ledger.note import Checkpoint, Log
-from adapters.ledger.proofs import ProofError
+from adapters.ledger.promises import SLICE, Fault, Slice, checked
 from adapters.ledger.tree import grow, leaf_hash
 from headway.errors import HeadwayError
-
-_SLICE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,17 @@ class Audited:
     older: int
 
 
-def audit(entries: Iterable[Logged], log: Log, head: Checkpoint, older: Sequence[Checkpoint] = ()) -> Audited:
+def audit(
+    entries: Iterable[Logged],
+    log: Log,
+    head: Checkpoint,
+    older: Sequence[Checkpoint] = (),
+    *,
+    processes: int | None = None,
+) -> Audited:
     """Recompute the tree from its entries. Raises ledger.inconsistent with the first thing that is wrong.
+
+    No entry behind the head is read. `processes` check signatures (those of this machine); the rest is done here.
 
     `older` are checkpoints from elsewhere, signatures checked: only they show a tail that was cut off, or a history
     that was written anew by somebody with the ledger's key.
@@ -36,11 +42,11 @@ def audit(entries: Iterable[Logged], log: Log, head: Checkpoint, older: Sequence
     for one in older:
         if one.size > head.size:
             raise _wrong(f"a checkpoint from outside has {one.size} entries, the ledger {head.size}: its end is gone")
-    rest = _checked(entries, log)
+    rest = _checked(checked(islice(entries, head.size), log, processes))
     grown, times = grow(0, (), []), _Times()
     for seen in sorted({*older, head}, key=lambda one: one.size):
         while grown.size < seen.size:
-            some = list(islice(rest, min(_SLICE, seen.size - grown.size)))
+            some = list(islice(rest, min(SLICE, seen.size - grown.size)))
             if not some:
                 raise _wrong(f"it ends at {grown.size}, and its checkpoint says {seen.size}")
             times.note(some)
@@ -60,19 +66,18 @@ class _Times:
         self.last = some[-1].at
 
 
-def _checked(entries: Iterable[Logged], log: Log) -> Iterator[Logged]:
-    last = 0
-    for number, entry in enumerate(entries):
-        if entry.index != number:
-            raise _wrong(f"entry {number} is missing")
-        try:
-            check_promise(entry, log)
-        except ProofError as error:
-            raise _wrong(f"entry {number}: {error}") from None
-        if entry.at < last:
-            raise _wrong(f"entry {number} is dated before the one in front of it")
-        last = entry.at
-        yield entry
+def _checked(slices: Iterable[tuple[Slice, Fault]]) -> Iterator[Logged]:
+    last, number = 0, 0
+    for some, fault in slices:
+        for position, entry in enumerate(some):
+            if entry.index != number:
+                raise _wrong(f"entry {number} is missing")
+            if fault is not None and fault[0] == position:
+                raise _wrong(f"entry {number}: {fault[1]}")
+            if entry.at < last:
+                raise _wrong(f"entry {number} is dated before the one in front of it")
+            last, number = entry.at, number + 1
+            yield entry
 
 
 def _wrong(why: str) -> HeadwayError:

@@ -192,6 +192,8 @@ def _shape(document: Json) -> tuple[str, intoto.Envelope, list[Json]]:
         raise refused("it has no verification material")
     if "certificate" in material or "x509CertificateChain" in material:
         raise refused("it carries a certificate where a public key is expected")
+    if material.get("timestampVerificationData"):
+        raise refused("it carries a time that nobody here vouches for")
     public_key = material.get("publicKey")
     hint = public_key.get("hint") if isinstance(public_key, dict) else None
     if not isinstance(hint, str) or not hint:

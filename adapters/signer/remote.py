@@ -2,7 +2,7 @@
 
 A key is named by a URI, which holds no secret:
 
-    awskms:KEY?region=…&profile=…&endpoint=…     KEY: id, ARN or alias/NAME; ECC_NIST_P256, for signing
+    awskms:KEY?region=…&profile=…&credentials_file=…&endpoint=…     KEY: id, ARN or alias/NAME; ECC_NIST_P256
     vault:NAME/VERSION?address=…&token_file=…&mount=transit&namespace=…     of the type ecdsa-p256
     gcpkms:…, azurekms:…     as securesystemslib has them, with its extra of that name installed
 """
@@ -27,9 +27,13 @@ from headway.errors import HeadwayError
 PROBE: Final = b"headway: is this the key?"
 TIMEOUT: Final = 10.0
 OPTIONS: Final = {
-    "awskms": frozenset({"region", "profile", "endpoint"}),
+    "awskms": frozenset({"region", "profile", "credentials_file", "endpoint"}),
     "vault": frozenset({"address", "token_file", "mount", "namespace"}),
 }
+AWS_FILES: Final = (
+    ("credentials_file", "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    ("config_file", "AWS_CONFIG_FILE", "~/.aws/config"),
+)
 
 
 def take_remote(uri: str) -> SigningKey:
@@ -120,7 +124,7 @@ class VaultSigner(Signer):
 
 def _signer(uri: str) -> Any:
     """Of AWS and Vault; None for a service whose signer needs the public half first."""
-    scheme, name, options = _parts(uri)
+    scheme, name, options = parts_of(uri)
     if scheme == "awskms":
         return KmsSigner(name, _kms(options))
     if scheme == "vault":
@@ -164,11 +168,24 @@ def _imported(uri: str) -> bytes:
 def _kms(options: dict[str, str]) -> Any:
     import boto3
 
-    session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
+    session = boto3.Session(botocore_session=profile_of(options), region_name=options.get("region"))
     return session.client("kms", endpoint_url=options.get("endpoint"))
 
 
-def _parts(uri: str) -> tuple[str, str, dict[str, str]]:
+def profile_of(options: dict[str, str]) -> Any:
+    """The stack's roles have no AWS files of their own (`AWS_CONFIG_FILE=/dev/null`): the object store needs none."""
+    from botocore.session import Session
+
+    found, file = Session(), options.get("credentials_file")
+    if file or options.get("profile"):
+        found.set_config_variable("profile", options.get("profile", "default"))
+        for name, variable, usual in AWS_FILES:
+            of_the_caller = os.environ.get(variable, os.devnull)
+            found.set_config_variable(name, file or (usual if of_the_caller == os.devnull else of_the_caller))
+    return found
+
+
+def parts_of(uri: str) -> tuple[str, str, dict[str, str]]:
     scheme, _, rest = uri.partition(":")
     if scheme in ("gcpkms", "azurekms"):
         return scheme, rest, {}

@@ -26,6 +26,7 @@ from adapters.ledger.root import MAX_ROOT, ROOT_NAME, TrustedLog, parse_root
 from adapters.signer.bundle import MAX_BUNDLE, Policy, Verified, check, check_record
 from adapters.signer.keyless import MAX_SIGSTORE, SIGSTORE_NAME, Trusted, open_trusted
 from adapters.signer.keys import Keyring, parse_public, ring_of
+from adapters.signer.records import ROLLOUT_TYPE
 from headway.cli.fetching import CHUNK, read_file, unpack
 from headway.client import Client
 from headway.errors import HeadwayError
@@ -39,7 +40,9 @@ Json = dict[str, Any]
 
 @dataclass
 class Contents:
-    """What an export holds. `refused` says of each thing that does not hold why; `pending`: not in the ledger yet."""
+    """What an export holds. `refused` says of each thing that does not hold why; `pending`: not in the ledger yet;
+    `missing`: the digests of artifacts that releases name and that are not there (a collection may have taken them).
+    """
 
     site_id: str
     entries: int
@@ -47,6 +50,7 @@ class Contents:
     releases: int = 0
     files: int = 0
     pending: int = 0
+    missing: list[str] = field(default_factory=list)
     refused: list[Json] = field(default_factory=list)
 
     def as_dict(self) -> Json:
@@ -97,7 +101,7 @@ def _verify(folder: Path, key: Path | None, root: Path | None, sigstore: Path | 
     trusted = parse_root(read_file(root or folder / ROOT_NAME, MAX_ROOT))
     ring = opened_ring(read_file(folder / KEYRING_NAME, MAX_KEYRING), trusted.log, key)
     bodies = _audited(folder, trusted.log)
-    site_id = str(json.loads(read_file(folder / "site.json", MAX_BUNDLE))["id"])
+    site_id = _site_of(folder)
     found = Contents(site_id, len(bodies))
     for place in sorted((folder / "artifacts").glob("*")):
         with _noting(found, place.name):
@@ -106,12 +110,42 @@ def _verify(folder: Path, key: Path | None, root: Path | None, sigstore: Path | 
             )
             found.files += _verify_files(place)
             found.artifacts += 1
-    for place in sorted((folder / "releases").glob("*.json")):
-        with _noting(found, place.stem):
+    followed: dict[str, str] = {}
+    releases = {place.stem: place for place in sorted((folder / "releases").glob("*.json"))}
+    for name, place in releases.items():
+        with _noting(found, name):
             raw = read_file(place, MAX_BUNDLE)
-            _require_entry(check_record(raw, ring, ledger=trusted), raw, bodies)
+            verified = check_record(raw, ring, ledger=trusted)
+            _require_entry(verified, raw, bodies)
+            followed[_previous(verified, name, site_id)] = name
+            if not (folder / "artifacts" / verified.digest).is_dir():
+                found.missing.append(f"sha256:{verified.digest}")
             found.releases += 1
+    found.missing = sorted(set(found.missing))
+    for gone in sorted(set(followed) - set(releases) - {""}):
+        with _noting(found, gone):
+            raise HeadwayError("ledger.inconsistent", f"{followed[gone]} followed it, and its record is not there.")
     return found
+
+
+def _site_of(folder: Path) -> str:
+    try:
+        return str(json.loads(read_file(folder / "site.json", MAX_BUNDLE))["id"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise HeadwayError("request.invalid_parameter", "The export's site.json names no site.") from None
+
+
+def _previous(record: Verified, release_id: str, site_id: str) -> str:
+    """The release in front of it, "" for the first. Raises artifact.signature_invalid where it is another's record."""
+    told = record.statement["predicate"]
+    release = told.get("release")
+    if record.statement["predicateType"] != ROLLOUT_TYPE or not isinstance(release, dict):
+        raise HeadwayError("artifact.signature_invalid", "It is not the record of a release.")
+    if told.get("site") != site_id:
+        raise HeadwayError("artifact.signature_invalid", "It is the record of another site's release.")
+    if release.get("id") != release_id:
+        raise HeadwayError("artifact.signature_invalid", "It is the record of another release.")
+    return str(release.get("previous") or "")
 
 
 class _noting:
@@ -191,10 +225,14 @@ def _audited(folder: Path, log: Log) -> list[bytes]:
                 promise = base64.b64decode(row["signed_entry_timestamp"])
                 yield Logged(int(row["log_index"]), int(row["integrated_time"]), bodies[-1], promise)
 
+    rows = entries()
     try:
-        audit(entries(), log, head)
+        audit(rows, log, head)
+        more = next(rows, None) is not None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise HeadwayError("ledger.inconsistent", f"The entries cannot be read: {type(error).__name__}.") from error
+    if more:
+        raise HeadwayError("ledger.inconsistent", f"There are entries behind the checkpoint's {head.size}.")
     return bodies
 
 

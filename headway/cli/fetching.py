@@ -104,6 +104,10 @@ def verify_served(
 
 def verify_record(path: Path, *, key: Path | None = None, root: Path | None = None) -> dict[str, Any]:
     """A release's record, with `key.pub` and `trusted_root.json` beside it where no others are given."""
+    for option, given, name in (("--key", key, "key.pub"), ("--trusted-root", root, ROOT_NAME)):
+        if given is None and not (path.parent / name).exists():
+            message = f"{path.name} is taken for a release's record, and no {name} is beside it: give {option}."
+            raise HeadwayError("request.invalid_parameter", message, param="target")
     pem = read_file(key or path.parent / "key.pub", 1 << 16)
     log = parse_root(read_file(root or path.parent / ROOT_NAME, MAX_ROOT))
     verified = check_record(read_file(path, MAX_BUNDLE), _ring(pem), ledger=log)

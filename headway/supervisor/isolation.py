@@ -9,11 +9,16 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl
 
 from headway.supervisor import accounts as uids
 from headway.supervisor import trial
 from headway.supervisor.accounts import Accounts
 from headway.supervisor.folder import Folder
+
+SIGNING_FILES: Final = ("HEADWAY_SIGSTORE_TRUST", "HEADWAY_SIGSTORE_TOKEN_FILE")
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,7 @@ def between_roles(
     runtime = settings.get("HEADWAY_RUNTIME", "process")
     root = ("host",) if runtime != "process" else ()
     low = 0 < int(settings.get("HEADWAY_SITES_TLS_PORT", "0")) < 1024
-    given = [settings[name] for name in ("HEADWAY_SIGSTORE_TRUST", "HEADWAY_SIGSTORE_TOKEN_FILE") if name in settings]
-    signing = [path for path in given if os.path.isabs(path)]
+    signing = lent_to_signing(folder, settings)
     made = uids.accounts(folder, [*programs, *more], repositories, low_ports=low, signing=signing, root=root)
     if complaint := trial.obstacle(folder, made):
         what = f"a role under a uid of its own does not start here ({complaint})"
@@ -56,3 +60,16 @@ def between_roles(
         fix = "Take HEADWAY_RUNTIME=process, or run a host worker of its own elsewhere (docs/hosts.md)."
         return Walls(made, f"HEADWAY_RUNTIME={runtime} needs a host worker that is root", fix)
     return Walls(made)
+
+
+def lent_to_signing(folder: Folder, settings: Mapping[str, str]) -> list[str]:
+    """The operator's files by which the signing worker proves who it is: Sigstore's, and those of keys in a service."""
+    given = [settings[name] for name in SIGNING_FILES if name in settings]
+    for named in sorted(folder.path("keys").glob("*.uri")):
+        service, _, rest = named.read_text().strip().partition(":")
+        options = dict(parse_qsl(rest.partition("?")[2]))
+        if service == "vault":
+            given.append(options.get("token_file", ""))
+        elif service == "awskms":
+            given.append(options.get("credentials_file", str(Path.home() / ".aws")))
+    return [path for path in dict.fromkeys(given) if os.path.isabs(path) and os.path.exists(path)]

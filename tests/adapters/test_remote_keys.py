@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 from adapters.signer.bundle import Policy, attest, check
 from adapters.signer.folder import KeyFolder
 from adapters.signer.keys import public_pem
+from adapters.signer.remote import parts_of, profile_of
 from adapters.signer.statement import BuildFacts, statement
 from headway.errors import HeadwayError
 
@@ -91,6 +92,25 @@ def kms_key(aws: str, spec: str = "ECC_NIST_P256") -> str:
 def test_a_key_of_aws(aws: str, profile: str, tmp_path: Path) -> None:
     uri = f"awskms:{kms_key(aws)}?region=eu-central-1&profile={profile}&endpoint={aws}"
     signed_and_believed(tmp_path / "keys", uri)
+
+
+def signed_by(uri: str) -> str:
+    """The access key that the service is asked with."""
+    credentials = profile_of(parts_of(uri)[2]).get_credentials()
+    return str(credentials.access_key)
+
+
+def test_a_profile_is_found_where_the_stack_has_hidden_the_callers(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    assert signed_by(f"awskms:alias/deploy?profile={profile}&credentials_file={tmp_path}/aws") == "signer"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / "aws").rename(tmp_path / ".aws" / "credentials")
+    assert signed_by(f"awskms:alias/deploy?profile={profile}") == "signer"
+    assert signed_by("awskms:alias/deploy") == "the object store's"
 
 
 @pytest.mark.slow

@@ -60,12 +60,12 @@ def test_nothing_is_replaced(store: Store, tmp_path: Path) -> None:
     ledger = Ledger.open(store, tmp_path / "ledger", HOST)
     append(ledger, "one")
     ledger.publish(tmp_path / "ledger")
-    rewritten = [f"REPLACE INTO {one.__tablename__} SELECT * FROM {one.__tablename__}" for one in TABLES]
+    rewritten = [f"REPLACE INTO {one.__tablename__} SELECT * FROM {one.__tablename__}" for one in TABLES]  # noqa: S608
     columns = '"index", subject, kind, body, envelope, promise, at'
     of_another = "SELECT 7, subject, kind, body, envelope, promise, at FROM ledger_entry"
     rewritten.append(f"INSERT OR REPLACE INTO ledger_entry ({columns}) {of_another}")
     by_rowid = f"INSERT OR REPLACE INTO ledger_entry (rowid, {columns})"
-    rewritten.append(f"{by_rowid} SELECT rowid, 7, 'two', kind, body, envelope, promise, at FROM ledger_entry")
+    rewritten.append(f"{by_rowid} SELECT rowid, 7, 'two', kind, body, envelope, promise, at FROM ledger_entry")  # noqa: S608
     for statement in rewritten:
         with pytest.raises(DBAPIError, match="append-only"), store.write() as session:
             session.connection().exec_driver_sql(statement)

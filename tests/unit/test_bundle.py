@@ -174,6 +174,11 @@ def test_certificate_material(good: bytes, key: SigningKey, name: str) -> None:
     refused(changed(good, lambda d: d["verificationMaterial"].update({name: {"rawBytes": "AAAA"}})), key, "certificate")
 
 
+def test_a_time_that_nobody_checks(good: bytes, key: SigningKey) -> None:
+    stamped = {"rfc3161Timestamps": [{"signedTimestamp": "AAAA"}]}
+    refused(changed(good, lambda d: d["verificationMaterial"].update(timestampVerificationData=stamped)), key, "time")
+
+
 @pytest.mark.parametrize("public_key", [None, {}, {"hint": ""}, {"hint": 1}, "x"])
 def test_no_public_key(good: bytes, key: SigningKey, public_key: object) -> None:
     refused(changed(good, lambda d: d["verificationMaterial"].update(publicKey=public_key)), key, "no public key")

@@ -85,3 +85,12 @@ def test_what_was_changed_or_is_not_there_is_refused(elsewhere: ApiDouble, pinne
     assert missing.exit_code == 1
     assert "answers 404" in missing.stderr
     assert "s3cret" not in missing.stderr
+
+
+def test_a_record_alone_needs_the_two_files(pinned: Path, tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    record = (pinned / "record.json").rename(tmp_path / "alone" / "record.json")
+    without_key = run(f"verify {record} --trusted-root {pinned}/root.json")
+    assert "no key.pub is beside it: give --key" in without_key.stderr
+    assert "Build again" not in without_key.stderr
+    assert "give --trusted-root" in run(f"verify {record} --key {pinned}/key.pub").stderr

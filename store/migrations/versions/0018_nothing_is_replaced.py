@@ -23,7 +23,7 @@ def upgrade() -> None:
         return
     for table, keys in KEYS.items():
         same = [" AND ".join(f'"{column}" = NEW."{column}"' for column in key) for key in (("rowid",), *keys)]
-        found = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {one})" for one in same)
+        found = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {one})" for one in same)  # noqa: S608
         op.execute(
             f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {found}"
             f" BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
