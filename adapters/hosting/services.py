@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from adapters.artifact.manifest import Manifest, parse_manifest
 from adapters.artifact.run import HealthCheck, RunSettings
-from adapters.hosting.durable import point, sync_folder, write_file
+from adapters.hosting.durable import point, write_file
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import Probe, look, wait_until_healthy
 from adapters.hosting.releases import digest_of
@@ -376,9 +376,11 @@ class Services:
         return all(one.status is not None and run.health.low <= one.status <= run.health.high for one in probes)
 
     def _link(self, env_id: str, seq: int, plan: Plan) -> None:
-        """Lead the release's sockets to the endpoints; they are the same for as long as an instance has its name."""
+        """Lead the release's sockets to the endpoints; they are the same for as long as an instance has its name.
+
+        Not made durable: after a power cut nothing runs, and what starts the instances again makes the links, too.
+        """
         release = self._release(env_id, seq)
-        changed = False
         for number in range(SOCKETS):
             ref = InstanceRef(env_id, plan.origin, "web", number % plan.web)
             endpoint = self.driver.status(ref).endpoint if number < plan.web else None
@@ -390,9 +392,6 @@ class Services:
                 point(link, target)
             else:
                 link.symlink_to(target)
-            changed = True
-        if changed:
-            sync_folder(release)
 
 
 DEFAULT_PORT: Final = 8080

@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Upkeep:
         self._mend = mend
         self._rests: dict[str, Rest] = {}
         self._restarts: dict[InstanceRef, int] = {}
+        self._poked: deque[str] = deque()
         self._wake = threading.Event()
         self._closed = threading.Event()
         # One environment whose app is slow to stop keeps no other waiting.
@@ -81,10 +83,16 @@ class Upkeep:
         """Until `close`."""
         while not self._closed.is_set():
             for env in self.due():
-                if env not in self._busy or self._busy[env].done():
-                    self._busy[env] = self._pool.submit(self._safely, env)
-            self._wake.wait(EVERY)
-            self._wake.clear()
+                self._begin(env)
+            again = time.monotonic() + EVERY
+            while self._wake.wait(max(0.0, again - time.monotonic())) and not self._closed.is_set():
+                self._wake.clear()
+                while self._poked:
+                    self._begin(self._poked.popleft())
+
+    def _begin(self, env_id: str) -> None:
+        if env_id not in self._busy or self._busy[env_id].done():
+            self._busy[env_id] = self._pool.submit(self._safely, env_id)
 
     def due(self) -> list[str]:
         """The environments to look at now: all but those that rested at their last look and were not touched since.
@@ -107,8 +115,9 @@ class Upkeep:
         env = f"{self._folders.environments}/{env_id}"
         return tuple(_inode(f"{env}/{name}") for name in ("fence", "current", "r", "current/."))
 
-    def poke(self) -> None:
-        """Look now: something has changed."""
+    def poke(self, env_id: str) -> None:
+        """Look at this one now: something has changed."""
+        self._poked.append(env_id)
         self._wake.set()
 
     def close(self) -> None:
