@@ -122,13 +122,16 @@ class Services:
         story.stage("start")
         story.line(f"release command: {run.release_command}")
         spec = self._spec(InstanceRef(env_id, seq, RELEASE), self._release(env_id, seq), run, run.release_command)
-        code, lines = self.driver.run_once(spec, run.release_timeout)
+        code, told = self.driver.run_once(spec, run.release_timeout)
+        lines = list(told)
         for line in lines:
             story.line(line.line)
         self.driver.remove(spec.ref)
         if code != 0:
+            said = " · ".join(line.line for line in lines[-5:])[-800:]
             raise HeadwayError(
-                "roll.release_command_failed", f"The release command ended with {code}: the switch was not made."
+                "roll.release_command_failed",
+                f"The release command ended with {code}: the switch was not made. Its last lines: {said or 'none'}",
             )
 
     def run_command(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
 from adapters.hosting.layout import HostFolders
+from adapters.hosting.mending import MOST
 from adapters.hosting.releases import is_suspended
 from adapters.hosting.services import RELEASE, Plan, Services, is_command, reason_of
 from adapters.hosting.switch import ReleaseSwitch
@@ -31,8 +32,6 @@ COMMAND_KEPT = 3600.0
 log = logging.getLogger("headway.upkeep")
 
 
-# Seconds at most between two looks at what rests: files of its tree are looked at then.
-REST = 30.0
 Seen = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -54,7 +53,8 @@ class Pace:
 
 class Upkeep:
     """`book` keeps each drift; `mend` puts the files of an environment's live release right, and says whether they are
-    there to serve. `look` may be called from anywhere; `run` is the loop for a thread.
+    there to serve. `rest` is how many seconds may be between two looks at what rests. `look` may be called from
+    anywhere; `run` is the loop for a thread.
     """
 
     def __init__(
@@ -64,12 +64,14 @@ class Upkeep:
         pace: Pace,
         book: DriftBook,
         mend: Callable[[str], bool] = lambda _: True,
+        rest: Callable[[], float] = lambda: MOST,
     ) -> None:
         self._folders = folders
         self._services = services
         self._pace = pace
         self._book = book
         self._mend = mend
+        self._rest = rest
         self._rests: dict[str, Rest] = {}
         self._restarts: dict[InstanceRef, int] = {}
         self._poked: deque[str] = deque()
@@ -131,7 +133,7 @@ class Upkeep:
         self._rests.pop(env_id, None)
         if self._look(env_id) and not self._book.open_in(env_id):
             # Spread, so that those that came to rest together are not looked at together for ever.
-            self._rests[env_id] = Rest(seen, time.monotonic() + REST * random.uniform(0.5, 1.0))  # noqa: S311
+            self._rests[env_id] = Rest(seen, time.monotonic() + self._rest() * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _look(self, env_id: str) -> bool:
         """Whether there is nothing here that may end by itself."""
@@ -187,7 +189,7 @@ class Upkeep:
             return
         self._services.ensure(env_id, seq)
         for ref in sorted(set(stopped)):
-            why = known[ref].reason if ref in known else "it was gone"
+            why = known[ref].reason or "it was stopped" if ref in known else "it was gone"
             what = f"{ref.process}.{ref.index} did not run ({why}): it was started again"
             self._book.mended(env_id, seq, "instance", what)
 
