@@ -81,14 +81,14 @@ class HostActivities:
     @activity.defn(name="host.prepare", no_thread_cancel_exception=True)
     @mapped
     def prepare(self, order: RollOrder) -> Placed:
-        with beating(lambda: self._tell_placing(order)) as check:
-            return self._prepare(order, check)
+        with beating(lambda: self._tell_placing(order)) as check, contextlib.ExitStack() as behind:
+            return self._prepare(order, check, behind)
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
     @mapped
     def roll(self, order: RollOrder) -> Live:
-        with beating(lambda: self._tell_placing(order)) as check:
-            self._prepare(order, check)
+        with beating(lambda: self._tell_placing(order)) as check, contextlib.ExitStack() as behind:
+            self._prepare(order, check, behind)
             check()
             self._broker.commit(order.rollout_id)
             return self._switch(Switch(order.rollout_id, order.env_id, order.apply_seq))
@@ -98,7 +98,8 @@ class HostActivities:
     def switch(self, order: Switch) -> Live:
         return self._switch(order)
 
-    def _prepare(self, order: RollOrder, check: Callable[[], None]) -> Placed:
+    def _prepare(self, order: RollOrder, check: Callable[[], None], behind: contextlib.ExitStack) -> Placed:
+        """`behind` gets what can wait until the caller is done."""
         if order.kind == "suspend":
             if not self._host.knows(order.env_id):
                 found = self._broker.get_hostnames(order.env_id)
@@ -113,7 +114,7 @@ class HostActivities:
                 self._host.repair(spec, check)
             manifest = self._host.place(spec, order.apply_seq, check)
         if manifest.kind == "dynamic":
-            self._start(order, spec, manifest, check)
+            self._start(order, spec, manifest, check, behind)
         return Placed(self.host_id, order.apply_seq, manifest.digest)
 
     def _spec(self, rollout_id: str, check: Callable[[], None]) -> RollSpec:
@@ -127,7 +128,14 @@ class HostActivities:
             time.sleep(0.1)
         return spec
 
-    def _start(self, order: RollOrder, spec: RollSpec, manifest: Manifest, check: Callable[[], None]) -> None:
+    def _start(
+        self,
+        order: RollOrder,
+        spec: RollSpec,
+        manifest: Manifest,
+        check: Callable[[], None],
+        behind: contextlib.ExitStack,
+    ) -> None:
         env_id, seq = order.env_id, order.apply_seq
         attempt = activity.info().attempt
         teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{attempt}")
@@ -144,25 +152,26 @@ class HostActivities:
 
         story = Story(look, teller.line, teller.stage)
         hostname = spec.hostnames[0] if spec.hostnames else "localhost"
-        try:
-            self._services.prepare(
-                env_id,
-                seq,
-                manifest,
-                spec.config_version,
-                hostname,
-                story,
-                configure,
-                web=spec.instances,
-                reuse=REUSE.get(order.kind, "warm"),
-            )
-        finally:
+        # A warm way back has no time for words; whoever has started something says so before its switch.
+        behind.callback(teller.flush, now=True)
+        self._services.prepare(
+            env_id,
+            seq,
+            manifest,
+            spec.config_version,
+            hostname,
+            story,
+            configure,
+            web=spec.instances,
+            reuse=REUSE.get(order.kind, "warm"),
+        )
+        if teller.staged:
             teller.flush(now=True)
 
     def _switch(self, order: Switch) -> Live:
         position = self._host.environment(order.env_id).switch(order.seq, order.rollout_id)
         self._tidy(self._host.tidy, order.env_id)
-        self._upkeep.poke()
+        self._upkeep.poke(order.env_id)
         return self._live(order.env_id, position)
 
     @activity.defn(name="host.undo", no_thread_cancel_exception=True)
@@ -228,7 +237,7 @@ class HostActivities:
     @mapped
     def retire(self, ref: EnvironmentRef) -> Live:
         self._host.retire(ref.env_id)
-        self._upkeep.poke()
+        self._upkeep.poke(ref.env_id)
         self._tidy(self._host.collect)
         return Live(self.host_id, ref.env_id, 0)
 
@@ -282,7 +291,7 @@ def beating(after_a_beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
         if activity.is_cancelled():
             raise CancelledError("the rollout was canceled before anything of it was to be seen")
 
-    activity.heartbeat()
+    # Its start counts as the first beat: most rollouts are over before the second.
     beating = threading.Thread(target=contextvars.copy_context().run, args=(beat,), name="beat", daemon=True)
     beating.start()
     try:

@@ -21,7 +21,7 @@ class Broker(Protocol):
 class Teller:
     """Gathers events and sends them now and then; a broker that is away costs lines, never the rollout.
 
-    `source` is new for each attempt, so that numbers never meet.
+    `source` is new for each attempt, so that numbers never meet. `staged`: a stage was told.
     """
 
     def __init__(self, broker: Broker, job_id: str, source: str) -> None:
@@ -31,11 +31,13 @@ class Teller:
         self._next = 1
         self._waiting: list[Event] = []
         self._sent = time.monotonic()
+        self.staged = False
 
     def line(self, text: str) -> None:
         self._waiting.append(Event(kind="log", ts=timestamp(), stream="system", line=text[:MAX_LINE]))
 
     def stage(self, name: str) -> None:
+        self.staged = True
         self._waiting.append(Event(kind="stage", ts=timestamp(), stage=name))
 
     def flush(self, *, now: bool = False) -> None:

@@ -216,6 +216,10 @@ def lend(name: str, uid: int) -> dict[str, str]:
             for folder, files in ((base, ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")), (own, ())):
                 for file in (*files, "cgroup.procs"):
                     os.chown(folder / file, uid, uid)
+        else:
+            # Who may make cgroups here cannot make the place again: systemd removes those in which nobody is.
+            with contextlib.suppress(OSError):
+                (base / "cgroup.procs").write_text(str(os.getpid()))
         os.chown(base, uid, uid)
     return {VARIABLE: json.dumps([found.version, {key: str(base) for key, base in bases.items()}])}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 HEADWAY = [sys.executable, "-m", "headway"]
-UP_TIMEOUT = 120
+UP_TIMEOUT = 300
 
 
 @dataclass(frozen=True)

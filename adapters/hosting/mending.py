@@ -23,7 +23,9 @@ from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
 from headway.errors import HeadwayError
 
-EVERY: Final = 30.0
+# Seconds between two looks at the files of one environment: at least, at most, and what share of one core all of them
+# may take in between.
+LEAST, MOST, SHARE = 7.0, 30.0, 0.05
 SHOWN: Final = 5
 log = logging.getLogger("headway.upkeep")
 
@@ -32,7 +34,7 @@ class Mender:
     """Thread-safe: one environment at a time is the caller's to see to."""
 
     def __init__(
-        self, folders: HostFolders, store: ContentStore, trees: ReleaseTrees, book: DriftBook, *, every: float = EVERY
+        self, folders: HostFolders, store: ContentStore, trees: ReleaseTrees, book: DriftBook, *, every: float = LEAST
     ) -> None:
         self._folders = folders
         self._store = store
@@ -40,6 +42,12 @@ class Mender:
         self._book = book
         self._every = every
         self._looked: dict[str, float] = {}
+        self._took: dict[str, float] = {}
+
+    def pace(self) -> float:
+        """Seconds between two looks: short on a small host, longer where there is much to look at."""
+        took = sum(list(self._took.values()))
+        return max(self._every, min(MOST, took / SHARE)) if self._every else 0.0
 
     def mend(self, env_id: str) -> bool:
         """Whether the live release is there as far as its folder goes: it says what should run.
@@ -50,14 +58,18 @@ class Mender:
         live = switch.last_step().live
         release = switch.release(live)
         if not live or is_suspended(release):
+            self._took.pop(env_id, None)
             return True
         if missing := lacks(release, env_id):
             self._book.open(env_id, live, "release", f"{missing} of the release's folder is gone")
             return False
         now = time.monotonic()
-        if now - self._looked.get(env_id, -self._every) >= self._every or self._book.open_in(env_id):
+        pace = self.pace()
+        if now - self._looked.get(env_id, -pace) >= pace or self._book.open_in(env_id):
             self._looked[env_id] = now
+            began = time.thread_time()
             self._look(env_id, live, digest_of(release) or "")
+            self._took[env_id] = time.thread_time() - began
         return True
 
     def forget_broken(self) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from adapters.artifact.manifest import Manifest, parse_manifest
 from adapters.artifact.run import HealthCheck, RunSettings
-from adapters.hosting.durable import point, sync_folder, write_file
+from adapters.hosting.durable import point, write_file
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import Probe, look, wait_until_healthy
 from adapters.hosting.releases import digest_of
@@ -122,13 +122,16 @@ class Services:
         story.stage("start")
         story.line(f"release command: {run.release_command}")
         spec = self._spec(InstanceRef(env_id, seq, RELEASE), self._release(env_id, seq), run, run.release_command)
-        code, lines = self.driver.run_once(spec, run.release_timeout)
+        code, told = self.driver.run_once(spec, run.release_timeout)
+        lines = list(told)
         for line in lines:
             story.line(line.line)
         self.driver.remove(spec.ref)
         if code != 0:
+            said = " · ".join(line.line for line in lines[-5:])[-800:]
             raise HeadwayError(
-                "roll.release_command_failed", f"The release command ended with {code}: the switch was not made."
+                "roll.release_command_failed",
+                f"The release command ended with {code}: the switch was not made. Its last lines: {said or 'none'}",
             )
 
     def run_command(
@@ -376,9 +379,11 @@ class Services:
         return all(one.status is not None and run.health.low <= one.status <= run.health.high for one in probes)
 
     def _link(self, env_id: str, seq: int, plan: Plan) -> None:
-        """Lead the release's sockets to the endpoints; they are the same for as long as an instance has its name."""
+        """Lead the release's sockets to the endpoints; they are the same for as long as an instance has its name.
+
+        Not made durable: after a power cut nothing runs, and what starts the instances again makes the links, too.
+        """
         release = self._release(env_id, seq)
-        changed = False
         for number in range(SOCKETS):
             ref = InstanceRef(env_id, plan.origin, "web", number % plan.web)
             endpoint = self.driver.status(ref).endpoint if number < plan.web else None
@@ -390,9 +395,6 @@ class Services:
                 point(link, target)
             else:
                 link.symlink_to(target)
-            changed = True
-        if changed:
-            sync_folder(release)
 
 
 DEFAULT_PORT: Final = 8080

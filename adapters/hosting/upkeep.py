@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
 from adapters.hosting.layout import HostFolders
+from adapters.hosting.mending import MOST
 from adapters.hosting.releases import is_suspended
 from adapters.hosting.services import RELEASE, Plan, Services, is_command, reason_of
 from adapters.hosting.switch import ReleaseSwitch
@@ -30,8 +32,6 @@ COMMAND_KEPT = 3600.0
 log = logging.getLogger("headway.upkeep")
 
 
-# Seconds at most between two looks at what rests: files of its tree are looked at then.
-REST = 30.0
 Seen = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -53,7 +53,8 @@ class Pace:
 
 class Upkeep:
     """`book` keeps each drift; `mend` puts the files of an environment's live release right, and says whether they are
-    there to serve. `look` may be called from anywhere; `run` is the loop for a thread.
+    there to serve. `rest` is how many seconds may be between two looks at what rests. `look` may be called from
+    anywhere; `run` is the loop for a thread.
     """
 
     def __init__(
@@ -63,14 +64,17 @@ class Upkeep:
         pace: Pace,
         book: DriftBook,
         mend: Callable[[str], bool] = lambda _: True,
+        rest: Callable[[], float] = lambda: MOST,
     ) -> None:
         self._folders = folders
         self._services = services
         self._pace = pace
         self._book = book
         self._mend = mend
+        self._rest = rest
         self._rests: dict[str, Rest] = {}
         self._restarts: dict[InstanceRef, int] = {}
+        self._poked: deque[str] = deque()
         self._wake = threading.Event()
         self._closed = threading.Event()
         # One environment whose app is slow to stop keeps no other waiting.
@@ -81,10 +85,16 @@ class Upkeep:
         """Until `close`."""
         while not self._closed.is_set():
             for env in self.due():
-                if env not in self._busy or self._busy[env].done():
-                    self._busy[env] = self._pool.submit(self._safely, env)
-            self._wake.wait(EVERY)
-            self._wake.clear()
+                self._begin(env)
+            again = time.monotonic() + EVERY
+            while self._wake.wait(max(0.0, again - time.monotonic())) and not self._closed.is_set():
+                self._wake.clear()
+                while self._poked:
+                    self._begin(self._poked.popleft())
+
+    def _begin(self, env_id: str) -> None:
+        if env_id not in self._busy or self._busy[env_id].done():
+            self._busy[env_id] = self._pool.submit(self._safely, env_id)
 
     def due(self) -> list[str]:
         """The environments to look at now: all but those that rested at their last look and were not touched since.
@@ -107,8 +117,9 @@ class Upkeep:
         env = f"{self._folders.environments}/{env_id}"
         return tuple(_inode(f"{env}/{name}") for name in ("fence", "current", "r", "current/."))
 
-    def poke(self) -> None:
-        """Look now: something has changed."""
+    def poke(self, env_id: str) -> None:
+        """Look at this one now: something has changed."""
+        self._poked.append(env_id)
         self._wake.set()
 
     def close(self) -> None:
@@ -122,7 +133,7 @@ class Upkeep:
         self._rests.pop(env_id, None)
         if self._look(env_id) and not self._book.open_in(env_id):
             # Spread, so that those that came to rest together are not looked at together for ever.
-            self._rests[env_id] = Rest(seen, time.monotonic() + REST * random.uniform(0.5, 1.0))  # noqa: S311
+            self._rests[env_id] = Rest(seen, time.monotonic() + self._rest() * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _look(self, env_id: str) -> bool:
         """Whether there is nothing here that may end by itself."""
@@ -178,7 +189,7 @@ class Upkeep:
             return
         self._services.ensure(env_id, seq)
         for ref in sorted(set(stopped)):
-            why = known[ref].reason if ref in known else "it was gone"
+            why = known[ref].reason or "it was stopped" if ref in known else "it was gone"
             what = f"{ref.process}.{ref.index} did not run ({why}): it was started again"
             self._book.mended(env_id, seq, "instance", what)
 

@@ -274,13 +274,13 @@ class DockerDriver:
                 os.chown(source, uid, uid)
             binds.append(f"{source}:{target}")
         binds += [f"{path}:{path}" for path in allowed_sockets(spec, self._setup.host_sockets)]
-        names: list[str] = []
+        names: tuple[str, ...] = ()
         if spec.sealed is not None:
             secrets, names = self._open(spec, uid)
             binds.append(f"{secrets}:{SECRETS}:ro")
         return app_body(spec, self._setup.image, uid, binds, names, restart=restart)
 
-    def _open(self, spec: InstanceSpec, uid: int | None) -> tuple[Path, list[str]]:
+    def _open(self, spec: InstanceSpec, uid: int | None) -> tuple[Path, tuple[str, ...]]:
         """The configuration as a file of shell assignments, in memory; and the names in it."""
         if self._setup.key_file is None:
             raise HeadwayError("runtime.unavailable", "this host has no key for sealed configurations")
@@ -302,7 +302,7 @@ class DockerDriver:
         owner = uid if uid is not None else USER
         with contextlib.suppress(PermissionError):
             os.chown(path, owner, owner)
-        return path, sorted(values)
+        return path, tuple(sorted(values))
 
     def _opened(self, ref: InstanceRef) -> dict[str, str]:
         try:

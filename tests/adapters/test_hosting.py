@@ -19,7 +19,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 
-from activities.host import HostActivities
+from activities.host import HostActivities, beating
 from adapters.artifact.manifest import parse_manifest
 from adapters.artifact.rules import HeaderRule, StaticRules
 from adapters.hosting.configuration import Configuration
@@ -680,20 +680,31 @@ def test_a_roll_on_one_host_passes_the_gate_before_it_switches(machine: Machine)
     activities.close()
 
 
+def test_what_takes_its_time_beats_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.host.BEAT_SECONDS", 0.01)
+    told, beats = threading.Event(), threading.Semaphore(0)
+
+    def body() -> None:
+        with beating(told.set):
+            assert told.wait(30)
+            assert all(beats.acquire(timeout=30) for _ in range(3))
+
+    run = ActivityEnvironment()
+    run.on_heartbeat = lambda *_: beats.release()
+    run.run(body)
+
+
 def test_the_activities_of_a_roll(machine: Machine) -> None:
     one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
     two, manifest = machine.shelf.artifact(
         {"index.html": b"two"}, rollout="roll_two", static=StaticRules(headers=(HeaderRule("/*", {"A": "b"}),))
     )
     activities = activities_on(machine, FakeBroker(one, two))
-    beats: list[object] = []
     run = ActivityEnvironment()
-    run.on_heartbeat = lambda *details: beats.append(details)
     assert run.run(activities.route, EnvironmentRef(ENV)).seq == 0
     assert list_routes(machine.host.folders.routes) == {HOST: ENV}
     placed = run.run(activities.prepare, order(one, 1))
     assert (placed.host_id, placed.seq, placed.digest) == ("local", 1, one.digest)
-    assert beats
     assert run.run(activities.switch, Switch("roll_one", ENV, 1)).seq == 1
     assert run.run(activities.prepare, order(two, 3)).digest == manifest.digest
     live = run.run(activities.switch, Switch("roll_two", ENV, 3))

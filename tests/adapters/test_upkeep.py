@@ -14,11 +14,11 @@ import pytest
 
 from adapters.hosting.baking import Bakery
 from adapters.hosting.drift import Drift, DriftBook, DriftReports
-from adapters.hosting.mending import Mender, Scrubber
+from adapters.hosting.mending import LEAST, MOST, SHARE, Mender, Scrubber
 from adapters.hosting.releases import is_suspended, prune_releases
 from adapters.hosting.services import Plan, Services, Story
 from adapters.hosting.switch import ReleaseSwitch
-from adapters.hosting.upkeep import Pace, Upkeep
+from adapters.hosting.upkeep import EVERY, Pace, Upkeep
 from adapters.runtime.driver import InstanceRef, Status
 from headway.broker import Drifts, Noted
 from headway.errors import HeadwayError
@@ -362,3 +362,16 @@ def test_an_app_is_looked_at_each_time(house: House) -> None:
     for _ in range(2):
         assert house.upkeep.due() == [ENV]
         house.upkeep.look(ENV)
+
+
+def test_a_small_host_is_looked_at_often_and_a_large_one_not_at_the_cost_of_visitors(house: House) -> None:
+    folders, store, trees = house.machine.host.folders, house.machine.host.store, house.machine.host.trees
+    mender = Mender(folders, store, trees, house.book)
+    assert mender.pace() + EVERY < 10, "what was edited is put back within ten seconds"
+    house.machine.deploy(FILES)
+    mender.mend(ENV)
+    assert mender.pace() == LEAST
+    mender._took["large"] = 1.0
+    assert LEAST < mender.pace() == pytest.approx(1.0 / SHARE, rel=0.2) < MOST
+    mender._took["huge"] = 100.0
+    assert mender.pace() == MOST

@@ -17,9 +17,23 @@ MODULES = tuple(f"tests/runtime/test_{name}.py" for name in ("conformance", "wal
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(960)
 @pytest.mark.skipif(SYSTEMD.is_dir(), reason="systemd is PID 1 here already: the tests run as they are")
 def test_the_contract_holds_under_a_live_systemd() -> None:
-    words = [sys.executable, "-m", "pytest", "-q", "-m", "slow", "-k", "systemd", "-p", "no:cacheprovider", *MODULES]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "slow",
+        "-k",
+        "systemd",
+        "-p",
+        "no:cacheprovider",
+        "--timeout=600",
+        *MODULES,
+    ]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [str(TOP / ".ci" / "systemd.sh"), *words],

@@ -56,6 +56,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
             left = [one for one in keeper.list() if one.state != "stopped"]
             for one in keeper.list():
                 keeper.remove(one.ref)
+            if isinstance(keeper, DockerDriver):
+                keeper.close()
             assert left == [], "`down` stops what others keep, too"
 
 
@@ -76,9 +78,15 @@ def place(stack: Stack, caller: Caller) -> Place:
     return made
 
 
+DRIVERS: dict[Path, RuntimeDriver] = {}
+
+
 def driver(stack: Stack) -> RuntimeDriver:
+    """One for each stack, because an engine's holds a connection."""
     state = stack.data / "host" / "run"
-    return driver_of(recorded(state), state)
+    if state not in DRIVERS:
+        DRIVERS[state] = driver_of(recorded(state), state)
+    return DRIVERS[state]
 
 
 def instances(place: Place) -> list[Status]:

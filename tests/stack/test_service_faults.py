@@ -103,7 +103,7 @@ def test_an_app_that_listens_on_another_port_is_never_visited(place: Place) -> N
 
 def test_an_app_that_ends_while_it_is_looked_at_says_why_and_every_look_is_told(place: Place) -> None:
     before = place.page().text
-    place.repository.commit(service("quits", start="time.sleep(1); sys.exit('no sea today')", timeout=2))
+    place.repository.commit(service("quits", start="time.sleep(0.3); sys.exit('no sea today')", timeout=10))
     job = place.start_push()
     error = place.failed(job)
     assert error["code"] in ("roll.health_failed", "roll.start_failed"), error

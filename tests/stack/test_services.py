@@ -106,7 +106,11 @@ def files_of(folder: Path) -> list[Path]:
         (service("sick", status=500, timeout=2), "roll.health_failed", "500"),
         (service("dies", start="sys.exit('cannot find the sea')"), "roll.start_failed", "cannot find the sea"),
         (service("deaf", start="time.sleep(600)", timeout=2), "roll.health_failed", "listen on $PORT (8080)"),
-        (service("unmigrated", more='release_command = "echo migrating; exit 3"'), "roll.release_command_failed", "3"),
+        (
+            service("unmigrated", more='release_command = "echo no sea; exit 3"'),
+            "roll.release_command_failed",
+            "3: the switch was not made. Its last lines: no sea",
+        ),
     ],
     ids=["sick", "dies", "deaf", "unmigrated"],
 )

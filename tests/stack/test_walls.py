@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.cgroup import find
 from bench.stack import Stack
 from headway.supervisor import accounts, processes, trial
 from headway.supervisor.becoming import User
@@ -101,6 +102,9 @@ def test_the_roles_run_under_uids_of_their_own(stack: Stack, parts: dict[str, Co
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         uids[role] = {int(number) for number in status["Uid"].split()}
         assert status["CapEff"].strip() == "0000000000000000" or user_of(parts, role).ranges
+        if user_of(parts, role).ranges and find() is not None:
+            # In its own place: an empty one is removed where systemd runs, and the role could not make it again.
+            assert f"/headway/u{user_of(parts, role).uid}" in Path(f"/proc/{pid}/cgroup").read_text()
     assert all(len(found) == 1 for found in uids.values())
     assert len(set.union(*uids.values())) == len(ROLES)
     assert 0 not in set.union(*uids.values())
