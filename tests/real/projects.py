@@ -12,18 +12,17 @@ PNPM = "npx --yes pnpm@9 install --lockfile-only"
 YARN = "npx --yes yarn@1.22.22 install --ignore-scripts --no-progress --non-interactive"
 BERRY = "npx --yes @yarnpkg/cli-dist@4 install --mode=update-lockfile"
 
-NAVIGATION = """[build]
-install = "npm install @11ty/eleventy@3"
-command = "npm run sample"
-output = "sample/_site"
-"""
 HIGHLIGHT = """[build]
 command = "npm run demo"
 output = "demo/_site"
 """
 FLASKR = """[run]
 command = "flask --app flaskr run --host ${HOST:-0.0.0.0} --port $PORT"
+release_command = "flask --app flaskr init-db"
 health_check_path = "/auth/login"
+
+[[mounts]]
+path = "instance"
 """
 HTTPBIN = """[build]
 install = "uv pip install --python python3 --target .headway/site-packages '.[mainapp]'"
@@ -32,7 +31,6 @@ install = "uv pip install --python python3 --target .headway/site-packages '.[ma
 command = "gunicorn --bind ${HOST:-0.0.0.0}:$PORT httpbin:app"
 health_check_path = "/get"
 """
-#'{"name": "docs", "private": true, "type": "module", "scripts": {"docs:build": "vitepress build"}}\n'
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def cra() -> Source:
     return below.plus({"package.json": package})
 
 
-SITES: Mapping[str, Project] = {
+PROJECTS: Mapping[str, Project] = {
     "vite-react": Project(lambda: locked(vite("react")), "Vite", "npm", {"/": "/assets/index-"}),
     "vite-vue": Project(lambda: locked(vite("vue"), YARN, "yarn.lock"), "Vite", "yarn 1", {"/": "/assets/index-"}),
     "vite-svelte": Project(lambda: locked(vite("svelte"), PNPM, "pnpm-lock.yaml"), "Vite", "pnpm", {"/": "/assets/"}),
@@ -155,7 +153,7 @@ SITES: Mapping[str, Project] = {
         lambda: sdist("flask", "examples/tutorial/").plus({"headway.toml": FLASKR}),
         None,
         "uv",
-        {"/auth/login": "Log In"},
+        {"/": "Posts", "/auth/login": "Log In"},
         "dynamic",
     ),
     "httpbin": Project(
