@@ -33,6 +33,12 @@ health_check_path = "/get"
 """
 
 
+# Every other path of it asks for a token.
+FASTAPI = """[run]
+health_check_path = "/docs"
+"""
+
+
 @dataclass(frozen=True)
 class Project:
     """`pages` are fetched of the host, and say these words; `framework` is what the plan must have recognised."""
@@ -42,6 +48,8 @@ class Project:
     manager: str
     pages: Mapping[str, str]
     kind: str = "static"
+    # Whether the tool makes the same bytes of the same sources.
+    alike: bool = True
 
 
 def vite(template: str) -> Source:
@@ -90,6 +98,12 @@ def cra() -> Source:
     return below.plus({"package.json": package})
 
 
+def pelican() -> Source:
+    """The blog among its samples, its settings under the name that `pelican-quickstart` gives them."""
+    made = sdist("pelican", "samples/")
+    return made.plus({"pelicanconf.py": made.files["pelican.conf.py"]}).without("pelican.conf")
+
+
 PROJECTS: Mapping[str, Project] = {
     "vite-react": Project(lambda: locked(vite("react")), "Vite", "npm", {"/": "/assets/index-"}),
     "vite-vue": Project(lambda: locked(vite("vue"), YARN, "yarn.lock"), "Vite", "yarn 1", {"/": "/assets/index-"}),
@@ -114,6 +128,8 @@ PROJECTS: Mapping[str, Project] = {
         "VitePress",
         "npm",
         {"/markdown-examples.html": "Markdown Extension Examples"},
+        # It names the groups of its code tabs by chance.
+        alike=False,
     ),
     "sveltekit": Project(sveltekit, "SvelteKit", "npm", {"/": "Welcome to SvelteKit"}),
     "next": Project(
@@ -141,7 +157,7 @@ PROJECTS: Mapping[str, Project] = {
     "flask-docs": Project(lambda: sdist("flask"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
     "click": Project(lambda: sdist("click"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
     "markdown": Project(lambda: sdist("markdown==3.7"), "MkDocs", "uv", {"/reference/": "Python-Markdown"}),
-    "pelican": Project(lambda: sdist("pelican", "samples/"), "Pelican", "uv", {"/": "Alexis"}),
+    "pelican": Project(pelican, "Pelican", "uv", {"/": "Alexis"}),
     "express": Project(
         lambda: locked(generated("express-generator", "--view=pug", "--git", "made")),
         "express",
@@ -160,7 +176,9 @@ PROJECTS: Mapping[str, Project] = {
         lambda: sdist("httpbin").plus({"headway.toml": HTTPBIN}), None, "uv", {"/get": '"url"'}, "dynamic"
     ),
     "fastapi": Project(
-        lambda: sdist("fastapi", "docs_src/bigger_applications/").plus({"requirements.txt": "fastapi[standard]\n"}),
+        lambda: sdist("fastapi", "docs_src/bigger_applications/").plus(
+            {"requirements.txt": "fastapi[standard]\n", "headway.toml": FASTAPI}
+        ),
         "FastAPI",
         "uv",
         {"/docs": "swagger"},
