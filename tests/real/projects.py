@@ -156,7 +156,6 @@ PROJECTS: Mapping[str, Project] = {
     "jinja2": Project(lambda: sdist("jinja2"), "Sphinx", "uv", {"/templates.html": "Template Designer", "/": "Jinja"}),
     "flask-docs": Project(lambda: sdist("flask"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
     "click": Project(lambda: sdist("click"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
-    "markdown": Project(lambda: sdist("markdown==3.7"), "MkDocs", "uv", {"/reference/": "Python-Markdown"}),
     "pelican": Project(pelican, "Pelican", "uv", {"/": "Alexis"}),
     "express": Project(
         lambda: locked(generated("express-generator", "--view=pug", "--git", "made")),
