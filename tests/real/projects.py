@@ -48,7 +48,7 @@ class Project:
     manager: str
     pages: Mapping[str, str]
     kind: str = "static"
-    # Whether the tool makes the same bytes of the same sources.
+    # Whether two builds gave the same bytes.
     alike: bool = True
 
 
@@ -128,7 +128,7 @@ PROJECTS: Mapping[str, Project] = {
         "VitePress",
         "npm",
         {"/markdown-examples.html": "Markdown Extension Examples"},
-        # It names the groups of its code tabs by chance.
+        # Its page of examples comes out otherwise each time.
         alike=False,
     ),
     "sveltekit": Project(sveltekit, "SvelteKit", "npm", {"/": "Welcome to SvelteKit"}),
