@@ -105,7 +105,7 @@ class RedactedStream:
 
 
 def forms_of(value: str) -> set[bytes]:
-    """A value as itself, line by line, as base64 at every alignment, percent-encoded, in JSON."""
+    """A value as itself, line by line, as base64 at every alignment, in hex, percent-encoded, in JSON."""
     if len(value) < MIN_LENGTH:
         return set()
     raw = value.encode("utf-8", "surrogateescape")
@@ -116,6 +116,7 @@ def forms_of(value: str) -> set[bytes]:
     found |= {json.dumps(value, ensure_ascii=ascii)[1:-1].encode("utf-8", "surrogateescape") for ascii in (True, False)}
     lines = {raw, raw.strip(), *found.intersection(line.strip() for line in raw.splitlines())}
     found |= {one for line in lines for one in _base64_of(line) if len(one) >= MIN_ENCODED}
+    found |= {one for line in lines for one in (line.hex().encode(), line.hex().upper().encode())}
     return {one for one in found if len(one) >= MIN_LENGTH}
 
 

@@ -90,7 +90,7 @@ class EgressProxy:
 
     @property
     def denied(self) -> tuple[str, ...]:
-        """`host:port` of everything that was refused, each once, in order."""
+        """`host:port` of what was refused, each once, in order; the first hundred."""
         return tuple(self._denied)
 
     def notices(self) -> list[str]:
@@ -197,7 +197,7 @@ class EgressProxy:
         await self._join(f"{door.host}:{door.port}", (reader, writer), upstream)
 
     async def _reach(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        destination = f"{host}:{port}"
+        destination = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if reason := self._policy.refusal(host, port):
             raise Refused(destination, reason)
         if self._left <= 0:
@@ -241,7 +241,7 @@ class EgressProxy:
             sink.write_eof()
 
     def _note(self, refused: Refused) -> None:
-        if refused.denied:
+        if refused.denied and len(self._denied) < MOST_NOTICES:
             self._denied.setdefault(refused.destination)
         if refused.line not in self._said and len(self._said) < MOST_NOTICES:
             self._said.add(refused.line)

@@ -195,7 +195,7 @@ class Run:
     def _notices(self) -> None:
         if self._plan.egress is not None:
             for line in self._plan.egress.notices():
-                self._say("system", line.encode())
+                self._say("system", f"{line}\n".encode())
 
     def _exceeded(self) -> Limit | None:
         if self._plan.cgroup is not None:

@@ -4,9 +4,13 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+from activities.producing.caching import Exchange
 from adapters.cache import BuildCache, cache_key
 from adapters.cache_shelf import Shelf
+from headway.broker import KeptCache, StoredCache, WantedCache
 
 
 def fill(cache: BuildCache, site: str, key: str, size: int = 10) -> bool:
@@ -116,3 +120,40 @@ def test_links_lead_a_declared_folder_nowhere(tmp_path: Path) -> None:
     assert shelf.take() == ["a/b"]
     assert not (cached / "folders").is_symlink()
     assert [path.name for path in outside.rglob("*")] == ["b", "precious"]
+
+
+def test_what_was_dropped_in_the_object_store_is_dropped_here(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    with cache.lend("site_a", "k") as cached:
+        assert cached is not None
+        (cached.folder / "file").write_bytes(b"poison")
+        cached.remember("a" * 64)
+    for stored, kept in ((StoredCache(sha256="a" * 64, size=6), True), (StoredCache(most=1), False)):
+        with cache.lend("site_a", "k") as cached:
+            assert cached is not None
+            exchange_with(stored).fill(cache, cached)
+            assert cached.hit is kept
+
+
+def test_what_was_never_sent_is_kept_here(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    fill(cache, "site_a", "k")
+    with cache.lend("site_a", "k") as cached:
+        assert cached is not None
+        exchange_with(StoredCache()).fill(cache, cached)
+        assert cached.hit
+
+
+def exchange_with(stored: StoredCache) -> Exchange:
+    """Nothing is downloaded: what is stored is what is here, or nothing."""
+
+    class Fixed:
+        def find_cache(self, build_id: str, wanted: WantedCache) -> StoredCache:  # noqa: ARG002
+            return stored
+
+        def keep_cache(self, build_id: str, kept: KeptCache) -> None:
+            raise AssertionError((build_id, kept))
+
+    nothing: Any = None
+    spec: Any = SimpleNamespace(build_id="build_x", attempt=1)
+    return Exchange(Fixed(), nothing, nothing, spec, lambda: False, lambda _: None)

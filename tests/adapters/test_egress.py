@@ -245,7 +245,13 @@ def test_the_sandbox_reaches_what_is_allowed_and_nothing_else(box: Box, echo: in
     outcome = box.run(ASK.format(destination="elsewhere.test:443"), policy)
     assert "403 Forbidden" in box.text()
     assert outcome.denied == ("elsewhere.test:443",)
-    assert box.text("system") == "egress: refused elsewhere.test:443 (not on the allowlist)"
+    assert box.text("system") == "egress: refused elsewhere.test:443 (not on the allowlist)\n"
+
+    box.heard.clear()
+    several = "; ".join(ASK.format(destination=name) for name in ("a.test:443", "[::1]:443"))
+    assert box.run(several, policy).denied == ("a.test:443", "[::1]:443")
+    # One line each.
+    assert [line.split()[2] for line in box.text("system").splitlines()] == ["a.test:443", "[::1]:443"]
 
     box.heard.clear()
     assert box.run(f"(exec 3<>/dev/tcp/127.0.0.1/{echo}) || echo shut; cat /etc/resolv.conf", policy).ok

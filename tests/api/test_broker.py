@@ -255,8 +255,11 @@ async def test_an_output_is_recorded_with_its_layout(api: World, roles: Roles) -
     site = await api.site(api.admin)
     first = await upload(api, roles, site)
     tree = {"index.html": b"<h1>one</h1>", "same.txt": b"same", "copy.txt": b"same"}
+    plan = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/builds/{first.build}/plan"
+    assert failure(await api.admin.get(plan), 404) == "build.plan_not_found"
     answer, digest = await first.output(tree)
     assert answer.json() == {"manifest_sha256": digest}
+    assert data(await api.admin.get(plan)) == {"command": None, "run": None}
     row = api.one(Build, id=first.build)
     assert (row.manifest_sha256, row.commit_sha, row.uploaded_bytes) == (digest, "c" * 40, 16)
     assert (api.count(Pack), api.count(Content), api.count(ArtifactPack)) == (1, 2, 1)

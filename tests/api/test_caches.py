@@ -190,3 +190,35 @@ async def test_a_collection_takes_what_nobody_asks_for(api: World, roles: Roles,
     assert left.endswith(hashlib.sha256(b"one").hexdigest())
     assert api.count(BuildCache) == 1
     assert api.count(Doomed) == 0
+
+
+async def test_a_sites_caches_are_listed_and_dropped(api: World, roles: Roles, site: dict[str, Any]) -> None:
+    production, preview = site["production_env_id"], preview_of(api, site)
+    builder = await begun(api, roles, site)
+    await builder.keep(api, b"one")
+    await builder.keep(api, b"other", OTHER)
+    await (await begun(api, roles, site, preview)).keep(api, b"preview")
+    other = await api.site(api.admin, "Other")
+    await (await begun(api, roles, other)).keep(api, b"theirs")
+    path = f"/v1/sites/{site['id']}/caches"
+    rows = data(await api.admin.get(path))
+    assert [(row["env_id"], row["key"], row["size_bytes"]) for row in rows] == [
+        (preview, KEY, 7),
+        (production, OTHER, 5),
+        (production, KEY, 3),
+    ]
+    assert rows[-1]["build_id"] == builder.build
+    first = (await api.admin.get(path, params={"limit": 2})).json()
+    rest = (await api.admin.get(path, params={"limit": 2, "cursor": first["pagination"]["next_cursor"]})).json()
+    assert [*first["data"], *rest["data"]] == rows
+
+    assert data(await api.admin.delete(path, params={"env_id": preview})) == {"dropped": 1, "size_bytes": 7}
+    assert data(await api.admin.delete(path)) == {"dropped": 2, "size_bytes": 8}
+    assert data(await api.admin.delete(path)) == {"dropped": 0, "size_bytes": 0}
+    assert data(await api.admin.get(path)) == []
+    assert (await builder.find()).sha256 is None
+    assert len(data(await api.admin.get(f"/v1/sites/{other['id']}/caches"))) == 1
+    with api.store.read() as session:
+        assert sorted(one.key for one in session.exec(select(Doomed)).all() if "/caches/" in one.key) != []
+    elsewhere = await api.admin.delete(path, params={"env_id": other["production_env_id"]})
+    assert failure(elsewhere, 404) == "environment.not_found"

@@ -12,18 +12,17 @@ PNPM = "npx --yes pnpm@9 install --lockfile-only"
 YARN = "npx --yes yarn@1.22.22 install --ignore-scripts --no-progress --non-interactive"
 BERRY = "npx --yes @yarnpkg/cli-dist@4 install --mode=update-lockfile"
 
-NAVIGATION = """[build]
-install = "npm install @11ty/eleventy@3"
-command = "npm run sample"
-output = "sample/_site"
-"""
 HIGHLIGHT = """[build]
 command = "npm run demo"
 output = "demo/_site"
 """
 FLASKR = """[run]
 command = "flask --app flaskr run --host ${HOST:-0.0.0.0} --port $PORT"
+release_command = "flask --app flaskr init-db"
 health_check_path = "/auth/login"
+
+[[mounts]]
+path = "instance"
 """
 HTTPBIN = """[build]
 install = "uv pip install --python python3 --target .headway/site-packages '.[mainapp]'"
@@ -32,7 +31,12 @@ install = "uv pip install --python python3 --target .headway/site-packages '.[ma
 command = "gunicorn --bind ${HOST:-0.0.0.0}:$PORT httpbin:app"
 health_check_path = "/get"
 """
-#'{"name": "docs", "private": true, "type": "module", "scripts": {"docs:build": "vitepress build"}}\n'
+
+
+# Every other path of it asks for a token.
+FASTAPI = """[run]
+health_check_path = "/docs"
+"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Project:
     manager: str
     pages: Mapping[str, str]
     kind: str = "static"
+    # Whether two builds gave the same bytes.
+    alike: bool = True
 
 
 def vite(template: str) -> Source:
@@ -92,7 +98,13 @@ def cra() -> Source:
     return below.plus({"package.json": package})
 
 
-SITES: Mapping[str, Project] = {
+def pelican() -> Source:
+    """The blog among its samples, its settings under the name that `pelican-quickstart` gives them."""
+    made = sdist("pelican", "samples/")
+    return made.plus({"pelicanconf.py": made.files["pelican.conf.py"]}).without("pelican.conf")
+
+
+PROJECTS: Mapping[str, Project] = {
     "vite-react": Project(lambda: locked(vite("react")), "Vite", "npm", {"/": "/assets/index-"}),
     "vite-vue": Project(lambda: locked(vite("vue"), YARN, "yarn.lock"), "Vite", "yarn 1", {"/": "/assets/index-"}),
     "vite-svelte": Project(lambda: locked(vite("svelte"), PNPM, "pnpm-lock.yaml"), "Vite", "pnpm", {"/": "/assets/"}),
@@ -116,6 +128,8 @@ SITES: Mapping[str, Project] = {
         "VitePress",
         "npm",
         {"/markdown-examples.html": "Markdown Extension Examples"},
+        # Its page of examples comes out otherwise each time.
+        alike=False,
     ),
     "sveltekit": Project(sveltekit, "SvelteKit", "npm", {"/": "Welcome to SvelteKit"}),
     "next": Project(
@@ -142,8 +156,7 @@ SITES: Mapping[str, Project] = {
     "jinja2": Project(lambda: sdist("jinja2"), "Sphinx", "uv", {"/templates.html": "Template Designer", "/": "Jinja"}),
     "flask-docs": Project(lambda: sdist("flask"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
     "click": Project(lambda: sdist("click"), "Sphinx", "uv", {"/quickstart.html": "Quickstart"}),
-    "markdown": Project(lambda: sdist("markdown==3.7"), "MkDocs", "uv", {"/reference/": "Python-Markdown"}),
-    "pelican": Project(lambda: sdist("pelican", "samples/"), "Pelican", "uv", {"/": "Alexis"}),
+    "pelican": Project(pelican, "Pelican", "uv", {"/": "Alexis"}),
     "express": Project(
         lambda: locked(generated("express-generator", "--view=pug", "--git", "made")),
         "express",
@@ -155,14 +168,16 @@ SITES: Mapping[str, Project] = {
         lambda: sdist("flask", "examples/tutorial/").plus({"headway.toml": FLASKR}),
         None,
         "uv",
-        {"/auth/login": "Log In"},
+        {"/": "Posts", "/auth/login": "Log In"},
         "dynamic",
     ),
     "httpbin": Project(
         lambda: sdist("httpbin").plus({"headway.toml": HTTPBIN}), None, "uv", {"/get": '"url"'}, "dynamic"
     ),
     "fastapi": Project(
-        lambda: sdist("fastapi", "docs_src/bigger_applications/").plus({"requirements.txt": "fastapi[standard]\n"}),
+        lambda: sdist("fastapi", "docs_src/bigger_applications/").plus(
+            {"requirements.txt": "fastapi[standard]\n", "headway.toml": FASTAPI}
+        ),
         "FastAPI",
         "uv",
         {"/docs": "swagger"},

@@ -618,3 +618,22 @@ def test_an_unknown_artifact(double: ApiDouble, tmp_path: Path) -> None:
     double.data("GET", "/v1/sites", [{"id": SITE, "name": "A", "slug": "acme-store", "production_env_id": ENV}])
     double.on("GET", f"{E}/artifacts/art_1234", problem(404, "artifact.not_found", "not_found"))
     assert run(f"artifacts fetch art_1234 --output {tmp_path}").exit_code == 4
+
+
+def test_the_plan_of_a_folder_is_shown_and_nothing_runs(tmp_path: Path) -> None:
+    (tmp_path / "mkdocs.yml").write_text("site_name: Weir\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text("# Herons\n")
+    told = CliRunner().invoke(cli, ["plan", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    assert told.output.startswith("plan from mkdocs.yml: static (MkDocs)")
+    shown = json.loads(CliRunner().invoke(cli, ["plan", str(tmp_path), "--json"]).output)
+    assert (shown["framework"], shown["outputs"][0]) == ("MkDocs", "site")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "mkdocs.yml"]
+
+
+def test_what_cannot_be_planned_is_told(tmp_path: Path) -> None:
+    (tmp_path / "headway.toml").write_text("[build]\ncomand = 'x'\n")
+    refused = CliRunner().invoke(cli, ["plan", str(tmp_path)])
+    assert isinstance(refused.exception, HeadwayError)
+    assert "comand" in refused.exception.message

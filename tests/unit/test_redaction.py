@@ -28,6 +28,8 @@ REDACTOR = Redactor({"TOKEN": SECRET})
         json.dumps(SECRET, ensure_ascii=False),
         base64.b64encode(SECRET.encode()).decode(),
         base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+        SECRET.encode().hex(),
+        SECRET.encode().hex().upper(),
     ],
 )
 def test_every_usual_form_is_found(printed: str) -> None:
