@@ -1,4 +1,4 @@
-"""Whether the roles can have their uids here is tried with real processes, and the answer kept while nothing has changed.
+"""Whether the roles can have their uids here: tried with real processes, and the answer kept while nothing changes.
 
 A trial costs more than a second of processor time. A refusal is never kept: who mends what stood in the way is
 believed at once.
