@@ -356,7 +356,8 @@ def api(options: Options) -> Component:
         },
         secrets={**_database(options), **_KEYS},
         ready=(
-            f"{block.origin('api')}/",
+            # Not the front page: that is made from all routes when somebody first asks for it, which takes seconds.
+            f"{block.origin('api')}/health",
             f"unix://{broker_socket(folder)}",
             _file(folder.path("admin.key")),
         ),

@@ -122,12 +122,23 @@ def _make(path: Path) -> None:
 
 
 def check_contents(folder: Folder) -> None:
-    """Refuse what a start would trip over later: unreadable JSON, a database that is none."""
+    """Refuse what a start would trip over later: unreadable JSON, an empty credential, a database that is none."""
     for path in (folder.stack, folder.path("secrets", "s3.json")):
         if path.exists():
             read_json(path)
+    for name in BROKER_ROLES:
+        _check_filled(folder.path("secrets", f"broker-{name}.token"), "move it away to have it made anew")
+    _check_filled(folder.path("admin.key"), "restore it, or move it away to have it made anew")
+    for name in ("config", "webhooks"):
+        _check_filled(folder.path("secrets", f"{name}.key"), "restore it from a backup: what it hides needs it")
     check_sqlite(folder.path("db", "headway.db"), "restore it from a backup, or start with another --data-dir")
     check_sqlite(folder.path("temporal", "temporal.db"), "move it away: it is rebuilt, the rows in db/ are the truth")
+
+
+def _check_filled(path: Path, fix: str) -> None:
+    """A credential that is there says something: what a full disk or a bad copy leaves is an empty file."""
+    if path.exists() and path.stat().st_size == 0:
+        raise invalid(f"{path} is empty: {fix}.")
 
 
 def check_sqlite(path: Path, fix: str) -> None:

@@ -59,7 +59,13 @@ class Block:
 
     def store_sockets(self) -> tuple[str, ...]:
         """Where SeaweedFS also listens, whatever it is told: beside its ports, under their numbers."""
-        parts = {"master": "weed-master", "volume": "weed-volume", "filer": "weed-filer", "admin": "weed-admin", "s3": "s3"}
+        parts = {
+            "master": "weed-master",
+            "volume": "weed-volume",
+            "filer": "weed-filer",
+            "admin": "weed-admin",
+            "s3": "s3",
+        }
         return tuple(f"/tmp/seaweedfs-{name}-grpc-{self[port + '-grpc']}.sock" for name, port in parts.items())  # noqa: S108
 
 
@@ -111,7 +117,8 @@ def require_replaceable(sockets: Iterable[str], *, suggestion: str) -> None:
     for path in sockets:
         if not may_replace(path):
             raise HeadwayError(
-                "stack.port_busy", f"{path}, which the object store needs, is another user's: remove it, or {suggestion}."
+                "stack.port_busy",
+                f"{path}, which the object store needs, is another user's: remove it, or {suggestion}.",
             )
 
 

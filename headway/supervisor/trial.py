@@ -1,4 +1,4 @@
-"""Whether the roles can have their uids here is tried with real processes, and the answer kept while nothing has changed.
+"""Whether the roles can have their uids here: tried with real processes, and the answer kept while nothing changes.
 
 A trial costs more than a second of processor time. A refusal is never kept: who mends what stood in the way is
 believed at once.
@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from headway._launch import app_root
 from headway.supervisor import accounts, identity
 from headway.supervisor.accounts import Accounts
 from headway.supervisor.folder import Folder
@@ -44,9 +43,10 @@ def obstacle(folder: Folder, wanted: Accounts) -> str:
 
 def circumstances(wanted: Accounts) -> str:
     """A digest of what decides the trial: the kernel, our rights, Python, and who may enter which folder."""
-    paths = [Path(path) for path in (*wanted.reach, *wanted.signing, str(wanted.folder.root), sys.executable)]
+    # The data folder's own mode is what a stack makes of it, after the trial.
+    paths = [Path(path) for path in (*wanted.reach, *wanted.signing, sys.executable)] + [wanted.folder.root.parent]
     every = {step for path in paths for way in (path, path.resolve()) for step in (way, *way.parents)}
-    packages = [Path(sysconfig.get_path("purelib")), app_root(), Path(sys.executable).resolve()]
+    packages = [Path(sysconfig.get_path("purelib")), Path(sys.executable).resolve()]
     facts = {
         "boot": identity.boot_id(),
         "base": wanted.base,

@@ -96,3 +96,11 @@ def test_records_that_can_be_rebuilt_are_empty_where_broken(tmp_path):
     (tmp_path / "a.json").write_text("{")
     assert folders.read_record(tmp_path / "a.json") == {}
     assert folders.read_record(tmp_path / "missing.json") == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["admin.key", "secrets/broker-host.token", "secrets/config.key", "secrets/webhooks.key"]
+)
+def test_an_empty_credential_is_named(tmp_path, name):
+    folders.open_folder(tmp_path).path(*name.split("/")).write_text("")
+    assert f"{name} is empty" in refused(tmp_path)
