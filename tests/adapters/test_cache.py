@@ -12,7 +12,6 @@ from adapters.cache import BuildCache, cache_key
 from adapters.cache_shelf import Shelf
 from headway.broker import KeptCache, StoredCache, WantedCache
 
-
 KEY = "a" * 32
 
 
