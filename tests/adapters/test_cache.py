@@ -12,6 +12,8 @@ from adapters.cache import BuildCache, cache_key
 from adapters.cache_shelf import Shelf
 from headway.broker import KeptCache, StoredCache, WantedCache
 
+KEY = "a" * 32
+
 
 def fill(cache: BuildCache, site: str, key: str, size: int = 10) -> bool:
     with cache.lend(site, key) as cached:
@@ -124,12 +126,12 @@ def test_links_lead_a_declared_folder_nowhere(tmp_path: Path) -> None:
 
 def test_what_was_dropped_in_the_object_store_is_dropped_here(tmp_path: Path) -> None:
     cache = BuildCache(tmp_path)
-    with cache.lend("site_a", "k") as cached:
+    with cache.lend("site_a", KEY) as cached:
         assert cached is not None
         (cached.folder / "file").write_bytes(b"poison")
         cached.remember("a" * 64)
     for stored, kept in ((StoredCache(sha256="a" * 64, size=6), True), (StoredCache(most=1), False)):
-        with cache.lend("site_a", "k") as cached:
+        with cache.lend("site_a", KEY) as cached:
             assert cached is not None
             exchange_with(stored).fill(cache, cached)
             assert cached.hit is kept
@@ -137,8 +139,8 @@ def test_what_was_dropped_in_the_object_store_is_dropped_here(tmp_path: Path) ->
 
 def test_what_was_never_sent_is_kept_here(tmp_path: Path) -> None:
     cache = BuildCache(tmp_path)
-    fill(cache, "site_a", "k")
-    with cache.lend("site_a", "k") as cached:
+    fill(cache, "site_a", KEY)
+    with cache.lend("site_a", KEY) as cached:
         assert cached is not None
         exchange_with(StoredCache()).fill(cache, cached)
         assert cached.hit

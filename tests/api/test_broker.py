@@ -256,7 +256,7 @@ async def test_an_output_is_recorded_with_its_layout(api: World, roles: Roles) -
     first = await upload(api, roles, site)
     tree = {"index.html": b"<h1>one</h1>", "same.txt": b"same", "copy.txt": b"same"}
     plan = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/builds/{first.build}/plan"
-    assert failure(await api.admin.get(plan), 404) == "build.plan_not_found"
+    assert (await api.admin.get(plan)).json()["error"]["code"] == "build.plan_not_found"
     answer, digest = await first.output(tree)
     assert answer.json() == {"manifest_sha256": digest}
     assert data(await api.admin.get(plan)) == {"command": None, "run": None}

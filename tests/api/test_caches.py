@@ -221,4 +221,4 @@ async def test_a_sites_caches_are_listed_and_dropped(api: World, roles: Roles, s
     with api.store.read() as session:
         assert sorted(one.key for one in session.exec(select(Doomed)).all() if "/caches/" in one.key) != []
     elsewhere = await api.admin.delete(path, params={"env_id": other["production_env_id"]})
-    assert failure(elsewhere, 404) == "environment.not_found"
+    assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (404, "environment.not_found")
