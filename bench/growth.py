@@ -43,7 +43,8 @@ def measure(folder: Path, sizes: Sequence[int]) -> list[Row]:
     upgrade(f"sqlite:///{folder}/ledger.db")
     store = Store.open(f"sqlite:///{folder}/ledger.db")
     ledger, signing = Ledger.open(store, folder / "keys", HOST), create_key(folder / "keys", "ledger")
-    key, chance, found = LogKey(Log(signing.public, HOST), signing.raw), random.Random(7), []  # noqa: S311
+    key, chance = LogKey(Log(signing.public, HOST), signing.raw), random.Random(7)  # noqa: S311
+    found: list[Row] = []
     for size in sizes:
         fill(store, key, size)
         found.append({"entries": size, **_proofs(store, size, chance)})

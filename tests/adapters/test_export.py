@@ -24,6 +24,7 @@ from headway.cli.exporting import CHECKPOINT, ENTRIES, verify_export
 from headway.errors import HeadwayError
 from store import ledger as rows
 from store.migrations import upgrade
+from store.models_ledger import LedgerEntry
 from store.session import Store
 
 SITE, OTHER = "site_01KVT00000000000000000000A", "site_01KVT00000000000000000000B"
@@ -91,7 +92,7 @@ def sign(ledger: Ledger, key: SigningKey, raw: bytes, place: Path) -> None:
     place.write_bytes(attest(raw, key, ledger=ledger.about(About(place.stem + str(place.parent), "test"))))
 
 
-def entry_line(entry: rows.LedgerEntry) -> str:
+def entry_line(entry: LedgerEntry) -> str:
     import base64
 
     body, promise = (base64.b64encode(one).decode() for one in (entry.body, entry.promise))

@@ -46,7 +46,7 @@ def test_processes_find_what_one_finds(ledger: Ledger) -> None:
 
 
 def test_a_good_ledger_holds_and_nothing_behind_its_head_is_read(ledger: Ledger) -> None:
-    read = []
+    read: list[int] = []
 
     def entries() -> Iterator[Logged]:
         for one in ledger.logged:
