@@ -7,10 +7,11 @@ from typing import Final, Protocol
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from store import credentials
+from store import credentials, sandbox_env
 from store.config_values import bound_to
 from store.models_configuration import ConfigValue
 from store.models_repositories import RepositoryCredential
+from store.models_sandbox_env import SandboxEnv
 from store.session import Store
 
 BATCH: Final = 50
@@ -28,8 +29,8 @@ def values_are_hidden(store: Store) -> bool:
     """Whether there is anything that a key is needed for."""
     with store.read() as session:
         query = select(ConfigValue.id).where(col(ConfigValue.wrapped_key).is_not(None)).limit(1)
-        others = select(RepositoryCredential.id).limit(1)
-        return session.exec(query).first() is not None or session.exec(others).first() is not None
+        others = (query, select(RepositoryCredential.id).limit(1), select(SandboxEnv.sandbox_id).limit(1))
+        return any(session.exec(one).first() is not None for one in others)
 
 
 def rewrap_all(store: Store, vault: Rewraps) -> int:
@@ -46,7 +47,7 @@ def rewrap_all(store: Store, vault: Rewraps) -> int:
 
 def _rewrap_some(session: Session, vault: Rewraps) -> int:
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("LOCK TABLE config_value, repository_credential IN EXCLUSIVE MODE"))
+        session.execute(text("LOCK TABLE config_value, repository_credential, sandbox_env IN EXCLUSIVE MODE"))
     first = vault.key_ids()[0]
     query = select(ConfigValue).where(col(ConfigValue.wrapped_key).is_not(None), ConfigValue.key_id != first)
     rows = session.exec(query.limit(BATCH)).all()
@@ -59,4 +60,8 @@ def _rewrap_some(session: Session, vault: Rewraps) -> int:
     for one in others:
         one.wrapped_key, one.key_id = vault.rewrap(one.wrapped_key, one.key_id, credentials.bound_to(one.id))
         session.add(one)
-    return len(rows) + len(others)
+    kept = session.exec(select(SandboxEnv).where(SandboxEnv.key_id != first).limit(BATCH)).all()
+    for env in kept:
+        env.wrapped_key, env.key_id = vault.rewrap(env.wrapped_key, env.key_id, sandbox_env.bound_to(env.sandbox_id))
+        session.add(env)
+    return len(rows) + len(others) + len(kept)

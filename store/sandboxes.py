@@ -16,6 +16,7 @@ from headway.errors import HeadwayError
 from headway.ids import new_id
 from store.models import Project, Team, utcnow
 from store.models_sandboxes import Sandbox, SandboxFile
+from store.sandbox_env import forget_env
 from store.sight import Sight
 
 Json = dict[str, Any]
@@ -136,6 +137,7 @@ def _idle(found: Sandbox, limits: SandboxLimits) -> timedelta:
 
 def destroy(session: Session, found: Sandbox) -> None:
     found.state, found.destroyed_at = "destroyed", utcnow()
+    forget_env(session, found.id)
     session.add(found)
 
 

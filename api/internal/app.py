@@ -89,7 +89,8 @@ def _of_all(parts: Parts) -> tuple[Question, ...]:
 
 def _of_builders(parts: Parts) -> tuple[Question, ...]:
     builds, outputs = Builds(parts.store, parts.objects, parts.vault), Outputs(parts.store, parts.objects)
-    execs, caches = Execs(parts.store, parts.objects, parts.sandboxes), Caches(parts.store, parts.objects, parts.caches)
+    execs = Execs(parts.store, parts.objects, parts.sandboxes, parts.vault)
+    caches = Caches(parts.store, parts.objects, parts.caches)
     looks = Looks(parts.store, parts.vault, parts.addresses.domain, parts.previews, parts.poll_every)
     role = "builder"
     return (

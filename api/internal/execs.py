@@ -22,9 +22,11 @@ from headway.broker import (
     WantedPacks,
 )
 from headway.errors import HeadwayError
+from store.config_values import Opens
 from store.execs import begin_exec, end_exec, require_exec, result_key
 from store.models import Job
 from store.models_sandboxes import Sandbox
+from store.sandbox_env import env_of
 from store.sandbox_packs import hold, release
 from store.sandboxes import Entry, SandboxLimits, pack_key, remove_files, touch, write_files
 from store.session import Store
@@ -33,11 +35,15 @@ SECONDS: Final = 3600
 
 
 class Execs:
-    def __init__(self, store: Store, objects: Objects, limits: SandboxLimits) -> None:
-        self.store, self.objects, self.limits = store, objects, limits
+    def __init__(self, store: Store, objects: Objects, limits: SandboxLimits, vault: Opens) -> None:
+        self.store, self.objects, self.limits, self.vault = store, objects, limits, vault
 
     def begin(self, job_id: str, _body: Begin) -> ExecSpec:
-        job = self.store.in_write(lambda session: begin_exec(session, job_id))
+        def begin(session: Session) -> tuple[Job, dict[str, str]]:
+            job = begin_exec(session, job_id)
+            return job, env_of(session, self.vault, job.resource_id)
+
+        job, env = self.store.in_write(begin)
         asked = job.input or {}
         return ExecSpec(
             job_id=job.id,
@@ -45,7 +51,7 @@ class Execs:
             attempt=asked["attempt"],
             command=asked["command"],
             cwd=asked["cwd"],
-            env=asked["env"],
+            env={**env, **asked["env"]},
             timeout=asked["timeout"],
             snapshot=source_of(self.objects, job.team_id, asked["sha256"]),
         )

@@ -17,10 +17,10 @@ from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import sandbox_row
 from api.miosa.schemas import AnyRow, Nothing, SandboxCreate, SandboxRow, SandboxUpdate
 from api.streams import frame
-from headway.errors import HeadwayError
 from store import sandboxes
 from store.models import Project
 from store.models_sandboxes import Sandbox
+from store.sandbox_env import keep_env
 from store.sandboxes import SandboxRequest
 from store.workspaces import owner_of
 
@@ -48,8 +48,6 @@ def shown(session: Session, rows: Sequence[Sandbox]) -> list[Json]:
 @router.post("/sandboxes", **gives(SandboxRow, "Make a sandbox; it is ready at once", 201))
 async def create_sandbox(call: KeyedDep, body: SandboxCreate | None = None) -> Response:
     given = body or SandboxCreate()
-    if given.env:
-        raise HeadwayError("request.unsupported", "A sandbox keeps no variables: send env with each exec.", param="env")
 
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         call.caller.require(WRITE)
@@ -64,10 +62,13 @@ async def create_sandbox(call: KeyedDep, body: SandboxCreate | None = None) -> R
             **{name: getattr(given, name) for name in EXTERNAL},
         )
         made = sandboxes.make_sandbox(session, owner, wanted, call.caller.actor, call.parts.sandboxes)
+        keep_env(session, call.parts.vault, made.id, given.env or {})
         row = shown(session, [made])[0]
         return row, row
 
-    return await call.create(body, work)
+    # No digest of a value is kept, as a key's fingerprint would be one.
+    hidden = given.model_copy(update={"env": dict.fromkeys(given.env, "")}) if given.env else body
+    return await call.create(hidden, work)
 
 
 @router.get("/sandboxes", **lists(SandboxRow, "List sandboxes"))

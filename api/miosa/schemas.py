@@ -19,6 +19,14 @@ Path = Annotated[str, Field(min_length=1, max_length=1_100)]
 Metadata = Annotated[Json, Field(max_length=200)]
 Scopes = Annotated[list[Annotated[str, Field(max_length=60)]], Field(min_length=1, max_length=100)]
 Variables = Annotated[dict[str, str], Field(max_length=200)]
+# Of processes that are started at once: what no process can be given is refused here.
+ProcessEnv = Annotated[
+    dict[
+        Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")],
+        Annotated[str, Field(max_length=65_536)],
+    ],
+    Field(max_length=200),
+]
 
 
 class Body(BaseModel):
@@ -142,7 +150,7 @@ class SandboxCreate(Owned):
     metadata: Metadata | None = None
     tags: Annotated[list[Text], Field(max_length=50)] | None = None
     idle_timeout_sec: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    env: dict[str, str] | None = Field(default=None, description="Send it with each exec: refused here.")
+    env: ProcessEnv | None = Field(default=None, description="Variables of every command, which may send its own.")
 
 
 class SandboxUpdate(Body):
@@ -296,7 +304,7 @@ class FilesWrite(Body):
 class Exec(Body):
     command: Annotated[str, Field(min_length=1, max_length=32_000)]
     cwd: Path | None = Field(default=None, description="A folder of the sandbox; /workspace if left out.")
-    env: Annotated[dict[str, str], Field(max_length=200)] | None = None
+    env: ProcessEnv | None = None
     timeout: Annotated[int, Field(ge=1, le=600, description="Seconds.")] = 60
 
 

@@ -21,6 +21,7 @@ import store.models_pushes
 import store.models_reports
 import store.models_repositories
 import store.models_retention
+import store.models_sandbox_env
 import store.models_sandbox_packs
 import store.models_sandboxes
 import store.models_webhooks

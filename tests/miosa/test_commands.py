@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 
 import pytest
 
@@ -12,6 +13,7 @@ from api.internal.telling import Telling
 from headway.broker import Begin, Event, Events, ExecFile, ExecOutput, UploadRequest, WantedPacks
 from headway.errors import HeadwayError
 from store.models import Job
+from store.models_sandbox_env import SandboxEnv
 from store.models_sandbox_packs import SandboxPack
 from store.queue import claim_job
 from store.sandboxes import pack_key
@@ -36,7 +38,7 @@ async def started(org: Org, sandbox: str, command: str = "make", **fields: objec
 
 
 def builder(org: Org) -> Execs:
-    return Execs(org.api.store, org.api.parts.objects, org.api.parts.sandboxes)
+    return Execs(org.api.store, org.api.parts.objects, org.api.parts.sandboxes, org.api.parts.vault)
 
 
 def output(attempt: int, pack: bytes = b"", **more: object) -> ExecOutput:
@@ -73,6 +75,21 @@ async def test_a_command_changes_the_tree_with_its_end(org: Org) -> None:
     row = org.api.one(Job, id=job)
     assert (row.status, row.input) == ("succeeded", None)
     assert "canary" not in (org.api.folder / "headway.db").read_bytes().decode("latin-1")
+
+
+async def test_commands_have_the_variables_of_their_sandbox_and_their_own_before_those(org: Org) -> None:
+    given = {"env": {"TOKEN": "canary-of-the-sandbox", "MODE": "plain"}}
+    made = await org.call("POST", "/sandboxes", given, 201)
+    assert "canary" not in json.dumps(made)
+    job, waiting = await started(org, made["id"], env={"MODE": "loud"})
+    assert builder(org).begin(job, BEGIN).env == {"TOKEN": "canary-of-the-sandbox", "MODE": "loud"}
+    builder(org).output(job, output(1))
+    await waiting
+    for file in org.api.folder.glob("headway.db*"):
+        assert b"canary-of-the-sandbox" not in file.read_bytes()
+    await org.call("DELETE", f"/sandboxes/{made['id']}")
+    with org.api.store.read() as session:
+        assert session.get(SandboxEnv, made["id"]) is None
 
 
 async def test_a_command_works_in_a_folder(org: Org) -> None:

@@ -17,7 +17,9 @@ from store.config_values import KEPT_VERSIONS, Owner, open_value, revoke_value, 
 from store.credentials import Credential
 from store.models import Site
 from store.models_configuration import ConfigValue
+from store.models_sandboxes import Sandbox
 from store.outcomes import append_release
+from store.sandbox_env import env_of, keep_env
 from store.session import Store
 from tests.workflows.rows import World, claim_next
 
@@ -61,6 +63,22 @@ def test_every_value_is_under_the_new_key_and_opens(world: World, keys: Path) ->
         if row.id != revoked.id:
             assert row.key_id == fresh
             assert open_value(vault, row) == f"value {row.name.removeprefix('NAME_')}"
+
+
+def test_a_sandboxs_variables_move_to_the_new_key_too(world: World, keys: Path) -> None:
+    vault = Vault(keys)
+    with world.store.write() as session:
+        project = session.get_one(Site, world.site_id).project_id
+        session.add(Sandbox(id="sbx_1", team_id=world.team_id, project_id=project))
+        session.flush()
+        keep_env(session, vault, "sbx_1", {"TOKEN": "t"})
+    assert values_are_hidden(world.store)
+    old = vault.key_ids()
+    add_key(keys)
+    assert rewrap_all(world.store, vault) == 1
+    forget_keys(keys, set(old))
+    with world.store.read() as session:
+        assert env_of(session, vault, "sbx_1") == {"TOKEN": "t"}
 
 
 def test_values_set_during_a_rotation_are_not_lost_with_the_old_key(world: World, keys: Path) -> None:
