@@ -79,13 +79,13 @@ def test_the_whole_way_of_a_static_site(stack: Stack, client: Miosa) -> None:
 
 
 def test_a_command_runs_in_the_sandbox_and_its_files_are_published(stack: Stack, client: Miosa) -> None:
-    sandbox = client.sandboxes.create(name="builder")
+    sandbox = client.sandboxes.create(name="builder", env={"WORD": "kept", "X": "0"})
     sandbox.files.write("/workspace/src/page.txt", "made by a command")
     script = (
-        "mkdir -p dist && cp src/page.txt dist/index.html && rm src/page.txt && ln -s dist out && printf done; exit 3"
+        "mkdir -p dist && cp src/page.txt dist/index.html && rm src/page.txt && ln -s dist out && printf $WORD$X; exit 3"
     )
     result = sandbox.exec.run(script, {"env": {"X": "1"}, "timeout": 60})
-    assert (result.stdout, result.exit_code) == ("done", 3)
+    assert (result.stdout, result.exit_code) == ("kept1", 3)
     assert sandbox.files.read("/workspace/dist/index.html") == b"made by a command"
     with pytest.raises(NotFoundError):
         sandbox.files.read("/workspace/src/page.txt")
@@ -179,7 +179,7 @@ async def test_the_asynchronous_client_does_the_same(stack: Stack) -> None:
             assert (live.active_release_id, fetch(stack, live.public_url)) == (release, (200, text))
         back = await client.deployments.rollback(deployment_id, version_id=second.version.id)
         assert back.active_version_id == second.version.id
-        assert "files" in await client.deployments.version_logs(deployment_id, second.version.id)
+        assert "uploaded" in await client.deployments.version_logs(deployment_id, second.version.id)
         assert (await client.deployments.prove(deployment_id))["ok"]
         assert (await client.deployments.proof(deployment_id))["ok"]
         rows = await client.deployments.list(state="running")
