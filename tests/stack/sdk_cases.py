@@ -172,7 +172,7 @@ async def what_it_printed(world: World) -> None:
     built = await world.do(d.get_logs(facts.site))
     assert (built["source"], built["version_id"]) == ("build", facts.versions[1])
     assert "uploaded" in built["logs"]
-    assert "files" in await world.do(d.version_logs(facts.site, facts.versions[0], stage="build"))
+    assert " bytes, sha256:" in await world.do(d.version_logs(facts.site, facts.versions[0], stage="build"))
     world.page(facts.app_url, "/logged")
     await until(world, lambda: d.get_logs(facts.app, lines=500), lambda told: "asked for /logged" in told["logs"])
     told = await world.do(d.get_logs(facts.app, lines=1))
