@@ -82,7 +82,8 @@ def test_a_command_runs_in_the_sandbox_and_its_files_are_published(stack: Stack,
     sandbox = client.sandboxes.create(name="builder", env={"WORD": "kept", "X": "0"})
     sandbox.files.write("/workspace/src/page.txt", "made by a command")
     script = (
-        "mkdir -p dist && cp src/page.txt dist/index.html && rm src/page.txt && ln -s dist out && printf $WORD$X; exit 3"
+        "mkdir -p dist && cp src/page.txt dist/index.html && rm src/page.txt && ln -s dist out"
+        " && printf $WORD$X; exit 3"
     )
     result = sandbox.exec.run(script, {"env": {"X": "1"}, "timeout": 60})
     assert (result.stdout, result.exit_code) == ("kept1", 3)
