@@ -18,7 +18,6 @@ from tests.stack.test_pipeline import (  # noqa: F401
     test_a_deleted_site_is_not_served_any_more,
     test_a_deploy_that_is_sent_twice_happens_once,
     test_a_page_is_fresh_after_a_change_of_equal_size_and_after_a_rollback,
-    test_a_published_site_that_is_not_ours,
     test_a_repository_that_the_platform_hosts,
     test_an_unchanged_commit_uploads_nothing_and_is_the_same_artifact,
     test_every_accepted_call_says_where_its_job_is,
