@@ -24,7 +24,7 @@ check: install ## Lint, types and import rules: everything that needs no server
 
 .PHONY: test
 test: install ## The tests: SQLite, no system package, at most 12 minutes on 2 cores
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not postgres and not browser and not slow and not containers"
+	$(PY) -m pytest -n 3 --dist loadfile -m "not postgres and not browser and not slow and not containers"
 
 .PHONY: test-containers
 test-containers: install ## PostgreSQL, Temporal, S3 and the compose file in containers; brings an engine along (root, Debian)
