@@ -65,6 +65,8 @@ def create(session: Session, vault: Hides, site: Site, given: Credential, actor:
         hint = "rotate it" if most == 1 else "delete one that the forge does not have any more"
         raise HeadwayError("quota.exceeded", f"A site has at most {most} of a kind: {hint}.")
     id = new_id("cred")
+    # Comes behind a rotation that holds the table, or holds one up: see store.config_keys.
+    session.get(RepositoryCredential, id, with_for_update=True)
     hidden = vault.hide(given.secret, bound_to(id))
     made = RepositoryCredential(
         id=id,

@@ -18,6 +18,8 @@ def bound_to(sandbox_id: str) -> str:
 def keep_env(session: Session, vault: Hides, sandbox_id: str, env: dict[str, str]) -> None:
     """Of a new sandbox; nothing is kept of an empty one."""
     if env:
+        # Comes behind a rotation that holds the table, or holds one up: see store.config_keys.
+        session.get(SandboxEnv, sandbox_id, with_for_update=True)
         hidden = vault.hide(json.dumps(env), bound_to(sandbox_id))
         session.add(
             SandboxEnv(
