@@ -26,7 +26,7 @@ from api.miosa.schemas import (
     Nothing,
     Owned,
 )
-from api.miosa.values import set_values
+from api.miosa.values import set_values, without_values
 from headway.errors import HeadwayError
 from store import sites
 from store.config_values import Owner
@@ -128,8 +128,7 @@ def _free_slug(session: Session, team_id: str, name: str) -> str | None:
 
 async def _create(call: Call, body: DeploymentCreate, project_id: str | None) -> Response:
     refuse_out_of_scope(body.database, body.metadata)
-    # No digest of a value is kept, as a key's fingerprint would be one.
-    once = call.once(body.model_copy(update={"env": dict.fromkeys(body.env, "")}) if body.env else body)
+    once = call.once(without_values(body))
     if (known := await call.known(once)) is not None:
         return await _created(call, known, replayed=True)
 

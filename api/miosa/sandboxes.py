@@ -16,6 +16,7 @@ from api.miosa.deployments import EXTERNAL, Filter, ownership
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import sandbox_row
 from api.miosa.schemas import AnyRow, Nothing, SandboxCreate, SandboxRow, SandboxUpdate
+from api.miosa.values import without_values
 from api.streams import frame
 from store import sandboxes
 from store.models import Project
@@ -66,9 +67,7 @@ async def create_sandbox(call: KeyedDep, body: SandboxCreate | None = None) -> R
         row = shown(session, [made])[0]
         return row, row
 
-    # No digest of a value is kept, as a key's fingerprint would be one.
-    hidden = given.model_copy(update={"env": dict.fromkeys(given.env, "")}) if given.env else body
-    return await call.create(hidden, work)
+    return await call.create(without_values(given), work)
 
 
 @router.get("/sandboxes", **lists(SandboxRow, "List sandboxes"))

@@ -1,14 +1,23 @@
-"""Writing variables and secrets, for whoever sets them: a deployment's create, its env routes."""
+"""Writing variables and secrets, for whoever sets them: a deployment's create, its env routes, a sandbox's create."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from sqlmodel import Session
 
 from api.miosa.call import Call
+from api.miosa.schemas import DeploymentCreate, SandboxCreate
 from store import config_values
 from store.config_values import Owner
+
+B = TypeVar("B", DeploymentCreate, SandboxCreate)
+
+
+def without_values(body: B) -> B:
+    """What a key's fingerprint is made of: one of the values would be a digest of them, and none is kept."""
+    return body.model_copy(update={"env": dict.fromkeys(body.env, "")}) if body.env else body
 
 
 def set_values(
