@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Protocol
 
 from sqlalchemy import text
 from sqlmodel import Session, col, select
@@ -15,6 +17,12 @@ from store.models_sandbox_env import SandboxEnv
 from store.session import Store
 
 BATCH: Final = 50
+# Each table that the configuration key is needed for, with what a row's value is bound to.
+HIDDEN: Final[tuple[tuple[type[Any], Callable[[Any], str]], ...]] = (
+    (ConfigValue, bound_to),
+    (RepositoryCredential, lambda row: credentials.bound_to(row.id)),
+    (SandboxEnv, lambda row: sandbox_env.bound_to(row.sandbox_id)),
+)
 
 
 class Rewraps(Protocol):
@@ -28,40 +36,31 @@ class Rewraps(Protocol):
 def values_are_hidden(store: Store) -> bool:
     """Whether there is anything that a key is needed for."""
     with store.read() as session:
-        query = select(ConfigValue.id).where(col(ConfigValue.wrapped_key).is_not(None)).limit(1)
-        others = (query, select(RepositoryCredential.id).limit(1), select(SandboxEnv.sandbox_id).limit(1))
-        return any(session.exec(one).first() is not None for one in others)
+        kept = (select(table.key_id).where(col(table.wrapped_key).is_not(None)).limit(1) for table, _ in HIDDEN)
+        return any(session.exec(one).first() is not None for one in kept)
 
 
 def rewrap_all(store: Store, vault: Rewraps) -> int:
     """Put every value under the vault's first key; how many were not. The values themselves are not opened.
 
-    Whoever sets a value hides it with the key file as it is then, behind a lock on its row. So once the table was
+    Whoever sets a value hides it with the key file as it is then, behind a lock in its table. So once the table was
     locked and nothing was found under another key, nothing will be. Raises config.unreadable.
     """
     done = 0
-    while batch := store.in_write(lambda session: _rewrap_some(session, vault)):
-        done += batch
+    for table, name_of in HIDDEN:
+        some = partial(_rewrap, vault=vault, table=table, name_of=name_of)
+        while batch := store.in_write(some):
+            done += batch
     return done
 
 
-def _rewrap_some(session: Session, vault: Rewraps) -> int:
+def _rewrap(session: Session, vault: Rewraps, table: type[Any], name_of: Callable[[Any], str]) -> int:
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("LOCK TABLE config_value, repository_credential, sandbox_env IN EXCLUSIVE MODE"))
+        session.execute(text(f"LOCK TABLE {table.__tablename__} IN EXCLUSIVE MODE"))
     first = vault.key_ids()[0]
-    query = select(ConfigValue).where(col(ConfigValue.wrapped_key).is_not(None), ConfigValue.key_id != first)
+    query = select(table).where(col(table.wrapped_key).is_not(None), table.key_id != first)
     rows = session.exec(query.limit(BATCH)).all()
     for row in rows:
-        assert row.wrapped_key is not None  # noqa: S101
-        assert row.key_id is not None  # noqa: S101
-        row.wrapped_key, row.key_id = vault.rewrap(row.wrapped_key, row.key_id, bound_to(row))
+        row.wrapped_key, row.key_id = vault.rewrap(row.wrapped_key, row.key_id, name_of(row))
         session.add(row)
-    others = session.exec(select(RepositoryCredential).where(RepositoryCredential.key_id != first).limit(BATCH)).all()
-    for one in others:
-        one.wrapped_key, one.key_id = vault.rewrap(one.wrapped_key, one.key_id, credentials.bound_to(one.id))
-        session.add(one)
-    kept = session.exec(select(SandboxEnv).where(SandboxEnv.key_id != first).limit(BATCH)).all()
-    for env in kept:
-        env.wrapped_key, env.key_id = vault.rewrap(env.wrapped_key, env.key_id, sandbox_env.bound_to(env.sandbox_id))
-        session.add(env)
-    return len(rows) + len(others) + len(kept)
+    return len(rows)

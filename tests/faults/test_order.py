@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,7 @@ import pytest
 from bench.stack import Stack
 from tests.faults.conftest import Visitor
 from tests.faults.parts import Json, Until, frozen, patiently, pid_of
-from tests.faults.repository import Repository
+from tests.faults.repository import Repository, let_go, running
 from tests.stack.sites import Place
 
 pytestmark = pytest.mark.slow
@@ -74,15 +73,16 @@ def test_a_deploy_while_another_environment_is_promoted(place: Place, editions: 
 
 
 def test_a_slow_build_never_overtakes_a_newer_push_of_its_branch(
-    place: Place, repository: Repository, visitor: Visitor
+    place: Place, repository: Repository, visitor: Visitor, until: Until
 ) -> None:
-    repository.commit("slow old edition", seconds=4)
+    held = repository.commit_held("slow old edition")
     slow = place.start_push()
-    time.sleep(0.5)
+    until(lambda: bool(running(held)), "the old edition is being built")
     repository.commit("fast new edition")
     fast = place.start_push()
     assert patiently(place.caller, fast)["status"] == "succeeded"
     assert "fast new edition" in place.page().text
+    let_go(held)
     ended = patiently(place.caller, slow)
     assert (ended["status"], ended["error"]["code"]) == ("canceled", "job.superseded")
     assert ended["result"]["superseded_by"] == fast["id"]

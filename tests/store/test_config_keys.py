@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from adapters.config.vault import Vault, add_key, forget_keys, make_key_file
 from headway.errors import HeadwayError
@@ -17,6 +17,7 @@ from store.config_values import KEPT_VERSIONS, Owner, open_value, revoke_value, 
 from store.credentials import Credential
 from store.models import Site
 from store.models_configuration import ConfigValue
+from store.models_repositories import RepositoryCredential
 from store.models_sandboxes import Sandbox
 from store.outcomes import append_release
 from store.sandbox_env import env_of, keep_env
@@ -81,16 +82,78 @@ def test_a_sandboxs_variables_move_to_the_new_key_too(world: World, keys: Path) 
         assert env_of(session, vault, "sbx_1") == {"TOKEN": "t"}
 
 
-def test_values_set_during_a_rotation_are_not_lost_with_the_old_key(world: World, keys: Path) -> None:
+def put_value(world: World, vault: Vault, number: int) -> str:
+    return put(world, vault, f"NAME_{number % 50}", str(number)).id
+
+
+def put_variables(world: World, vault: Vault, number: int) -> str:
+    def make(session: Session) -> str:
+        project, id = session.get_one(Site, world.site_id).project_id, f"sbx_{number}"
+        session.add(Sandbox(id=id, team_id=world.team_id, project_id=project))
+        session.flush()
+        keep_env(session, vault, id, {"NUMBER": str(number)})
+        return id
+
+    return world.store.in_write(make)
+
+
+def put_credential(world: World, vault: Vault, number: int) -> str:
+    """A new one for every two, so that both ways of hiding one are taken."""
+
+    def make(session: Session) -> str:
+        site = session.get_one(Site, world.site_id)
+        site.repository = "https://forge.example/shop.git"
+        session.flush()
+        found = credentials.fitting(session, site)
+        if found and number % 2:
+            row = credentials.credential(session, site.id, found[0].id, lock=True)
+            return credentials.replace_token(session, vault, row, str(number), None).id
+        for row in found:
+            session.delete(row)
+        session.flush()
+        return credentials.create(session, vault, site, Credential("token", str(number)), {}).id
+
+    return world.store.in_write(make)
+
+
+def opened_value(session: Session, vault: Vault, id: str) -> str | None:
+    return open_value(vault, session.get_one(ConfigValue, id))
+
+
+def opened_variables(session: Session, vault: Vault, id: str) -> str | None:
+    return env_of(session, vault, id)["NUMBER"]
+
+
+def opened_credential(session: Session, vault: Vault, id: str) -> str | None:
+    row = session.get(RepositoryCredential, id)
+    found = credentials.opened(vault, [row] if row is not None else [])
+    return found.token if found is not None else None
+
+
+def id_of_last(made: dict[str, str]) -> str:
+    return max(made, key=lambda id: int(made[id]))
+
+
+KINDS = {
+    "values": (put_value, opened_value),
+    "variables of sandboxes": (put_variables, opened_variables),
+    "credentials": (put_credential, opened_credential),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_set_during_a_rotation_is_not_lost_with_the_old_key(world: World, keys: Path, kind: str) -> None:
+    write, read = KINDS[kind]
     ended = threading.Event()
-    made: list[ConfigValue] = []
+    made: dict[str, str] = {}
 
-    def write() -> None:
-        vault = Vault(keys)
-        while not ended.is_set() or len(made) < 20:
-            made.append(put(world, vault, f"NAME_{len(made) % 50}", str(len(made))))
+    def go_on() -> None:
+        vault, number = Vault(keys), 0
+        while not ended.is_set() or number < 20:
+            made[write(world, vault, number)] = str(number)
+            number += 1
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=go_on)
     writer.start()
     try:
         for _ in range(4):
@@ -102,8 +165,12 @@ def test_values_set_during_a_rotation_are_not_lost_with_the_old_key(world: World
     finally:
         ended.set()
         writer.join()
-    opened = {row.id: open_value(Vault(keys), row) for row in rows(world.store)}
-    assert opened == {row.id: str(number) for number, row in enumerate(made)}
+    assert len(made) >= 10
+    with world.store.read() as session:
+        opened = {id: read(session, Vault(keys), id) for id in made}
+    # A credential that was deleted for the next one is gone; the last one of each kind is there.
+    assert opened == {id: number if opened[id] is not None else None for id, number in made.items()}
+    assert opened[id_of_last(made)] is not None
 
 
 def test_a_row_that_was_given_anothers_value_does_not_open(world: World, keys: Path) -> None:
