@@ -6,6 +6,7 @@ Python must be able to read this file, to say that it is too old.
 
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,6 +19,9 @@ LOCK = os.path.join(ROOT, "requirements-dev.lock")
 STAMP = os.path.join(VENV, "headway-install.stamp")
 OLDEST = (3, 11)
 TRIES = 3
+PIP_FLAGS = ["-qq", "--retries", "8", "--no-deps", "--only-binary", ":all:", "--no-compile", "--require-hashes"]
+# Settings of pip under which packages come from elsewhere than uv would ask.
+PIPS_OWN = ("index-url", "no-index", "proxy", "client-cert", "trusted-host")
 SELDOM = r"/(pip|setuptools|mypy|mypyc|pygments|docker|testcontainers|graphql|[a-z0-9_]+-stubs|mypy_boto3_s3|tests?)/"
 
 # `sh` first: a kernel's limit on the length of a first line, and spaces in a path, do not matter then.
@@ -88,13 +92,34 @@ def retried(argv):
     stop("the packages could not be installed: see the last lines above (network, or a hash that differs).")
 
 
+def side_by_side(pip):
+    """The lock by its own uv, which fetches and unpacks many at once; whether that was done.
+
+    Not where pip goes by an index or a proxy of its own: uv would not know of it.
+    """
+    settings = subprocess.check_output([*pip, "config", "list"]).decode()
+    if any(f".{name}=" in settings for name in PIPS_OWN):
+        return False
+    with open(LOCK) as lock:
+        pinned = lock.read().partition("\nuv==")[2].split("\n")
+    lines = ["uv==" + pinned[0], *itertools.takewhile(lambda line: line.startswith(" "), pinned[1:])]
+    wanted = os.path.join(VENV, "uv.lock.txt")
+    with open(wanted, "w") as alone:
+        alone.write("\n".join(lines) + "\n")
+    if subprocess.call([*pip, "install", *PIP_FLAGS, "--requirement", wanted], stdin=subprocess.DEVNULL) != 0:
+        return False
+    uv = [os.path.join(VENV, "bin", "uv"), "pip", "install", "--quiet", "--python", pip[0]]
+    flags = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirements", LOCK]
+    return subprocess.call([*uv, *flags], stdin=subprocess.DEVNULL, env={"UV_HTTP_TIMEOUT": "180", **os.environ}) == 0
+
+
 def make_venv(python):
     say(f"virtual environment in .venv ({python})")
     subprocess.check_call([python, "-m", "venv", "--clear", VENV], stdin=subprocess.DEVNULL)
-    say("packages from requirements-dev.lock, each checked by its hash (a minute or two)")
-    flags = ["-qq", "--retries", "8", "--no-deps", "--only-binary", ":all:", "--no-compile", "--require-hashes"]
+    say("packages from requirements-dev.lock, each checked by its hash (a minute or less)")
     pip = [os.path.join(VENV, "bin", "python"), "-m", "pip", "--disable-pip-version-check"]
-    retried([*pip, "install", *flags, "--requirement", LOCK])
+    if not side_by_side(pip):
+        retried([*pip, "install", *PIP_FLAGS, "--requirement", LOCK])
     # pip would compile on one processor, and all of it; where bytecode is not written by itself, each start pays.
     compiling = [pip[0], "-m", "compileall", "-q", "-j", "0", "-x", SELDOM, os.path.join(VENV, "lib")]
     subprocess.call(compiling, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -87,9 +87,14 @@ def install(wheel: Path, env: Path) -> Path:
     run(sys.executable, "-m", "venv", "--without-pip", env)
     python = env / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install", "-qq"]
-    flags = ["--no-deps", "--only-binary", ":all:", "--no-compile"]
-    run(*pip, *flags, "--retries", "8", "--require-hashes", "--requirement", ROOT / "requirements.lock")
-    run(*pip, *flags, "--no-index", wheel)
+    flags = ["--no-deps", "--only-binary", ":all:"]
+    locked = [*flags, "--require-hashes", "--requirement", str(ROOT / "requirements.lock")]
+    # uv has them from `make install`; where that was done by pip (.ci/install.py), pip has them.
+    uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--python", str(python)]
+    held = subprocess.run([*uv, "--offline", *locked], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if held.returncode != 0:
+        run(*pip, *locked, "--no-compile", "--retries", "8")
+    run(*pip, *flags, "--no-compile", "--no-index", wheel)
     return python
 
 

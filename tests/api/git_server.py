@@ -47,6 +47,9 @@ class Engine:
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
         assert labels.site
+        # As in Temporal: starting a run that is there is no second start, and the outbox may ask again.
+        if (job_id, job_type) in self.started:
+            return True
         self.started.append((job_id, job_type))
         task = asyncio.create_task(self._run(job_id, job_type))
         self._tasks.add(task)

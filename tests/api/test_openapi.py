@@ -127,7 +127,8 @@ def test_the_page_of_the_documents_reaches_no_other_host(server: Served) -> None
         assert part not in page
 
 
-def test_what_is_served_is_what_the_document_says(server: Served, document: dict[str, Any]) -> None:
+@pytest.mark.parametrize("most", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_what_is_served_is_what_the_document_says(server: Served, document: dict[str, Any], most: int) -> None:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.base_url = server.address
     checks = [CHECKS.get_one(name) for name in CHECKED]
@@ -136,13 +137,13 @@ def test_what_is_served_is_what_the_document_says(server: Served, document: dict
     for result in schema.get_all_operations():
         operation = result.ok()
         if not operation.path.endswith("/stream") and operation.method.upper() != "DELETE":
-            probe(operation, server, known, checks, asked)
+            probe(operation, server, known, checks, asked, most=most)
     assert len(asked) > 45
-    assert sum(asked.values()) > 150
+    assert sum(asked.values()) > 2 * len(asked) - 20
 
 
 def probe(
-    operation: Any, server: Served, known: dict[str, str], checks: list[Any], asked: Counter[str], *, most: int = 6
+    operation: Any, server: Served, known: dict[str, str], checks: list[Any], asked: Counter[str], *, most: int
 ) -> None:
     """A few cases of one operation, good and bad ones."""
 

@@ -1,14 +1,11 @@
-"""What SQLite's one writer makes easy has to be right on PostgreSQL too: the same cases, on a schema of their own."""
+"""What SQLite's one writer makes easy has to be right on PostgreSQL too: the same cases, on a database of their own."""
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from tests.api import (
     test_audit,
@@ -30,6 +27,7 @@ from tests.api import (
 )
 from tests.api.git_server import GitWorld, git_world
 from tests.api.world import World, world
+from tests.databases import migrated
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 CASES: list[Callable[[World], Awaitable[None]]] = [
@@ -68,25 +66,15 @@ CASES: list[Callable[[World], Awaitable[None]]] = [
 
 
 @pytest.fixture
-def schema() -> Iterator[str]:
-    """The address of an empty schema."""
-    base = os.environ.get("DATABASE_URL", "").replace("postgresql://", "postgresql+psycopg://", 1)
-    if not base.startswith("postgresql"):
-        pytest.skip("DATABASE_URL names no PostgreSQL server")
-    name = f"t{uuid.uuid4().hex[:12]}"
-    admin = create_engine(base, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE SCHEMA {name}"))
-    joint = "&" if "?" in base else "?"
-    yield f"{base}{joint}options=-csearch_path%3D{name}"
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
-    admin.dispose()
+def database() -> Iterator[str]:
+    """The address of a database without a row."""
+    with migrated() as url:
+        yield url
 
 
 @pytest.fixture
-async def postgres(tmp_path: Path, schema: str) -> AsyncIterator[World]:
-    async with world(tmp_path, url=schema) as made:
+async def postgres(tmp_path: Path, database: str) -> AsyncIterator[World]:
+    async with world(tmp_path, url=database) as made:
         yield made
 
 
@@ -104,8 +92,8 @@ async def test_on_postgresql(postgres: World, case: Callable[[World], Awaitable[
     ],
     ids=lambda case: case.__name__.removeprefix("test_"),
 )
-async def test_pushes_on_postgresql(tmp_path: Path, schema: str, case: Callable[[GitWorld], Awaitable[None]]) -> None:
-    async with git_world(tmp_path, url=schema) as server:
+async def test_pushes_on_postgresql(tmp_path: Path, database: str, case: Callable[[GitWorld], Awaitable[None]]) -> None:
+    async with git_world(tmp_path, url=database) as server:
         await case(server)
 
 

@@ -18,18 +18,18 @@ from store.migrations import current, newest, upgrade
 from store.session import open_engine
 
 
-def test_an_empty_database_is_brought_to_the_newest_schema(url: str) -> None:
-    assert current(url) is None
-    assert upgrade(url) == newest() == current(url)
-    engine = open_engine(url)
+def test_an_empty_database_is_brought_to_the_newest_schema(empty_url: str) -> None:
+    assert current(empty_url) is None
+    assert upgrade(empty_url) == newest() == current(empty_url)
+    engine = open_engine(empty_url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
     engine.dispose()
 
 
-def test_upgrades_at_once_agree(url: str) -> None:
+def test_upgrades_at_once_agree(empty_url: str) -> None:
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert set(pool.map(upgrade, [url] * 4)) == {newest()}
+        assert set(pool.map(upgrade, [empty_url] * 4)) == {newest()}
 
 
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:
