@@ -49,7 +49,7 @@ def main() -> int:
     for tier, where in (
         ("test", "embedded"),
         ("pipeline-pg", "on PostgreSQL"),
-        ("pipeline-compose", "docker-compose.yml"),
+        ("containers", "docker-compose.yml"),
     ):
         if (folder / f"{tier}.xml").exists():
             print(f"the main way of a site, {where}: {main_way(folder / f'{tier}.xml')}")
