@@ -23,6 +23,13 @@ CASES: Final[tuple[tuple[str, str, dict[str, Any], int, tuple[str, str]], ...]] 
         400,
         ("request.malformed_json", "MALFORMED_JSON"),
     ),
+    (
+        "POST",
+        "",
+        {"content": b'{"name": "a", "name": "b"}', "headers": JSON},
+        400,
+        ("request.invalid_parameter", "VALIDATION_ERROR"),
+    ),
     ("POST", "", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, ("", "")),
     ("POST", "", {"content": b"x" * (2 << 20), "headers": JSON}, 413, ("", "")),
     ("PUT", "", {}, 405, ("", "")),
