@@ -23,13 +23,6 @@ CASES: Final[tuple[tuple[str, str, dict[str, Any], int, tuple[str, str]], ...]] 
         400,
         ("request.malformed_json", "MALFORMED_JSON"),
     ),
-    (
-        "POST",
-        "",
-        {"content": b'{"name": "a", "name": "b"}', "headers": JSON},
-        400,
-        ("request.invalid_parameter", "VALIDATION_ERROR"),
-    ),
     ("POST", "", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, ("", "")),
     ("POST", "", {"content": b"x" * (2 << 20), "headers": JSON}, 413, ("", "")),
     ("PUT", "", {}, 405, ("", "")),
@@ -58,6 +51,12 @@ async def test_what_is_refused_is_refused_alike(org: Org) -> None:
             found.append(answer)
         assert found[0].headers["forge-version"]
         assert "forge-version" not in found[1].headers
+
+
+async def test_a_name_that_stands_twice_is_refused(org: Org) -> None:
+    answer = await org.http.post("/api/v1/deployments", content=b'{"name": "a", "name": "b"}', headers=JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "VALIDATION_ERROR")
+    assert answer.json()["error"]["details"] == {"field": "name"}
 
 
 async def test_what_is_let_in_draws_from_a_budget(org: Org) -> None:
