@@ -177,8 +177,9 @@ class HostActivities:
     @activity.defn(name="host.undo", no_thread_cancel_exception=True)
     @mapped
     def undo(self, order: Switch) -> Live:
-        environment = self._host.environment(order.env_id)
-        return self._live(order.env_id, environment.undo(order.seq, order.back_to, order.rollout_id))
+        position = self._host.environment(order.env_id).undo(order.seq, order.back_to, order.rollout_id)
+        self._upkeep.poke(order.env_id)
+        return self._live(order.env_id, position)
 
     @activity.defn(name="host.bake", no_thread_cancel_exception=True)
     @mapped

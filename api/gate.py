@@ -6,6 +6,7 @@ Pure ASGI, so that streams pass through. A failure here or behind it leaves as t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NoReturn
 
@@ -120,15 +121,15 @@ def replaying(body: bytes, receive: Receive) -> Receive:
 
 
 def check_body(headers: dict[bytes, bytes], body: bytes) -> None:
-    """A JSON object in UTF-8, of strings that a database takes, or nothing.
+    """A JSON object in UTF-8, of strings that a database takes and of names that stand once, or nothing.
 
-    Raises request.unsupported_media_type or request.malformed_json.
+    Raises request.unsupported_media_type, request.malformed_json or request.invalid_parameter.
     """
     check_media(headers, body)
     if not body:
         return
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        document = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         raise HeadwayError("request.malformed_json", "The body is not JSON.") from None
     if not isinstance(document, dict):
@@ -142,6 +143,17 @@ def check_media(headers: dict[bytes, bytes], body: bytes) -> None:
     media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     if body and media != b"application/json":
         raise HeadwayError("request.unsupported_media_type", "A body has to be application/json.")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name that stands twice one value would be lost without a word, and readers differ in which."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        counted = Counter(name for name, _ in pairs)
+        twice = next(name for name in counted if counted[name] > 1)
+        shown = twice[:100].encode("ascii", "backslashreplace").decode()
+        raise HeadwayError("request.invalid_parameter", f"{shown!r} stands twice in one object.", param=shown)
+    return made
 
 
 def _no_constant(name: str) -> NoReturn:

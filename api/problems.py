@@ -69,6 +69,8 @@ def from_validation(found: Sequence[Any]) -> HeadwayError:
     if kind == "extra_forbidden":
         return HeadwayError("request.unknown_parameter", f"There is no parameter {param!r} here.", param=param)
     if kind == "missing":
-        name = param or "body"
+        if param is None and where == "body":
+            return HeadwayError("request.missing_parameter", "The body is empty: send a JSON object.")
+        name = param or where
         return HeadwayError("request.missing_parameter", f"The parameter {name!r} is required.", param=name)
     return HeadwayError("request.invalid_parameter", f"{param or where}: {first['msg']}", param=param or where)

@@ -12,9 +12,9 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from adapters.artifact.manifest import Manifest, parse_manifest
 from adapters.artifact.run import HealthCheck, RunSettings
@@ -42,13 +42,21 @@ Reuse = Literal["none", "warm", "grow"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What `instances.json` holds: `origin` is the release whose instances serve, `web` how many there are."""
+    """What `instances.json` holds: `origin` is the release whose instances serve, `web` how many there are.
+
+    `beside`: the names of its other processes.
+    """
 
     origin: int
     digest: str
     config_version: int
     web: int
     stopping: bool = False
+    beside: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Plan:
+        return cls(**{**raw, "beside": tuple(raw.get("beside", ()))})
 
 
 @dataclass
@@ -104,7 +112,7 @@ class Services:
             if self._still_healthy(env_id, plan, run, hostname):
                 story.line(f"taking over the warm instances of release {plan.origin}: nothing is started")
                 return self._link(env_id, seq, plan)
-            plan = Plan(seq, plan.digest, plan.config_version, plan.web)
+            plan = replace(plan, origin=seq)
             self._write(env_id, seq, plan)
         configure()
         try:
@@ -195,10 +203,10 @@ class Services:
     def plan_of(self, env_id: str, seq: int) -> Plan | None:
         """None where the release is no service, or its instances have not been planned."""
         try:
-            return Plan(**json.loads((self._release(env_id, seq) / FILE).read_bytes()))
+            return Plan.of(json.loads((self._release(env_id, seq) / FILE).read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             raise HeadwayError("internal.error", f"{FILE} of release {seq} cannot be read.") from None
 
     def origins(self, env_id: str) -> dict[int, Plan]:
@@ -219,7 +227,7 @@ class Services:
                 return False
             for seq, plan in plans.items():
                 if plan.origin == origin and not plan.stopping:
-                    self._write(env_id, seq, Plan(**{**asdict(plan), "stopping": True}))
+                    self._write(env_id, seq, replace(plan, stopping=True))
         return True
 
     # what a release needs
@@ -253,7 +261,7 @@ class Services:
                 if other != seq and same and fits and not plan.stopping:
                     origin = plan.origin
                     break
-            made = Plan(origin, manifest.digest, config_version, web)
+            made = Plan(origin, manifest.digest, config_version, web, beside=tuple(sorted(_run(manifest).processes)))
             self._write(env_id, seq, made)
         return made
 

@@ -22,7 +22,7 @@ from adapters.hosting.layout import HostFolders
 from adapters.hosting.mending import MOST
 from adapters.hosting.releases import is_suspended
 from adapters.hosting.services import RELEASE, Plan, Services, is_command, reason_of
-from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.switch import ReleaseSwitch, Step
 from adapters.runtime.driver import InstanceRef, Status
 from headway.errors import HeadwayError
 
@@ -156,10 +156,13 @@ class Upkeep:
         if last.live in plans and self._should_run(env_id, last.live):
             self._keep_running(env_id, last.live, plans[last.live], statuses)
         for origin in sorted({status.ref.seq for status in statuses}):
-            if not self._wanted(env_id, origin, plans, last.seq, last.live, last.previous):
-                self._let_go(env_id, origin, [one for one in statuses if one.ref.seq == origin])
+            of_it = [one for one in statuses if one.ref.seq == origin]
+            if self._in_use(origin, plans, last):
+                self._trim(env_id, origin, of_it)
+            elif self._warm(env_id, origin, plans, last):
+                self._rest_beside(plans[last.previous], of_it)
             else:
-                self._trim(env_id, origin, [one for one in statuses if one.ref.seq == origin])
+                self._let_go(env_id, origin, of_it)
         return not plans and not statuses
 
     def _forget_command(self, status: Status, live: int) -> None:
@@ -181,14 +184,15 @@ class Upkeep:
 
     def _keep_running(self, env_id: str, seq: int, plan: Plan, statuses: list[Status]) -> None:
         known = {status.ref: status for status in statuses}
-        wanted = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)]
-        stopped = [ref for ref in wanted if ref not in known or known[ref].state in ("stopped", "absent")]
-        beside = [one for one in statuses if one.ref.seq == plan.origin and one.ref.process != "web"]
-        stopped += [one.ref for one in beside if one.state == "stopped"]
+        web = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)]
+        beside = [InstanceRef(env_id, plan.origin, name) for name in plan.beside]
+        stopped = [ref for ref in web + beside if ref not in known or known[ref].state in ("stopped", "absent")]
         if not stopped:
             return
         self._services.ensure(env_id, seq)
-        for ref in sorted(set(stopped)):
+        # What stands beside a release that was taken over warm had been stopped on purpose.
+        meant = {ref for ref in beside if ref not in known and plan.origin != seq}
+        for ref in sorted(set(stopped) - meant):
             why = known[ref].reason or "it was stopped" if ref in known else "it was gone"
             what = f"{ref.process}.{ref.index} did not run ({why}): it was started again"
             self._book.mended(env_id, seq, "instance", what)
@@ -207,18 +211,20 @@ class Upkeep:
         for ref in [ref for ref in self._restarts if ref.env_id == env_id and ref not in known]:
             del self._restarts[ref]
 
-    def _wanted(self, env_id: str, origin: int, plans: dict[int, Plan], last: int, live: int, previous: int) -> bool:
-        """Live, being prepared, or warm still."""
-        for seq, plan in plans.items():
-            if plan.origin == origin and (seq > last or seq == live):
-                return True
-        warm = previous in plans and plans[previous].origin == origin and not plans[previous].stopping
-        return warm and self._since_switch(env_id) < self._warm(env_id, live)
+    def _in_use(self, origin: int, plans: dict[int, Plan], last: Step) -> bool:
+        """Live, or being prepared."""
+        return any(plan.origin == origin and (seq > last.seq or seq == last.live) for seq, plan in plans.items())
 
-    def _warm(self, env_id: str, live: int) -> float:
-        """How long what was replaced stays ready: not at all behind a stop or a suspension, always behind a bake."""
-        release = ReleaseSwitch(self._folders.environment(env_id)).release(live)
-        if live == 0 or is_suspended(release):
+    def _warm(self, env_id: str, origin: int, plans: dict[int, Plan], last: Step) -> bool:
+        before = plans.get(last.previous)
+        fits = before is not None and before.origin == origin and not before.stopping
+        return fits and self._since_switch(env_id) < self._warm_for(env_id, last)
+
+    def _warm_for(self, env_id: str, last: Step) -> float:
+        """How long what was replaced stays ready: not at all behind a stop, a suspension or an undo, always behind a
+        bake."""
+        release = ReleaseSwitch(self._folders.environment(env_id)).release(last.live)
+        if last.live == 0 or last.step == "undo" or is_suspended(release):
             return 0.0
         return max(self._pace.warm, baking_until(release) - time.time() + self._since_switch(env_id))
 
@@ -232,8 +238,14 @@ class Upkeep:
         """Stop what no visitor is connected to any more, or what has had its time."""
         if not self._services.retire(env_id, origin):
             return
-        live = ReleaseSwitch(self._folders.environment(env_id)).last_step().live
-        self._stop_unused(statuses, self._since_switch(env_id) > self._warm(env_id, live) + self._pace.drain)
+        last = ReleaseSwitch(self._folders.environment(env_id)).last_step()
+        self._stop_unused(statuses, self._since_switch(env_id) > self._warm_for(env_id, last) + self._pace.drain)
+
+    def _rest_beside(self, plan: Plan, statuses: list[Status]) -> None:
+        """Of a warm release only what answers visitors stays: two editions of a worker would share the work."""
+        for one in statuses:
+            if one.ref.process in plan.beside:
+                self._services.driver.remove(one.ref)
 
     def _trim(self, env_id: str, origin: int, statuses: list[Status]) -> None:
         """Stop what a release that was scaled has no more of. Read anew: a rollout may want it again by now."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,12 +14,13 @@ from headway.cli.up import DEFAULT_FOLDER
 from headway.errors import HeadwayError
 from headway.supervisor import identity, locks, processes, tenure
 from headway.supervisor.apps import stop_apps
-from headway.supervisor.folder import Folder
-from headway.supervisor.plan import Plan
+from headway.supervisor.folder import Folder, read_record
 from headway.supervisor.supervise import stop_in_order
 from headway.supervisor.twin import end_stray
 
 PATIENCE = 180.0
+# Seconds for a process whose record does not say how long it may take.
+GRACE = 10.0
 
 
 @click.command()
@@ -45,24 +48,36 @@ def stop_stack(folder: Folder) -> bool:
     while time.monotonic() < deadline:
         lock = locks.try_lock(folder.lock(tenure.SUPERVISOR))
         if lock is not None:
-            end_stray(folder)
-            return _stop_leftovers(folder) or bool(asked)
-        record = tenure.current(folder)
-        if record and record["pid"] not in asked:
-            identity.send(record, signal.SIGTERM)
-            asked.add(record["pid"])
+            try:
+                end_stray(folder)
+                return _stop_leftovers(folder) or bool(asked)
+            finally:
+                os.close(lock)
+        for record in _supervisors(folder):
+            if record["pid"] not in asked:
+                identity.send(record, signal.SIGTERM)
+                asked.add(record["pid"])
         time.sleep(0.02)
     raise HeadwayError("stack.start_failed", f"The supervisor of {folder.root} did not stop within {PATIENCE:.0f} s.")
 
 
+def _supervisors(folder: Folder) -> list[dict[str, Any]]:
+    """By its record; where that cannot be read, whoever has its lock's file open."""
+    if record := tenure.current(folder):
+        return [record]
+    if read_record(folder.record(tenure.SUPERVISOR)):
+        return []  # it has just begun, or is just gone
+    return [identity.describe(pid) for pid in locks.holders(folder.lock(tenure.SUPERVISOR))]
+
+
 def _stop_leftovers(folder: Folder) -> bool:
-    """With the supervisor's lock in hand: stop what a dead supervisor left running."""
-    known = {one.name: (one.tier, one.grace) for one in Plan.read(folder).components} if folder.plan.exists() else {}
+    """With the supervisor's lock in hand: stop what a dead supervisor left running. The plan is not needed for it."""
     running = []
     for lock in sorted(folder.path("run").glob("*.lock")):
         name = lock.name.removesuffix(".lock")
         if name != tenure.SUPERVISOR and (process := processes.adopt(name, folder)) is not None:
-            running.append((process, *known.get(name, (0, 10.0))))
+            record = read_record(folder.record(name))
+            running.append((process, int(record.get("tier", 0)), float(record.get("grace", GRACE))))
     stop_in_order(running, click.echo, lambda: False)
     stop_apps(folder, click.echo)
     folder.endpoints.unlink(missing_ok=True)

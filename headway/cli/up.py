@@ -160,9 +160,10 @@ def _usable(folder: Folder, first: int) -> bool:
     """Whether a block that was found earlier still serves: addresses that were given out stay true."""
     taken = {number for number in range(first, first + ports.SIZE) if not ports.is_free(number)}
     own: set[int] = set()
-    for component in Plan.read(folder).components if folder.plan.exists() else ():
-        if identity.alive(read_record(folder.record(component.name))):
-            own |= set(component.ports.values())
+    for path in folder.path("run").glob("*.json"):
+        record = read_record(path)
+        if isinstance(record.get("ports"), dict) and identity.alive(record):
+            own |= set(record["ports"].values())
     return taken <= own
 
 

@@ -111,7 +111,15 @@ def start(component: Component, folder: Folder, *, own_nursery: bool = False) ->
         ) from None
     finally:
         os.close(lock)
-    facts = {"fingerprint": process.fingerprint, "argv": list(component.argv), "began": time.time()}
+    facts = {
+        "fingerprint": process.fingerprint,
+        "argv": list(component.argv),
+        "began": time.time(),
+        # For a `down` or an `up` that cannot read the plan any more.
+        "tier": component.tier,
+        "grace": component.grace,
+        "ports": component.ports,
+    }
     # Without the note (a full disk) the next supervisor ends the process and starts it anew.
     with suppress(OSError):
         write_json(folder.record(component.name), {**identity.describe(process.pid), **facts})

@@ -74,11 +74,11 @@ class House:
     def found(self, kind: str) -> list[Drift]:
         return [one for one in self.book.untold() if one.kind == kind]
 
-    def app(self, web: int, origin: int = 0) -> int:
+    def app(self, web: int, origin: int = 0, beside: tuple[str, ...] = ()) -> int:
         """A release that is an app, as far as its folder goes, with its instances; it is live."""
         seq = self.machine.deploy(FILES)
         release = self.env.release(seq)
-        plan = Plan(origin or seq, "d" * 64, 0, web)
+        plan = Plan(origin or seq, "d" * 64, 0, web, beside=beside)
         (release / "instances.json").write_text(json.dumps(plan.__dict__))
         (release / f"@{seq}").rename(release / f"@{seq}+{ENV}")
         return seq
@@ -267,6 +267,49 @@ def test_what_a_driver_started_again_is_told_but_not_every_turn_of_a_loop(house:
         house.driver.running[ref] = replace(house.driver.running[ref], restarts=restarts, exit_code=137)
         house.upkeep.look(ENV)
     assert [int(one.what.rpartition(" ")[2]) - 1 for one in house.found("instance")] == [1, 2, 3, 4, 8, 16, 32]
+
+
+def test_what_was_undone_does_not_stay_ready(house: House) -> None:
+    old = house.app(1)
+    bad = house.app(1)
+    for seq in (old, bad):
+        house.driver.start(seq, 1)
+    house.env.undo(bad + 1, old)
+    house.driver.visited = {InstanceRef(ENV, bad, "web", 0)}
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(bad) == [0]  # one visitor has not left yet
+    os.utime(house.env.env / "fence", (time.time() - 61, time.time() - 61))
+    house.upkeep.look(ENV)
+    assert (house.driver.indexes(old), house.driver.indexes(bad)) == ([0], [])
+
+
+def test_a_worker_of_a_warm_release_rests_and_comes_back_with_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worker(seq: int) -> InstanceRef:
+        return InstanceRef(ENV, seq, "worker")
+
+    def ensure(_env_id: str, seq: int) -> list[Status]:
+        plan = house.services.plan_of(ENV, seq)
+        assert plan is not None
+        house.driver.running[worker(plan.origin)] = Status(worker(plan.origin), "running")
+        return []
+
+    monkeypatch.setattr(house.services, "ensure", ensure)
+    old = house.app(1, beside=("worker",))
+    house.driver.start(old, 1)
+    ensure(ENV, old)
+    new = house.app(1, beside=("worker",))
+    house.driver.start(new, 1)
+    ensure(ENV, new)
+    house.upkeep.look(ENV)
+    assert set(house.driver.running) == {InstanceRef(ENV, old, "web"), InstanceRef(ENV, new, "web"), worker(new)}
+    house.app(1, origin=old, beside=("worker",))
+    house.upkeep.look(ENV)
+    assert set(house.driver.running) == {InstanceRef(ENV, old, "web"), InstanceRef(ENV, new, "web"), worker(old)}
+    assert house.book.untold() == []  # no drift: it was meant so
+    del house.driver.running[worker(old)]
+    house.driver.running[worker(old)] = Status(worker(old), "stopped", reason="killed")
+    house.upkeep.look(ENV)
+    assert [one.what for one in house.found("instance")] == ["worker.0 did not run (killed): it was started again"]
 
 
 # baking

@@ -64,9 +64,26 @@ async def test_what_is_no_json_object_is_malformed(api: World, raw: bytes) -> No
     assert refused["code"] == "request.malformed_json"
 
 
-async def test_duplicate_keys_and_an_empty_body_are_fine(api: World) -> None:
-    twice = b'{"name": "one", "name": "two"}'
-    assert data(await api.admin.post("/v1/sites", content=twice, headers=JSON))["resource"]["slug"] == "two"
+@pytest.mark.parametrize(
+    ("raw", "param"),
+    [
+        (b'{"name": "one", "name": "two"}', "name"),
+        (b'{"name": "one", "n\\u0061me": "one"}', "name"),
+        (b'{"name": "one", "x": [{"y": 1, "y": 1}]}', "y"),
+        (b'{"\\ud800": 1, "\\ud800": 2}', "\\ud800"),
+    ],
+)
+async def test_a_name_that_stands_twice_is_refused(api: World, raw: bytes, param: str) -> None:
+    refused = error(await api.admin.post("/v1/sites", content=raw, headers=JSON), 400)
+    assert (refused["code"], refused["param"]) == ("request.invalid_parameter", param)
+
+
+async def test_an_empty_body_is_fine_where_nothing_is_required(api: World) -> None:
+    for headers in ({}, JSON):
+        refused = error(await api.admin.post("/v1/sites", content=b"", headers=headers), 400)
+        assert refused["code"] == "request.missing_parameter"
+        assert refused["message"] == "The body is empty: send a JSON object."
+        assert "param" not in refused
     site = await api.site(api.admin)
     path = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/builds"
     for content, headers in ((b"", {}), (b"", JSON), (b"{}", JSON)):

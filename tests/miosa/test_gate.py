@@ -53,6 +53,12 @@ async def test_what_is_refused_is_refused_alike(org: Org) -> None:
         assert "forge-version" not in found[1].headers
 
 
+async def test_a_name_that_stands_twice_is_refused(org: Org) -> None:
+    answer = await org.http.post("/api/v1/deployments", content=b'{"name": "a", "name": "b"}', headers=JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "VALIDATION_ERROR")
+    assert answer.json()["error"]["details"] == {"field": "name"}
+
+
 async def test_what_is_let_in_draws_from_a_budget(org: Org) -> None:
     for path, client in zip(LISTS, (org.api.admin, org.http), strict=True):
         answer = await client.get(path)

@@ -157,6 +157,27 @@ def test_what_is_killed_is_back(place: Place, whom: str) -> None:
     assert len(instances(place)) == 1
 
 
+@pytest.mark.slow
+def test_one_edition_of_a_worker_runs_at_a_time(place: Place) -> None:
+    def working() -> set[int]:
+        return {one.ref.seq for one in instances(place) if one.ref.process == "worker" and one.state == "running"}
+
+    def web() -> set[int]:
+        return {one.ref.seq for one in instances(place) if one.ref.process == "web"}
+
+    more = '[processes]\nworker = "exec sleep 600"'
+    place.repository.commit(service("first", more=more))
+    place.push()
+    assert (working(), web()) == ({1}, {1})
+    place.repository.commit(service("second", more=more))
+    place.push()
+    until(lambda: working() == {3}, "the worker of what is live alone")
+    place.caller.finish(place.start_rollback(place.site.production))
+    assert web() == {1, 3}, "the warm instance took over, and none was started"
+    until(lambda: working() == {1}, "its worker is back, and the other one rests")
+    assert place.get(place.site.production, "drifts") == []
+
+
 def healthy(place: Place) -> bool:
     return place.page().status == 200
 

@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 
+from headway.cli.down import stop_stack
 from headway.errors import HeadwayError
 from headway.supervisor import identity, tenure
 from headway.supervisor.folder import read_record
@@ -149,6 +150,35 @@ def test_tiers_stop_from_the_highest(stack):
     supervisor.send_signal(signal.SIGTERM)
     supervisor.wait(60)
     assert stack.ran.read_text().split() == ["worker", "api", "store"]
+
+
+def test_down_needs_neither_a_plan_nor_a_supervisor_for_the_order(stack):
+    def slow(name, tier):
+        code = f"trap 'echo {name} >> {stack.ran}; exit 0' TERM; echo up >> {stack.ran}; while :; do sleep 0.02; done"
+        return Component(name=name, argv=("sh", "-c", code), tier=tier)
+
+    stack.plan(slow("store", 0), slow("worker", 2), slow("api", 1))
+    stack.up()
+    stack.healthy()
+    eventually(lambda: stack.ran.exists() and stack.ran.read_text().split() == ["up"] * 3)
+    stack.kill(TWIN)
+    stack.kill("supervisor")
+    stack.folder.plan.write_text('{"version": 1, "compon')
+    assert stop_stack(stack.folder)
+    assert stack.ran.read_text().split() == ["up"] * 3 + ["worker", "api", "store"]
+
+
+@pytest.mark.parametrize("said", ["", '{"pid": 1', "[]"])
+def test_down_finds_a_supervisor_whose_record_is_damaged(stack, said):
+    stack.plan(server("a", stack.block["api"]))
+    supervisor = stack.up()
+    stack.healthy()
+    a = stack.pid("a")
+    stack.folder.record("supervisor").write_text(said)
+    stack.folder.plan.write_text(said)
+    assert stop_stack(stack.folder)
+    assert supervisor.wait(60) == 0
+    assert identity.start_time(a) is None
 
 
 def test_a_component_that_cannot_start_fails_the_start_and_leaves_nothing(stack):
