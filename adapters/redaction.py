@@ -1,14 +1,16 @@
 """Secrets kept out of logs and streams by their value, in every form in which programs usually print them.
 
 Values shorter than `MIN_LENGTH` are left alone: to take every "1" out of a log would destroy it and hide nothing; and
-what is encoded is looked for from `MIN_ENCODED` on, for the same reason. Imports next to nothing: each instance's
-keeper has one.
+what is encoded, backwards or broken over lines is looked for from `MIN_ENCODED` on, for the same reason.
+Imports next to nothing: each instance's keeper has one.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +21,9 @@ MIN_ENCODED: Final = 8
 MIN_TELLING: Final = 8
 MARK: Final = b"[redacted]"
 _PROBE: Final = 4
+_MOST_BREAKS: Final = 256
+_BREAKS: Final = b"\r\n"
+_BREAK: Final = re.compile(rb"[\r\n]")
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,14 @@ class Redactor:
                 forms.setdefault(text, mark)
         # The longest first: where one value is part of another, the whole is named.
         self._forms = [_Form(text, forms[text]) for text in sorted(forms, key=len, reverse=True)]
+        # base64 and xxd break what they print after 76 and 60 characters.
+        self._broken = [one for one in self._forms if len(one.text) >= MIN_ENCODED and not _BREAK.search(one.text)]
         # How far beyond a cut one has to look for what stands across it.
         self.reach = max((len(text) for text in forms), default=0)
 
     def hide(self, raw: bytes) -> bytes:
         """All of it at once."""
-        return _replaced(raw, self._found(raw)) if self._forms else raw
+        return _replaced(raw, self._found(raw), 0, len(raw)) if self._forms else raw
 
     def hide_text(self, text: str) -> str:
         """As `hide`; half surrogates, which no value has, come through."""
@@ -64,9 +71,12 @@ class Redactor:
 
     def _found(self, raw: bytes) -> list[tuple[int, int, bytes]]:
         """Where something is to be hidden, in order: `(start, end, mark)`. What overlaps is one place."""
-        hits = sorted(
-            (at, -(at + len(form.text)), form.mark) for form in self._forms for at in _all_places(raw, form.text)
-        )
+        hits = [(at, -(at + len(form.text)), form.mark) for form in self._forms for at in _all_places(raw, form.text)]
+        joined = _Joined(raw)
+        for form in self._broken if joined.broken else ():
+            for at in _all_places(joined.text, form.text):
+                hits.append((joined.start(at), -(joined.place(at + len(form.text) - 1) + 1), form.mark))
+        hits.sort()
         places: list[tuple[int, int, bytes]] = []
         for start, negative_end, mark in hits:
             end = -negative_end
@@ -76,9 +86,37 @@ class Redactor:
                 places.append((start, end, mark))
         return places
 
-    def _safe_end(self, raw: bytes) -> int:
-        """Up to where nothing can be the beginning of something hidden that goes on in the next chunk."""
-        return min((start for form in self._forms for start in _open_starts(raw, form.text)), default=len(raw))
+    def _open_end(self, raw: bytes) -> tuple[int, int]:
+        """Up to where nothing can be the beginning of something hidden that goes on in the next chunk; and from where
+        it takes to tell what the next chunk begins with."""
+        end = min((start for form in self._forms for start in _open_starts(raw, form.text)), default=len(raw))
+        joined, needed = _Joined(raw), end
+        for form in self._broken if joined.broken else ():
+            for at in _open_starts(joined.text, form.text):
+                if len(raw) - joined.place(at) <= len(form.text) + _MOST_BREAKS:
+                    end, needed = min(end, joined.start(at)), min(needed, joined.place(at))
+        return end, min(needed, end)
+
+
+class _Joined:
+    """Output without its line breaks, and where each byte of that stands in it."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self.text = raw.translate(None, _BREAKS)
+        self.broken = len(self.text) < len(raw)
+        self._before: list[int] | None = None
+
+    def place(self, at: int) -> int:
+        if self._before is None:
+            self._before = [match.start() - nth for nth, match in enumerate(_BREAK.finditer(self._raw))]
+        return at + bisect_right(self._before, at)
+
+    def start(self, at: int) -> int:
+        """From where it is hidden: fewer than `_PROBE` bytes at the end of a line are shown, and hold no line back."""
+        start = self.place(at)
+        found = _BREAK.search(self._raw, start, start + _PROBE)
+        return start if found is None else self.place(at + found.start() - start)
 
 
 class RedactedStream:
@@ -86,26 +124,32 @@ class RedactedStream:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._rest = b""
+        self._rest, self._shown = b"", 0
 
     def feed(self, chunk: bytes) -> bytes:
         """What can be shown by now."""
         raw = self._rest + chunk
-        end = self._redactor._safe_end(raw)
-        places = self._redactor._found(raw)
+        end, needed = self._redactor._open_end(raw)
+        places = self._places(raw)
         # A place that is not over yet may grow: it waits as a whole.
         end = min([end, *(start for start, stop, _ in places if stop > end)])
-        shown, self._rest = raw[:end], raw[end:]
-        return _replaced(shown, [place for place in places if place[1] <= end])
+        needed = min(needed, end)
+        shown = _replaced(raw, [place for place in places if place[1] <= end], self._shown, end)
+        self._rest, self._shown = raw[needed:], end - needed
+        return shown
 
     def flush(self) -> bytes:
         """The end of the stream: the rest."""
         raw, self._rest = self._rest, b""
-        return self._redactor.hide(raw)
+        shown, self._shown = _replaced(raw, self._places(raw), self._shown, len(raw)), 0
+        return shown
+
+    def _places(self, raw: bytes) -> list[tuple[int, int, bytes]]:
+        return [place for place in self._redactor._found(raw) if place[0] >= self._shown]
 
 
 def forms_of(value: str) -> set[bytes]:
-    """A value as itself, line by line, as base64 at every alignment, in hex, percent-encoded, in JSON."""
+    """A value as itself, line by line, as base64 at every alignment, in hex, percent-encoded, in JSON, backwards."""
     if len(value) < MIN_LENGTH:
         return set()
     raw = value.encode("utf-8", "surrogateescape")
@@ -117,7 +161,12 @@ def forms_of(value: str) -> set[bytes]:
     lines = {raw, raw.strip(), *found.intersection(line.strip() for line in raw.splitlines())}
     found |= {one for line in lines for one in _base64_of(line) if len(one) >= MIN_ENCODED}
     found |= {one for line in lines for one in (line.hex().encode(), line.hex().upper().encode())}
+    found |= {_backwards(line) for line in lines if len(line) >= MIN_ENCODED}
     return {one for one in found if len(one) >= MIN_LENGTH}
+
+
+def _backwards(raw: bytes) -> bytes:
+    return raw.decode("utf-8", "surrogateescape")[::-1].encode("utf-8", "surrogateescape")
 
 
 def _base64_of(raw: bytes) -> Iterator[bytes]:
@@ -148,19 +197,15 @@ def _open_starts(raw: bytes, text: bytes) -> Iterator[int]:
     while at >= 0:
         if text.startswith(raw[at:]):
             yield at
-            return
         at = raw.find(probe, at + 1)
     for start in range(max(begin, len(raw) - len(probe) + 1), len(raw)):
         if text.startswith(raw[start:]):
             yield start
-            return
 
 
-def _replaced(raw: bytes, places: list[tuple[int, int, bytes]]) -> bytes:
-    if not places:
-        return raw
-    parts, at = [], 0
-    for start, end, mark in places:
+def _replaced(raw: bytes, places: list[tuple[int, int, bytes]], begin: int, end: int) -> bytes:
+    parts, at = [], begin
+    for start, stop, mark in places:
         parts += [raw[at:start], mark]
-        at = end
-    return b"".join([*parts, raw[at:]])
+        at = stop
+    return b"".join([*parts, raw[at:end]])

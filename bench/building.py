@@ -128,7 +128,7 @@ def packing(folder: Path) -> dict[str, Any]:
         sums.append(time.perf_counter() - began)
         began = time.perf_counter()
         with Folder(tree) as opened:
-            found = scan(opened, Bounds())
+            found = scan(opened, Bounds(), together=True)
             manifest = make_manifest(found.entries)
             pack = make_pack(opened, found, list(manifest.contents))
             assert pack is not None

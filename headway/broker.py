@@ -110,7 +110,8 @@ class BuildSpec(Wire):
     """What to build. `repository` is `https://…`, `ssh://…`, `file:///…`, or `hosted:<site_id>`.
 
     `allow_hosts` is for the build's command. The repository's own host is not among them: whoever names the
-    repository would choose where strangers' code may talk to; fetching has a policy of its own.
+    repository would choose where strangers' code may talk to; fetching has a policy of its own. Where a build does not
+    leave its cache, it begins with its environment's all the same.
     """
 
     build_id: str
@@ -127,6 +128,7 @@ class BuildSpec(Wire):
     snapshot: SnapshotSource | None = None
     overrides: BuildOverrides | None = None
     access: RepositoryAccess | None = None
+    leaves_cache: bool = True
 
 
 class BeginLook(Wire):
@@ -218,7 +220,7 @@ class WantedCache(Wire):
 class StoredCache(Wire):
     """What to begin with: the environment's own, or production's; None where neither left anything.
 
-    `most` is how large an archive may be that is kept.
+    `most` is how large an archive may be that is kept; 0: none is.
     """
 
     sha256: str | None = None

@@ -1,6 +1,8 @@
 """Caches of builds: an environment's builds write its own alone, and read production's where they have none.
 
-So what production's builds find was left by production's builds. Every function is one transaction's work.
+So what production's builds find was left by production's builds: by those of its own branch, of a push that the site's
+routes lead there, or of a published snapshot. Whoever may build any ref there but not roll it out would choose
+what is signed next. Every function is one transaction's work.
 """
 
 from __future__ import annotations
@@ -51,6 +53,13 @@ def drop_caches(session: Session, site_id: str, env_id: str | None) -> tuple[int
     return len(ready), sum(ready)
 
 
+def leaves_cache(session: Session, build: Build) -> bool:
+    """Whether a build's cache is kept for its environment's next one."""
+    if build.trigger != "api" or build.env_id != session.get_one(Site, build.site_id).production_env_id:
+        return True
+    return build.ref == session.get_one(Environment, build.env_id).branch
+
+
 def find_cache(session: Session, build: Build, key: str) -> BuildCache | None:
     """The newest that this build may read: its own environment's, else production's. It is used from now on."""
     site = session.get_one(Site, build.site_id)
@@ -67,7 +76,10 @@ def find_cache(session: Session, build: Build, key: str) -> BuildCache | None:
 
 
 def expect_cache(session: Session, build: Build, key: str, sha256: str, size: int) -> str:
-    """Where an environment's new cache goes. Raises upload.failed: the same object is being collected."""
+    """Where an environment's new cache goes. Raises upload.failed: the same object is being collected, or nothing of
+    this build is kept."""
+    if not leaves_cache(session, build):
+        raise HeadwayError("upload.failed", "Production keeps caches of its own branch's builds alone.")
     name = cache_object(build.site_id, build.env_id, key, sha256)
     require_not_doomed(session, build.site_id, name)
     place = (build.site_id, build.env_id, key, sha256)

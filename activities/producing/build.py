@@ -102,8 +102,9 @@ class BuildStep:
             return {"hit": False, "key": None}
         key = None if spec.clean else cache_key(plan.lock, _lock(workspace, plan))
         with ExitStack() as stack:
-            # A folder per environment: who may build a preview must not choose what production's build finds.
-            place = f"{spec.env_id}-{key}"
+            # A folder per environment: who may build a preview must not choose what production's build finds. Nor who
+            # may build there what is not its branch's: such builds have one beside it.
+            place = f"{spec.env_id}-{key}" if spec.leaves_cache else f"{spec.env_id}-{key}-read"
             cached = None if key is None else stack.enter_context(self.cache.lend(spec.site_id, place, key))
             if cached is not None and exchange is not None:
                 exchange.fill(self.cache, cached)

@@ -53,6 +53,8 @@ class Exchange:
             wanted = WantedCache(attempt=self._spec.attempt, key=cached.key)
             self._stored = self._broker.find_cache(self._spec.build_id, wanted)
             note = cached.note
+            if not self._spec.leaves_cache:
+                self._say("cache: read only, since this build is not of production's branch")
             if self._stored.sha256 is None and note is not None:
                 # Dropped there, so here too.
                 cached.empty()

@@ -45,7 +45,8 @@ def read_output(
     Raises build.output_missing, build.output_invalid, job.canceled.
     """
     left_out = frozenset(plan.left_out) if plan.run is not None else LEFT_OUT
-    tree = scan(folder, bounds, left_out=left_out, canceled=canceled, git_ids=not plan.steps and plan.run is None)
+    as_it_is = not plan.steps and plan.run is None
+    tree = scan(folder, bounds, left_out=left_out, canceled=canceled, git_ids=as_it_is, together=True)
     return tree, checked_manifest(tree, plan, entrypoint)
 
 

@@ -6,11 +6,11 @@ host can read one content by range or the whole pack in one stream; and equal co
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from adapters.artifact.aside import Aside
 from adapters.artifact.folder import Folder
 from adapters.artifact.layout import Location
 from adapters.artifact.paths import escaped
@@ -50,22 +50,30 @@ def make_pack(folder: Folder, tree: Tree, missing: Collection[str]) -> Pack | No
         raise HeadwayError("internal.error", "The broker asked for contents that the output does not have.")
     if not contents:
         return None
-    hasher = hashlib.sha256()
-    for chunk in _chunks(folder, contents):
-        hasher.update(chunk)
-    return Pack(folder, contents, hasher.hexdigest(), sum(one.size for one in contents))
+    whole = tree.together if len(contents) == len(tree.contents) else None
+    return Pack(folder, contents, whole or _digest(folder, contents), sum(one.size for one in contents))
+
+
+def _digest(folder: Folder, contents: tuple[Content, ...]) -> str:
+    with Aside() as aside:
+        for one in contents:
+            for piece in _pieces(folder, one):
+                aside.feed(piece)
+        return aside.hexdigest()
 
 
 def _chunks(folder: Folder, contents: tuple[Content, ...]) -> Iterator[bytes]:
-    batch = bytearray()
+    batch: list[bytes] = []
+    size = 0
     for one in contents:
         for piece in _pieces(folder, one):
-            batch += piece
-            if len(batch) >= CHUNK:
-                yield bytes(batch)
-                batch.clear()
+            batch.append(piece)
+            size += len(piece)
+            if size >= CHUNK:
+                yield b"".join(batch)
+                batch, size = [], 0
     if batch:
-        yield bytes(batch)
+        yield b"".join(batch)
 
 
 def _pieces(folder: Folder, content: Content) -> Iterator[bytes]:

@@ -12,9 +12,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
+from adapters.artifact.aside import Aside
 from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import MAX_FILES, Entry, File, Link
 from adapters.artifact.paths import escaped, name_fault
@@ -56,7 +58,8 @@ class Content:
 class Tree:
     """What a scan found. `contents` has each content once, by sha256, in the order of the scan.
 
-    `blobs` are the same by git's ids, where the scan was asked for them.
+    `blobs` are the same by git's ids, and `together` is the sha256 of all of them one after the other, where the scan
+    was asked for it.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Tree:
     files: int = 0
     size_bytes: int = 0
     blobs: dict[str, Blob] = field(default_factory=dict)
+    together: str | None = None
 
 
 def scan(
@@ -73,18 +77,32 @@ def scan(
     left_out: frozenset[str] = LEFT_OUT,
     canceled: Callable[[], bool] = lambda: False,
     git_ids: bool = False,
+    together: bool = False,
 ) -> Tree:
-    """Scan the folder in the order of names. Raises build.output_invalid, or job.canceled where `canceled()`."""
-    scanner = _Scanner(bounds or Bounds(), left_out, canceled, git_ids=git_ids)
-    scanner.walk(folder.fd, "", 0)
+    """Scan the folder in the order of names. Raises build.output_invalid, or job.canceled where `canceled()`.
+
+    `together`: hash what a pack of all contents would hold, beside the rest: the first of a site's needs it.
+    """
+    with Aside() if together else nullcontext() as aside:
+        scanner = _Scanner(bounds or Bounds(), left_out, canceled, git_ids=git_ids, aside=aside)
+        scanner.walk(folder.fd, "", 0)
+        if aside is not None:
+            scanner.tree.together = aside.hexdigest()
     return scanner.tree
 
 
 class _Scanner:
     def __init__(
-        self, bounds: Bounds, left_out: frozenset[str], canceled: Callable[[], bool], *, git_ids: bool
+        self,
+        bounds: Bounds,
+        left_out: frozenset[str],
+        canceled: Callable[[], bool],
+        *,
+        git_ids: bool,
+        aside: Aside | None,
     ) -> None:
         self.tree = Tree()
+        self._aside = aside
         self._git_ids = git_ids
         self._bounds = bounds
         self._left_out = left_out
@@ -160,12 +178,18 @@ class _Scanner:
             if len(raw) != size:
                 raise _refused(path, "changed while it was read")
             sha256 = hashlib.sha256(raw).hexdigest()
+            if self._aside is not None and sha256 not in self.tree.contents:
+                self._aside.feed(raw)
             if self._git_ids:
                 self.tree.blobs[blob_id(raw)] = Blob(sha256, size)
             return sha256, raw if self._held + size <= self._bounds.held else None
         hasher, named = hashlib.sha256(), blob_hasher(size) if self._git_ids else None
+        if self._aside is not None:
+            self._aside.mark()
         left = size
         while left > 0 and (chunk := os.read(file, CHUNK)):
+            if self._aside is not None:
+                self._aside.feed(chunk)
             hasher.update(chunk)
             if named is not None:
                 named.update(chunk)
@@ -174,9 +198,12 @@ class _Scanner:
                 raise HeadwayError("job.canceled", "The job was canceled while its output was read.")
         if left:
             raise _refused(path, "changed while it was read")
+        sha256 = hasher.hexdigest()
+        if self._aside is not None and sha256 in self.tree.contents:
+            self._aside.back()
         if named is not None:
-            self.tree.blobs[named.hexdigest()] = Blob(hasher.hexdigest(), size)
-        return hasher.hexdigest(), None
+            self.tree.blobs[named.hexdigest()] = Blob(sha256, size)
+        return sha256, None
 
     def _count(self, path: str) -> None:
         self.tree.files += 1

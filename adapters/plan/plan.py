@@ -95,6 +95,7 @@ class Plan:
         lines += [f"plan: {name}: {command}" for name, command in self.steps] or ["plan: nothing to run"]
         lines += [f"plan: secrets: {', '.join(self.secrets)}"] if self.secrets else []
         lines += [f"plan: cache: {', '.join(self.cache)}"] if self.cache else []
+        lines += [f"plan: depends on: {', '.join(self.watch)}"] if self.watch else []
         lines.append("plan: publish " + ", ".join(one or "the tree itself" for one in self.outputs))
         if self.run:
             lines.append(f"plan: start: {self.run.command}")

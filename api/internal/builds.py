@@ -47,6 +47,7 @@ from store.broker import (
     require_attempt,
 )
 from store.build_secrets import secrets_of
+from store.caches import leaves_cache
 from store.collection import require_not_doomed
 from store.config_values import open_value
 from store.models import Artifact, Build, Site, utcnow
@@ -66,7 +67,7 @@ class Builds:
         self.vault = vault
 
     def begin(self, build_id: str, _body: Begin) -> BuildSpec:
-        build, site, access = self.store.in_write(lambda session: self._begin(session, build_id))
+        build, site, access, leaves = self.store.in_write(lambda session: self._begin(session, build_id))
         taken = build.snapshot_sha256
         overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
@@ -85,12 +86,14 @@ class Builds:
             snapshot=source_of(self.objects, site.team_id, taken) if taken is not None else None,
             overrides=overrides,
             access=access,
+            leaves_cache=leaves,
         )
 
-    def _begin(self, session: Session, build_id: str) -> tuple[Build, Site, RepositoryAccess | None]:
+    def _begin(self, session: Session, build_id: str) -> tuple[Build, Site, RepositoryAccess | None, bool]:
         """What the repository is read with is given to the attempt that fetches, and only where it fetches."""
         build, site = begin_attempt(session, build_id)
-        return build, site, access_of(session, self.vault, site) if build.source is None else None
+        access = access_of(session, self.vault, site) if build.source is None else None
+        return build, site, access, leaves_cache(session, build)
 
     def fetched(self, build_id: str, body: Fetched) -> Wire:
         """From now on the build is that commit's, for a later attempt too."""

@@ -11,7 +11,7 @@ from api.parts import Objects
 from headway.broker import KeptCache, StoredCache, Upload, UploadRequest, WantedCache, Wire
 from headway.errors import HeadwayError
 from store.broker import require_attempt
-from store.caches import CacheRules, cache_object, expect_cache, find_cache, keep_cache
+from store.caches import CacheRules, cache_object, expect_cache, find_cache, keep_cache, leaves_cache
 from store.session import Store
 
 MAX_CACHE: Final = 2 << 30
@@ -30,20 +30,21 @@ class Caches:
     def find(self, build_id: str, body: WantedCache) -> StoredCache:
         """An address that reads that one object, or none."""
 
-        def work(session: Session) -> tuple[str, str, int, bool] | None:
+        def work(session: Session) -> tuple[int, tuple[str, str, int, bool] | None]:
             build = require_attempt(session, build_id, body.attempt)
+            most = self.most if leaves_cache(session, build) else 0
             found = find_cache(session, build, body.key)
             if found is None:
-                return None
+                return most, None
             name = cache_object(found.site_id, found.env_id, found.key, found.sha256)
-            return name, found.sha256, found.size, found.env_id == build.env_id
+            return most, (name, found.sha256, found.size, found.env_id == build.env_id)
 
-        known = self.store.in_write(work)
+        most, known = self.store.in_write(work)
         if known is None:
-            return StoredCache(most=self.most)
+            return StoredCache(most=most)
         name, sha256, size, own = known
         url = self.objects.presign_get(name)
-        return StoredCache(sha256=sha256, size=size, url=url, own=own, most=self.most)
+        return StoredCache(sha256=sha256, size=size, url=url, own=own, most=most)
 
     def upload(self, build_id: str, body: UploadRequest) -> Upload:
         """Where an environment's build may put its own; nowhere if it is there already."""

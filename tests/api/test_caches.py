@@ -35,6 +35,7 @@ class Builder:
     roles: Roles
     build: str
     attempt: int = 1
+    leaves_cache: bool = True
 
     async def ask(self, what: str, **body: Any) -> httpx.Response:
         return await self.roles.ask(
@@ -66,13 +67,15 @@ async def site(api: World) -> dict[str, Any]:
     return await api.site(api.admin)
 
 
-async def begun(api: World, roles: Roles, site: dict[str, Any], env_id: str | None = None) -> Builder:
+async def begun(
+    api: World, roles: Roles, site: dict[str, Any], env_id: str | None = None, ref: str | None = None
+) -> Builder:
     path = f"/v1/sites/{site['id']}/environments/{env_id or site['production_env_id']}/builds"
-    job = data(await api.admin.post(path))
+    job = data(await api.admin.post(path, json={"ref": ref} if ref else None))
     build = job["resource"]["id"]
     answer = await roles.ask("builder", "POST", f"/builds/{build}/begin", {"attempt": 1, "worker": "w"})
     assert answer.status_code == 200, answer.text
-    return Builder(roles, build)
+    return Builder(roles, build, leaves_cache=answer.json()["leaves_cache"])
 
 
 def preview_of(api: World, site: dict[str, Any]) -> str:
@@ -102,6 +105,24 @@ async def test_a_preview_reads_productions_cache_and_writes_its_own(
     names = sorted(name for name in api.objects.held if "/caches/" in name)
     assert len(names) == 2
     assert all(name.startswith(f"sites/{site['id']}/caches/env_") for name in names)
+
+
+async def test_what_is_not_productions_branch_reads_its_cache_and_leaves_none(
+    api: World, roles: Roles, site: dict[str, Any]
+) -> None:
+    assert (await (await begun(api, roles, site)).keep(api, b"production")).status_code == 200
+    other = await begun(api, roles, site, ref="feature")
+    assert other.leaves_cache is False
+    found = await other.find()
+    assert (found.sha256, found.own, found.most) == (hashlib.sha256(b"production").hexdigest(), True, 0)
+    refused = await other.upload(b"poison")
+    assert refused.json()["error"]["code"] == "upload.failed"
+    named = await begun(api, roles, site, ref="main")
+    assert named.leaves_cache is True
+    assert (await named.find()).sha256 == hashlib.sha256(b"production").hexdigest()
+    # What a preview's builds leave is read by nobody but its own.
+    preview = await begun(api, roles, site, preview_of(api, site), ref="whatever")
+    assert (preview.leaves_cache, (await preview.keep(api, b"preview")).status_code) == (True, 200)
 
 
 async def test_no_site_reads_anothers(api: World, roles: Roles, site: dict[str, Any]) -> None:

@@ -62,7 +62,7 @@ def sveltekit() -> Source:
     made = generated("sv", *words.split(" "))
     config = as_bytes(made.files["vite.config.js"]).replace(b"@sveltejs/adapter-auto", b"@sveltejs/adapter-static")
     changed = made.plus({"vite.config.js": config, "src/routes/+layout.js": "export const prerender = true;\n"})
-    return changed.needing({"@sveltejs/adapter-static": "*"})
+    return changed.needing({"@sveltejs/adapter-static": "^3"})
 
 
 def vitepress() -> Source:
@@ -150,7 +150,7 @@ PROJECTS: Mapping[str, Project] = {
         ).plus({"next.config.mjs": 'export default { output: "export" };\n'}),
         "Next",
         "npm",
-        {"/": "Hello world!"},
+        {"/": "Hello World!"},
     ),
     "cra": Project(cra, "Create React App", "npm", {"/": "/static/js/main."}),
     "jinja2": Project(lambda: sdist("jinja2"), "Sphinx", "uv", {"/templates.html": "Template Designer", "/": "Jinja"}),

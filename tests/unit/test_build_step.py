@@ -134,6 +134,14 @@ def test_a_clean_build_has_no_cache(bench: Bench) -> None:
     assert "npm_config_cache" not in bench.runner.commands[0].env
 
 
+def test_a_build_that_leaves_no_cache_writes_where_no_other_kind_reads(bench: Bench) -> None:
+    mounts = []
+    for leaves in (True, False, True):
+        bench.run(plan(), spec().model_copy(update={"leaves_cache": leaves}))
+        mounts += [mount.source for mount in bench.runner.commands[-1].mounts if mount.writable]
+    assert mounts[0] == mounts[2] != mounts[1]
+
+
 def test_another_lock_file_is_another_cache(bench: Bench) -> None:
     (bench.root / "workspace").mkdir()
     keys = set()

@@ -38,7 +38,7 @@ FILES = st.dictionaries(
 @given(FILES, st.integers(0, 60), st.randoms(use_true_random=False))
 def test_every_content_is_at_its_place_in_the_pack(tree: dict[str, bytes], held: int, random: object) -> None:
     with TemporaryDirectory() as name, Folder(fill(Path(name), tree)) as folder:
-        found = scan(folder, Bounds(held=held))
+        found = scan(folder, Bounds(held=held), together=True)
         missing = [sha for sha in found.contents if random.random() < 0.7]  # type: ignore[attr-defined]
         pack = make_pack(folder, found, missing)
         if pack is None:
@@ -50,6 +50,23 @@ def test_every_content_is_at_its_place_in_the_pack(tree: dict[str, bytes], held:
         for sha, at in pack.locations.items():
             assert at.pack == pack.sha256
             assert hashlib.sha256(raw[at.offset : at.offset + at.size]).hexdigest() == sha
+
+
+def test_the_pack_of_everything_is_hashed_with_the_scan(tmp_path: Path) -> None:
+    """Large ones are read in pieces; of contents that are there twice, large or small, one is in the pack."""
+    large = [bytes([i]) * ((1 << 20) + 1 + i) for i in range(3)]
+    tree = {"a": b"1", "b": large[0], "c": large[1], "d": large[0], "e": b"1", "f": b"", "g": large[2], "h": large[1]}
+    with Folder(fill(tmp_path, tree)) as folder:
+        for held in (0, 64 << 20):
+            found = scan(folder, Bounds(held=held), together=True)
+            pack = make_pack(folder, found, list(found.contents))
+            assert pack is not None
+            wanted = b"1" + large[0] + large[1] + large[2]
+            assert b"".join(pack.chunks()) == wanted
+            assert pack.sha256 == found.together == hashlib.sha256(wanted).hexdigest()
+            part = make_pack(folder, found, list(found.contents)[1:])
+            assert part is not None
+            assert part.sha256 == hashlib.sha256(wanted[1:]).hexdigest()
 
 
 def test_equal_trees_give_equal_packs(tmp_path: Path) -> None:

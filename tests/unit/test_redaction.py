@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import textwrap
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -30,6 +31,9 @@ REDACTOR = Redactor({"TOKEN": SECRET})
         base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
         SECRET.encode().hex(),
         SECRET.encode().hex().upper(),
+        SECRET[::-1],
+        SECRET.replace("=3", "\r\n=3"),
+        textwrap.fill(base64.b64encode(SECRET.encode()).decode(), 7),
     ],
 )
 def test_every_usual_form_is_found(printed: str) -> None:
@@ -38,6 +42,32 @@ def test_every_usual_form_is_found(printed: str) -> None:
     assert shown.startswith("before ")
     assert "after" in shown
     assert printed.strip('"') not in shown
+
+
+def test_what_base64_and_xxd_break_into_lines_is_found() -> None:
+    """Where they break depends on what stands before the value."""
+    value = "k3y_" + "0123456789abcdefghijklmnopqrstuvwxyz" * 3
+    redactor = Redactor({"KEY": value})
+    for before in ("", "a", "Bearer: ", "x" * 55, "x" * 57):
+        for after in ("", "\n"):
+            raw = (before + value + after).encode()
+            for width, printed in ((76, base64.b64encode(raw)), (60, raw.hex().encode())):
+                lines = b"\n".join(printed[at : at + width] for at in range(0, len(printed), width))
+                shown = redactor.hide(b"$ print\n" + lines + b"\ndone\n")
+                assert b"[KEY redacted]" in shown
+                assert len(shown) < len(before + after) * 2 + 50
+                assert shown.startswith(b"$ print\n")
+                assert shown.endswith(b"\ndone\n")
+
+
+def test_a_line_waits_only_for_what_is_likely_to_be_a_secret() -> None:
+    stream = Redactor({"KEY": "correct-horse-battery"}).stream()
+    assert stream.feed(b"a correct\n") == b"a "
+    assert stream.feed(b"-horse-battery\nb") == b"[KEY redacted]\nb"
+    assert stream.feed(b" cor\n") == b" cor\n"
+    assert stream.feed(b"rect-") == b""
+    assert stream.feed(b"horse-battery\n") == b"[KEY redacted]\n"
+    assert stream.feed(b"correct" + b"\n" * 1000) + stream.feed(b"-\n") == b"correct" + b"\n" * 1000 + b"-\n"
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))

@@ -72,6 +72,14 @@ def test_the_plan_is_as_written(golden: dict[str, Any], name: str) -> None:
     assert all(len(line) < 2000 for line in found.summary())
 
 
+def test_what_a_build_depends_on_is_shown() -> None:
+    toml = '[build]\nroot = "a"\ncommand = "make"\noutput = "out"\n'
+    assert not any("depends" in line for line in plan({"headway.toml": toml, "a/Makefile": ""}).summary())
+    for more, wanted in (("skip = true", "a"), ('watch = ["a", "shared/theme"]', "a, shared/theme")):
+        found = plan({"headway.toml": f"{toml}{more}\n", "a/Makefile": ""})
+        assert f"plan: depends on: {wanted}" in found.summary()
+
+
 def test_the_file_has_no_other_plans(golden: dict[str, Any]) -> None:
     assert set(golden) == {*STATIC, *DYNAMIC}
 
