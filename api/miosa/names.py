@@ -18,7 +18,7 @@ _CORE: Final = {"dep": "site", "ver": "build", "rel": "art"}
 # Upper case: `build_started` is an event.
 _ID: Final = re.compile(r"\b(site|build|art)_([0-9A-Z]{4,32})\b")
 _ROLLOUT: Final = re.compile(r"\bDeployment dep_[0-9A-Z]{4,32}\b")
-# What a caller, or an app, has said stays as it was: in quotes, behind a colon, or joined to something (`my-site.test`).
+# What a caller or an app has said stays as it was: in quotes, as last lines, or joined to something (`my-site.test`).
 _SAID: Final = re.compile(r"((?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`|\bIts last lines: .*)", re.DOTALL)
 _ALONE: Final = r"(?<![-\w./@])(?:{})(?![-\w/@]|\.\w)"
 _WORDS: Final = tuple(

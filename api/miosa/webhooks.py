@@ -99,7 +99,8 @@ async def list_webhook_events(call: CallDep) -> Response:
     call.caller.require(READ)
     groups: dict[str, list[Json]] = {}
     for core, name in NAMES.items():
-        groups.setdefault(name.partition(".")[0], []).append({"name": name, "description": SAID.get(core, EVENTS[core])})
+        row = {"name": name, "description": SAID.get(core, EVENTS[core])}
+        groups.setdefault(name.partition(".")[0], []).append(row)
     beside: Json = {"events": [*NAMES.values()], "workspace_scoped_categories": ["deployment"], "signing": SIGNING}
     return call.one(groups, delivery_headers=list(HEADERS), **beside)
 
