@@ -44,7 +44,9 @@ def mark(site_id: str) -> str:
 
 def comment(wanted: Json, site_id: str, api_url: str) -> str:
     """The whole comment, in Markdown."""
-    state = _LINES[wanted["state"]] + (f" (`{wanted['code']}`)" if wanted.get("code") else "")
+    # What ended a preview is its branch, not how its last job went.
+    code = wanted.get("code") if wanted["state"] != "ended" else None
+    state = _LINES[wanted["state"]] + (f" (`{code}`)" if code else "")
     rows = [
         ("State", state),
         ("Preview", wanted["url"] or "–"),

@@ -197,8 +197,8 @@ def _add(
     return push
 
 
-def in_flight(session: Session, site_id: str, branch: str, actor_id: str) -> Push | None:
-    """The newest push of a branch of which it is not yet known how it ends, if anybody but this actor made it too."""
+def in_flight(session: Session, site_id: str, branch: str, actor_id: str) -> tuple[Push | None, bool]:
+    """The newest push of a branch of which it is not yet known how it ends; whether anybody but this actor made it."""
     open_pushes = (
         select(Push)
         .join(Job, col(Job.id) == col(Push.job_id))
@@ -213,9 +213,9 @@ def in_flight(session: Session, site_id: str, branch: str, actor_id: str) -> Pus
     )
     newest = session.exec(open_pushes).first()
     if newest is None:
-        return None
+        return None, False
     others = open_pushes.where(Push.new_sha == newest.new_sha, col(Push.actor_id) != actor_id)
-    return session.exec(others).first()
+    return newest, session.exec(others).first() is not None
 
 
 def due(session: Session, *, limit: int = 100) -> Sequence[Push]:

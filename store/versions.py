@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, not_
 from sqlmodel import Session, col, select
@@ -14,6 +15,8 @@ from headway.errors import HeadwayError
 from store.models import Artifact, Build, Environment, Release, Rollout
 
 STATES = ("created", "building", "ready", "failed", "archived")
+# A rollout that ended so has shown that its version cannot serve.
+UNFIT: Final = ("roll.health_failed", "roll.start_failed", "roll.release_command_failed")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def in_state(state: str) -> ColumnElement[bool]:
     """What `api/miosa/rows.py` says of a version, as a condition on a query of builds."""
     own = (col(Rollout.job_id) == col(Build.job_id), col(Rollout.build_id) == col(Build.id))
     rolling = exists().where(*own, col(Rollout.finished_at).is_(None))
-    unhealthy = exists().where(*own, col(Rollout.error)["code"].as_string() == "roll.health_failed")
+    unhealthy = exists().where(*own, col(Rollout.error)["code"].as_string().in_(UNFIT))
     collected = exists().where(col(Artifact.id) == col(Build.artifact_id), col(Artifact.collected_at).is_not(None))
     made = and_(col(Build.status) == "succeeded", col(Build.artifact_id).is_not(None))
     kept = and_(made, not_(collected))

@@ -8,6 +8,7 @@ from typing import Final
 
 ETAG_SUFFIX: Final = ".headway-etag"
 MAX_PATH: Final = 1024
+MAX_DEPTH: Final = 64
 # A host writes `<name>.headway-etag` beside each file, and a name has at most 255 bytes.
 MAX_NAME: Final = 255 - len(ETAG_SUFFIX)
 MAX_HOPS: Final = 40

@@ -19,7 +19,7 @@ from typing import Final
 from adapters.artifact.aside import Aside
 from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import MAX_FILES, Entry, File, Link
-from adapters.artifact.paths import escaped, name_fault
+from adapters.artifact.paths import MAX_DEPTH, escaped, name_fault
 from adapters.blobs import Blob, blob_hasher, blob_id
 from headway.errors import HeadwayError
 
@@ -39,7 +39,7 @@ class Bounds:
     files: int = MAX_FILES
     file_bytes: int = 2 << 30
     total_bytes: int = 4 << 30
-    depth: int = 64
+    depth: int = MAX_DEPTH
     held: int = 64 << 20
 
 

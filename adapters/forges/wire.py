@@ -69,13 +69,15 @@ class Wire:
             raise ForgeAway("its answer is no JSON: is this the address of an API?", status) from None
 
     async def pages(self, path: str, **params: Any) -> list[Any]:
-        """Every row of a list. A page that is not full is the last one."""
+        """Every row of a list. It ends with an empty page, or with one again: some lists of Gogs have no pages."""
         found: list[Any] = []
+        before: list[Any] = []
         for page in range(1, MAX_PAGES + 1):
             rows = await self.get(path, **params, page=page)
-            if not isinstance(rows, list) or not rows:
+            if not isinstance(rows, list) or not rows or rows == before:
                 break
             found += rows
+            before = rows
         return found
 
     async def _send(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlmodel import Session
@@ -22,6 +22,7 @@ from store.branch_routes import IGNORE, Route, read_routes, routes_of, target_of
 from store.hostnames import hostnames_of
 from store.labels import labels_of_job
 from store.models import Environment, Job, Site
+from store.models_pushes import Push
 from store.pushes import AcceptedPush, BranchPush
 from temporal.messages import Labels
 
@@ -38,6 +39,7 @@ class Started:
     target: str
     url: str | None
     starts: tuple[tuple[Job, Labels], ...]
+    displaced: Push | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Accepting:
     def accept(self, command: Command, options: Options) -> Started:
         """Raises every reason for which a branch is not taken: nothing has changed then but a kept commit."""
         branch = command.branch
+        displaced = None
         if command.new is not None:
-            self._judge(command, branch, command.new)
+            displaced = self._judge(command, branch, command.new)
             self.repositories.keep(self.site.id, command.new)
         routes = self._routes(branch, command.new)
         target = IGNORE if options.skip else target_of(routes, branch)
@@ -75,7 +78,7 @@ class Accepting:
                 self._allow,
                 self.parts.previews,
             )
-            return self._started(session, site, accepted, target)
+            return replace(self._started(session, site, accepted, target), displaced=displaced)
 
         return Conversation.write_now(self.parts, work)
 
@@ -83,24 +86,26 @@ class Accepting:
         env_id = environment.id if environment is not None else None
         self.caller.require_change(SCOPE, site_id=self.site.id, env_id=env_id)
 
-    def _judge(self, command: Command, branch: str, new: str) -> None:
+    def _judge(self, command: Command, branch: str, new: str) -> Push | None:
         if not self.repositories.is_commit(self.site.id, new):
             raise HeadwayError("ref.invalid", "A branch leads to a commit.")
         if (other := self.repositories.in_the_way(self.site.id, branch)) is not None:
             raise HeadwayError("ref.invalid", f"The branch {other} is in the way of that name.")
-        self._judge_in_flight(command, branch, new)
+        return self._judge_in_flight(command, branch, new)
 
-    def _judge_in_flight(self, command: Command, branch: str, new: str) -> None:
-        """A pusher cannot see what is still being deployed: who did not force his own must not undo another's."""
+    def _judge_in_flight(self, command: Command, branch: str, new: str) -> Push | None:
+        """What this takes the place of. A pusher cannot see what is still being deployed: who did not force his own
+        must not undo another's, and who undoes his own is told.
+        """
         with self.parts.store.read() as session:
-            before = pushes.in_flight(session, self.site.id, branch, self.caller.key_id)
+            before, others = pushes.in_flight(session, self.site.id, branch, self.caller.key_id)
         if before is None or before.new_sha is None:
-            return
+            return None
         contains, forced = self.repositories.is_ancestor, command.old
         if contains(self.site.id, before.new_sha, new):
-            return
-        if forced is not None and not contains(self.site.id, forced, new):
-            return
+            return None
+        if not others or (forced is not None and not contains(self.site.id, forced, new)):
+            return before
         raise HeadwayError(
             "push.in_flight", f"{before.new_sha[:12]} is being deployed by {before.job_id}, and yours does not have it."
         )

@@ -114,6 +114,10 @@ class PushSession:
             return
         again = "is deployed already by" if one.accepted.attached else "queued"
         await self._say(f"{again} {(job.resource or {}).get('build_id')} / {job.id}")
+        if (lost := one.displaced) is not None:
+            await self._say(
+                f"it takes the place of {(lost.new_sha or '')[:12]} ({lost.job_id}), which it does not have"
+            )
         await self._say(one.url or "")
 
     async def _end(self, one: Started, options: Options) -> str | None:

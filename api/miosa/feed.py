@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
 from api.miosa import names
@@ -25,6 +26,7 @@ from store.feed import Fact, Feed
 router = APIRouter(tags=["events"])
 Json = dict[str, Any]
 EVERY: Final = 0.5
+_EVENT_ID: Final = re.compile(r"evt_((?:job|sbx)_[0-9A-Z]{1,32})_([a-z._]{1,40})")
 TYPES: Final = {
     "site.created": "deployment.created",
     "site.stopped": "deployment.stopped",
@@ -52,26 +54,36 @@ def event_row(fact: Fact) -> Json:
     return {"id": f"evt_{fact.key.replace(':', '_')}", "type": kind, "created_at": stamp(fact.moment), "data": shown}
 
 
+def fact_key(event_id: str | None) -> str | None:
+    """The fact that an event's id names; None for what is no id of an event."""
+    found = _EVENT_ID.fullmatch((event_id or "").strip())
+    return f"{found[1]}:{found[2]}" if found is not None else None
+
+
 @router.get("/events/stream", **gives_raw("Follow what happens in the organisation", "text/event-stream"))
 async def follow_events(
     call: CallDep,
     types: Annotated[
         str | None, Query(max_length=1_000, description="Which ones, by commas: `deployment.*,sandbox.created`.")
     ] = None,
+    last_event_id: Annotated[str | None, Header(description="Resume behind it.")] = None,
 ) -> Response:
     call.caller.require(READ)
     patterns = [one.strip() for one in (types or "").split(",") if one.strip()]
     feed = Feed(call.sight, call.team_id)
+    if (key := fact_key(last_event_id)) is not None:
+        await call.read(lambda session: feed.resume(session, key))
     # What happens after this answer's first byte is told.
-    await call.read(feed.look)
-    return StreamingResponse(_frames(call, feed, patterns), media_type="text/event-stream", headers=STREAM_HEADERS)
+    missed = await call.read(feed.look)
+    frames = _frames(call, feed, patterns, missed)
+    return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
-async def _frames(call: Call, feed: Feed, patterns: list[str]) -> AsyncIterator[bytes]:
+async def _frames(call: Call, feed: Feed, patterns: list[str], facts: list[Fact]) -> AsyncIterator[bytes]:
     yield b": following\n\n"
     said = time.monotonic()
     while not call.parts.watch.closing:
-        for fact in await call.read(feed.look):
+        for fact in facts:
             row = event_row(fact)
             if not patterns or any(fnmatch.fnmatchcase(row["type"], one) for one in patterns):
                 yield f"id: {row['id']}\n".encode() + frame(row["type"], row)
@@ -80,3 +92,4 @@ async def _frames(call: Call, feed: Feed, patterns: list[str]) -> AsyncIterator[
             yield b": ping\n\n"
             said = time.monotonic()
         await asyncio.sleep(EVERY)
+        facts = await call.read(feed.look)

@@ -18,12 +18,22 @@ _CORE: Final = {"dep": "site", "ver": "build", "rel": "art"}
 # Upper case: `build_started` is an event.
 _ID: Final = re.compile(r"\b(site|build|art)_([0-9A-Z]{4,32})\b")
 _ROLLOUT: Final = re.compile(r"\bDeployment dep_[0-9A-Z]{4,32}\b")
-_WORDS: Final = (
-    (re.compile(r"\bsite's\b"), "deployment's"),
-    (re.compile(r"\bsites?\b"), "deployment"),
-    (re.compile(r"\bteam\b"), "organisation"),
-    (re.compile(r"\bThe rollout\b"), "The promotion"),
-    (re.compile(r"\brollout\b"), "promotion"),
+# What a caller or an app has said stays as it was: in quotes, as last lines, or joined to something (`my-site.test`).
+_SAID: Final = re.compile(r"((?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`|\bIts last lines: .*)", re.DOTALL)
+_ALONE: Final = r"(?<![-\w./@])(?:{})(?![-\w/@]|\.\w)"
+_WORDS: Final = tuple(
+    (re.compile(_ALONE.format(pattern)), word)
+    for pattern, word in (
+        ("site's", "deployment's"),
+        ("sites?", "deployment"),
+        ("a team", "an organisation"),
+        ("team", "organisation"),
+        ("The rollout", "The promotion"),
+        ("rollout", "promotion"),
+        ("a job", "an operation"),
+        ("job", "operation"),
+        ("jobs", "operations"),
+    )
 )
 
 
@@ -59,6 +69,10 @@ def worded(message: str) -> str:
     """A message of the engine in this dialect's words."""
     message = _ROLLOUT.sub("Another publish", message)
     message = _ID.sub(lambda found: f"{_SHOWN[found[1]]}_{found[2]}", message)
+    return "".join(part if index % 2 else _translated(part) for index, part in enumerate(_SAID.split(message)))
+
+
+def _translated(text: str) -> str:
     for pattern, word in _WORDS:
-        message = pattern.sub(word, message)
-    return message
+        text = pattern.sub(word, text)
+    return text

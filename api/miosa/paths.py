@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from adapters.artifact.paths import MAX_PATH, escaped, name_fault
+from adapters.artifact.paths import MAX_DEPTH, MAX_PATH, escaped, name_fault
 from headway.errors import HeadwayError
 
 ROOT: Final = "/workspace"
@@ -27,6 +27,8 @@ def workspace_path(given: str, *, folder: bool = False) -> str:
     path = "/".join(parts)
     if len(path.encode()) > MAX_PATH:
         raise _invalid(given, f"is longer than {MAX_PATH} bytes")
+    if path.count("/") > MAX_DEPTH:
+        raise _invalid(given, f"is more than {MAX_DEPTH} folders deep")
     if not path and not folder:
         raise _invalid(given, "names no file")
     if not folder and text.endswith("/"):

@@ -115,7 +115,7 @@ def code_and_status(error: HeadwayError) -> tuple[str, int]:
 
 def _message(error: HeadwayError) -> str:
     """What is not there is said alike whether it never was or is another's, and without its id."""
-    noun = error.code.partition(".")[0]
+    noun = "webhook" if error.code == "event_subscription.consumer_not_found" else error.code.partition(".")[0]
     if error.type == "not_found" and noun != "route":
         return f"{NOUNS.get(noun, noun.replace('_', ' '))} not found"
     return worded(error.message)

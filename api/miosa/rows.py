@@ -12,6 +12,7 @@ from headway.errors import HeadwayError
 from store.models import Artifact, Build, Project, Rollout, Site
 from store.models_sandboxes import Sandbox
 from store.standing import Standing
+from store.versions import UNFIT
 from store.workspaces import default_id, workspace_id_of
 
 Json = dict[str, Any]
@@ -93,7 +94,7 @@ def version_state(build: Build, rollout: Rollout | None, artifact: Artifact | No
         return "archived"
     if rollout is not None and rollout.finished_at is None:
         return "building"
-    if rollout is not None and (rollout.error or {}).get("code") == "roll.health_failed":
+    if rollout is not None and (rollout.error or {}).get("code") in UNFIT:
         return "failed"
     return "ready"
 

@@ -15,6 +15,8 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
 Text = Annotated[str, Field(min_length=1, max_length=255, pattern=r"\S")]
 Command = Annotated[str, Field(max_length=8_000)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
+# As an app's settings hold it (adapters/artifact/run_fields.py).
+HealthPath = Annotated[str, Field(max_length=1_000, pattern=r"^/[!-\"$-~]*$")]
 Path = Annotated[str, Field(min_length=1, max_length=1_100)]
 Metadata = Annotated[Json, Field(max_length=200)]
 Scopes = Annotated[list[Annotated[str, Field(max_length=60)]], Field(min_length=1, max_length=100)]
@@ -93,7 +95,7 @@ class PublishFields(Owned):
     build_command: Command | None = None
     run_command: Command | None = None
     port: Port | None = None
-    health_check_path: Annotated[str, Field(min_length=1, max_length=1_000, pattern=r"^/")] | None = None
+    health_check_path: HealthPath | None = None
     promote: bool = True
     metadata: Metadata | None = None
     database: Any = Field(default=None, description="Out of scope here: refused.")

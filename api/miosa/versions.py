@@ -243,10 +243,16 @@ async def get_release(call: CallDep, deployment_id: str, release_id: str) -> Res
 @router.get("/releases/{release_id}", **gives(ReleaseRow, "Get a release by its id alone"))
 async def get_release_alone(call: CallDep, release_id: str) -> Response:
     def work(session: Session) -> Json:
+        missing = HeadwayError("artifact.not_found", f"There is no release {release_id}.")
         artifact = session.get(Artifact, names.artifact_id(release_id))
         if artifact is None:
-            raise HeadwayError("artifact.not_found", f"There is no release {release_id}.")
-        return _release(call, session, site_of(call, session, names.shown(artifact.site_id)), artifact)
+            raise missing
+        try:
+            site = site_of(call, session, names.shown(artifact.site_id))
+        except HeadwayError as error:
+            # Another's release is said to be missing in the words of one that never was.
+            raise (missing if error.code == "site.not_found" else error) from None
+        return _release(call, session, site, artifact)
 
     return call.one(await call.read(work))
 

@@ -33,6 +33,12 @@ SIGNING: Final = {
         "X-MIOSA-Signature": "sha256=<hex of HMAC(body)>",
     },
 }
+# Where the engine's own words for an event mean something else in this dialect.
+SAID: Final = {
+    "site.created": "A deployment can be published to.",
+    "site.deployed": "A version was published and is live.",
+    "deployment.failed": "A publish failed to build or to roll.",
+}
 
 
 def webhook_row(endpoint: WebhookEndpoint) -> Json:
@@ -93,7 +99,8 @@ async def list_webhook_events(call: CallDep) -> Response:
     call.caller.require(READ)
     groups: dict[str, list[Json]] = {}
     for core, name in NAMES.items():
-        groups.setdefault(name.partition(".")[0], []).append({"name": name, "description": EVENTS[core]})
+        row = {"name": name, "description": SAID.get(core, EVENTS[core])}
+        groups.setdefault(name.partition(".")[0], []).append(row)
     beside: Json = {"events": [*NAMES.values()], "workspace_scoped_categories": ["deployment"], "signing": SIGNING}
     return call.one(groups, delivery_headers=list(HEADERS), **beside)
 

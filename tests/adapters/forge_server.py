@@ -40,6 +40,7 @@ class ForgeServer:
     comments: dict[int, dict[int, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    pages: bool = True
 
     def __enter__(self) -> Self:
         self._ids = itertools.count(1000)
@@ -175,6 +176,8 @@ class ForgeServer:
         return (204, None) if any(found) else (404, {"message": "Not Found"})
 
     def _page(self, rows: list[Any], query: dict[str, str]) -> list[Any]:
+        if not self.pages:
+            return rows
         most = 50 if self.provider == "gitea" else 100
         size = min(most, int(query.get("limit" if self.provider == "gitea" else "per_page", "30")))
         start = (int(query.get("page", "1")) - 1) * size

@@ -74,6 +74,19 @@ def test_gitlab_refuses_what_is_so_already_which_is_no_failure() -> None:
             say(server, "success")
 
 
+def test_a_list_without_pages_is_read_once(server: ForgeServer) -> None:
+    server.pages = False
+    server.open_pull(7, "feature/x")
+    made = server.comment(7, f"{MARK} first")
+
+    async def story() -> None:
+        assert await forge(server).pulls_of("feature/x") == ["7"]
+        assert await forge(server).comments_with("7", MARK) == [str(made)]
+
+    asyncio.run(story())
+    assert len(server.asked) <= 4, server.asked
+
+
 def test_comments_are_made_found_changed_and_deleted(server: ForgeServer) -> None:
     server.open_pull(7, "feature/a b")
     server.open_pull(8, "feature/a b", fork=True)

@@ -157,11 +157,16 @@ async def test_two_pushes_of_a_branch_at_once(server: GitWorld) -> None:
     forced = work.commit({"index.html": "forced"})
     rewritten = asyncio.create_task(server.push(work, "--force", "fresh:main", key=two))
     await server.until(lambda: server.api.count(Push) == 4, "the forced one is accepted")
+    work.git("reset", "-q", "--hard", base)
+    own = work.commit({"index.html": "own"})
+    mine = asyncio.create_task(server.push(work, "HEAD:main", key=two))
+    await server.until(lambda: server.api.count(Push) == 5, "a key's own needs no force")
     server.engine.free.set()
     assert (await rewritten).ok
+    assert f"it takes the place of {forced[:12]} " in (await mine).text, "and it is told"
     await first
     await again
-    assert await server.seen(site["id"]) == {"main": forced}, "what was accepted last has the branch"
+    assert await server.seen(site["id"]) == {"main": own}, "what was accepted last has the branch"
 
 
 @pytest.mark.slow

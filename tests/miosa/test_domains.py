@@ -91,3 +91,5 @@ async def test_what_does_not_prove_it_leaves_it_pending(org: Org) -> None:
         problem(refused, 422, "INVALID_DOMAIN")
     reserved = await org.http.post(f"/api/v1/deployments/{deployment}/domains", json={"domain": "edge.test"})
     problem(reserved, 422, "DOMAIN_RESERVED")
+    own = await org.http.post(f"/api/v1/deployments/{deployment}/domains", json={"domain": "a-site.edge.test"})
+    assert own.json()["error"]["message"].startswith("a-site.edge.test is"), "a caller's own words stay as they were"

@@ -17,6 +17,7 @@ from store.models import Artifact, Build, Job, Release, Rollout, utcnow
 from store.models_retention import Doomed
 from store.models_sandbox_packs import Snapshot, SnapshotPack
 from store.models_sandboxes import SandboxFile
+from store.outcomes import end_rollout
 from store.queue import claim_job
 from store.sandboxes import snapshot_key
 from tests.miosa.org import Org, problem
@@ -318,3 +319,40 @@ async def test_a_builder_is_told_what_its_snapshot_names_and_no_more(org: Org) -
             for row in session.exec(select(table)).all():
                 session.delete(row)
     assert list(builds.packs(build_id, wanted).packs) == packs[:1]
+
+
+@pytest.mark.parametrize("code", ["roll.health_failed", "roll.start_failed", "roll.release_command_failed"])
+async def test_a_version_whose_app_did_not_come_up_is_failed(org: Org, code: str) -> None:
+    made, sandbox = await org.deployment(), await org.sandbox({"index.html": "x"})
+    result = await org.publish(made["id"], sandbox)
+    org.build(result["operation_id"])
+    error = {"code": code, "message": "It ended. Its last lines: the site's job is done"}
+    with org.api.store.write() as session:
+        end_rollout(session, session.exec(select(Rollout)).one(), "failed", error)
+    path = f"/deployments/{made['id']}/versions"
+    row = await org.call("GET", f"{path}/{result['version']['id']}")
+    assert (row["state"], row["promoted_at"]) == ("failed", None)
+    assert row["error_message"].endswith("the site's job is done"), "an app's own words stay as they were"
+    for state, found in (("failed", 1), ("ready", 0)):
+        assert len(await org.call("GET", f"{path}?state={state}")) == found
+    promoted = await org.http.post(f"/api/v1{path}/{row['id']}/promote")
+    problem(promoted, 409, "VERSION_NOT_READY")
+
+
+async def test_a_health_path_that_no_manifest_takes_is_refused_at_once(org: Org) -> None:
+    made, sandbox = await org.deployment(), await org.sandbox({"index.html": "x"})
+    for path in ("nope", "/a b", "/a\r\nX: y", "/#a", "/\u00fc", ""):
+        body = {"source_sandbox_id": sandbox, "health_check_path": path}
+        answer = await org.http.post(f"/api/v1/deployments/{made['id']}/publish", json=body)
+        problem(answer, 422, "VALIDATION_ERROR")
+
+
+async def test_a_release_of_another_organisation_is_missing_like_one_that_never_was(org: Org) -> None:
+    made = await org.deployment()
+    release = (await org.live(made["id"], "1")) and (await org.call("GET", f"/deployments/{made['id']}/releases"))[0]
+    stranger = await org.other()
+    said = [
+        problem(await stranger.get(f"/api/v1/releases/{id}"), 404, "NOT_FOUND")["message"]
+        for id in (release["id"], "rel_00000000000000000000000000")
+    ]
+    assert said == ["release not found"] * 2

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from api.miosa.feed import fact_key
 from store.feed import Feed
 from store.models import Idempotency, Site, utcnow
 from store.models_configuration import ConfigValue
@@ -119,6 +120,32 @@ async def test_each_fact_is_told_once_and_to_whom_it_concerns(org: Org) -> None:
     assert {"build.failed", "job.ended"} <= set(told)
     assert (told["build.failed"].error or {})["code"] == "build.step_failed"
     assert told["job.ended"].moment <= utcnow()
+
+
+async def test_who_was_away_hears_what_came_behind_the_last_event(org: Org) -> None:
+    first = Feed(Sight(team_id=org.team_id), org.team_id)
+    look(org, first)
+    made = await org.deployment("Away")
+    await org.live(made["id"], "x")
+    one = look(org, first)
+    running = await org.publish(made["id"], await org.sandbox({"index.html": "y"}))
+    two = look(org, first)
+    org.finish(running["operation_id"], "b" * 64)
+    three = look(org, first)
+    assert {"build.succeeded", "rollout.succeeded", "job.ended"} <= {fact.kind for fact in three}
+    told = [fact.key for fact in sorted((*one, *two, *three), key=lambda fact: (fact.moment, fact.key))]
+    for place in (0, len(told) // 2, len(told) - 1):
+        again = Feed(Sight(team_id=org.team_id), org.team_id)
+        with org.api.store.read() as session:
+            again.resume(session, fact_key(f"evt_{told[place].replace(':', '_')}") or "")
+        assert [fact.key for fact in look(org, again)] == told[place + 1 :]
+        assert look(org, again) == []
+    stranger = Feed(Sight(team_id="team_x"), "team_x")
+    for reader, key in ((stranger, told[0]), (Feed(Sight(team_id=org.team_id), org.team_id), "job_01NONE:job.ended")):
+        with org.api.store.read() as session:
+            reader.resume(session, key)
+        assert look(org, reader) == [], "what is not known to this reader begins now"
+    assert [fact_key(odd) for odd in (None, "", "evt_", "7", "evt_job_1_A", "evt_team_1_x")] == [None] * 6
 
 
 def look(org: Org, feed: Feed) -> list[Any]:
