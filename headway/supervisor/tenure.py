@@ -22,7 +22,7 @@ SUCCESSION_WINDOW: Final = 30.0
 
 
 def want(folder: Folder, state: str) -> None:
-    """What the operator wants of this folder; a standby takes over only where it is UP. DOWN needs no room on the disk."""
+    """What the operator wants; a standby takes over only where it is UP. DOWN needs no room on the disk."""
     path = folder.path("run", "wanted.json")
     try:
         write_json(path, {"state": state}, durable=True)
