@@ -19,6 +19,8 @@ from headway.supervisor.supervise import stop_in_order
 from headway.supervisor.twin import end_stray
 
 PATIENCE = 180.0
+# A supervisor that has just begun, or is just gone, is given so many seconds to say so.
+LOOK_AFTER = 1.0
 # Seconds for a process whose record does not say how long it may take.
 GRACE = 10.0
 
@@ -53,7 +55,7 @@ def stop_stack(folder: Folder) -> bool:
                 return _stop_leftovers(folder) or bool(asked)
             finally:
                 os.close(lock)
-        for record in _supervisors(folder):
+        for record in _supervisors(folder, by_lock=deadline - time.monotonic() < PATIENCE - LOOK_AFTER):
             if record["pid"] not in asked:
                 identity.send(record, signal.SIGTERM)
                 asked.add(record["pid"])
@@ -61,12 +63,12 @@ def stop_stack(folder: Folder) -> bool:
     raise HeadwayError("stack.start_failed", f"The supervisor of {folder.root} did not stop within {PATIENCE:.0f} s.")
 
 
-def _supervisors(folder: Folder) -> list[dict[str, Any]]:
-    """By its record; where that cannot be read, whoever has its lock's file open."""
+def _supervisors(folder: Folder, *, by_lock: bool) -> list[dict[str, Any]]:
+    """By its record; where none names a living one (a damaged file, a full disk), whoever has its lock's file open."""
     if record := tenure.current(folder):
         return [record]
-    if read_record(folder.record(tenure.SUPERVISOR)):
-        return []  # it has just begun, or is just gone
+    if not by_lock:
+        return []
     return [identity.describe(pid) for pid in locks.holders(folder.lock(tenure.SUPERVISOR))]
 
 

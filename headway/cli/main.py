@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import click
 from headway import __version__
 from headway.errors import HeadwayError
 
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # name: (module:attribute, one line of help). The order is the order of `headway --help`.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("headway.cli.up:up", "Start the whole platform and watch over it."),
@@ -108,5 +110,10 @@ def run(arguments: Sequence[str], *, program: str = "headway") -> None:
         sys.exit(error.exit_code)
     except HeadwayError as error:
         click.echo(f"{program}: {error.message}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        click.echo(f"{program}: {error.filename or 'A file'} cannot be written: {error.strerror}.", err=True)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)

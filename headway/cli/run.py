@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
+import os
 import shlex
+import stat
 import sys
+import termios
 
 import click
 
@@ -22,10 +27,13 @@ from headway.resources import Job
 def run(session: Session, site: str, env: str, limit: float, command: tuple[str, ...]) -> int:
     """Run a command once, beside what an environment serves: the same release, configuration, volumes and walls.
 
-    Ctrl-C cancels it. A pipe or a variable needs a shell of its own: -- sh -c 'echo $PORT'.
+    Ctrl-C cancels it. A pipe or a variable needs a shell of its own: -- sh -c 'echo $PORT'. Its standard input is
+    empty.
     """
     from headway.client import WaitTimeout
 
+    if _is_given(0):
+        say("The command's standard input is empty: what this one is given is not passed on.")
     where, found = session.place(site, env)
     job = session.client.environments.run(
         where.id, found.id, shlex.join(command), timeout=round(limit), idempotency_key=session.key
@@ -39,6 +47,18 @@ def run(session: Session, site: str, env: str, limit: float, command: tuple[str,
     except WaitTimeout as error:
         say(f"{session.program}: {error}")
         return TIMED_OUT
+
+
+def _is_given(descriptor: int) -> bool:
+    """Whether a file or a pipe holds something to read; nothing is taken out of it."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return os.fstat(descriptor).st_size > os.lseek(descriptor, 0, os.SEEK_CUR)
+        waiting = array.array("i", [0])
+        return stat.S_ISFIFO(mode) and fcntl.ioctl(descriptor, termios.FIONREAD, waiting) == 0 and waiting[0] > 0
+    except OSError:
+        return False
 
 
 def _followed(session: Session, job: Job) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ LAYOUT: Final = [
 ]
 BROKER_ROLES: Final = ("control", "builder", "signing", "host")
 SOCKET_PATH_LIMIT: Final = 107
+# Bytes below which the databases of a stack cannot even be made.
+LEAST_FREE: Final = 64 << 20
 # Sockets are made under a name with the pid and then renamed.
 _LONGEST_SOCKET: Final = "rules/rules.sock.4194304"
 _SQLITE = b"SQLite format 3\x00"
@@ -112,6 +115,11 @@ def _check_place(folder: Folder) -> None:
         raise invalid(
             f"The data folder {root} cannot be written ({error.strerror}): choose another --data-dir."
         ) from None
+    if (free := shutil.disk_usage(root).free) < LEAST_FREE:
+        raise invalid(
+            f"The disk of the data folder {root} has {free >> 20} MB left, and a stack does not start below"
+            f" {LEAST_FREE >> 20}: make room, or choose another --data-dir."
+        )
 
 
 def _make(path: Path) -> None:
@@ -178,15 +186,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: dict[str, Any], *, durable: bool = False) -> None:
     """Replace a file in one step, mode 0600."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    _replace(path, json.dumps(value, indent=1) + "\n", durable=durable)
 
 
 def _make_credentials(folder: Folder) -> None:
@@ -211,13 +211,23 @@ def _make_credentials(folder: Folder) -> None:
 
 
 def write_secret(path: Path, text: str) -> None:
+    _replace(path, text, durable=True)
+
+
+def _replace(path: Path, text: str, *, durable: bool) -> None:
+    """All of it or nothing: a full disk leaves the file as it was, and no half of another."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def s3_credentials(folder: Folder) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 from headway.errors import HeadwayError
@@ -21,8 +22,14 @@ SUCCESSION_WINDOW: Final = 30.0
 
 
 def want(folder: Folder, state: str) -> None:
-    """What the operator wants of this folder; a standby takes over only where it is UP."""
-    write_json(folder.path("run", "wanted.json"), {"state": state}, durable=True)
+    """What the operator wants; a standby takes over only where it is UP. DOWN needs no room on the disk."""
+    path = folder.path("run", "wanted.json")
+    try:
+        write_json(path, {"state": state}, durable=True)
+    except OSError:
+        if state != DOWN:
+            raise
+        path.unlink(missing_ok=True)
 
 
 def wanted(folder: Folder) -> str:
@@ -69,10 +76,11 @@ def taken(folder: Folder, record: dict[str, Any]) -> HeadwayError:
 
 
 def register(folder: Folder, mode: str, *, successions: list[float]) -> None:
-    """Note that this process supervises now."""
-    identity.register(
-        folder.record(SUPERVISOR), mode=mode, state="starting", began=time.time(), successions=successions
-    )
+    """Note that this process supervises now. On a full disk it does so without a note: `down` finds it by its lock."""
+    with suppress(OSError):
+        identity.register(
+            folder.record(SUPERVISOR), mode=mode, state="starting", began=time.time(), successions=successions
+        )
 
 
 def succeed(folder: Folder) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from headway.supervisor import identity
 from headway.supervisor.folder import Folder, read_record, write_json
@@ -49,7 +50,8 @@ class Twin:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        write_json(self._folder.record(TWIN), identity.describe(child.pid))
+        with suppress(OSError):
+            write_json(self._folder.record(TWIN), identity.describe(child.pid))
         self.process = Process(TWIN, child.pid, os.pidfd_open(child.pid), "", child)
 
     def end(self) -> None:

@@ -1,5 +1,6 @@
 """The supervisor over stand-ins: order, restarts, its own death, hand-over, the end."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -179,6 +180,24 @@ def test_down_finds_a_supervisor_whose_record_is_damaged(stack, said):
     assert stop_stack(stack.folder)
     assert supervisor.wait(60) == 0
     assert identity.start_time(a) is None
+
+
+def test_down_needs_no_room_on_the_disk(stack, monkeypatch):
+    stack.plan(server("a", stack.block["api"]))
+    supervisor = stack.up()
+    stack.healthy()
+    a = stack.pid("a")
+
+    def full(path, *_words, **_how):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("headway.supervisor.tenure.write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        tenure.want(stack.folder, tenure.UP)
+    assert stop_stack(stack.folder)
+    assert supervisor.wait(60) == 0
+    assert identity.start_time(a) is None
+    assert tenure.wanted(stack.folder) == tenure.DOWN
 
 
 def test_a_component_that_cannot_start_fails_the_start_and_leaves_nothing(stack):

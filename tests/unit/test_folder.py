@@ -1,6 +1,9 @@
 """The data folder: layout, credentials, and one clear sentence for each way to be unusable."""
 
+import errno
 import json
+import os
+import shutil
 import stat
 
 import pytest
@@ -90,6 +93,29 @@ def test_writing_replaces_in_one_step_and_leaves_nothing_beside(tmp_path):
     assert folders.read_json(path) == {"a": 2}
     assert mode(path) == 0o600
     assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_full_disk_leaves_a_file_as_it_was_and_nothing_beside(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    folders.write_json(path, {"a": 1})
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        folders.write_json(path, {"a": 2}, durable=True)
+    assert raised.value.filename == str(path)
+    assert folders.read_json(path) == {"a": 1}
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_disk_that_is_nearly_full(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=folders.LEAST_FREE - 1))
+    said = refused(tmp_path / "d")
+    assert "has 63 MB left, and a stack does not start below 64: make room" in said
+    assert not (tmp_path / "d" / "secrets").exists()
 
 
 def test_records_that_can_be_rebuilt_are_empty_where_broken(tmp_path):
