@@ -22,7 +22,8 @@ from adapters.egress.policy import EgressPolicy, normal
 CONNECT = re.compile(r"^CONNECT (\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5}) HTTP/1\.[01]$")
 ABSOLUTE = re.compile(r"^([A-Z]{1,16}) (http://\S+) (HTTP/1\.[01])$")
 HOP_BY_HOP = ("proxy-", "connection:", "keep-alive:")
-HEAD_SECONDS, CONNECT_SECONDS = 10.0, 15.0
+# A build runs at low weight: on a full machine it opens many connections at once, and asks on them much later.
+HEAD_SECONDS, CONNECT_SECONDS = 60.0, 15.0
 CHUNK = 1 << 16
 MOST_NOTICES = 100
 
