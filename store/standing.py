@@ -1,4 +1,7 @@
-"""How a site stands: pending, building, running, stopped or failed. Made of rows, so that it cannot contradict them."""
+"""How a site stands: pending, building (and rolling), running, stopped or failed. Made of rows, so that it cannot
+
+contradict them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, exists, func, not_
+from sqlalchemy import ColumnElement, and_, exists, func, not_, or_
 from sqlmodel import Session, col, select
 
 from store.hostnames import hostnames_of
@@ -37,7 +40,8 @@ def standings(session: Session, sites: Sequence[Site]) -> dict[str, Standing]:
     artifacts = _by_id(session, Artifact, [row.artifact_id for row in current.values()])
     latest = _pairs(session, select(Build.site_id, func.max(Build.id)).where(_of(ids)).group_by(col(Build.site_id)))
     building = _ids(session, select(Build.site_id).where(_of(ids), col(Build.finished_at).is_(None)))
-    made = _ids(session, select(Build.site_id).where(_of(ids), Build.status == "succeeded"))
+    building |= _ids(session, select(Build.site_id).where(_of(ids), _rolling()))
+    made = _ids(session, select(Build.site_id).where(_of(ids), _made()))
     ran = _ids(session, select(Release.env_id).where(col(Release.env_id).in_(env_ids)))
     found = {}
     for site in sites:
@@ -70,8 +74,9 @@ def in_state(state: str) -> ColumnElement[bool]:
     """The same as a condition on a query of sites."""
     running = exists().where(col(Release.env_id) == col(Site.production_env_id), col(Release.current))
     ran = exists().where(col(Release.env_id) == col(Site.production_env_id))
-    building = exists().where(col(Build.site_id) == col(Site.id), col(Build.finished_at).is_(None))
-    made = exists().where(col(Build.site_id) == col(Site.id), col(Build.status) == "succeeded")
+    unfinished = or_(col(Build.finished_at).is_(None), _rolling())
+    building = exists().where(col(Build.site_id) == col(Site.id), unfinished)
+    made = exists().where(col(Build.site_id) == col(Site.id), _made())
     tried = exists().where(col(Build.site_id) == col(Site.id))
     idle = and_(not_(running), not_(building))
     return {
@@ -85,6 +90,21 @@ def in_state(state: str) -> ColumnElement[bool]:
 
 def _current(env_ids: Sequence[str]) -> Any:
     return select(Release).where(col(Release.env_id).in_(env_ids), col(Release.current))
+
+
+def _rolling() -> ColumnElement[bool]:
+    """A build whose own rollout has not ended."""
+    return exists().where(*_own(), col(Rollout.finished_at).is_(None))
+
+
+def _made() -> ColumnElement[bool]:
+    """A build that succeeded, and so did its own rollout if it had one, or that was not its fault."""
+    failed = exists().where(*_own(), col(Rollout.status) == "failed")
+    return and_(col(Build.status) == "succeeded", not_(failed))
+
+
+def _own() -> tuple[ColumnElement[bool], ...]:
+    return col(Rollout.job_id) == col(Build.job_id), col(Rollout.build_id) == col(Build.id)
 
 
 def _of(site_ids: Sequence[str]) -> ColumnElement[bool]:

@@ -326,6 +326,7 @@ async def test_a_version_whose_app_did_not_come_up_is_failed(org: Org, code: str
     made, sandbox = await org.deployment(), await org.sandbox({"index.html": "x"})
     result = await org.publish(made["id"], sandbox)
     org.build(result["operation_id"])
+    assert (await org.call("GET", f"/deployments/{made['id']}"))["state"] == "building", "it is being rolled"
     error = {"code": code, "message": "It ended. Its last lines: the site's job is done"}
     with org.api.store.write() as session:
         end_rollout(session, session.exec(select(Rollout)).one(), "failed", error)
@@ -335,6 +336,8 @@ async def test_a_version_whose_app_did_not_come_up_is_failed(org: Org, code: str
     assert row["error_message"].endswith("the site's job is done"), "an app's own words stay as they were"
     for state, found in (("failed", 1), ("ready", 0)):
         assert len(await org.call("GET", f"{path}?state={state}")) == found
+    for state, there in (("failed", [made["id"]]), ("pending", []), ("building", [])):
+        assert [one["id"] for one in await org.call("GET", f"/deployments?state={state}")] == there
     promoted = await org.http.post(f"/api/v1{path}/{row['id']}/promote")
     problem(promoted, 409, "VERSION_NOT_READY")
 
