@@ -157,5 +157,5 @@ def exchange_with(stored: StoredCache) -> Exchange:
             raise AssertionError((build_id, kept))
 
     nothing: Any = None
-    spec: Any = SimpleNamespace(build_id="build_x", attempt=1)
+    spec: Any = SimpleNamespace(build_id="build_x", attempt=1, leaves_cache=True)
     return Exchange(Fixed(), nothing, nothing, spec, lambda: False, lambda _: None)
