@@ -37,6 +37,8 @@ from temporal.messages import BuildOrder, BuildOutput
 
 # A mistyped address is told within seconds; a builder that is killed, in contrast, is replaced more often than that.
 REMOTE_TRIES: Final = 3
+# Seconds after which the package indexes are asked for, if no build has wanted them by then.
+ASKED_AFTER: Final = 15.0
 
 
 class Producer:
@@ -120,8 +122,11 @@ def make_producer(
         with asking:
             return package_indexes()
 
-    # Asking npm and pip takes a second or two: meanwhile builds that need no index go on.
-    threading.Thread(target=indexes, name="package-indexes", daemon=True).start()
+    # Asking npm and pip takes a second or two of a processor: before the first build that needs an index, as a rule,
+    # and not while the rest of the platform is still starting.
+    early = threading.Timer(ASKED_AFTER, indexes)
+    early.daemon = True
+    early.start()
     given = lay_out(home / "tools")
     rules = BuildRules(limits, egress_allow, private_ok, log)
     source = GitSource(sandbox, home / "git", policy)

@@ -391,7 +391,7 @@ def worker(options: Options, role: str) -> Component:
         env=env,
         secrets=secrets,
         ready=(_file(folder.ready(role)),),
-        after=("nursery", "migrate") if role in ("control", "signing") else ("nursery",),
+        after=("nursery", "migrate"),
         nursery=True,
         tier=3,
     )
