@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
-
-from tests import databases
 
 # Files of tests/stack that start stacks of their own, or none.
 OWN_STACKS = {
@@ -40,4 +39,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStack | No
 
 
 def pytest_sessionfinish() -> None:
-    databases.drop_template()
+    # Not imported for it: most runs have no such database.
+    if (databases := sys.modules.get("tests.databases")) is not None:
+        databases.drop_template()
