@@ -152,7 +152,7 @@ class Upkeep:
                 statuses.append(status)
             elif status.ref.seq <= last.seq:
                 self._services.driver.remove(status.ref)  # its rollout is over
-        self._count_restarts(env_id, statuses)
+        self._count_restarts(env_id, statuses, {plans[last.live].origin: last.live} if last.live in plans else {})
         if last.live in plans and self._should_run(env_id, last.live):
             self._keep_running(env_id, last.live, plans[last.live], statuses)
         for origin in sorted({status.ref.seq for status in statuses}):
@@ -197,8 +197,11 @@ class Upkeep:
             what = f"{ref.process}.{ref.index} did not run ({why}): it was started again"
             self._book.mended(env_id, seq, "instance", what)
 
-    def _count_restarts(self, env_id: str, statuses: list[Status]) -> None:
-        """What the driver has started again by itself; of a crash loop not every turn."""
+    def _count_restarts(self, env_id: str, statuses: list[Status], serving: dict[int, int]) -> None:
+        """What the driver has started again by itself; of a crash loop not every turn.
+
+        `serving`: by the release that started the instances, the one that is live with them.
+        """
         for status in statuses:
             ref, before = status.ref, self._restarts.get(status.ref, status.restarts)
             self._restarts[ref] = status.restarts
@@ -206,7 +209,7 @@ class Upkeep:
                 ended = f"{ref.process}.{ref.index} ended with {status.exit_code}{reason_of(status)}"
                 loop = ", a crash loop: the pauses stay long" if status.state == "crash_loop" else ""
                 what = f"{ended}: start number {status.restarts + 1}{loop}"
-                self._book.mended(env_id, ref.seq, "instance", what)
+                self._book.mended(env_id, serving.get(ref.seq, ref.seq), "instance", what)
         known = {status.ref for status in statuses}
         for ref in [ref for ref in self._restarts if ref.env_id == env_id and ref not in known]:
             del self._restarts[ref]
