@@ -269,6 +269,17 @@ def test_what_a_driver_started_again_is_told_but_not_every_turn_of_a_loop(house:
     assert [int(one.what.rpartition(" ")[2]) - 1 for one in house.found("instance")] == [1, 2, 3, 4, 8, 16, 32]
 
 
+def test_a_restart_is_told_of_the_release_that_is_live_with_the_instance(house: House) -> None:
+    first = house.app(1)
+    house.driver.start(first, 1)
+    live = house.app(1, origin=first)
+    [ref] = house.driver.running
+    for restarts in (0, 1):
+        house.driver.running[ref] = replace(house.driver.running[ref], restarts=restarts, exit_code=137)
+        house.upkeep.look(ENV)
+    assert [one.seq for one in house.found("instance")] == [live]
+
+
 def test_what_was_undone_does_not_stay_ready(house: House) -> None:
     old = house.app(1)
     bad = house.app(1)
