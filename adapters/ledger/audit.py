@@ -30,11 +30,11 @@ def audit(
     head: Checkpoint,
     older: Sequence[Checkpoint] = (),
     *,
-    processes: int | None = None,
+    threads: int | None = None,
 ) -> Audited:
     """Recompute the tree from its entries. Raises ledger.inconsistent with the first thing that is wrong.
 
-    No entry behind the head is read. `processes` check signatures (those of this machine); the rest is done here.
+    No entry behind the head is read. `threads` check signatures (as many as processors); the rest is done here.
 
     `older` are checkpoints from elsewhere, signatures checked: only they show a tail that was cut off, or a history
     that was written anew by somebody with the ledger's key.
@@ -42,7 +42,7 @@ def audit(
     for one in older:
         if one.size > head.size:
             raise _wrong(f"a checkpoint from outside has {one.size} entries, the ledger {head.size}: its end is gone")
-    rest = _checked(checked(islice(entries, head.size), log, processes))
+    rest = _checked(checked(islice(entries, head.size), log, threads))
     grown, times = grow(0, (), []), _Times()
     for seen in sorted({*older, head}, key=lambda one: one.size):
         while grown.size < seen.size:

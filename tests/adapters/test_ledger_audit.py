@@ -1,4 +1,4 @@
-"""An audit by several processes: in their slices nothing is skipped, and the first thing that is wrong is named."""
+"""An audit by several threads: in their slices nothing is skipped, and the first thing that is wrong is named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 @pytest.fixture
 def ledger(whole: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     monkeypatch.setattr(promises, "SLICE", SLICE)
-    monkeypatch.setattr(promises, "WORTH_IT", 2)
     return whole
 
 
@@ -34,7 +33,7 @@ def unsigned(entry: Logged) -> Logged:
     return replace(entry, at=entry.at + 1)
 
 
-def test_processes_find_what_one_finds(ledger: Ledger) -> None:
+def test_threads_find_what_one_finds(ledger: Ledger) -> None:
     """Each slice damaged at another place, some twice, some not."""
     bad = {number for number in range(COUNT) if number % 5 in (0, 3)} - {8, 9, 10, 11}
     entries = [unsigned(one) if one.index in bad else one for one in ledger.logged]
@@ -53,7 +52,7 @@ def test_a_good_ledger_holds_and_nothing_behind_its_head_is_read(ledger: Ledger)
             read.append(one.index)
             yield one
 
-    found = audit(entries(), ledger.key.log, ledger.head(19), [ledger.head(4), ledger.head(7)], processes=2)
+    found = audit(entries(), ledger.key.log, ledger.head(19), [ledger.head(4), ledger.head(7)], threads=2)
     assert (found.size, found.root, read[-1]) == (19, ledger.head(19).root, 18)
 
 
@@ -64,6 +63,6 @@ def test_a_damaged_entry_at_each_place(ledger: Ledger, number: int) -> None:
     swapped = replace(others, index=number)
     for changed in (unsigned(one), replace(one, body=one.body + b" "), swapped, replace(one, promise=others.promise)):
         with pytest.raises(HeadwayError, match=f"entry {number}: the ledger did not sign"):
-            audit([*before, changed, *after], ledger.key.log, ledger.head(), processes=1)
+            audit([*before, changed, *after], ledger.key.log, ledger.head(), threads=1)
     with pytest.raises(HeadwayError, match=f"entry {number} is missing|it ends at {number}"):
-        audit([*before, *after], ledger.key.log, ledger.head(), processes=1)
+        audit([*before, *after], ledger.key.log, ledger.head(), threads=1)
