@@ -13,6 +13,7 @@ journal has it (`teller.py`).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -79,14 +80,25 @@ class SystemdDriver:
 
     def ensure(self, spec: InstanceSpec) -> Status:
         if self.status(spec.ref).state in ("absent", "stopped"):
-            self._write(spec, once=None)
-            self._ctl("daemon-reload")
             name = self._name(spec.ref)
             doors = [f"{name}-door.service"] if port_of(spec) is not None else []
-            self._ctl("start", "--no-block", f"{name}.service", *doors)
+            with self._alone():
+                self._write(spec, once=None)
+                self._ctl("daemon-reload")
+                self._ctl("start", "--no-block", f"{name}.service", *doors)
             if doors:
                 door.until_open(self._endpoint(spec.ref))
         return self.status(spec.ref)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer of units at a time, in whatever process: a worker may begin while its predecessor ends."""
+        lock = os.open(self._places.state / "units.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def stop(self, ref: InstanceRef, grace: float) -> Status:
         name = self._name(ref)
@@ -167,10 +179,11 @@ class SystemdDriver:
         self, spec: InstanceSpec, timeout: float, *, canceled: Callable[[], bool] = lambda: False
     ) -> tuple[int, Lines]:
         name = self._name(spec.ref)
-        if not self._unit(spec.ref).exists():
-            self._write(spec, once=timeout)
-            self._ctl("daemon-reload")
-            self._ctl("start", "--no-block", f"{name}.service")
+        with self._alone():
+            if not self._unit(spec.ref).exists():
+                self._write(spec, once=timeout)
+                self._ctl("daemon-reload")
+                self._ctl("start", "--no-block", f"{name}.service")
         while not self._until_stopped(spec.ref, LOOK):
             if canceled():
                 self.stop(spec.ref, 0.0)
