@@ -391,7 +391,8 @@ def worker(options: Options, role: str) -> Component:
         env=env,
         secrets=secrets,
         ready=(_file(folder.ready(role)),),
-        after=("nursery", "migrate"),
+        # Hosts and builders need no database: one that is away keeps neither from starting again.
+        after=("nursery", "migrate") if role in ("control", "signing") else ("nursery",),
         nursery=True,
         tier=3,
     )
