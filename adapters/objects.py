@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 CHUNK: Final = 256 << 10
 # How long an address for reading is good: a host may fetch a large artifact over a slow line.
 READ_SECONDS: Final = 3600
+# Of its time an address may have lost so much when it is given to the next one who asks; and so many are remembered.
+_WORN: Final = 0.1
+_ADDRESSES: Final = 10_000
 _GONE: Final = {"404", "NoSuchKey", "NotFound"}
 _TAKEN: Final = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _OURS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "409"}
@@ -43,6 +47,7 @@ class ObjectStore:
         self._connections = connections
         self._opening = threading.Lock()
         self._opened: S3Client | None = None
+        self._addresses: dict[tuple[str, int], tuple[float, str]] = {}
 
     @property
     def _client(self) -> S3Client:
@@ -203,10 +208,20 @@ class ObjectStore:
             yield from ((one["Key"], one["Size"]) for one in page.get("Contents", []))
 
     def presign_get(self, key: str, expires: int = READ_SECONDS) -> str:
-        """An address that reads this one object for `expires` seconds."""
-        return self._client.generate_presigned_url(
-            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires
-        )
+        """An address that reads this one object for `expires` seconds, or up to a tenth less.
+
+        To sign one takes longer than to find the object's row, and an artifact has one for each of its packs.
+        """
+        now = time.monotonic()
+        made_at, address = self._addresses.get((key, expires), (now, ""))
+        if not address or now - made_at > _WORN * expires:
+            address = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires
+            )
+            if len(self._addresses) >= _ADDRESSES:
+                self._addresses.clear()
+            self._addresses[key, expires] = (now, address)
+        return address
 
     def presign_put(
         self, key: str, sha256: str, size: int, expires: int, *, instead_of: str | None = None

@@ -272,7 +272,11 @@ class NewPack(Wire):
 
 
 class Output(Wire):
-    """The end of a build: everything that the row keeps. The broker re-reads and re-hashes the manifest."""
+    """The end of a build: everything that the row keeps. The broker re-hashes the manifest.
+
+    `manifest` is its text, where it names contents that are new and so is new itself: then the broker puts it into the
+    object store. One that was uploaded before is read there.
+    """
 
     attempt: int
     commit_sha: str
@@ -284,6 +288,7 @@ class Output(Wire):
     manifest_sha256: str
     pack: NewPack | None
     uploaded_bytes: int
+    manifest: str | None = None
     sbom: str | None = None
 
 

@@ -133,8 +133,7 @@ def lease_packs(session: Session, build: Build, packs: Iterable[str], until: dat
         there |= set(
             session.exec(select(Pack.sha256).where(Pack.site_id == build.site_id, col(Pack.sha256).in_(batch)))
         )
-    for sha256 in sorted(there):
-        session.merge(PackLease(build_id=build.id, site_id=build.site_id, pack_sha256=sha256, expires_at=until))
+    _lease(session, build, there, until)
     return there
 
 
@@ -142,7 +141,15 @@ def lease_upload(session: Session, build: Build, sha256: str, until: datetime) -
     """Keep a pack that is about to be uploaded, or found to be there already. Raises upload.failed: it is going."""
     lock_for_use(session, build.site_id)
     require_not_doomed(session, build.site_id, pack_key(build.site_id, sha256))
-    session.merge(PackLease(build_id=build.id, site_id=build.site_id, pack_sha256=sha256, expires_at=until))
+    _lease(session, build, (sha256,), until)
+
+
+def _lease(session: Session, build: Build, packs: Iterable[str], until: datetime) -> None:
+    rows = [
+        {"build_id": build.id, "site_id": build.site_id, "pack_sha256": sha256, "expires_at": until}
+        for sha256 in sorted(packs)
+    ]
+    _insert_new(session, PackLease, rows, moved=("expires_at",))
 
 
 def record_pack(

@@ -89,7 +89,7 @@ def claim_turn(session: Session, job_id: str, artifact_id: str | None = None) ->
         raise HeadwayError("deployment.not_found", f"Job {job_id} has no deployment.")
     environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
     # It may have changed until the lock was had: a second run of the same job must not go by an old look.
-    session.refresh(rollout)
+    session.refresh(rollout, with_for_update=True)
     if rollout.finished_at is not None and rollout.status != "superseded":
         code = "job.canceled" if rollout.status == "canceled" else "job.lost"
         raise HeadwayError(code, f"Deployment {rollout.id} has ended already ({rollout.status}).")

@@ -14,12 +14,33 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import Session
 
 T = TypeVar("T")
 BUSY_TIMEOUT_MS = 10_000
+
+
+class Snapshot(Session):
+    """A transaction on SQLite sees one state of the database, and nobody writes beside one that writes.
+
+    So what locks a row elsewhere, and reads it anew for that, finds it in memory, where rows are kept until the end.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, expire_on_commit=False)
+        self._kept: dict[int, object] = {}
+
+    def get(self, entity: Any, ident: Any, *, with_for_update: Any = None, **options: Any) -> Any:  # noqa: ARG002
+        found = super().get(entity, ident, **options)
+        if found is not None:
+            self._kept[id(found)] = found
+        return found
+
+    def refresh(self, instance: object, attribute_names: Any = None, with_for_update: Any = None) -> None:
+        if not with_for_update or inspect(instance).expired_attributes:
+            super().refresh(instance, attribute_names)
 
 
 def open_engine(url: str, *, pool_size: int = 8) -> Engine:
@@ -61,14 +82,19 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading; what it changes is rolled back."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with self._session(self.engine) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One write transaction: commits at the end, rolls back on any error."""
-        with self._turn, Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with self._turn, self._session(self._writer) as session, session.begin():
             yield session
+
+    def _session(self, engine: Engine) -> Session:
+        if engine.dialect.name == "sqlite":
+            return Snapshot(engine)
+        return Session(engine, expire_on_commit=False)
 
     def in_write(self, work: Callable[[Session], T], *, tries: int = 5) -> T:
         """Run `work` in a write transaction, again when the database says busy, deadlocked or gone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -95,11 +96,13 @@ class Production:
         self._watch = watch
         self._redactor = Redactor()
         self._uploader = Uploader(broker, bench.http, spec.build_id, spec.attempt, watch.stopped)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"aside-{spec.build_id}")
+        self._telling: Future[None] | None = None
 
     def run(self) -> Output:
         """What to hand in. Raises the typed failure of the stage that failed, or why the work was stopped."""
         try:
-            with self._bench.step.runner.workspace() as workspace:
+            with self._aside, self._bench.step.runner.workspace() as workspace:
                 return self._run(workspace)
         except HeadwayError as error:
             if error.code == "job.canceled":
@@ -129,6 +132,7 @@ class Production:
             secrets = self._secrets(plan)
             named = locked(folder, plan)
             inputs = inputs_digest(folder, plan, _source(checkout, plan), secrets.versions)
+        self._heard()
         earlier = self._earlier(plan, inputs)
         if earlier.manifest_sha256 is not None:
             cache = {"hit": True, "key": None, "inputs": inputs, "build_id": earlier.build_id}
@@ -145,10 +149,10 @@ class Production:
             pack = self._uploader.send_contents(output, tree, manifest)
             # A tree that is published as it is takes in nothing: it has no bill, and is quickly done.
             made_of = bill(folder, plan, checkout, self._spec.site_id, manifest.digest, named) if plan.steps else None
-        self._uploader.send_manifest(manifest)
+        text = self._uploader.hand_in(manifest, pack)
         sbom = self._uploader.send_bill(made_of, manifest) if made_of is not None else None
         self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
-        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack, sbom)
+        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack, text, sbom)
 
     def _known(self) -> dict[str, Blob]:
         """What is known of the site's blobs: only of one whose tree was published as it is."""
@@ -168,14 +172,15 @@ class Production:
                 self._say(line)
         self._say(f"{count(listed.fresh, 'new content')} read, the others are known by git's ids")
         self._say(f"{count(tree.files, 'file')}, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+        self._heard()
         missing = self._uploader.missing(manifest)
         with listed.complete(tree, missing, lambda ids: self._bring(workspace, ids)) as contents:
             pack = self._uploader.send_missing(contents, tree, missing)
         self._bench.blobs.save(self._spec.site_id, listed.table())
-        self._uploader.send_manifest(manifest)
+        text = self._uploader.hand_in(manifest, pack)
         self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
         cache = {"hit": False, "key": None, "inputs": listed.inputs(plan, checkout.listing_sha256)}
-        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack)
+        return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack, text)
 
     def _secrets(self, plan: Plan) -> BuildSecrets:
         """What the plan lists; from now on neither that nor the build's variables are shown in a line."""
@@ -204,7 +209,7 @@ class Production:
         checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped, known)
         if checkout.commit_sha != self._spec.ref:
             fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
-            self._broker.tell_fetched(self._spec.build_id, fetched)
+            self._telling = self._aside.submit(self._broker.tell_fetched, self._spec.build_id, fetched)
         ref = self._spec.ref or self._spec.default_branch
         what = f"commit {ref}" if ref == checkout.commit_sha else f"{ref} is {checkout.commit_sha}"
         if not again:
@@ -212,6 +217,11 @@ class Production:
         for note in checkout.notes:
             self._say(f"note: {note}")
         return checkout
+
+    def _heard(self) -> None:
+        """The broker knows which commit is built. Raises what it answered to that."""
+        if self._telling is not None:
+            self._telling.result()
 
     def _bring(self, workspace: Path, blobs: list[str]) -> None:
         try:
@@ -296,6 +306,7 @@ class Production:
         kind: Kind,
         digest: str,
         pack: NewPack | None,
+        manifest: str | None = None,
         sbom: str | None = None,
     ) -> Output:
         return Output(
@@ -309,6 +320,7 @@ class Production:
             manifest_sha256=digest,
             pack=pack,
             uploaded_bytes=self._uploader.uploaded_bytes,
+            manifest=manifest,
             sbom=sbom,
         )
 

@@ -56,6 +56,17 @@ class Uploader:
         self._send("pack", pack.sha256, pack.size, pack.chunks)
         return _new_pack(pack)
 
+    def hand_in(self, manifest: Manifest, pack: NewPack | None) -> str | None:
+        """The manifest's text, to go with the output: as long as it is not huge, and new contents make it new.
+
+        Otherwise it may be there already: then it is sent here, and there is nothing to hand in.
+        """
+        if pack is None or len(manifest.raw) > INLINE_MOST:
+            self.send_manifest(manifest)
+            return None
+        self.uploaded_bytes += len(packed(manifest.raw)[0] or b"")
+        return manifest.raw.decode()
+
     def send_manifest(self, manifest: Manifest) -> None:
         """A long one goes with the question, compressed: it names every file, and mostly the same as ever."""
         raw = manifest.raw

@@ -33,6 +33,7 @@ CONFIG: Final = """\
 	excludesFile = /dev/null
 	askPass = /bin/false
 	logAllRefUpdates = false
+	fsync = none
 [credential]
 	helper =
 [protocol]
@@ -119,7 +120,10 @@ set_up() {
     + r"""' >"$HW_MIRROR/info/attributes"
   printf 'ref: refs/heads/%s\n' "$HW_BRANCH" >"$HW_MIRROR/HEAD"
 }
-if grep -qs 'objectFormat = sha256' "$HW_MIRROR/config"; then format=sha256; else format=sha1; fi
+format=sha1
+[ ! -f "$HW_MIRROR/config" ] || while read -r line; do
+  case $line in 'objectFormat = sha256') format=sha256 ;; esac
+done <"$HW_MIRROR/config"
 set_up $format
 
 if [ -n "${HW_WANTED:-}" ]; then
@@ -165,11 +169,12 @@ if [ -z "$ref" ]; then
   fi
 fi
 # A tag that has a branch's name does not take its place, as git would have it: rules are about branches.
+oid=
 case $ref in
   refs/*) ;;
-  *[!0-9a-f]*) if resolve "refs/heads/$ref" >/dev/null; then ref=refs/heads/$ref; fi ;;
+  *[!0-9a-f]*) if oid=$(resolve "refs/heads/$ref"); then ref=refs/heads/$ref; fi ;;
 esac
-oid=$(resolve "$ref")
+[ -n "$oid" ] || oid=$(resolve "$ref")
 if [ -z "$oid" ]; then
   # A ref outside of branches and tags, or a commit that no ref leads to: the remote may still give it.
   case $ref in
@@ -194,6 +199,8 @@ commit=${commit#commit }
 echo "commit $commit"
 echo "time $time"
 
+git ls-tree -r -z --full-tree "$commit" >"$temp/listing" &
+listing=$!
 git ls-tree -r -l --full-tree "$commit" >"$temp/tree" || exit 85
 facts=$(awk -v most_files="$HW_MAX_FILES" -v most_bytes="$HW_MAX_BYTES" '
   $2 == "commit" { sub(/^[^\t]*\t/, ""); if (++subs <= 20) print "submodule " $0; next }
@@ -224,7 +231,7 @@ if [ -n "${HW_KNOWN:-}" ]; then
     telling || !($3 in known) { seen[$3]; print $3; if ((bytes += $4) > most) exit 1 }
   ' "$HW_KNOWN" "$temp/tree" >"$temp/wanted" && listed=1
 fi
-git ls-tree -r -z --full-tree "$commit" >"$temp/listing" || exit 85
+wait $listing || exit 85
 read -r sum _ <<END
 $(sha256sum <"$temp/listing")
 END

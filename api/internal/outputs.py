@@ -19,6 +19,7 @@ from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.bills import bill_key, record_bill
 from store.broker import BATCH, Held, held_contents, record_output, record_pack, require_attempt
+from store.collection import require_not_doomed
 from store.session import Store
 
 Contents = list[tuple[str, int, int]]
@@ -30,7 +31,7 @@ class Outputs:
         self.objects = objects
 
     def accept(self, build_id: str, body: Output) -> Accepted:
-        """Re-read and re-hash the manifest, find every content, write the layout, record. Idempotent.
+        """Re-hash the manifest, find every content, write the layout, record. Idempotent.
 
         Raises upload.failed for what is not in the object store, request.invalid_parameter for what does not add up,
         and attempt.stale.
@@ -38,11 +39,12 @@ class Outputs:
         with self.store.read() as session:
             build = require_attempt(session, build_id, body.attempt)
             site_id = build.site_id
-        manifest = self._manifest(site_id, body)
+            require_not_doomed(session, site_id, object_key(site_id, body.manifest_sha256, "manifest"))
+        manifest, new = self._manifest(site_id, body)
         self._record_pack(build_id, body, self._new_pack(site_id, manifest, body.pack))
         with self.store.read() as session:
             held = held_contents(session, site_id, manifest.contents)
-        layout = self._layout(site_id, manifest, held)
+        layout, new_layout = self._layout(site_id, manifest, held)
         facts = self._facts(body, manifest)
         components = self._components(site_id, body)
 
@@ -53,9 +55,9 @@ class Outputs:
                 record_bill(session, build, manifest.digest, body.sbom, components)
 
         self.store.in_write(record)
-        # Collected between the look at them and the record: the next try uploads them anew.
-        for part in ("manifest", "layout"):
-            if self.objects.head(object_key(site_id, manifest.digest, part)) is None:
+        # Found there, and collected before the record: the next try uploads them anew.
+        for part, fresh in (("manifest", new), ("layout", new_layout)):
+            if not fresh and self.objects.head(object_key(site_id, manifest.digest, part)) is None:
                 raise HeadwayError("upload.failed", f"The {part} has been collected meanwhile.")
         return Accepted(manifest_sha256=body.manifest_sha256)
 
@@ -89,15 +91,24 @@ class Outputs:
 
             self.store.in_write(note)
 
-    def _manifest(self, site_id: str, body: Output) -> Manifest:
+    def _manifest(self, site_id: str, body: Output) -> tuple[Manifest, bool]:
+        """Also whether it was written here and now: what stood there before is read, and hashed, as it stands."""
         if not HEX.fullmatch(body.manifest_sha256):
             raise _odd("A manifest is named by its sha256.", "manifest_sha256")
+        key = object_key(site_id, body.manifest_sha256, "manifest")
+        if body.manifest is not None:
+            raw = body.manifest.encode()
+            manifest = self._parsed(raw, body)
+            if self.objects.put_new(key, raw, body.manifest_sha256):
+                return manifest, True
         try:
-            raw = self.objects.get(object_key(site_id, body.manifest_sha256, "manifest"), MAX_BYTES)
+            return self._parsed(self.objects.get(key, MAX_BYTES), body), False
         except HeadwayError as error:
             if error.code == "artifact.collected":
                 raise HeadwayError("upload.failed", "The manifest has not been uploaded.") from error
             raise
+
+    def _parsed(self, raw: bytes, body: Output) -> Manifest:
         manifest = parse_manifest(raw, digest=body.manifest_sha256)
         if manifest.kind != body.kind:
             raise _odd("The manifest is of another kind.", "kind")
@@ -117,8 +128,8 @@ class Outputs:
             found[entry.sha256] = Location(pack.sha256, entry.offset, entry.size)
         return found
 
-    def _layout(self, site_id: str, manifest: Manifest, held: dict[str, Held]) -> Layout:
-        """Written once; one that is there names packs with rows, because rows come first."""
+    def _layout(self, site_id: str, manifest: Manifest, held: dict[str, Held]) -> tuple[Layout, bool]:
+        """Written once; one that is there names packs with rows, because rows come first. Also whether it is new."""
         located = {sha: Location(at.pack, at.offset, at.size) for sha, at in held.items()}
         missing = [sha for sha, size in manifest.contents.items() if sha not in located or located[sha].size != size]
         if missing:
@@ -126,8 +137,8 @@ class Outputs:
         layout = make_layout(manifest.contents, located)
         key = object_key(site_id, manifest.digest, "layout")
         if self.objects.put_new(key, layout.raw, hashlib.sha256(layout.raw).hexdigest()):
-            return layout
-        return parse_layout(self.objects.get(key, MAX_LAYOUT))
+            return layout, True
+        return parse_layout(self.objects.get(key, MAX_LAYOUT)), False
 
     def _facts(self, body: Output, manifest: Manifest) -> dict[str, Any]:
         """What the row keeps; how the app runs is taken from the manifest, which is what will be signed."""
