@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,18 @@ def test_a_presigned_get_reads_one_object_and_nothing_else(store: ObjectStore) -
     assert httpx.get(url, headers={"Range": "bytes=1-3"}).content == b"ell"
     assert httpx.get(url.replace("/one?", "/two?")).status_code == 403
     assert httpx.get(url.split("?", maxsplit=1)[0]).status_code == 403
+
+
+def test_an_address_is_given_again_while_it_is_nearly_new(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("adapters.objects.time.monotonic", lambda: now)
+    made = {expires: store.presign_get("one", expires) for expires in (60, 600)}
+    assert made[60] != made[600]
+    monkeypatch.setattr("adapters.objects.time.monotonic", lambda: now + 30)
+    # Signed at least a second later, another one would say so.
+    time.sleep(1.1)
+    assert store.presign_get("one", 600) == made[600]
+    assert store.presign_get("one", 60) != made[60]
 
 
 def test_list_and_delete(store: ObjectStore) -> None:

@@ -215,7 +215,8 @@ class Upload:
             self.api.objects.put_new(key, body, sha256)
         return sha256
 
-    async def output(self, tree: dict[str, bytes], **change: Any) -> tuple[httpx.Response, str]:
+    async def output(self, tree: dict[str, bytes], *, send: bool = True, **change: Any) -> tuple[httpx.Response, str]:
+        """`send`: whether the manifest is uploaded before."""
         missing = await self.missing(tree)
         bodies = {hashlib.sha256(body).hexdigest(): body for body in tree.values()}
         entries, pack = [], b""
@@ -227,7 +228,8 @@ class Upload:
         new = None
         if missing:
             new = {"sha256": await self.put("pack", pack), "size": len(pack), "entries": entries}
-        await self.put("manifest", manifest.raw)
+        if send:
+            await self.put("manifest", manifest.raw)
         body = {
             "attempt": self.attempt,
             "commit_sha": "c" * 40,
@@ -399,6 +401,34 @@ async def test_an_output_that_does_not_add_up_is_refused(api: World, roles: Role
     assert api.one(Build, id=build.build).manifest_sha256 is None
     stale = await build.output(tree, attempt=7)
     assert failure(stale[0], 409) == "attempt.stale"
+
+
+async def test_a_manifest_comes_with_the_output_and_is_put_there(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    build = await upload(api, roles, site)
+    tree = {"index.html": b"one"}
+    manifest = make_manifest([File("index.html", "644", 3, hashlib.sha256(b"one").hexdigest())])
+    key = f"sites/{site['id']}/artifacts/{manifest.digest}/manifest.json"
+    other = make_manifest([File("index.html", "644", 3, hashlib.sha256(b"two").hexdigest())])
+    for bad in (other.raw.decode(), "", "{}"):
+        answer, _ = await build.output(tree, send=False, manifest=bad)
+        assert failure(answer, 500) == "roll.verify_failed"
+        assert key not in api.objects.held
+    answer, digest = await build.output(tree, send=False, manifest=manifest.raw.decode())
+    assert (answer.status_code, digest, api.objects.held[key]) == (200, manifest.digest, manifest.raw)
+    again, _ = await build.output(tree, send=False, manifest=manifest.raw.decode())
+    assert again.status_code == 200
+
+
+async def test_a_manifest_that_stands_there_is_judged_as_it_stands(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    build = await upload(api, roles, site)
+    manifest = make_manifest([File("index.html", "644", 3, hashlib.sha256(b"one").hexdigest())])
+    key = f"sites/{site['id']}/artifacts/{manifest.digest}/manifest.json"
+    api.objects.held[key] = manifest.raw.replace(b"index", b"Index")
+    answer, _ = await build.output({"index.html": b"one"}, send=False, manifest=manifest.raw.decode())
+    assert failure(answer, 500) == "roll.verify_failed"
+    assert api.one(Build, id=build.build).manifest_sha256 is None
 
 
 async def test_an_output_cut_off_before_its_row_is_handed_in_again(api: World, roles: Roles) -> None:

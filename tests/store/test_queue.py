@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlmodel import select
+from sqlalchemy import event, text, update
+from sqlmodel import col, select
 
 from headway.errors import HeadwayError
 from store import queue
@@ -49,6 +49,26 @@ def test_sixteen_writers_are_never_told_that_the_database_is_locked(world: World
         numbers = [rollout.accept_seq for rollout in session.exec(select(Rollout)).all()]
         assert session.get_one(Environment, world.env_id).accept_seq == 16 * 12
     assert sorted(numbers) == list(range(1, 16 * 12 + 1))
+
+
+def test_on_sqlite_a_transaction_reads_a_row_once(world: World) -> None:
+    """A lock is the transaction itself there, and nothing changes beside it; elsewhere a lock is asked for."""
+    job = world.accept_roll(world.artifact("a" * 64))
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    with world.store.write() as session:
+        event.listen(world.store.engine, "before_cursor_execute", note)
+        for _ in range(3):
+            row = session.get_one(Job, job.id, with_for_update=True)
+            session.refresh(row, with_for_update=True)
+        session.execute(update(Job).where(col(Job.id) == job.id).values(stage="changed"))
+        assert session.get_one(Job, job.id, with_for_update=True).stage == "changed"
+        event.remove(world.store.engine, "before_cursor_execute", note)
+    reads = [one for one in asked if one.startswith("SELECT")]
+    assert len(reads) == (1 if world.store.engine.dialect.name == "sqlite" else 7)
 
 
 def test_the_threads_of_a_process_never_wait_at_sqlites_own_door(
