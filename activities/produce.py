@@ -77,7 +77,13 @@ class Producer:
                         output = Production(self._bench, self._broker, spec, events, watch).run()
                 watch.check()
                 accepted = self._broker.finish(order.build_id, output)
-        return BuildOutput(order.build_id, accepted.manifest_sha256, output.commit_sha, output.uploaded_bytes)
+        return BuildOutput(
+            order.build_id,
+            accepted.manifest_sha256,
+            output.commit_sha,
+            output.uploaded_bytes,
+            accepted.artifact_id or "",
+        )
 
 
 @contextmanager

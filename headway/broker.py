@@ -275,7 +275,7 @@ class Output(Wire):
     """The end of a build: everything that the row keeps. The broker re-hashes the manifest.
 
     `manifest` is its text, where it names contents that are new and so is new itself: then the broker puts it into the
-    object store. One that was uploaded before is read there.
+    object store. One that was uploaded before is read there. `earlier` says that this is what `Earlier` told of.
     """
 
     attempt: int
@@ -290,10 +290,14 @@ class Output(Wire):
     uploaded_bytes: int
     manifest: str | None = None
     sbom: str | None = None
+    earlier: bool = False
 
 
 class Accepted(Wire):
+    """`artifact_id`: the artifact of an earlier build that is this one's too; None where there is one to sign."""
+
     manifest_sha256: str
+    artifact_id: str | None = None
 
 
 class Event(Wire):

@@ -42,12 +42,16 @@ class BuildOrder:
 
 @dataclass(frozen=True)
 class BuildOutput:
-    """What a builder made: the manifest is in the object store, the rest in the build's row."""
+    """What a builder made: the manifest is in the object store, the rest in the build's row.
+
+    `artifact_id` is of an earlier build's artifact that was taken: then there is nothing to sign.
+    """
 
     build_id: str
     manifest_sha256: str
     commit_sha: str
     uploaded_bytes: int
+    artifact_id: str = ""
 
 
 @dataclass(frozen=True)

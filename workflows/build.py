@@ -43,6 +43,8 @@ class Making:
         workflow.upsert_search_attributes(
             [commit_attribute(output.commit_sha), digest_attribute(output.manifest_sha256)]
         )
+        if output.artifact_id:
+            return Signed(order.build_id, output.artifact_id, output.manifest_sha256)
         self.tell("sign", order)
         return await workflow.execute_activity(
             act.sign,

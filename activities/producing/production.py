@@ -136,7 +136,8 @@ class Production:
         earlier = self._earlier(plan, inputs)
         if earlier.manifest_sha256 is not None:
             cache = {"hit": True, "key": None, "inputs": inputs, "build_id": earlier.build_id}
-            return self._output(checkout, plan, cache, earlier.kind, earlier.manifest_sha256, None)
+            found = self._output(checkout, plan, cache, earlier.kind, earlier.manifest_sha256, None)
+            return found.model_copy(update={"earlier": True})
         self._stage("build")
         cache = {**self._build(plan, workspace, checkout, secrets.values), "inputs": inputs}
         with Folder(workspace) as folder, open_output(folder, plan, before) as output:

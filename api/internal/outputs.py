@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 from sqlmodel import Session
 
 from adapters.artifact.layout import MAX_BYTES as MAX_LAYOUT
 from adapters.artifact.layout import Layout, Location, make_layout, parse_layout
 from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
+from adapters.ledger.keyring import read_keyring
 from adapters.sbom.document import MAX_BYTES as MAX_SBOM
 from adapters.sbom.document import parse_sbom
 from api.internal.builds import HEX
 from api.parts import Objects
 from headway.broker import Accepted, NewPack, Output
 from headway.errors import HeadwayError
-from store.artifacts import object_key, pack_key
+from store.artifacts import object_key, pack_key, runs_of
 from store.bills import bill_key, record_bill
-from store.broker import BATCH, Held, held_contents, record_output, record_pack, require_attempt
+from store.broker import (
+    BATCH,
+    Held,
+    earlier_artifact,
+    held_contents,
+    packs_of,
+    record_output,
+    record_pack,
+    require_attempt,
+)
 from store.collection import require_not_doomed
+from store.ledger import document
+from store.models import Artifact
 from store.session import Store
 
+KEYRING: Final = "keyring"
+SIGSTORE: Final = "sigstore"
 Contents = list[tuple[str, int, int]]
 
 
@@ -36,6 +50,8 @@ class Outputs:
         Raises upload.failed for what is not in the object store, request.invalid_parameter for what does not add up,
         and attempt.stale.
         """
+        if body.earlier and (found := self.store.in_write(lambda session: self._again(session, build_id, body))):
+            return Accepted(manifest_sha256=body.manifest_sha256, artifact_id=found)
         with self.store.read() as session:
             build = require_attempt(session, build_id, body.attempt)
             site_id = build.site_id
@@ -45,7 +61,7 @@ class Outputs:
         with self.store.read() as session:
             held = held_contents(session, site_id, manifest.contents)
         layout, new_layout = self._layout(site_id, manifest, held)
-        facts = self._facts(body, manifest)
+        facts = self._facts(body, manifest.run.as_dict() if manifest.run else None)
         components = self._components(site_id, body)
 
         def record(session: Session) -> None:
@@ -60,6 +76,22 @@ class Outputs:
             if not fresh and self.objects.head(object_key(site_id, manifest.digest, part)) is None:
                 raise HeadwayError("upload.failed", f"The {part} has been collected meanwhile.")
         return Accepted(manifest_sha256=body.manifest_sha256)
+
+    def _again(self, session: Session, build_id: str, body: Output) -> str | None:
+        """The earlier build's artifact, which was looked at when it was made and whose signature counts.
+
+        None where that is not so (any more): then the output is looked at, and signed, as any other.
+        """
+        build = require_attempt(session, build_id, body.attempt, lock=True)
+        artifact = earlier_artifact(session, build, str(body.cache.get("inputs")))
+        if artifact is None or (artifact.digest, artifact.kind) != (body.manifest_sha256, body.kind):
+            return None
+        if not counts(session, artifact):
+            return None
+        facts = self._facts(body, runs_of(session, [artifact])[artifact.id])
+        record_output(session, build, facts, packs_of(session, artifact))
+        artifact.marked_at, build.artifact_id = None, artifact.id
+        return artifact.id
 
     def _components(self, site_id: str, body: Output) -> int:
         """How many components the bill lists; it is there, whole, and a bill."""
@@ -140,9 +172,8 @@ class Outputs:
             return layout, True
         return parse_layout(self.objects.get(key, MAX_LAYOUT)), False
 
-    def _facts(self, body: Output, manifest: Manifest) -> dict[str, Any]:
-        """What the row keeps; how the app runs is taken from the manifest, which is what will be signed."""
-        run = manifest.run.as_dict() if manifest.run else None
+    def _facts(self, body: Output, run: dict[str, Any] | None) -> dict[str, Any]:
+        """What the row keeps; how the app runs (`run`) is taken from the manifest, which is what is signed."""
         return {
             "commit_sha": body.commit_sha[:64],
             "source_sha256": body.source_sha256,
@@ -152,6 +183,17 @@ class Outputs:
             "manifest_sha256": body.manifest_sha256,
             "uploaded_bytes": body.uploaded_bytes,
         }
+
+
+def counts(session: Session, artifact: Artifact) -> bool:
+    """Whether an artifact needs no new signature: its bundle is by a key of the keyring that was not revoked.
+
+    Where Sigstore signs, or ever has, only the signing worker can tell.
+    """
+    keyring = document(session, KEYRING)
+    if keyring is None or document(session, SIGSTORE) is not None or artifact.log_index is None:
+        return False
+    return any(key.hint == artifact.key_hint and key.state != "revoked" for key in read_keyring(keyring.body).keys)
 
 
 def _odd(message: str, param: str) -> HeadwayError:

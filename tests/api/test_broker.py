@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from sqlmodel import select
 from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import File, make_manifest
 from adapters.artifact.run import RunSettings
+from adapters.ledger.keyring import EVER, KeyRecord, KeyringDocument, sign_keyring
+from adapters.signer.keys import create_key
 from api.bootstrap import broker_tokens
 from api.internal.app import create_broker
 from headway.broker import BuildSpec, RollSpec
+from store import ledger
 from store.hosts import join_host
 from store.models import Artifact, ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
 from store.queue import claim_job
@@ -260,7 +264,7 @@ async def test_an_output_is_recorded_with_its_layout(api: World, roles: Roles) -
     plan = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/builds/{first.build}/plan"
     assert (await api.admin.get(plan)).json()["error"]["code"] == "build.plan_not_found"
     answer, digest = await first.output(tree)
-    assert answer.json() == {"manifest_sha256": digest}
+    assert answer.json() == {"manifest_sha256": digest, "artifact_id": None}
     assert data(await api.admin.get(plan)) == {"command": None, "run": None}
     row = api.one(Build, id=first.build)
     assert (row.manifest_sha256, row.commit_sha, row.uploaded_bytes) == (digest, "c" * 40, 16)
@@ -360,6 +364,46 @@ async def test_what_an_earlier_build_has_made_of_the_same(api: World, roles: Rol
     assert failure(await ask(second, "../x"), 400) == "request.invalid_parameter"
     answer, _ = await second.output({"index.html": b"one"})
     assert answer.status_code == 200
+
+
+async def test_an_earlier_artifact_is_taken_as_it_is_while_its_key_counts(
+    api: World, roles: Roles, tmp_path: Path
+) -> None:
+    site, key = await api.site(api.admin), create_key(tmp_path)
+    tree, cache = {"index.html": b"one"}, {"hit": True, "key": None, "inputs": "a" * 64}
+    first = await upload(api, roles, site)
+    _, digest = await first.output(tree, cache=cache)
+    artifact = sign(api, first.build, digest)
+    api.change(Artifact, artifact, key_hint=key.hint, log_index=0)
+
+    async def taken(**change: Any) -> str | None:
+        made = await upload(api, roles, site)
+        answer, _ = await made.output(tree, **{"cache": cache, "earlier": True, **change})
+        assert answer.status_code == 200
+        build = api.one(Build, id=made.build)
+        assert (build.manifest_sha256, build.artifact_id) == (digest, answer.json()["artifact_id"])
+        found: str | None = answer.json()["artifact_id"]
+        return found
+
+    def publish(version: int, record: KeyRecord) -> None:
+        raw = sign_keyring(KeyringDocument(version, (record,)), [(key.hint, key.raw)])
+        api.store.in_write(lambda session: ledger.publish_version(session, "keyring", version, raw))
+
+    assert await taken() is None  # no keyring tells whether its key counts
+    record = KeyRecord(key.pem.decode())
+    publish(1, record)
+    api.change(Artifact, artifact, marked_at=utcnow())
+    api.objects.held.pop(f"sites/{site['id']}/artifacts/{digest}/manifest.json")
+    assert await taken() == artifact  # nothing was read of what was looked at before
+    assert api.one(Artifact, id=artifact).marked_at is None
+    assert await taken(earlier=False) is None
+    assert await taken(cache={**cache, "inputs": "b" * 64}) is None
+    publish(2, replace(record, revoked_from=EVER))
+    assert await taken() is None
+    publish(3, record)
+    assert await taken() == artifact
+    api.store.in_write(lambda session: ledger.publish(session, "sigstore", b"{}"))
+    assert await taken() is None  # only the signing worker can judge what Sigstore has signed
 
 
 async def test_how_an_app_runs_is_read_from_its_manifest(api: World, roles: Roles) -> None:

@@ -25,6 +25,27 @@ def test_a_build_ends_with_its_artifact(tmp_path: Path) -> None:
     run_story(tmp_path, story)
 
 
+def test_what_an_earlier_build_has_made_is_not_signed_again(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        first = await made.run(made.world.accept_build())
+        assert first.result is not None
+        artifact = first.result["artifact_id"]
+        job = made.world.accept_build()
+        # As the broker does when the builder hands it in.
+        with made.store.write() as session:
+            session.get_one(Build, job.resource_id).artifact_id = artifact
+        made.builder.earlier["main"] = artifact
+        again = await made.run(job)
+        assert again.status == "succeeded"
+        assert again.result is not None
+        assert again.result["artifact_id"] == artifact
+        history = await made.client.get_workflow_handle(job.id).fetch_history()
+        scheduled = [event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events]
+        assert [name for name in scheduled if name] == ["build.produce"]
+
+    run_story(tmp_path, story)
+
+
 def test_a_broken_build_names_its_stage_and_code(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         made.builder.broken["main"] = "build.step_failed"
