@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,6 +20,7 @@ from activities.producing.lines import LineSplitter, count
 from activities.producing.listed import ListedTree
 from activities.producing.output import open_output, present_outputs, read_output
 from activities.producing.overrides import overridden
+from activities.producing.unchanged import Asked, Key, Memory, Seen
 from activities.producing.upload import Broker as UploadBroker
 from activities.producing.upload import Uploader
 from activities.producing.watch import Watch
@@ -28,7 +30,7 @@ from adapters.artifact.tree import Bounds
 from adapters.blobs import Blob, BlobTable
 from adapters.events import EventBatcher, Stream
 from adapters.plan.detect import detect
-from adapters.plan.inputs import inputs_digest
+from adapters.plan.inputs import digest, inputs_digest
 from adapters.plan.part import Tools
 from adapters.plan.plan import Plan
 from adapters.redaction import Redactor, telling
@@ -73,6 +75,7 @@ class Workbench:
     blobs: BlobTable
     bounds: Bounds = field(default_factory=Bounds)
     tools: Tools | None = None
+    memory: Memory = field(default_factory=Memory)
 
 
 class Broker(UploadBroker, CacheBroker, Protocol):
@@ -112,8 +115,13 @@ class Production:
 
     def _run(self, workspace: Path) -> Output:
         self._stage("fetch")
-        known = self._known()
-        checkout = self._fetch(workspace, known)
+        known, seen = self._known(), self._seen()
+        checkout = self._fetch(workspace, known, seen=seen)
+        if seen is not None and checkout.same:
+            unchanged = self._unchanged(seen)
+            if unchanged is not None:
+                return unchanged
+            checkout = self._fetch(workspace, known, again=True)
         if checkout.listed:
             try:
                 with self._bench.blobs.scratch() as held:
@@ -125,7 +133,8 @@ class Production:
                 checkout = self._fetch(workspace, {}, again=True)
         with Folder(workspace) as folder:
             self._stage("detect")
-            plan = overridden(detect(folder, self._spec.profile, self._bench.tools), self._spec.overrides)
+            asked = Asked(self._bench.tools) if self._bench.tools is not None else None
+            plan = overridden(detect(folder, self._spec.profile, asked), self._spec.overrides)
             for line in plan.summary():
                 self._say(line)
             before = present_outputs(folder, plan)
@@ -133,11 +142,11 @@ class Production:
             named = locked(folder, plan)
             inputs = inputs_digest(folder, plan, _source(checkout, plan), secrets.versions)
         self._heard()
+        if asked is not None and plan.steps and not plan.watch and inputs is not None:
+            self._bench.memory.keep(self._key, Seen(checkout, plan, asked.told))
         earlier = self._earlier(plan, inputs)
         if earlier.manifest_sha256 is not None:
-            cache = {"hit": True, "key": None, "inputs": inputs, "build_id": earlier.build_id}
-            found = self._output(checkout, plan, cache, earlier.kind, earlier.manifest_sha256, None)
-            return found.model_copy(update={"earlier": True})
+            return self._taken(checkout, plan, inputs, earlier)
         self._stage("build")
         cache = {**self._build(plan, workspace, checkout, secrets.values), "inputs": inputs}
         with Folder(workspace) as folder, open_output(folder, plan, before) as output:
@@ -160,6 +169,36 @@ class Production:
         if self._spec.clean or self._spec.snapshot is not None:
             return {}
         return self._bench.blobs.load(self._spec.site_id)
+
+    @property
+    def _key(self) -> Key:
+        said = self._spec.overrides.model_dump() if self._spec.overrides else None
+        return self._spec.site_id, self._spec.profile, json.dumps(said, sort_keys=True)
+
+    def _seen(self) -> Seen | None:
+        """The commit that this builder has looked at last, if it is enough to see that it is the same."""
+        if self._spec.clean or self._spec.snapshot is not None:
+            return None
+        return self._bench.memory.find(self._key, self._bench.tools)
+
+    def _unchanged(self, seen: Seen) -> Output | None:
+        """What an earlier build has made of this commit; None where it is gone, or other secrets go in."""
+        inputs = digest(seen.plan, seen.checkout.source_sha256, self._secrets(seen.plan).versions)
+        self._heard()
+        earlier = self._earlier(seen.plan, inputs)
+        if earlier.manifest_sha256 is None:
+            return None
+        self._stage("detect")
+        for line in seen.plan.summary():
+            self._say(line)
+        return self._taken(seen.checkout, seen.plan, inputs, earlier)
+
+    def _taken(self, checkout: Checkout, plan: Plan, inputs: str | None, earlier: Earlier) -> Output:
+        what = "nothing that is watched has changed" if plan.watch else "nothing has changed"
+        self._say(f"{what} since {earlier.build_id}: its artifact is taken, sha256:{earlier.manifest_sha256}")
+        cache = {"hit": True, "key": None, "inputs": inputs, "build_id": earlier.build_id}
+        output = self._output(checkout, plan, cache, earlier.kind, earlier.manifest_sha256 or "", None)
+        return output.model_copy(update={"earlier": True})
 
     def _as_listed(self, workspace: Path, held: Path, checkout: Checkout, known: dict[str, Blob]) -> Output:
         """The same story for a tree that is published as it is. Raises NotListed."""
@@ -197,17 +236,17 @@ class Production:
         """What needs no build because an earlier one took in the same. A plan that runs nothing is as quickly done."""
         if self._spec.clean or inputs is None or not plan.steps:
             return Earlier()
-        found = self._broker.earlier(self._spec.build_id, Inputs(attempt=self._spec.attempt, inputs=inputs))
-        if found.manifest_sha256 is not None:
-            what = "nothing that is watched has changed" if plan.watch else "nothing has changed"
-            self._say(f"{what} since {found.build_id}: its artifact is taken, sha256:{found.manifest_sha256}")
-        return found
+        return self._broker.earlier(self._spec.build_id, Inputs(attempt=self._spec.attempt, inputs=inputs))
 
-    def _fetch(self, workspace: Path, known: Mapping[str, Blob], *, again: bool = False) -> Checkout:
+    def _fetch(
+        self, workspace: Path, known: Mapping[str, Blob], *, seen: Seen | None = None, again: bool = False
+    ) -> Checkout:
         if self._spec.snapshot is not None:
             return self._thaw(self._spec.snapshot, workspace)
-        fetch = self._fetch_spec()
+        fetch = replace(self._fetch_spec(), unless=seen.checkout.commit_sha if seen is not None else "")
         checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped, known)
+        if seen is not None and checkout.same:
+            checkout = replace(seen.checkout, same=True)
         if checkout.commit_sha != self._spec.ref:
             fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
             self._telling = self._aside.submit(self._broker.tell_fetched, self._spec.build_id, fetched)

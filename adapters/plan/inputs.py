@@ -23,10 +23,15 @@ def inputs_digest(
     """
     try:
         source: Any = [_watched(workspace, path) for path in plan.watch] if plan.watch else source_sha256
-        taken: dict[str, Any] = {"version": 1, "source": source, "plan": plan.as_dict()}
-        return hashlib.sha256(canonical({**taken, "secrets": dict(versions)} if versions else taken)).hexdigest()
+        return digest(plan, source, versions)
     except (HeadwayError, UnicodeEncodeError):
         return None
+
+
+def digest(plan: Plan, source: Any, versions: Mapping[str, str] | None = None) -> str:
+    """Hex. `source` is the whole source's sha256, where the plan watches nothing."""
+    taken: dict[str, Any] = {"version": 1, "source": source, "plan": plan.as_dict()}
+    return hashlib.sha256(canonical({**taken, "secrets": dict(versions)} if versions else taken)).hexdigest()
 
 
 def _watched(workspace: Folder, path: str) -> list[Any]:

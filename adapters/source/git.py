@@ -50,13 +50,14 @@ _FSCK: Final = re.compile(r"fsck error|error: object [0-9a-f]+: (\w+): (.*)", re
 
 @dataclass(frozen=True)
 class FetchSpec:
-    """What to fetch for a site. An empty `ref` is the tip of `default_branch`."""
+    """What to fetch for a site. An empty `ref` is the tip of `default_branch`; the commit `unless` is not unpacked."""
 
     site_id: str
     remote: Remote
     ref: str
     default_branch: str = "main"
     access: Access | None = None
+    unless: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Checkout:
 
     `source_sha256` is of the bytes of `git archive --format=tar COMMIT`, `listing_sha256` of those of
     `git ls-tree -r -z --full-tree COMMIT`. Where `listed`, the workspace holds that list and some contents (see
-    `adapters.source.listing`) in the place of the files, and there is no `source_sha256`.
+    `adapters.source.listing`) in the place of the files, and there is no `source_sha256`. Where it is the `same` as was
+    named, the workspace is empty, and only the commit and its time are told.
     """
 
     commit_sha: str
@@ -76,6 +78,7 @@ class Checkout:
     notes: tuple[str, ...] = ()
     listing_sha256: str = ""
     listed: bool = False
+    same: bool = False
 
 
 _BROUGHT: Final = Checkout("", "", 0, 0, 0)
@@ -275,6 +278,7 @@ class GitSource:
             "HW_URL": spec.remote.url,
             "HW_REF": spec.ref,
             "HW_BRANCH": spec.default_branch,
+            "HW_UNLESS": spec.unless,
             "HW_PROTOCOL": spec.remote.transport,
             "HW_LIST_BYTES": str(self._bounds.list_bytes),
             "HW_MAX_FILES": str(self._bounds.files),
@@ -384,6 +388,8 @@ def _branches(stdout: bytes) -> dict[str, str]:
 
 def _checkout(facts: dict[str, list[str]]) -> Checkout:
     commit, source, listing = (facts.get(word, [""])[0] for word in ("commit", "source", "listing"))
+    if "same" in facts and _SHA.fullmatch(commit):
+        return Checkout(commit, "", int(facts["time"][0]), 0, 0, same=True)
     listed = "listed" in facts
     if not _SHA.fullmatch(commit) or not _HEX.fullmatch(listing) or not (listed or _HEX.fullmatch(source)):
         raise _MirrorFault(HeadwayError("repository.unreachable", "git did not say what it fetched."))

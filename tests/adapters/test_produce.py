@@ -28,6 +28,7 @@ from adapters.broker import BrokerClient
 from adapters.config.vault import Vault, make_key_file
 from adapters.objects import ObjectStore
 from adapters.sandbox import Limits
+from adapters.source.git import Checkout, GitSource
 from api.events import EventLog
 from api.instance_logs import InstanceLogs
 from api.internal.app import create_broker
@@ -442,6 +443,39 @@ def test_what_took_in_the_same_is_not_built_again(platform: Platform) -> None:
     assert build(clean=True)[1]
     assert build()[1] is False
     assert last[0] != first[0]
+
+
+def test_the_same_commit_is_judged_without_its_files(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[bool] = []
+    fetch = GitSource.fetch
+
+    def noting(*given: Any, **named: Any) -> Checkout:
+        checkout = fetch(*given, **named)
+        unpacked.append(not checkout.same)
+        return checkout
+
+    monkeypatch.setattr(GitSource, "fetch", noting)
+    platform.repo.commit(command("mkdir dist; date +%s%N > dist/index.html"))
+    first = platform.build()
+    platform.succeed(first.manifest_sha256)
+    source = platform.row.source_sha256
+    again = platform.build()
+    assert (again.manifest_sha256, unpacked) == (first.manifest_sha256, [True, False])
+    assert (platform.row.commit_sha, platform.row.source_sha256) == (first.commit_sha, source)
+    assert any(line.startswith("nothing has changed since") for line in platform.log("system"))
+    assert any(line.startswith("plan: build: mkdir dist") for line in platform.log("system"))
+    platform.succeed(again.manifest_sha256)
+    # A builder that has not seen it, a build from scratch, and what is not to be had any more need the files.
+    platform.producer = platform.another_builder("elsewhere")
+    assert platform.build().manifest_sha256 == first.manifest_sha256
+    assert unpacked[2:] == [True]
+    assert platform.build(clean=True).manifest_sha256 != first.manifest_sha256
+    assert unpacked[3:] == [True]
+    with platform.store.write() as session:
+        for artifact in session.exec(select(Artifact)).all():
+            artifact.collected_at = utcnow()
+    assert platform.build().manifest_sha256 != first.manifest_sha256
+    assert unpacked[4:] == [False, True]
 
 
 def test_another_environment_builds_for_itself(platform: Platform) -> None:
