@@ -26,8 +26,8 @@ _PRIVATE_RESULTS: Final = ("sandbox.exec",)
 def tell(
     session: Session, type: str, data: Json, *, team_id: str, site_id: str | None = None, env_id: str | None = None
 ) -> None:
-    """`data` is `{noun: facts}`. One delivery for each subscription that asks for it, and for each endpoint that listens
-    by itself and has none of these; or nothing at all."""
+    """`data` is `{noun: facts}`. One delivery for each subscription that asks for it, and for each endpoint that
+    listens by itself and has none of these; or nothing at all."""
     listeners, subscriptions = _listeners(session, team_id)
     if not listeners:
         return

@@ -45,7 +45,8 @@ def put_link(session: Session, vault: Hides, site: Site, wanted: LinkRequest, ac
     Raises request.missing_parameter where a new place comes without a token, and config.unreadable.
     """
     session.refresh(site, with_for_update=True)
-    # Locked, even where there is none: comes behind a rotation that holds the table, or holds one up (store.config_keys).
+    # Locked, even where there is none: comes behind a rotation that holds the table, or holds one up: see
+    # store.config_keys.
     known = session.exec(select(ForgeLink).where(ForgeLink.site_id == site.id).with_for_update()).one_or_none()
     moved = known is None or (known.provider, known.api_url) != (wanted.provider, wanted.api_url)
     if moved and wanted.token is None:

@@ -39,7 +39,7 @@ def claim_hostnames(session: Session, site: Site, environment: Environment, doma
 
 
 def preview_label(site: Site, environment: Environment) -> str:
-    """Stable whatever other branches there are: of site and branch alone, not of a commit or of a slug that was free."""
+    """Stable whatever other branches there are: of site and branch alone, not of a commit or a slug that was free."""
     return fitted(f"{site.slug}-{branch_slug(environment.branch)}", short_hash(site.id, environment.branch))
 
 

@@ -61,7 +61,8 @@ class CloudSigner(Signer):
         raise NotImplementedError
 
     def sign(self, payload: bytes) -> Signature:
-        return self.signer.sign(payload)
+        made: Signature = self.signer.sign(payload)
+        return made
 
 
 class GoogleSigner(CloudSigner):
@@ -72,9 +73,10 @@ class GoogleSigner(CloudSigner):
         import google.auth
         from google.cloud import kms
 
-        file = self.options.get("credentials_file")
-        found = google.auth.load_credentials_from_file if file else google.auth.default
-        credentials, _ = found(*([file] if file else []), scopes=[SCOPE])
+        if file := self.options.get("credentials_file"):
+            credentials, _ = google.auth.load_credentials_from_file(file, scopes=[SCOPE])  # type: ignore[no-untyped-call]
+        else:
+            credentials, _ = google.auth.default(scopes=[SCOPE])
         return kms.KeyManagementServiceClient(credentials=credentials, transport="rest")
 
     @cached_property
@@ -117,11 +119,11 @@ class AzureKeySigner(CloudSigner):
 
         vault, _, key_name, version = self.name.removeprefix("//").split("/")
         client = KeyClient(f"https://{vault}/", credential=self.credential)
-        key = client.get_key(key_name, version).key
+        key: Any = client.get_key(key_name, version).key
         if str(getattr(key.crv, "value", key.crv)) != "P-256":
             raise HeadwayError("request.invalid_parameter", "it is not a P-256 key", param="kms")
-        numbers = (int.from_bytes(number, "big") for number in (key.x, key.y))
-        return public_pem(ec.EllipticCurvePublicNumbers(*numbers, ec.SECP256R1()).public_key())
+        x, y = (int.from_bytes(number, "big") for number in (key.x, key.y))
+        return public_pem(ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key())
 
 
 def _asked_for_its_scheme() -> Any:

@@ -1,7 +1,7 @@
 """Why a key's service gave nothing, in words of ours: the clients' own may hold addresses with credentials, or tokens.
 
-The clients of AWS, Google, Azure and Vault have no base class in common, and most are not installed: what is asked of an
-error is its shape.
+The clients of AWS, Google, Azure and Vault have no base class in common, and most are not installed: what is asked of
+an error is its shape.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ class Accepting:
         with self.parts.store.read() as session:
             mover = pushes.mover(session, self.site.id, branch, now or "")
         if mover != self.caller.key_id:
-            raise HeadwayError("push.stale", f"{shown(branch)} is at {(now or '')[:12]} by now, which you have not seen.")
+            message = f"{shown(branch)} is at {(now or '')[:12]} by now, which you have not seen."
+            raise HeadwayError("push.stale", message)
 
     def _judge_in_flight(self, command: Command, branch: str, new: str) -> Push | None:
         """What this takes the place of. A pusher cannot see what is still being deployed: who did not force his own

@@ -1,7 +1,7 @@
 """Doubles of Google Cloud KMS and of Azure Key Vault, behind the vendors' own host names.
 
-Their clients know no other address. So the double is an HTTPS proxy that ends every tunnel itself, with a certificate of
-an authority that the clients are told of: what they send is what they send to the real hosts, over TLS on loopback.
+Their clients know no other address. So the double is an HTTPS proxy that ends every tunnel itself, with a certificate
+of an authority that the clients are told of: what they send is what they send to the real hosts, over TLS on loopback.
 """
 
 from __future__ import annotations

@@ -127,5 +127,11 @@ def test_without_the_vendors_client(
 
 
 def test_the_name_of_a_key_is_whole(tmp_path: Path) -> None:
-    for uri in (f"gcpkms:{GOOGLE_KEY}/more", "gcpkms:deploy", "azurekms:deploy", f"azurekms://{AZURE}/keys/deploy/latest", "azurekms://x@y/keys/a/b"):
+    for uri in (
+        f"gcpkms:{GOOGLE_KEY}/more",
+        "gcpkms:deploy",
+        "azurekms:deploy",
+        f"azurekms://{AZURE}/keys/deploy/latest",
+        "azurekms://x@y/keys/a/b",
+    ):
         assert "with its version" in refused(tmp_path, uri)

@@ -205,7 +205,6 @@ async def test_what_moved_a_branch_unseen_is_not_undone(server: GitWorld) -> Non
     assert await server.seen(site["id"]) == {"feature": mine}
 
 
-
 @pytest.mark.slow
 async def test_who_hangs_up_stops_nothing(server: GitWorld) -> None:
     site = await server.site()
