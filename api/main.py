@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,11 +45,10 @@ from headway.settings import Settings
 from store import migrations
 from store.caches import CacheRules
 from store.collection import Rules
-from store.config_keys import values_are_hidden
+from store.config_keys import WEBHOOKS, values_are_hidden
 from store.pushes import Previews
 from store.sandboxes import SandboxLimits
 from store.session import Store
-from store.webhooks import secrets_are_hidden
 from temporal.client import connect
 from temporal.starts import TemporalStarts
 
@@ -119,7 +119,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     store = Store.open(settings.database)
     bootstrap(store, settings.data_dir, secrets_dir=settings.secrets_dir, admin_key=settings.admin_key_file)
     ensure_key(store, settings.config_keys, values_are_hidden)
-    ensure_key(store, settings.webhook_keys, secrets_are_hidden, shared=True)
+    ensure_key(store, settings.webhook_keys, partial(values_are_hidden, tables=WEBHOOKS), shared=True)
     budgets = Budgets(
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )

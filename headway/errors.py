@@ -194,6 +194,7 @@ CODES: dict[str, Code] = {
     "push.ref_unsupported": _invalid("Push branches and tags."),
     "push.default_branch": _conflict("Make another branch the default one first."),
     "push.held": _conflict("Have it approved, or wait: `headway jobs watch` shows what for."),
+    "push.stale": _conflict("Fetch, and push again."),
     "push.in_flight": _conflict("Wait until it has ended, fetch, and push again."),
     # build
     "build.detect_failed": _invalid("Add a headway.toml that says how to build."),

@@ -15,7 +15,16 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from headway.errors import HeadwayError
 
@@ -24,7 +33,10 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # What brings other code onto an environment. A restart, a scale or a repair goes on with what was allowed before.
 JUDGED: Final = ("deploy", "promote", "rollback")
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
-Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=320)]], Field(max_length=50)]
+Name = Annotated[
+    str, Field(min_length=1, max_length=320), AfterValidator(lambda name: name.lower() if "@" in name else name)
+]
+Names = Annotated[list[Name], Field(max_length=50)]
 Patterns = Annotated[list[Pattern], Field(max_length=50)]
 
 

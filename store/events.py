@@ -26,20 +26,22 @@ _PRIVATE_RESULTS: Final = ("sandbox.exec",)
 def tell(
     session: Session, type: str, data: Json, *, team_id: str, site_id: str | None = None, env_id: str | None = None
 ) -> None:
-    """`data` is `{noun: facts}`. One delivery for each endpoint that listens, or nothing at all."""
+    """`data` is `{noun: facts}`. One delivery for each subscription that asks for it, and for each endpoint that
+    listens by itself and has none of these; or nothing at all."""
     listeners, subscriptions = _listeners(session, team_id)
     if not listeners:
         return
     event = Event(id=new_id("evt"), team_id=team_id, type=type, site_id=site_id, env_id=env_id, data=data)
-    wanted = {one.id: None for one in listeners if _listens(session, one, event)}
     by_id = {one.id: one for one in listeners}
     routed = [one for one in subscriptions if one.endpoint_id in by_id and _routes(session, one, by_id, event)]
-    chosen: dict[str, str | None] = {**{one.endpoint_id: one.id for one in routed}, **wanted}
+    told = {one.endpoint_id for one in routed}
+    chosen: list[tuple[str, str | None]] = [(one.endpoint_id, one.id) for one in routed]
+    chosen += [(one.id, None) for one in listeners if one.id not in told and _listens(session, one, event)]
     if not chosen:
         return
     session.add(event)
     session.flush()
-    for endpoint_id, subscription_id in chosen.items():
+    for endpoint_id, subscription_id in chosen:
         session.add(delivery_of(event, endpoint_id, subscription_id))
 
 

@@ -45,7 +45,9 @@ def put_link(session: Session, vault: Hides, site: Site, wanted: LinkRequest, ac
     Raises request.missing_parameter where a new place comes without a token, and config.unreadable.
     """
     session.refresh(site, with_for_update=True)
-    known = session.exec(select(ForgeLink).where(ForgeLink.site_id == site.id)).one_or_none()
+    # Locked, even where there is none: comes behind a rotation that holds the table, or holds one up: see
+    # store.config_keys.
+    known = session.exec(select(ForgeLink).where(ForgeLink.site_id == site.id).with_for_update()).one_or_none()
     moved = known is None or (known.provider, known.api_url) != (wanted.provider, wanted.api_url)
     if moved and wanted.token is None:
         raise HeadwayError("request.missing_parameter", "A token is needed for that forge.", param="token")
@@ -63,7 +65,7 @@ def put_link(session: Session, vault: Hides, site: Site, wanted: LinkRequest, ac
     found.provider, found.api_url, found.repository = wanted.provider, wanted.api_url, wanted.repository
     found.statuses, found.comments, found.actor, found.updated_at = wanted.statuses, wanted.comments, actor, utcnow()
     if wanted.token is not None:
-        hidden = vault.hide(wanted.token, _bound_to(found.id))
+        hidden = vault.hide(wanted.token, bound_to(found.id))
         found.ciphertext, found.wrapped_key, found.key_id = hidden.ciphertext, hidden.wrapped_key, hidden.key_id
     found.failing_since = found.last_error = None
     session.add(found)
@@ -74,10 +76,10 @@ def put_link(session: Session, vault: Hides, site: Site, wanted: LinkRequest, ac
 
 def token_of(vault: Opens, link: ForgeLink) -> str:
     """Raises config.unreadable."""
-    return vault.open(link.ciphertext, link.wrapped_key, link.key_id, _bound_to(link.id))
+    return vault.open(link.ciphertext, link.wrapped_key, link.key_id, bound_to(link.id))
 
 
-def _bound_to(link_id: str) -> str:
+def bound_to(link_id: str) -> str:
     return f"forge link {link_id}"
 
 

@@ -47,7 +47,9 @@ def create_hook(session: Session, vault: Hides, site: Site, provider: str, actor
     if session.execute(of_site).scalar_one() >= MAX_HOOKS:
         raise HeadwayError("quota.exceeded", f"A site has at most {MAX_HOOKS} hooks.")
     id, secret = new_id("hook"), new_secret()
-    hidden = vault.hide(secret, _bound_to(id))
+    # Comes behind a rotation that holds the table, or holds one up: see store.config_keys.
+    session.get(ForgeHook, id, with_for_update=True)
+    hidden = vault.hide(secret, bound_to(id))
     made = ForgeHook(
         id=id,
         team_id=site.team_id,
@@ -66,10 +68,10 @@ def create_hook(session: Session, vault: Hides, site: Site, provider: str, actor
 
 def secret_of(vault: Opens, hook: ForgeHook) -> str:
     """Raises config.unreadable."""
-    return vault.open(hook.ciphertext, hook.wrapped_key, hook.key_id, _bound_to(hook.id))
+    return vault.open(hook.ciphertext, hook.wrapped_key, hook.key_id, bound_to(hook.id))
 
 
-def _bound_to(hook_id: str) -> str:
+def bound_to(hook_id: str) -> str:
     return f"forge hook {hook_id}"
 
 

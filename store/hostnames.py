@@ -10,7 +10,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from store.models import Environment, Hostname, Site, utcnow
 from store.models_domains import Domain
-from store.slugs import LABEL, RESERVED, fitted, short_hash
+from store.slugs import LABEL, RESERVED, branch_slug, fitted, short_hash
 
 _TABLE = SQLModel.metadata.tables["hostname"]
 _INSERT: Final = {
@@ -33,13 +33,14 @@ def claim_hostnames(session: Session, site: Site, environment: Environment, doma
     else:
         wanted = [label]
     return [
-        _claim(session, environment, name, domain, is_primary=position == 0) for position, name in enumerate(wanted)
+        _claim(session, environment, name, domain, is_primary=position == 0)
+        for position, name in enumerate(dict.fromkeys(wanted))
     ]
 
 
 def preview_label(site: Site, environment: Environment) -> str:
-    """Stable for the life of the branch: the hash is of site and branch, not of a commit."""
-    return fitted(f"{site.slug}-{environment.slug}", short_hash(site.id, environment.branch))
+    """Stable whatever other branches there are: of site and branch alone, not of a commit or a slug that was free."""
+    return fitted(f"{site.slug}-{branch_slug(environment.branch)}", short_hash(site.id, environment.branch))
 
 
 def _claim(session: Session, environment: Environment, label: str, domain: str, *, is_primary: bool) -> Hostname:

@@ -218,6 +218,14 @@ def in_flight(session: Session, site_id: str, branch: str, actor_id: str) -> tup
     return newest, session.exec(others).first() is not None
 
 
+def mover(session: Session, site_id: str, branch: str, commit: str) -> str | None:
+    """The key that moved a branch to this commit last."""
+    query = select(Push.actor_id).where(
+        Push.site_id == site_id, Push.branch == branch, Push.new_sha == commit, col(Push.moved).is_(True)
+    )
+    return session.exec(query.order_by(col(Push.seq).desc()).limit(1)).first()
+
+
 def due(session: Session, *, limit: int = 100) -> Sequence[Push]:
     """Pushes that can be settled, the oldest first."""
     return session.exec(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -22,6 +23,7 @@ from headway.ids import is_id
 
 HIDDEN: Final = "refs/headway"
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+_COMMIT: Final = re.compile("[0-9a-f]{40}")
 _SECONDS: Final = 30
 # A lock that old is of a process that was killed: git holds one for milliseconds.
 _STALE: Final = 60.0
@@ -80,6 +82,19 @@ class Repositories:
 
     def tip(self, site_id: str, branch: str) -> str | None:
         return self._git(site_id, "rev-parse", "--verify", "-q", f"refs/heads/{branch}^{{commit}}", check=False) or None
+
+    def branch_now(self, site_id: str, branch: str) -> str | None:
+        """The commit of a branch, None where there is none. Read by itself: no process for each push."""
+        path, name = self.path(site_id), f"refs/heads/{branch}"
+        with contextlib.suppress(OSError):
+            if _COMMIT.fullmatch(found := (path / name).read_text("utf-8", "replace").strip()):
+                return found
+        with contextlib.suppress(OSError):
+            for line in (path / "packed-refs").read_text("utf-8", "surrogateescape").splitlines():
+                commit, _, ref = line.partition(" ")
+                if ref == name:
+                    return commit
+        return None
 
     def in_the_way(self, site_id: str, branch: str) -> str | None:
         """A branch beside which this one cannot be: `a` and `a/b` are a file and a folder."""

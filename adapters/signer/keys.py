@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from adapters.ledger.keyring import EVER, KeyRecord
 from adapters.signer.cosign_key import is_cosign_key, open_cosign_key
+from adapters.signer.reasons import why
 from headway.errors import HeadwayError
 from headway.owning import give_to_owner_of_folder
 
@@ -64,7 +65,7 @@ class SigningKey:
         try:
             return bytes.fromhex(self.signer.sign(data).signature)
         except Exception as error:
-            raise HeadwayError("sign.failed", f"The signer failed: {type(error).__name__}.") from error
+            raise HeadwayError("sign.failed", f"The signer failed: {why(error)}.") from error
 
     def current(self) -> SigningKey:
         """A key alone is a keyring of one."""

@@ -4,7 +4,8 @@ A key is named by a URI, which holds no secret:
 
     awskms:KEY?region=…&profile=…&credentials_file=…&endpoint=…     KEY: id, ARN or alias/NAME; ECC_NIST_P256
     vault:NAME/VERSION?address=…&token_file=…&mount=transit&namespace=…     of the type ecdsa-p256
-    gcpkms:…, azurekms:…     as securesystemslib has them, with its extra of that name installed
+    gcpkms:projects/P/…/cryptoKeyVersions/N?credentials_file=…     EC_SIGN_P256_SHA256
+    azurekms://NAME.vault.azure.net/keys/KEY/VERSION?tenant=…&client=…&secret_file=…     P-256
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import AWSSigner, Signature, Signer, SSlibKey  # type: ignore[attr-defined]
 
-from adapters.signer.keys import SigningKey, key_hint, parse_public, public_pem
+from adapters.signer.clouds import AzureKeySigner, GoogleSigner
+from adapters.signer.keys import SigningKey, parse_public, public_pem
+from adapters.signer.reasons import why
 from headway.errors import HeadwayError
 
 PROBE: Final = b"headway: is this the key?"
@@ -29,6 +32,8 @@ TIMEOUT: Final = 10.0
 OPTIONS: Final = {
     "awskms": frozenset({"region", "profile", "credentials_file", "endpoint"}),
     "vault": frozenset({"address", "token_file", "mount", "namespace"}),
+    "gcpkms": frozenset({"credentials_file"}),
+    "azurekms": frozenset({"tenant", "client", "secret_file"}),
 }
 AWS_FILES: Final = (
     ("credentials_file", "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
@@ -52,10 +57,7 @@ def take_remote(uri: str) -> SigningKey:
 
 def load_remote(uri: str, public: ec.EllipticCurvePublicKey) -> SigningKey:
     """A key that was taken before; nothing is asked until it has to sign."""
-    signer = _signer(uri)
-    if signer is None:
-        signer = Signer.from_priv_key_uri(uri, SSlibKey.from_crypto(public, keyid=key_hint(public)))
-    return SigningKey(signer, public)
+    return SigningKey(_signer(uri), public)
 
 
 class KmsSigner(AWSSigner):
@@ -123,7 +125,7 @@ class VaultSigner(Signer):
 
 
 def _signer(uri: str) -> Any:
-    """Of AWS and Vault; None for a service whose signer needs the public half first."""
+    """Nothing is asked of its service yet. Raises request.invalid_parameter."""
     scheme, name, options = parts_of(uri)
     if scheme == "awskms":
         return KmsSigner(name, _kms(options))
@@ -132,7 +134,10 @@ def _signer(uri: str) -> Any:
         if not key or not version.isdecimal():
             raise _refused(uri, "name the key and its version: vault:NAME/1")
         return VaultSigner(key, int(version), options)
-    return None
+    try:
+        return GoogleSigner(name, options) if scheme == "gcpkms" else AzureKeySigner(name, options)
+    except HeadwayError as error:
+        raise _refused(uri, error.message) from None
 
 
 def _public_of(uri: str) -> ec.EllipticCurvePublicKey:
@@ -141,28 +146,13 @@ def _public_of(uri: str) -> ec.EllipticCurvePublicKey:
         if isinstance(signer, KmsSigner):
             der = signer.client.get_public_key(KeyId=signer.aws_key_id)["PublicKey"]
             pem = public_pem(serialization.load_der_public_key(der))  # type: ignore[arg-type]
-        elif isinstance(signer, VaultSigner):
-            pem = signer.public_pem()
         else:
-            pem = _imported(uri)
+            pem = signer.public_pem()
         return parse_public(pem, name="the service's key")
     except HeadwayError as error:
         raise _refused(uri, error.message) from error
     except Exception as error:
-        raise _refused(uri, f"the service did not give its public key ({type(error).__name__})") from error
-
-
-def _imported(uri: str) -> bytes:
-    """Google's and Azure's, by the library: it needs the extra of that name."""
-    from securesystemslib.signer import AzureSigner, GCPSigner  # type: ignore[attr-defined]
-
-    scheme, _, name = uri.partition(":")
-    if scheme == "gcpkms":
-        _, key = GCPSigner.import_(name)
-    else:
-        vault, _, key_name = name.removeprefix("//").partition("/keys/")
-        _, key = AzureSigner.import_(vault.split(".")[0], key_name.split("/")[0])
-    return str(key.keyval["public"]).encode()
+        raise _refused(uri, f"the service did not give its public key: {why(error)}") from error
 
 
 def _kms(options: dict[str, str]) -> Any:
@@ -187,10 +177,8 @@ def profile_of(options: dict[str, str]) -> Any:
 
 def parts_of(uri: str) -> tuple[str, str, dict[str, str]]:
     scheme, _, rest = uri.partition(":")
-    if scheme in ("gcpkms", "azurekms"):
-        return scheme, rest, {}
     if scheme not in OPTIONS:
-        raise _refused(uri, f"it is none of {', '.join((*OPTIONS, 'gcpkms', 'azurekms'))}")
+        raise _refused(uri, f"it is none of {', '.join(OPTIONS)}")
     name, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := sorted(set(options) - OPTIONS[scheme]):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from adapters.webhooks.signing import mac
 
@@ -95,6 +96,9 @@ def _object_id(given: object) -> str | None:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    """Of JSON, or of the form that GitHub and Gitea send where nobody has chosen: `payload=<JSON>`."""
+    if body.startswith(b"payload="):
+        body = unquote_to_bytes(body.removeprefix(b"payload=").partition(b"&")[0].replace(b"+", b" "))
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

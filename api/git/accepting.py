@@ -12,7 +12,7 @@ from sqlmodel import Session
 from adapters.githost.repositories import Repositories
 from api.auth import Caller
 from api.conversation import Conversation
-from api.git.commands import Command, Options
+from api.git.commands import Command, Options, shown
 from api.git.parts import GitParts
 from api.managed.rows import environment_row
 from api.parts import Parts
@@ -56,6 +56,7 @@ class Accepting:
     def accept(self, command: Command, options: Options) -> Started:
         """Raises every reason for which a branch is not taken: nothing has changed then but a kept commit."""
         branch = command.branch
+        self._judge_seen(command, branch)
         displaced = None
         if command.new is not None:
             displaced = self._judge(command, branch, command.new)
@@ -92,6 +93,22 @@ class Accepting:
         if (other := self.repositories.in_the_way(self.site.id, branch)) is not None:
             raise HeadwayError("ref.invalid", f"The branch {other} is in the way of that name.")
         return self._judge_in_flight(command, branch, new)
+
+    def _judge_seen(self, command: Command, branch: str) -> None:
+        """What moved the branch since the pusher asked for it is not undone unseen, as git itself would have it.
+
+        A key's own earlier push may have ended meanwhile: that is what it was pushed over.
+        """
+        now = self.repositories.branch_now(self.site.id, branch)
+        if now in (None, command.old, command.new):
+            return
+        if command.new is not None and self.repositories.is_ancestor(self.site.id, now or "", command.new):
+            return
+        with self.parts.store.read() as session:
+            mover = pushes.mover(session, self.site.id, branch, now or "")
+        if mover != self.caller.key_id:
+            message = f"{shown(branch)} is at {(now or '')[:12]} by now, which you have not seen."
+            raise HeadwayError("push.stale", message)
 
     def _judge_in_flight(self, command: Command, branch: str, new: str) -> Push | None:
         """What this takes the place of. A pusher cannot see what is still being deployed: who did not force his own

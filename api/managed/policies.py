@@ -16,6 +16,7 @@ from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.policy_schemas import ApprovalRow, Approve, BreakGlass, DecisionRow, PolicyRow
 from api.managed.rows import stamp
 from api.managed.sites import site_to_change, site_to_read
+from api.scopes import ROLES
 from api.starting import ring
 from headway.errors import HeadwayError
 from headway.policy import PolicyDocument
@@ -24,6 +25,7 @@ from store.labels import bell_of
 from store.models import Environment, Rollout, Site
 from store.models_policy import Approval, Decision, Policy
 from store.paging import Page
+from store.policy_names import check_names
 from temporal.messages import Ahead
 
 router = APIRouter(tags=["policies"])
@@ -31,6 +33,7 @@ Json = dict[str, Any]
 READ, WRITE = "deployments:read", "deployments:write"
 # Owners and admins: who may deploy may not change what deployments are held to.
 RULE = "sites:write"
+DEPLOYING = frozenset(role for role, scopes in ROLES.items() if WRITE in scopes)
 S, D = "/sites/{site_id}", E + "/deployments/{deployment_id}"
 
 
@@ -47,6 +50,7 @@ async def get_site_policy(call: CallDep, site_id: str) -> Response:
 async def set_site_policy(call: CallDep, site_id: str, body: PolicyDocument) -> Response:
     def work(session: Session) -> tuple[Json, list[Ahead]]:
         site = site_to_change(call, session, site_id, RULE)
+        check_names(session, site, body, DEPLOYING)
         made = policies.set_policy(session, site, None, body, call.caller.actor)
         return policy_row(site, None, made), _bells(session, site.id, None)
 
@@ -75,6 +79,7 @@ async def get_policy(call: CallDep, site_id: str, env_id: str) -> Response:
 async def set_policy(call: CallDep, site_id: str, env_id: str, body: PolicyDocument) -> Response:
     def work(session: Session) -> tuple[Json, list[Ahead]]:
         site, environment = env_to_change(call, session, site_id, env_id, RULE)
+        check_names(session, site, body, DEPLOYING)
         made = policies.set_policy(session, site, environment, body, call.caller.actor)
         return policy_row(site, environment, made), _bells(session, site.id, environment.id)
 

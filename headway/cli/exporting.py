@@ -98,7 +98,7 @@ def verify_export(
 def _verify(folder: Path, key: Path | None, root: Path | None, sigstore: Path | None) -> Contents:
     whose = sigstore or (folder / SIGSTORE_NAME if (folder / SIGSTORE_NAME).exists() else None)
     keyless = open_trusted(read_file(whose, MAX_SIGSTORE), name=whose.name) if whose else None
-    trusted = parse_root(read_file(root or folder / ROOT_NAME, MAX_ROOT))
+    trusted = parse_root(read_file(root or folder / ROOT_NAME, MAX_ROOT), name=root.name if root else ROOT_NAME)
     ring = opened_ring(read_file(folder / KEYRING_NAME, MAX_KEYRING), trusted.log, key)
     bodies = _audited(folder, trusted.log)
     site_id = _site_of(folder)

@@ -102,15 +102,19 @@ def verify_served(
     return Proof(check(bundle, digest, _ring(pem), Policy(artifact.site_id), ledger=parse_root(trusted)), None)
 
 
-def verify_record(path: Path, *, key: Path | None = None, root: Path | None = None) -> dict[str, Any]:
+def verify_record(
+    path: Path, *, key: Path | None = None, root: Path | None = None, site_id: str | None = None
+) -> dict[str, Any]:
     """A release's record, with `key.pub` and `trusted_root.json` beside it where no others are given."""
     for option, given, name in (("--key", key, "key.pub"), ("--trusted-root", root, ROOT_NAME)):
         if given is None and not (path.parent / name).exists():
             message = f"{path.name} is taken for a release's record, and no {name} is beside it: give {option}."
             raise HeadwayError("request.invalid_parameter", message, param="target")
     pem = read_file(key or path.parent / "key.pub", 1 << 16)
-    log = parse_root(read_file(root or path.parent / ROOT_NAME, MAX_ROOT))
+    log = parse_root(read_file(root or path.parent / ROOT_NAME, MAX_ROOT), name=root.name if root else ROOT_NAME)
     verified = check_record(read_file(path, MAX_BUNDLE), _ring(pem), ledger=log)
+    if site_id is not None and verified.statement["predicate"].get("site") != site_id:
+        raise HeadwayError("artifact.signature_invalid", "It is the record of another site.")
     return {
         "record": verified.statement["predicateType"],
         "digest": f"sha256:{verified.digest}",
@@ -142,7 +146,7 @@ def verify_folder(
     else:
         ring = _ring(read_file(key or folder / "key.pub", 1 << 16))
         trusted = root or folder / ROOT_NAME
-        log = parse_root(read_file(trusted, MAX_ROOT)) if root or trusted.exists() else None
+        log = parse_root(read_file(trusted, MAX_ROOT), name=trusted.name) if root or trusted.exists() else None
         verified = check(bundle, digest, ring, policy, ledger=log)
     parsed = parse_manifest(manifest, digest=digest)
     files = folder / "files"

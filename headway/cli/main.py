@@ -14,6 +14,8 @@ from headway import __version__
 from headway.errors import HeadwayError
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Of files and folders that the caller has named.
+NO_PLACE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 # name: (module:attribute, one line of help). The order is the order of `headway --help`.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("headway.cli.up:up", "Start the whole platform and watch over it."),
@@ -112,8 +114,11 @@ def run(arguments: Sequence[str], *, program: str = "headway") -> None:
         click.echo(f"{program}: {error.message}", err=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno in NO_ROOM:
+            click.echo(f"{program}: {error.filename or 'A file'} cannot be written: {error.strerror}.", err=True)
+        elif error.errno in NO_PLACE and error.filename is not None:
+            click.echo(f"{program}: {error.filename}: {error.strerror}.", err=True)
+        else:
             raise
-        click.echo(f"{program}: {error.filename or 'A file'} cannot be written: {error.strerror}.", err=True)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)

@@ -52,7 +52,10 @@ def verify(
         with tempfile.TemporaryDirectory() as aside:
             place = bring(target, Path(aside)) if is_url(target) else Path(target)
             proof = _proof(session, target, place, Pinned(key, trusted_root, sigstore), site_id)
-    except HeadwayError as error:
+    except HeadwayError as failure:
+        # A file that was named as a key or a root and is none: nobody's server has failed.
+        named = failure.code == "internal.error"
+        error = HeadwayError("request.invalid_parameter", failure.message) if named else failure
         print_error(context.find_root().info_name or "headway", error)
         if session.as_json:
             print_json({"verified": False, **error_document(error)})
@@ -79,11 +82,13 @@ def _proof(session: Session, target: str, place: Path, pinned: Pinned, site_id: 
         return verify_folder(folder, site_id=site_id, sigstore=pinned.sigstore, **by).as_dict()
     if place.is_file() and is_tarfile(place):
         found = verify_export(place, sigstore=pinned.sigstore, **by)
+        if site_id is not None and found.site_id != site_id:
+            raise HeadwayError("artifact.signature_invalid", f"It is an export of {found.site_id}.")
         if found.refused:
             raise HeadwayError("artifact.signature_invalid", _refusals(found), **found.as_dict())
         return found.as_dict()
     if place.is_file():
-        return verify_record(place, **by)
+        return verify_record(place, site_id=site_id, **by)
     artifact = session.client.artifacts.find(target)
     return verify_served(session.client, artifact, sigstore=pinned.sigstore, **by).as_dict()
 

@@ -68,8 +68,7 @@ def lent_to_signing(folder: Folder, settings: Mapping[str, str]) -> list[str]:
     for named in sorted(folder.path("keys").glob("*.uri")):
         service, _, rest = named.read_text().strip().partition(":")
         options = dict(parse_qsl(rest.partition("?")[2]))
-        if service == "vault":
-            given.append(options.get("token_file", ""))
-        elif service == "awskms":
-            given.append(options.get("credentials_file", str(Path.home() / ".aws")))
+        usual = str(Path.home() / ".aws") if service == "awskms" else ""
+        given += [options.get(name, "") for name in ("token_file", "secret_file")]
+        given.append(options.get("credentials_file", usual))
     return [path for path in dict.fromkeys(given) if os.path.isabs(path) and os.path.exists(path)]

@@ -16,7 +16,7 @@ import pytest
 from activities.ledger import About, Ledger
 from adapters.ledger.root import ROOT_NAME
 from adapters.signer.bundle import attest
-from adapters.signer.keys import create_key
+from adapters.signer.keys import SigningKey, create_key
 from adapters.signer.statement import BuildFacts, statement
 from store.migrations import upgrade
 from store.session import Store
@@ -31,12 +31,16 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `headway artifacts fetch` leaves, for an artifact that is the sixth entry of its ledger."""
     folder = tmp_path_factory.mktemp("logged")
+    enter(folder, create_key(folder / "keys"))
+    return folder
+
+
+def enter(folder: Path, key: SigningKey) -> None:
+    """What `headway artifacts fetch` leaves, for an artifact that is the sixth entry of its ledger."""
     upgrade(f"sqlite:///{folder}/headway.db")
     store = Store.open(f"sqlite:///{folder}/headway.db")
     ledger = Ledger.open(store, folder / "ledger", "ledger.example.test")
-    key = create_key(folder / "keys")
     for number in range(6):
         facts = BuildFacts(
             site_id="site_01KVT00000000000000000000A",
@@ -54,7 +58,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "manifest.json").write_bytes(MANIFEST)
     (folder / "bundle.json").write_bytes(bundle)
     (folder / "key.pub").write_bytes(key.pem)
-    return folder
 
 
 @pytest.fixture(scope="module", params=SUITES)

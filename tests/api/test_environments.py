@@ -71,7 +71,9 @@ async def test_previews_are_named_after_their_branch(api: World, branch: str, sl
     for hostname in env["hostnames"]:
         assert LABEL.fullmatch(hostname.removesuffix(".sites.test"))
     assert re.search(r"-[0-9a-f]{6}\.sites\.test:7071$", env["preview_url"])
-    assert len(env["hostnames"]) == 2
+    # A slug that had to be told from others is the branch's own address already.
+    own = branch in ("production", "staging", "live")
+    assert len(env["hostnames"]) == (1 if own else 2)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -55,6 +56,9 @@ def test_signatures_are_each_forges_own() -> None:
             assert not is_genuine(provider, "s3cret", headers, body + b" ")
         said = read_call(provider, headers, body)
         assert (said.id, said.branch, said.commit) == ("c1", "main", COMMIT)
+    # What GitHub and Gitea send where nobody has chosen JSON.
+    form = urlencode({"payload": push("f\u00fcr/a+b c").decode()}).encode()
+    assert read_call("github", {"x-github-event": "push"}, form).branch == "f\u00fcr/a+b c"
     # GitHub's own example of a signed body.
     example = {"x-hub-signature-256": "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"}
     assert is_genuine("github", "It's a Secret to Everybody", example, b"Hello, World!")

@@ -170,6 +170,42 @@ async def test_two_pushes_of_a_branch_at_once(server: GitWorld) -> None:
 
 
 @pytest.mark.slow
+async def test_what_moved_a_branch_unseen_is_not_undone(server: GitWorld) -> None:
+    """Another's push ends between the moment that git asks for the branches and the one that it pushes."""
+    team, alice = await server.api.tenant("Alice")
+    site = await server.site("Acme", alice)
+    one, two = [await server.api.key(team, None, "deploy-bot") for _ in range(2)]
+    work = server.repository()
+    base = work.commit({"index.html": "base"})
+    assert (await server.push(work, "main:feature", key=one)).ok
+    theirs = work.commit({"index.html": "theirs"})
+    work.git("branch", "theirs")
+    work.git("reset", "-q", "--hard", base)
+    mine = work.commit({"index.html": "mine"})
+
+    def meanwhile(refspec: str, key: str) -> None:
+        hook = work.path / ".git" / "hooks" / "pre-push"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\nexec git push --quiet --no-verify {server.url('acme', key)} {refspec}\n")
+        hook.chmod(0o755)
+
+    meanwhile("theirs:feature", one)
+    for words in (["main:feature"], ["--force", "main:feature"], ["--delete", "feature"]):
+        refused = await server.push(work, *words, key=two)
+        assert (refused.code, "push.stale" in refused.text) == (1, True), refused.text
+        assert await server.seen(site["id"]) == {"feature": theirs}
+        meanwhile("theirs:feature", one)
+        assert (await server.push(work, "--no-verify", "-f", f"{base}:feature", key=one)).ok
+    # What contains it, and what a key's own push has made of it, is no surprise.
+    work.git("merge", "-q", "--no-edit", "-s", "ours", "theirs")
+    assert (await server.push(work, "main:feature", key=two)).ok
+    assert (await server.push(work, "--no-verify", "-f", f"{base}:feature", key=two)).ok
+    meanwhile("theirs:feature", two)
+    assert (await server.push(work, f"+{mine}:feature", key=two)).ok
+    assert await server.seen(site["id"]) == {"feature": mine}
+
+
+@pytest.mark.slow
 async def test_who_hangs_up_stops_nothing(server: GitWorld) -> None:
     site = await server.site()
     work = server.repository()

@@ -84,6 +84,50 @@ async def test_what_no_policy_may_say_and_who_may_not_set_one(api: World) -> Non
     assert error(await stranger.put(f"{path}/policy", json={}), 404)["code"] == "site.not_found"
 
 
+async def test_who_is_named_has_to_be_somebody_who_can(api: World) -> None:
+    people, owner, site_id, path, _ = await shop(api)
+    bob, _ = await people.member("bob")
+    eve, _ = await people.member("eve", "observer")
+    await api.tenant("Others")
+    nobody = "nobody@example.test"
+    for document, field, said in (
+        ({"approvals": {"needed": 1, "accounts": [bob, nobody]}}, "approvals.accounts", f"{nobody} is no member"),
+        ({"approvals": {"needed": 1, "accounts": ["acct_none"]}}, "approvals.accounts", "acct_none is no member"),
+        # Of another team: its existence is nobody's business.
+        ({"approvals": {"needed": 1, "accounts": ["others-owner@example.test"]}}, "approvals.accounts", "no member"),
+        ({"approvals": {"needed": 1, "accounts": ["eve@example.test"]}}, "approvals.accounts", "the role observer"),
+        ({"approvals": {"needed": 2, "accounts": [bob, "bob@example.test"]}}, "approvals.accounts", "one's"),
+        ({"break_glass": [eve]}, "break_glass", f"{eve} has the role observer"),
+        ({"actors": ["forge-hook"]}, "actors", "forge-hook is no member"),
+        ({"actors": ["key_none"]}, "actors", "no key key_none"),
+        ({"actors": ["hook_none"]}, "actors", "hook_none"),
+    ):
+        for at in (f"/v1/sites/{site_id}/policy", f"{path}/policy"):
+            refused = error(await owner.put(at, json=document), 400)
+            assert (refused["code"], refused["param"]) == ("policy.invalid", field)
+            assert said in refused["message"], refused
+    assert data(await owner.get(f"{path}/policy"))["version"] == 0
+    key = data(await owner.get("/v1/account"))["key"]["id"]
+    taken = {
+        "approvals": {"needed": 1, "accounts": ["Bob@Example.test"]},
+        "actors": [key, "poll", "forge_hook", "shop-owner@example.test"],
+    }
+    row = data(await owner.put(f"{path}/policy", json=taken))
+    assert row["document"]["approvals"]["accounts"] == ["bob@example.test"]
+
+
+async def test_who_sees_other_projects_alone_approves_nothing(api: World) -> None:
+    people, owner, _, path, _ = await shop(api)
+    bob, _ = await people.member("bob")
+    other = data(await owner.post("/v1/projects", json={"name": "Other"}))["id"]
+    members = f"/v1/teams/{people.team_id}/members"
+    assert (await owner.patch(f"{members}/{bob}", json={"project_ids": [other]})).status_code == 200
+    rule = {"approvals": {"needed": 1, "accounts": [bob]}}
+    assert "limited to other projects" in error(await owner.put(f"{path}/policy", json=rule), 400)["message"]
+    assert (await owner.patch(f"{members}/{bob}", json={"project_ids": []})).status_code == 200
+    assert (await owner.put(f"{path}/policy", json=rule)).status_code == 200
+
+
 async def test_what_is_refused_ends_with_the_reason_and_a_decision(api: World) -> None:
     _, owner, site_id, path, env_id = await shop(api)
     policy = data(await owner.put(f"/v1/sites/{site_id}/policy", json={"refs": ["main"], "promote_from": ["staging"]}))

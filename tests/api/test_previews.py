@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from api.housekeeping import Housekeeping
+from store.hostnames import release_hostnames
 from store.models import Environment, Job, utcnow
 from store.models_pushes import Push
 from store.pushes import Previews
@@ -76,3 +77,23 @@ async def test_routes_are_bounded_and_the_default_branch_takes_production_along(
     data(await api.admin.patch(f"/v1/sites/{site['id']}", json={"default_branch": "trunk"}))
     assert data(await api.admin.get(path))["routes"][0] == {"pattern": "trunk", "target": "live"}
     assert api.one(Environment, id=site["production_env_id"]).branch == "trunk"
+
+
+async def test_an_address_is_the_branchs_whatever_others_there_are(api: World) -> None:
+    """`upper/case` beside `UPPER/Case` has another slug than alone, and the same address."""
+    site = await api.site(api.admin)
+    path = f"/v1/sites/{site['id']}/environments"
+
+    async def make(branch: str) -> tuple[str, list[str]]:
+        job = data(await api.admin.post(path, json={"kind": "preview", "branch": branch}))
+        row = data(await api.admin.get(f"{path}/{job['resource']['id']}"))
+        assert len(row["hostnames"]) == len(set(row["hostnames"]))
+        return row["slug"], [row["preview_url"], job["resource"]["id"]]
+
+    first, (url, env_id) = await make("upper/case")
+    api.change(Environment, env_id, deleted_at=utcnow(), slug=f"gone-{env_id}")
+    with api.store.write() as session:
+        release_hostnames(session, env_id)
+    _, (other, _) = await make("UPPER/Case")
+    second, (again, _) = await make("upper/case")
+    assert (again, first != second, again != other) == (url, True, True)

@@ -157,3 +157,25 @@ async def test_subscriptions_route_events_to_a_webhook(org: Org) -> None:
     problem(await other.get(f"{url}/{tight['id']}"), 404, "SUBSCRIPTION_NOT_FOUND")
     assert (await org.http.delete(f"{url}/{tight['id']}")).status_code == 204
     problem(await org.http.get(f"{url}/{tight['id']}"), 404, "SUBSCRIPTION_NOT_FOUND")
+
+
+async def test_each_subscription_has_what_it_asked_for_and_a_webhook_hears_by_one_of_them(org: Org) -> None:
+    """Whoever lists a subscription sees what it sent; a webhook's own list adds nothing to that."""
+    made = await make(org)
+    subscribe = {"consumer_kind": "webhook", "consumer_id": made["id"], "event_type": "deployment.*"}
+    first = await org.call("POST", "/event-subscriptions", subscribe, 201)
+    deployment = await org.deployment()
+    narrow = {**subscribe, "event_type": "deployment.published", "filter": {"deployment_id": deployment["id"]}}
+    second = await org.call("POST", "/event-subscriptions", narrow, 201)
+    await org.live(deployment["id"])
+    listed = {
+        one["id"]: await org.call("GET", f"/event-subscriptions/{one['id']}/deliveries") for one in (first, second)
+    }
+    sent = {id: sorted(row["event_type"] for row in rows) for id, rows in listed.items()}
+    assert sent == {
+        first["id"]: ["deployment.build_succeeded", "deployment.published"],
+        second["id"]: ["deployment.published"],
+    }
+    every = await org.call("GET", f"/webhooks/{made['id']}/deliveries")
+    assert len(every) == 3
+    assert {row["subscription_id"] for row in every} == {first["id"], second["id"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,17 @@ from sqlmodel import Session, select
 
 from adapters.config.vault import Vault, add_key, forget_keys, make_key_file
 from headway.errors import HeadwayError
-from store import credentials
-from store.config_keys import rewrap_all, values_are_hidden
+from store import credentials, forge_links, forges, webhooks
+from store.config_keys import HIDDEN, WEBHOOKS, rewrap_all, values_are_hidden
 from store.config_sets import values_of
 from store.config_values import KEPT_VERSIONS, Owner, open_value, revoke_value, set_value, unset_value
 from store.credentials import Credential
-from store.models import Site
+from store.models import Site, utcnow
 from store.models_configuration import ConfigValue
+from store.models_reports import ForgeLink
 from store.models_repositories import RepositoryCredential
 from store.models_sandboxes import Sandbox
+from store.models_webhooks import ForgeHook, WebhookEndpoint
 from store.outcomes import append_release
 from store.sandbox_env import env_of, keep_env
 from store.session import Store
@@ -130,26 +133,82 @@ def opened_credential(session: Session, vault: Vault, id: str) -> str | None:
     return found.token if found is not None else None
 
 
+def put_endpoint(world: World, vault: Vault, number: int) -> str:
+    """A new one, another place for notices, and a rotation, in turns."""
+
+    def make(session: Session) -> str:
+        found = session.exec(select(WebhookEndpoint).with_for_update()).one_or_none()
+        if found is not None and number % 3:
+            webhooks.set_hidden_url(vault, found, str(number), "shown")
+            return found.id
+        if found is not None:
+            session.delete(found)
+            session.flush()
+        wanted = webhooks.EndpointRequest("notice", "shown", ["*"], 1, hidden_url=str(number))
+        return webhooks.create_endpoint(session, vault, world.team_id, wanted, None, {})[0].id
+
+    return world.store.in_write(make)
+
+
+def put_hook(world: World, vault: Vault, number: int) -> str:
+    def make(session: Session) -> str:
+        for row in session.exec(select(ForgeHook)).all():
+            session.delete(row)
+        session.flush()
+        hook, secret = forges.create_hook(session, vault, session.get_one(Site, world.site_id), "gitea", {})
+        hook.preview = secret
+        return f"{hook.id} {number}"
+
+    return world.store.in_write(make)
+
+
+def put_link(world: World, vault: Vault, number: int) -> str:
+    def make(session: Session) -> str:
+        wanted = forge_links.LinkRequest("gitea", "https://forge.example", "a/b", token=str(number))
+        return forge_links.put_link(session, vault, session.get_one(Site, world.site_id), wanted, {}).id
+
+    return world.store.in_write(make)
+
+
+def opened_endpoint(session: Session, vault: Vault, id: str) -> str | None:
+    row = session.get(WebhookEndpoint, id)
+    return webhooks.open_endpoint(vault, row, utcnow()).url if row is not None else None
+
+
+def opened_hook(session: Session, vault: Vault, id: str) -> str | None:
+    """The number that it was made with, if it is there and opens to its secret."""
+    name, _, number = id.partition(" ")
+    row = session.get(ForgeHook, name)
+    return number if row is not None and forges.secret_of(vault, row) == row.preview else None
+
+
+def opened_link(session: Session, vault: Vault, id: str) -> str | None:
+    return forge_links.token_of(vault, session.get_one(ForgeLink, id))
+
+
 def id_of_last(made: dict[str, str]) -> str:
     return max(made, key=lambda id: int(made[id]))
 
 
 KINDS = {
-    "values": (put_value, opened_value),
-    "variables of sandboxes": (put_variables, opened_variables),
-    "credentials": (put_credential, opened_credential),
+    "values": (HIDDEN, put_value, opened_value),
+    "variables of sandboxes": (HIDDEN, put_variables, opened_variables),
+    "credentials": (HIDDEN, put_credential, opened_credential),
+    "webhooks": (WEBHOOKS, put_endpoint, opened_endpoint),
+    "hooks": (WEBHOOKS, put_hook, opened_hook),
+    "forges": (WEBHOOKS, put_link, opened_link),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_set_during_a_rotation_is_not_lost_with_the_old_key(world: World, keys: Path, kind: str) -> None:
-    write, read = KINDS[kind]
+    tables, write, read = KINDS[kind]
     ended = threading.Event()
     made: dict[str, str] = {}
 
     def go_on() -> None:
         vault, number = Vault(keys), 0
-        while not ended.is_set() or number < 20:
+        while not ended.is_set() or number < 40:
             made[write(world, vault, number)] = str(number)
             number += 1
 
@@ -160,12 +219,12 @@ def test_what_is_set_during_a_rotation_is_not_lost_with_the_old_key(world: World
             vault = Vault(keys)
             old = vault.key_ids()
             add_key(keys)
-            rewrap_all(world.store, vault)
+            rewrap_all(world.store, vault, tables)
             forget_keys(keys, set(old))
     finally:
         ended.set()
         writer.join()
-    assert len(made) >= 10
+    assert len(made) >= (1 if kind == "forges" else 10)
     with world.store.read() as session:
         opened = {id: read(session, Vault(keys), id) for id in made}
     # A credential that was deleted for the next one is gone; the last one of each kind is there.
@@ -246,3 +305,19 @@ def test_what_private_repositories_are_read_with_moves_too(store: Store, world: 
         found = credentials.opened(vault, credentials.fitting(session, session.get_one(Site, world.site_id)))
     assert found is not None
     assert found.token == "hush"
+
+
+def test_both_secrets_of_a_rotated_webhook_sign_under_the_new_key(store: Store, world: World, keys: Path) -> None:
+    vault = Vault(keys)
+    wanted = webhooks.EndpointRequest("managed", "https://example.com", ["*"], 1, headers={"X-Mine": "hush"})
+    assert not values_are_hidden(store, WEBHOOKS)
+    with store.write() as session:
+        made, first = webhooks.create_endpoint(session, vault, world.team_id, wanted, None, {})
+        second = webhooks.rotate(session, vault, made, utcnow() + timedelta(hours=1))
+    assert (values_are_hidden(store), values_are_hidden(store, WEBHOOKS)) == (False, True)
+    fresh = add_key(keys)
+    assert rewrap_all(store, vault, WEBHOOKS) == 2
+    forget_keys(keys, set(vault.key_ids()) - {fresh})
+    with store.read() as session:
+        opened = webhooks.open_endpoint(vault, session.get_one(WebhookEndpoint, made.id), utcnow())
+    assert (opened.secrets, opened.headers) == ((second, first), {"X-Mine": "hush"})

@@ -26,6 +26,7 @@ from adapters.signer.bundle import attest
 from adapters.signer.keys import create_key
 from adapters.signer.statement import BuildFacts, statement
 from headway import transport
+from headway.cli import main
 from headway.cli.main import COMMANDS, cli
 from headway.cli.output import clean, print_json
 from headway.cli.profile import find_target, profile_path, write_profile
@@ -637,3 +638,16 @@ def test_what_cannot_be_planned_is_told(tmp_path: Path) -> None:
     refused = CliRunner().invoke(cli, ["plan", str(tmp_path)])
     assert isinstance(refused.exception, HeadwayError)
     assert "comand" in refused.exception.message
+
+
+def test_a_place_that_is_not_there_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(*_words: object, **_how: object) -> None:
+        (tmp_path / "gone" / "shop.tar").write_bytes(b"")
+
+    monkeypatch.setattr(cli, "main", write)
+    with pytest.raises(SystemExit) as ended:
+        main.run(["export"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"headway: {tmp_path}/gone/shop.tar: No such file or directory.\n"

@@ -89,7 +89,9 @@ def test_rekey_changes_the_key_and_keeps_the_values(tmp_path: Path, monkeypatch:
     (data / "db").mkdir(parents=True)
     nothing = run(f"secrets rekey --data-dir {data}")
     assert nothing.exit_code == 1
-    make_key_file(data / "secrets" / "config.key")
+    for name in ("config", "webhooks"):
+        assert run(f"secrets rekey --data-dir {data}").exit_code == 1
+        make_key_file(data / "secrets" / f"{name}.key")
     assert run(f"secrets rekey --data-dir {data}").exit_code == 1
     assert not (data / "db" / "headway.db").exists()
     url = f"sqlite:///{data / 'db' / 'headway.db'}"
@@ -100,9 +102,16 @@ def test_rekey_changes_the_key_and_keeps_the_values(tmp_path: Path, monkeypatch:
     made = store.in_write(lambda session: set_value(session, vault, owner, "TOKEN", "hush-hush", {}, secret=True))
     done = run(f"secrets rekey --data-dir {data}")
     assert (done.exit_code, "1 values are under the new key" in done.output) == (0, True)
-    assert len(read_keys(data / "secrets" / "config.key")) == 2
+    assert "0 secrets of webhooks are under the new key" in done.output
+
+    def kept() -> list[int]:
+        return [len(read_keys(data / "secrets" / f"{name}.key")) for name in ("config", "webhooks")]
+
+    assert kept() == [2, 2]
+    assert run(f"secrets rekey --only webhooks --forget-old --data-dir {data}").exit_code == 0
+    assert kept() == [2, 1]
     assert run(f"secrets rekey --forget-old --data-dir {data}").exit_code == 0
-    assert len(read_keys(data / "secrets" / "config.key")) == 1
+    assert kept() == [1, 1]
     with store.read() as session:
         assert open_value(vault, session.get_one(ConfigValue, made.id)) == "hush-hush"
     store.close()

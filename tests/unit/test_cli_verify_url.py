@@ -94,3 +94,21 @@ def test_a_record_alone_needs_the_two_files(pinned: Path, tmp_path: Path) -> Non
     assert "no key.pub is beside it: give --key" in without_key.stderr
     assert "Build again" not in without_key.stderr
     assert "give --trusted-root" in run(f"verify {record} --key {pinned}/key.pub").stderr
+
+
+def test_a_key_or_a_root_that_is_none_is_the_callers_to_correct(pinned: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("{}")
+    for option, said in (("--key", "P-256"), ("--trusted-root", "other is not the trust root")):
+        options = {"--key": f"{pinned}/key.pub", "--trusted-root": f"{pinned}/root.json"}
+        options[option] = f"{tmp_path}/other"
+        words = " ".join(f"{name} {path}" for name, path in options.items())
+        refused = run(f"verify {pinned}/record.json {words}")
+        assert (refused.exit_code, "request.invalid_parameter" in refused.output) == (1, True), refused.output
+        assert said in refused.output
+
+
+def test_the_record_of_another_site_is_refused(pinned: Path) -> None:
+    refused = run(
+        f"verify {pinned}/record.json --key {pinned}/key.pub --trusted-root {pinned}/root.json --site-id site_other"
+    )
+    assert (refused.exit_code, "of another site" in refused.output) == (1, True), refused.output
