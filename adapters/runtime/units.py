@@ -69,6 +69,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         words = teller.command(facts.hidden, words, passes=False, foreign=False)
         told, memory, tasks = teller.shown(foreign=False), memory + teller.MEMORY, tasks + teller.PROCESSES
     command = " ".join(quoted(word, dollars=True) for word in words)
+    given = spec.given.absolute() if spec.given is not None and facts.once is not None else None
     lines: list[tuple[str, object]] = [
         ("Type", "exec" if facts.once is None else "oneshot"),
         ("WorkingDirectory", facts.cwd),
@@ -120,7 +121,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         ("OOMPolicy", "continue"),
         ("KillMode", "control-group"),
         ("TimeoutStopSec", f"{spec.stop_grace:g}s"),
-        ("StandardInput", "null"),
+        ("StandardInput", f"file:{specifiers(str(given))}" if given is not None else "null"),
         ("StandardOutput", "journal"),
         ("StandardError", "journal"),
     ]
