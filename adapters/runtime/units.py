@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapters.runtime import door, teller
 from adapters.runtime.driver import InstanceSpec
-from adapters.sandbox.argv import FROM_ETC, SEARCH, TOP_LINKS
+from adapters.sandbox.argv import ALIASES, FROM_ETC, SEARCH, TOP_LINKS, missing_python
 
 HOME = "/home/app"
 TMP_SIZE, HOME_SIZE = "256M", "64M"
@@ -69,6 +69,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         words = teller.command(facts.hidden, words, passes=False, foreign=False)
         told, memory, tasks = teller.shown(foreign=False), memory + teller.MEMORY, tasks + teller.PROCESSES
     command = " ".join(quoted(word, dollars=True) for word in words)
+    python = missing_python(facts.toolchains)
     given = spec.given.absolute() if spec.given is not None and facts.once is not None else None
     lines: list[tuple[str, object]] = [
         ("Type", "exec" if facts.once is None else "oneshot"),
@@ -84,6 +85,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         *(("BindReadOnlyPaths", bind(source, target)) for source, target in (*facts.tree, *told)),
         *(("BindPaths", bind(source, target)) for source, target in (*facts.volumes, (facts.notes, NOTES))),
         *(("BindReadOnlyPaths", bind(path, str(path))) for path in (JOURNAL, *facts.sockets)),
+        *((("BindReadOnlyPaths", bind(Path(python), f"{ALIASES}/python")),) if python is not None else ()),
         ("MountAPIVFS", "yes"),
         ("PrivateNetwork", "yes"),
         ("PrivateIPC", "yes"),

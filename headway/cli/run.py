@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
@@ -56,8 +57,9 @@ def run(session: Session, site: str, env: str, limit: float, no_input: bool, com
 
 
 def _given(session: Session, site_id: str, env_id: str) -> str | None:
-    """The id of what stands on this standard input, sent; None for a terminal, and where nothing is."""
-    pieces = pieces_of(0)
+    """The id of what stands on this standard input, sent; None for a terminal, and where there is nothing."""
+    # Where it was closed at the start, the number may be somebody else's by now.
+    pieces = pieces_of(0) if sys.stdin is not None else iter(())
     first = next(pieces, None)
     if first is None:
         return None
@@ -70,7 +72,7 @@ def _given(session: Session, site_id: str, env_id: str) -> str | None:
 
 
 def pieces_of(descriptor: int) -> Iterator[bytes]:
-    """What is read there to its end, `PIECE` bytes at a time; nothing of a terminal, or where it is closed."""
+    """What is read there to its end, `PIECE` bytes at a time; nothing of a terminal."""
     try:
         if os.isatty(descriptor):
             return
@@ -79,7 +81,7 @@ def pieces_of(descriptor: int) -> Iterator[bytes]:
         if not waiting.poll(SILENCE_MS):
             say("Reading the standard input to its end; with --no-input the command is given none of it.")
         piece = bytearray()
-        while data := os.read(descriptor, PIECE - len(piece)):
+        while data := _read(descriptor, PIECE - len(piece), waiting):
             piece += data
             if len(piece) == PIECE:
                 yield bytes(piece)
@@ -87,16 +89,14 @@ def pieces_of(descriptor: int) -> Iterator[bytes]:
         if piece:
             yield bytes(piece)
     except OSError as error:
-        if descriptor_is_open(descriptor):
-            raise click.FileError("standard input", error.strerror) from None
+        raise click.FileError("standard input", error.strerror) from None
 
 
-def descriptor_is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
+def _read(descriptor: int, most: int, waiting: select.poll) -> bytes:
+    while True:
+        waiting.poll()
+        with contextlib.suppress(BlockingIOError):  # whoever gave it may have set it so
+            return os.read(descriptor, most)
 
 
 def _followed(session: Session, job: Job) -> Job:

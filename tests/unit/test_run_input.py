@@ -28,10 +28,15 @@ def test_a_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
     with path.open("rb", buffering=0) as file:
         file.read(4)
         assert [*pieces_of(file.fileno())] == [b"two"]
-    with path.open("rb") as file:
-        closed = os.dup(file.fileno())
-    os.close(closed)
-    assert [*pieces_of(closed)] == []
+
+
+def test_one_that_does_not_block_is_waited_for() -> None:
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    later = threading.Timer(0.1, lambda: (os.write(writer, b"late"), os.close(writer)))
+    later.start()
+    assert [*pieces_of(reader)] == [b"late"]
+    later.join()
+    os.close(reader)
 
 
 def test_what_is_nothing_gives_nothing(capsys: pytest.CaptureFixture[str]) -> None:
