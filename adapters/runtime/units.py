@@ -25,7 +25,7 @@ RIGHTS = "CAP_SETUID CAP_SETGID CAP_SETPCAP"
 DOOR_MEMORY, DOOR_TASKS = 96 << 20, 8
 # The journal takes both streams of a unit for one: a level tells them apart.
 JOURNAL, STDOUT, STDERR = Path("/run/systemd/journal/stdout"), "6", "3"
-TOLD = f"/usr/bin/systemd-cat --identifier=app --level-prefix=false --priority={STDOUT} --stderr-priority={STDERR}"
+TOLD = f"/usr/bin/systemd-cat --level-prefix=false --priority={STDOUT} --stderr-priority={STDERR}"
 # Also what runs with all rights runs in the unit's view. Only root passes this folder.
 NOTES, ENDED = "/headway/instance", "ended"
 NOTE = f'echo "$EXIT_CODE $EXIT_STATUS" >{NOTES}/{ENDED}'
@@ -74,7 +74,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
     lines: list[tuple[str, object]] = [
         ("Type", "exec" if facts.once is None else "oneshot"),
         ("WorkingDirectory", facts.cwd),
-        ("ExecStart", f"{_dropped(facts.uid)} {TOLD} {command}"),
+        ("ExecStart", f"{_dropped(facts.uid)} {TOLD} --identifier={facts.name} {command}"),
         ("ExecStopPost", f"+/bin/sh -c {quoted(NOTE, dollars=True)}"),
         *(("Environment", quoted(f"{key}={value}")) for key, value in env.items()),
         *((("EnvironmentFile", specifiers(str(facts.secrets))),) if facts.secrets is not None else ()),
