@@ -175,13 +175,13 @@ class SystemdDriver:
                 given += 1
                 yield _line(number, entry, redactor)
 
-    def _its_lines(self, ref: InstanceRef) -> list[str]:
+    def _its_lines(self, ref: InstanceRef) -> tuple[str, ...]:
         """By its unit, and by its own name under its uid: of a process that has ended before the journal looked at it
         nobody knows the unit any more.
         """
         unit, uid = f"{self._name(ref)}.service", uid_of(self._places.state, ref.env_id)
-        named = [f"SYSLOG_IDENTIFIER={self._name(ref)}", f"_UID={uid}"]
-        return [f"_SYSTEMD_UNIT={unit}", "+", "_PID=1", f"UNIT={unit}", "+", *named]
+        named = (f"SYSLOG_IDENTIFIER={self._name(ref)}", f"_UID={uid}")
+        return (f"_SYSTEMD_UNIT={unit}", "+", "_PID=1", f"UNIT={unit}", "+", *named)
 
     def run_once(
         self, spec: InstanceSpec, timeout: float, *, canceled: Callable[[], bool] = lambda: False

@@ -79,7 +79,7 @@ def test_who_goes_away_in_the_middle_of_an_input_has_run_nothing(place: Place) -
     words, env = words_of(place, "cat")
     with subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as one:
         assert one.stdin is not None
-        one.stdin.write(b"x" * (9 << 20))
+        one.stdin.write(b"x" * (17 << 20))
         one.stdin.flush()
         until(lambda: [*(place.stack.data / "events" / "inputs").glob("*.part")], "its first part is there")
         one.kill()
