@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from temporalio import activity
 
 from activities.host import beating
+from adapters.hosting.inputs import fetch_input
 from adapters.hosting.services import Services
 from adapters.runtime.driver import LogLine
-from headway.broker import CommandSpec, Event, Events, Heard
+from headway.broker import CommandSpec, Event, Events, Heard, InputPart
 from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
 from temporal.messages import CommandEnded, CommandOrder
@@ -22,6 +24,8 @@ MOST: Final = 1000
 
 class Broker(Protocol):
     def begin_command(self, job_id: str) -> CommandSpec: ...
+
+    def command_input(self, job_id: str, start: int) -> InputPart: ...
 
     def append(self, job_id: str, events: Events, *, patience: float | None = None) -> Heard: ...
 
@@ -41,12 +45,30 @@ class Commands:
         told = Told(self._broker, order.job_id, f"{order.job_id}/{self.host_id}")
         began = time.monotonic()
         # Once: a run whose keeper was killed may have done half of its work, and is not begun anew.
-        with beating(lambda: None), bounded_tries("runtime.unavailable", 1):
+        with beating(lambda: None) as check, bounded_tries("runtime.unavailable", 1):
+            given = self._given(spec, check)
             code = self._services.run_command(
-                spec.env_id, spec.seq, order.job_id, spec.command, spec.timeout, activity.is_cancelled, told.lines
+                spec.env_id,
+                spec.seq,
+                order.job_id,
+                spec.command,
+                spec.timeout,
+                activity.is_cancelled,
+                told.lines,
+                given,
             )
+        if given is not None:
+            given.unlink(missing_ok=True)
         told.flush()
         return CommandEnded(order.job_id, code, round(1000 * (time.monotonic() - began)))
+
+    def _given(self, spec: CommandSpec, check: Callable[[], None]) -> Path | None:
+        """Its input, whole, as a file of this host."""
+        if spec.given is None:
+            return None
+        path = self._services.folders.inputs / spec.job_id
+        fetch_input(path, spec.given, lambda start: self._broker.command_input(spec.job_id, start).data, check)
+        return path
 
 
 class Told:

@@ -33,6 +33,7 @@ from headway.broker import (
     Heard,
     HostHello,
     Hostnames,
+    InputPart,
     Inputs,
     KeptCache,
     Known,
@@ -56,6 +57,7 @@ from headway.broker import (
     Upload,
     UploadRequest,
     WantedCache,
+    WantedInput,
     WantedPacks,
     WantedSecrets,
     Wire,
@@ -192,6 +194,10 @@ class BrokerClient:
     def begin_command(self, job_id: str) -> CommandSpec:
         """Take a one-off command. Raises attempt.stale where another host has begun it, and job.canceled."""
         return self._ask(CommandSpec, "POST", f"/commands/{job_id}/begin")
+
+    def command_input(self, job_id: str, start: int) -> InputPart:
+        """The next part of what a command is given."""
+        return self._ask(InputPart, "POST", f"/commands/{job_id}/input", WantedInput(start=start))
 
     def get_config(self, rollout_id: str) -> SealedConfig:
         """A rollout's configuration, sealed to the key of the host that asks."""

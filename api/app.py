@@ -36,6 +36,7 @@ from api.managed import (
     forge_reports,
     forges,
     hosts,
+    inputs,
     integrity,
     jobs,
     keys,
@@ -82,6 +83,7 @@ ROUTERS = (
     audit,
     hosts,
     logs,
+    inputs,
     requests,
     retention,
     integrity,
@@ -132,7 +134,9 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
             seen = (parts.logs, parts.requests)
             if parts.git is not None:
                 group.start_soon(BranchKeeper(parts.store, parts.git.backend.repositories).run)
-            housekeeping = Housekeeping(parts.store, parts.events, parts.job_retention, seen, keeping, parts.starts)
+            housekeeping = Housekeeping(
+                parts.store, parts.events, parts.job_retention, seen, keeping, parts.starts, inputs=parts.inputs
+            )
             group.start_soon(housekeeping.run)
             try:
                 yield

@@ -1,6 +1,7 @@
 """Forgetting, once an hour: old jobs with their logs, idle sandboxes, and what was seen of environments now gone.
 
-Every minute: ephemeral environments that nobody has used or renewed in time are deleted, by a job like any other.
+Every minute: ephemeral environments that nobody has used or renewed in time are deleted, by a job like any other, and
+inputs of commands that nobody came back for are removed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import anyio
 from sqlmodel import Session
 
 from api.events import EventLog
+from api.inputs import Inputs
 from api.log_keeping import LogKeeping
 from api.starting import Starts
 from store.deliveries import forget_deliveries
@@ -54,6 +56,7 @@ class Housekeeping:
     starts: Starts | None = None
     every: float = 3600.0
     expire_every: float = 60.0
+    inputs: Inputs | None = None
 
     async def run(self) -> None:
         forgotten = -self.every
@@ -64,6 +67,8 @@ class Housekeeping:
                     await anyio.to_thread.run_sync(self.sweep_environments)
                     forgotten = time.monotonic()
                 await self.end_idle()
+                if self.inputs is not None:
+                    await anyio.to_thread.run_sync(self.inputs.sweep)
             except Exception as error:
                 log.warning("what is old is forgotten later: %s", type(error).__name__)
             await asyncio.sleep(min(self.every, self.expire_every))

@@ -31,6 +31,7 @@ from api.auth import Authenticator
 from api.bootstrap import bootstrap, broker_tokens
 from api.events import EventLog
 from api.git.parts import GitParts
+from api.inputs import Inputs
 from api.instance_logs import InstanceLogs
 from api.internal import tls
 from api.internal.app import create_broker, create_remote_broker
@@ -130,6 +131,8 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         events=events,
         logs=InstanceLogs(settings.path("observed", "lines"), settings.log_bytes),
         requests=Requests(settings.path("observed", "requests")),
+        # Beside the logs of jobs: replicas share that folder.
+        inputs=Inputs(settings.path("events", "inputs"), settings.run_input_bytes),
         watch=Watch(store, events),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),

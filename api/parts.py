@@ -16,6 +16,7 @@ from api.auth import Authenticator
 from api.events import EventLog
 from api.forgeries import Forgeries
 from api.git.parts import GitParts
+from api.inputs import Inputs
 from api.instance_logs import InstanceLogs
 from api.limits import RateLimiter
 from api.repositories import RepositoryPolicy
@@ -67,6 +68,7 @@ class Parts:
     events: EventLog
     logs: InstanceLogs
     requests: Requests
+    inputs: Inputs
     watch: Watch
     auth: Authenticator
     limiter: RateLimiter

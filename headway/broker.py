@@ -365,13 +365,29 @@ class ExecOutput(Wire):
 
 
 class CommandSpec(Wire):
-    """A one-off command with the placed release `seq`; `timeout` in seconds."""
+    """A one-off command with the placed release `seq`; `timeout` in seconds.
+
+    `given`: how many bytes it finds on its standard input; None: nothing is to be fetched.
+    """
 
     job_id: str
     env_id: str
     seq: int
     command: str
     timeout: int
+    given: int | None = None
+
+
+class WantedInput(Wire):
+    """From which byte of a command's input on. Who asks for its end has all of it: it is forgotten."""
+
+    start: int = Field(ge=0)
+
+
+class InputPart(Wire):
+    """Base64, empty at the end."""
+
+    data: str
 
 
 class RollSpec(Wire):

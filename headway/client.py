@@ -11,7 +11,7 @@ answered is its subclass ApiError, with `request_id`. Lists are iterators over a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -215,11 +215,34 @@ class Environments(Noun):
         return self._job(self._t.post(f"{_env(site_id, env_id)}/scale", body, idempotency_key=idempotency_key))
 
     def run(
-        self, site_id: str, env_id: str, command: str, *, timeout: int = 600, idempotency_key: str | None = None
+        self,
+        site_id: str,
+        env_id: str,
+        command: str,
+        *,
+        timeout: int = 600,
+        input_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """A one-off command; the job's result has its `exit_code`, the job's log its output."""
-        body = {"command": command, "timeout": timeout}
+        body = {"command": command, "timeout": timeout, **_given(input_id=input_id)}
         return self._job(self._t.post(f"{_env(site_id, env_id)}/run", body, idempotency_key=idempotency_key))
+
+    def give_input(self, site_id: str, env_id: str, pieces: Iterable[bytes]) -> str:
+        """What a command will find on its standard input: the id for `run`. One piece at a time is held in memory."""
+        path, at, waiting = f"{_env(site_id, env_id)}/inputs", 0, iter(pieces)
+        piece, after = next(waiting, b""), next(waiting, None)
+        answer = self._t.send("POST", path, piece, end=after is None)
+        input_id = str(answer.data["id"])
+        while after is not None:
+            at, piece, after = at + len(piece), after, next(waiting, None)
+            try:
+                self._t.send("PUT", f"{path}/{input_id}", piece, offset=at, end=after is None)
+            except ApiError as error:
+                # The answer to its end was lost, and it was sent again.
+                if error.code != "input.ended" or after is not None or error.details.get("received") != at + len(piece):
+                    raise
+        return input_id
 
     def renew(self, site_id: str, env_id: str) -> Environment:
         return Environment.model_validate(self._t.post(f"{_env(site_id, env_id)}/renew").data)

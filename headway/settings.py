@@ -199,6 +199,10 @@ class Settings(BaseSettings):
         default=336, description="Hours after which a preview ends that nobody pushes to or renews; 0: with its branch."
     )
 
+    run_input_bytes: int = Field(
+        default=1 << 30, ge=1, description="Bytes that a one-off command may be given on its standard input."
+    )
+
     poll_seconds: float = Field(
         default=300, ge=0, description="Seconds between two looks at a remote repository that has a hook; 0: none."
     )

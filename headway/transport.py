@@ -118,6 +118,11 @@ class Transport:
     def put(self, path: str, body: Json) -> Answer:
         return self._json("PUT", path, body=body)
 
+    def send(self, method: str, path: str, content: bytes, **params: Any) -> Answer:
+        """Bytes as they are."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._json(method, path, params=params, content=content, headers=headers)
+
     def delete(self, path: str) -> Answer:
         return self._json("DELETE", path)
 
@@ -179,9 +184,10 @@ class Transport:
         *,
         params: Json | None = None,
         body: Json | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        response = self._send(method, path, params=params, body=body, headers=headers)
+        response = self._send(method, path, params=params, body=body, content=content, headers=headers)
         request_id = response.headers.get("x-request-id")
         if response.status_code == 304:
             return Answer(304, None, None, request_id, response.headers)
@@ -207,6 +213,7 @@ class Transport:
         *,
         params: Json | None = None,
         body: Json | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         given = {name: _param(value) for name, value in (params or {}).items() if value is not None}
@@ -214,7 +221,7 @@ class Transport:
             last = attempt == TRIES
             try:
                 response = self._http.request(
-                    method, path, params=given or None, json=body, headers=dict(headers or {})
+                    method, path, params=given or None, json=body, content=content, headers=dict(headers or {})
                 )
             except httpx.TransportError as error:
                 if last:

@@ -18,9 +18,17 @@ TYPE: Final = "environment.run"
 
 
 def accept_command(
-    session: Session, site: Site, environment: Environment, command: str, timeout: int, actor: Json
+    session: Session,
+    site: Site,
+    environment: Environment,
+    command: str,
+    timeout: int,
+    actor: Json,
+    given: tuple[str, int] | None = None,
 ) -> Job:
     """A queued command. It is forgotten with the job's end: it may hold a secret.
+
+    `given`: id and size of what it finds on its standard input.
 
     Raises release.none, environment.capability_unsupported (nothing that is static runs), and as `require_ready`.
     """
@@ -39,7 +47,7 @@ def accept_command(
         resource_type="command",
         resource_id=job_id,
         resource={"env_id": environment.id, "site_id": site.id},
-        input={"command": command, "timeout": timeout},
+        input={"command": command, "timeout": timeout, "given": list(given) if given else None},
         actor=actor,
     )
     session.add(job)
@@ -74,6 +82,18 @@ def begin_command(session: Session, job_id: str, host_id: str) -> Job:
         raise HeadwayError("attempt.stale", f"The command {job_id} was begun on {given['host_id']}, which is away.")
     job.input, job.stage = given, "run"
     session.flush()
+    return job
+
+
+def command_of(session: Session, job_id: str, host_id: str) -> Job:
+    """One that this host has begun and that goes on. Raises job.not_found, job.canceled and attempt.stale."""
+    job = session.get(Job, job_id)
+    if job is None or job.type != TYPE or (job.input or {}).get("host_id") != host_id:
+        raise HeadwayError("job.not_found", f"The host {host_id} has begun no command {job_id}.")
+    if job.finished_at is not None:
+        raise HeadwayError("attempt.stale", f"The command {job_id} is {job.status}.")
+    if job.cancel_requested_at is not None:
+        raise HeadwayError("job.canceled", f"The command {job_id} was canceled.")
     return job
 
 

@@ -12,6 +12,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from activities.ledger import Ledger
     from adapters.broker import BrokerClient
     from adapters.objects import ObjectStore
+    from adapters.runtime.driver import RuntimeDriver
     from adapters.signer.keyless import Keyless
 
 log = logging.getLogger("headway.worker")
 DRAIN = timedelta(seconds=5)
+BEHIND_SECONDS = 10.0
 # Passed through the workflow sandbox: definitions only, no state of ours lives in them.
 PASSED = ("temporal", "activities", "headway")
 
@@ -254,7 +257,12 @@ def host(settings: Settings, _client: Client) -> Role:
     scrubber = Scrubber(folders, mender.forget_broken, settings.scrub_seconds)
     access = AccessLog(settings.path("caddy", ACCESS_LOG))
     requests = RequestShipper(settings.host_id, access, lambda: list_routes(folders.routes), broker)
-    loops = {"upkeep": upkeep.run, "scrub": scrubber.run, "shipping": shipper.run, "requests": requests.run}
+    loops = {
+        "upkeep": lambda: upkeep.run(after=lambda: stack_answers(driver, broker)),
+        "scrub": scrubber.run,
+        "shipping": shipper.run,
+        "requests": requests.run,
+    }
     for name, loop in loops.items():
         threading.Thread(target=loop, name=name, daemon=True).start()
     counted: Counted = Visits(access, lambda: list_routes(folders.routes))
@@ -274,6 +282,19 @@ def host(settings: Settings, _client: Client) -> Role:
         threads=16,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
     )
+
+
+def stack_answers(driver: RuntimeDriver, broker: BrokerClient) -> None:
+    """Where no app runs, this machine, or its stack, has just started: apps come back behind the platform, which needs
+    the same processors. Not for long: a host needs no API.
+    """
+    if any(one.state not in ("stopped", "absent") for one in driver.list()):
+        return
+    until = time.monotonic() + BEHIND_SECONDS
+    while time.monotonic() < until:
+        with contextlib.suppress(HeadwayError):
+            return broker.health()
+        time.sleep(0.2)
 
 
 def _objects(settings: Settings) -> ObjectStore:

@@ -8,7 +8,7 @@ env/<env_id>/current → r/<seq>         what is live
 env/<env_id>/r/<seq>/config.sealed     its configuration, for this host's key alone
 env/<env_id>/fence, lock               the last applied sequence number; held while it is compared
 routes/<host name> → ../env/<env_id>
-trust/*.pub, identity.key, tmp/
+trust/*.pub, identity.key, tmp/, inputs/
 ```
 """
 
@@ -53,6 +53,11 @@ class HostFolders:
     @property
     def tmp(self) -> Path:
         return self.root / "tmp"
+
+    @property
+    def inputs(self) -> Path:
+        """What one-off commands are given, while they run."""
+        return self.root / "inputs"
 
     def environment(self, env_id: str) -> Path:
         """The folder of an environment. Raises internal.error on what is not an id: it would be a path."""

@@ -151,17 +151,18 @@ class Services:
         timeout: float,
         canceled: Callable[[], bool],
         hear: Callable[[Callable[[int], list[LogLine]]], None],
+        given: Path | None = None,
     ) -> int:
         """A one-off command with a placed release, to its end: the exit code. Under one name it is run once.
 
-        `hear` is called now and then with what gives the lines behind a number. Raises release.none, job.canceled,
-        runtime.*.
+        `given`: what it finds on its standard input. `hear` is called now and then with what gives the lines behind a
+        number. Raises release.none, job.canceled, runtime.*.
         """
         plan, run = self.plan_of(env_id, seq), self._run_of(env_id, seq)
         if plan is None or run is None:
             raise HeadwayError("release.none", f"The release {seq} is not on this host any more.")
         ref = InstanceRef(env_id, seq, COMMAND + name.partition("_")[2].lower())
-        spec = self._spec(ref, self._release(env_id, plan.origin), run, command)
+        spec = replace(self._spec(ref, self._release(env_id, plan.origin), run, command), given=given)
 
         def after(number: int) -> list[LogLine]:
             return list(self.driver.logs(ref, number))

@@ -81,8 +81,9 @@ class Upkeep:
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="upkeep")
         self._busy: dict[str, Future[None]] = {}
 
-    def run(self) -> None:
-        """Until `close`."""
+    def run(self, after: Callable[[], None] = lambda: None) -> None:
+        """Until `close`; it begins when `after` is done."""
+        after()
         while not self._closed.is_set():
             for env in self.due():
                 self._begin(env)

@@ -279,14 +279,20 @@ class Site:
         """Keep-alive is off: a pooled connection would still lead to the instance before the switch.
 
         The sockets are found by the environment's id, from Caddy's own folder: whatever the host name's length, the
-        path fits into a socket's address. A dial that fails, as in the moment of a crash, is tried on another one.
+        path fits into a socket's address. What fails is tried again, on another one where there are some: an app that
+        has crashed, or comes back with its machine, is there again within two seconds mostly. A GET that it had
+        already is asked anew, anything else is not.
         """
         sockets = [f"unix/env/{_SERVICE}/r/{_PINNED}/sock.{number}" for number in range(SOCKETS)]
         return {
             "handler": "reverse_proxy",
             "transport": {"protocol": "http", "dial_timeout": "5s", "keep_alive": {"enabled": False}},
             "upstreams": [{"dial": socket} for socket in sockets],
-            "load_balancing": {"selection_policy": {"policy": "random"}, "retries": 3, "try_interval": "50ms"},
+            "load_balancing": {
+                "selection_policy": {"policy": "random"},
+                "try_duration": "2s",
+                "try_interval": "100ms",
+            },
         }
 
     def _ruled(self) -> Json:

@@ -12,16 +12,20 @@ from adapters.runtime.driver import InstanceSpec
 from adapters.runtime.process.view import inside, port_of
 
 SECRETS = "/run/headway-environment"
+GIVEN = "/run/headway-input"
 KEPT_FILES = 3
 TMP_BYTES, HOME_BYTES = 256 << 20, 64 << 20
 DOOR_MEMORY, DOOR_PIDS, DOOR_FILES = 96 << 20, 8, 8192
 HOME, USER = "/home/app", 1000
 # Of every container.
 SHUT: dict[str, Any] = {"ReadonlyRootfs": True, "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}
-# The first process of a container ignores signals it does not handle, so the app is its child.
+# The first process of a container ignores signals it does not handle, so the app is its child: behind `&` a shell
+# gives it nothing to read but what is named.
 FIRST = f"""[ ! -r {SECRETS} ] || {{ set -a; . {SECRETS}; set +a; }}
 trap 'kill -TERM "$app"' TERM
-"$@" & app=$!
+given=/dev/null
+[ ! -r {GIVEN} ] || given={GIVEN}
+"$@" <"$given" & app=$!
 wait "$app"; code=$?
 while kill -0 "$app" 2>/dev/null; do wait "$app"; code=$?; done
 exit "$code"
@@ -46,6 +50,8 @@ def app_body(
         words = teller.command(names, words, passes=True, foreign=True)
         binds = [*binds, *(f"{source}:{target}:ro" for source, target in teller.shown(foreign=True))]
         memory, pids = memory + teller.MEMORY, pids + teller.PROCESSES
+    if spec.given is not None and not restart:
+        binds = [*binds, f"{spec.given.absolute()}:{GIVEN}:ro"]
     return {
         "Image": image,
         "Entrypoint": ["sh", "-c", FIRST, "first"],

@@ -61,7 +61,8 @@ class InstanceSpec:
     and added to the environment by whoever starts the process. `egress` are rules of `adapters.egress.policy`
     (`host:port`), the word `public` (ports 443 and 80 of every public address), or `unix:/path` for a socket of the
     host that the operator allowed. Nothing: nothing goes out.
-    `stop_grace` in seconds between SIGTERM and SIGKILL.
+    `stop_grace` in seconds between SIGTERM and SIGKILL. `given`: a file that one run (`run_once`) finds on its standard
+    input; nothing there otherwise.
     """
 
     ref: InstanceRef
@@ -75,6 +76,7 @@ class InstanceSpec:
     volumes: tuple[Volume, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     stop_grace: float = 10.0
+    given: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class SystemdDriver:
 
     def logs(self, ref: InstanceRef, since: int = 0, limit: int = 1000) -> Iterator[LogLine]:
         """Numbers are the journal's time stamps, in nanoseconds."""
-        command = [self._setup.journalctl, "--no-pager", "--output=json", f"--unit={self._name(ref)}.service"]
+        command = [self._setup.journalctl, "--no-pager", "--output=json", *self._its_lines(ref)]
         command += [f"--since=@{since // 10**9}"] if since else []
         try:
             done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
@@ -175,6 +175,14 @@ class SystemdDriver:
                 given += 1
                 yield _line(number, entry, redactor)
 
+    def _its_lines(self, ref: InstanceRef) -> tuple[str, ...]:
+        """By its unit, and by its own name under its uid: of a process that has ended before the journal looked at it
+        nobody knows the unit any more.
+        """
+        unit, uid = f"{self._name(ref)}.service", uid_of(self._places.state, ref.env_id)
+        named = (f"SYSLOG_IDENTIFIER={self._name(ref)}", f"_UID={uid}")
+        return (f"_SYSTEMD_UNIT={unit}", "+", "_PID=1", f"UNIT={unit}", "+", *named)
+
     def run_once(
         self, spec: InstanceSpec, timeout: float, *, canceled: Callable[[], bool] = lambda: False
     ) -> tuple[int, Lines]:
@@ -189,6 +197,9 @@ class SystemdDriver:
                 self.stop(spec.ref, 0.0)
                 self.remove(spec.ref)
                 raise HeadwayError("job.canceled", "The command was canceled while it ran.")
+        # What it said last may be on its way into the journal still.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([self._setup.journalctl, "--sync"], capture_output=True, timeout=SECONDS, check=False)
         return self.status(spec.ref).exit_code or 0, [*self.logs(spec.ref, limit=1 << 62)]
 
     def connections(self, ref: InstanceRef) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapters.runtime import door, teller
 from adapters.runtime.driver import InstanceSpec
-from adapters.sandbox.argv import FROM_ETC, SEARCH, TOP_LINKS
+from adapters.sandbox.argv import ALIASES, FROM_ETC, SEARCH, TOP_LINKS, missing_python
 
 HOME = "/home/app"
 TMP_SIZE, HOME_SIZE = "256M", "64M"
@@ -25,7 +25,7 @@ RIGHTS = "CAP_SETUID CAP_SETGID CAP_SETPCAP"
 DOOR_MEMORY, DOOR_TASKS = 96 << 20, 8
 # The journal takes both streams of a unit for one: a level tells them apart.
 JOURNAL, STDOUT, STDERR = Path("/run/systemd/journal/stdout"), "6", "3"
-TOLD = f"/usr/bin/systemd-cat --identifier=app --level-prefix=false --priority={STDOUT} --stderr-priority={STDERR}"
+TOLD = f"/usr/bin/systemd-cat --level-prefix=false --priority={STDOUT} --stderr-priority={STDERR}"
 # Also what runs with all rights runs in the unit's view. Only root passes this folder.
 NOTES, ENDED = "/headway/instance", "ended"
 NOTE = f'echo "$EXIT_CODE $EXIT_STATUS" >{NOTES}/{ENDED}'
@@ -69,10 +69,12 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         words = teller.command(facts.hidden, words, passes=False, foreign=False)
         told, memory, tasks = teller.shown(foreign=False), memory + teller.MEMORY, tasks + teller.PROCESSES
     command = " ".join(quoted(word, dollars=True) for word in words)
+    python = missing_python(facts.toolchains)
+    given = spec.given.absolute() if spec.given is not None and facts.once is not None else None
     lines: list[tuple[str, object]] = [
         ("Type", "exec" if facts.once is None else "oneshot"),
         ("WorkingDirectory", facts.cwd),
-        ("ExecStart", f"{_dropped(facts.uid)} {TOLD} {command}"),
+        ("ExecStart", f"{_dropped(facts.uid)} {TOLD} --identifier={facts.name} {command}"),
         ("ExecStopPost", f"+/bin/sh -c {quoted(NOTE, dollars=True)}"),
         *(("Environment", quoted(f"{key}={value}")) for key, value in env.items()),
         *((("EnvironmentFile", specifiers(str(facts.secrets))),) if facts.secrets is not None else ()),
@@ -83,6 +85,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         *(("BindReadOnlyPaths", bind(source, target)) for source, target in (*facts.tree, *told)),
         *(("BindPaths", bind(source, target)) for source, target in (*facts.volumes, (facts.notes, NOTES))),
         *(("BindReadOnlyPaths", bind(path, str(path))) for path in (JOURNAL, *facts.sockets)),
+        *((("BindReadOnlyPaths", bind(Path(python), f"{ALIASES}/python")),) if python is not None else ()),
         ("MountAPIVFS", "yes"),
         ("PrivateNetwork", "yes"),
         ("PrivateIPC", "yes"),
@@ -120,7 +123,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         ("OOMPolicy", "continue"),
         ("KillMode", "control-group"),
         ("TimeoutStopSec", f"{spec.stop_grace:g}s"),
-        ("StandardInput", "null"),
+        ("StandardInput", f"file:{specifiers(str(given))}" if given is not None else "null"),
         ("StandardOutput", "journal"),
         ("StandardError", "journal"),
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,10 @@ UID = 1000
 HOME = "/home/build"
 WORKSPACE = "/workspace"
 SHARED_MEMORY = 64 << 20
-SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Last: names that programs are known by elsewhere, and not on this machine.
+ALIASES = "/headway/bin"
+SEARCH = f"{SYSTEM}:{ALIASES}"
 TOP_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 FROM_ETC = ("ld.so.cache", "alternatives", "localtime")
 # Configuration of package clients below /usr may hold tokens; their public part comes by environment.
@@ -113,6 +117,8 @@ def options(inside: Inside, files: Holder) -> list[str]:
         words += ["--ro-bind", str(inside.certificates), CA_FILE]
     for folder in inside.toolchains:
         words += ["--ro-bind", str(folder), str(folder)]
+    if (python := missing_python(inside.toolchains)) is not None:
+        words += ["--symlink", python, f"{ALIASES}/python"]
     for target, size in inside.memory:
         words += ["--size", str(size), "--tmpfs", target]
     for bind in inside.binds:
@@ -122,6 +128,12 @@ def options(inside: Inside, files: Holder) -> list[str]:
     if seccomp.supported():
         words += ["--seccomp", str(files.hold("seccomp", seccomp.program()))]
     return [*words, "--remount-ro", "/", "--chdir", inside.cwd, *inside.extra]
+
+
+def missing_python(toolchains: Sequence[Path]) -> str | None:
+    """The `python3` that `python` should be, where a machine has no program of that name, as Debian; else None."""
+    search = ":".join([*(str(folder / "bin") for folder in toolchains), SYSTEM])
+    return None if shutil.which("python", path=search) else shutil.which("python3", path=search)
 
 
 def _system(files: Holder) -> Iterator[str]:

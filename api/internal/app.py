@@ -46,6 +46,7 @@ from headway.broker import (
     Serving,
     UploadRequest,
     WantedCache,
+    WantedInput,
     WantedPacks,
     WantedSecrets,
     Wire,
@@ -122,7 +123,7 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
 
 
 def _of_hosts(parts: Parts) -> tuple[Question, ...]:
-    rollouts = Rollouts(parts.store, parts.objects, parts.addresses.site_url)
+    rollouts = Rollouts(parts.store, parts.objects, parts.inputs, parts.addresses.site_url)
     configuration = Configuration(parts.store, parts.vault)
     observing = Observing(parts.store, parts.logs, parts.requests)
     mending = Mending(parts.store, parts.objects)
@@ -133,6 +134,9 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
 
     def command(asker: Asker, job_id: str, _: None) -> Wire:
         return rollouts.begin_command(job_id, asker.host_id)
+
+    def given(asker: Asker, job_id: str, body: WantedInput) -> Wire:
+        return rollouts.command_input(job_id, asker.host_id, body)
 
     def hostnames(asker: Asker, env_id: str, _: None) -> Wire:
         return rollouts.hostnames(env_id, asker.host_id)
@@ -170,6 +174,7 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         ),
         Question("GET", "/rollouts/{id}/config", role, config),
         Question("POST", "/commands/{id}/begin", role, command, wakes=_itself),
+        Question("POST", "/commands/{id}/input", role, given, WantedInput),
         Question("PUT", "/hosts/{id}", role, hello, HostHello),
         Question("POST", "/hosts/{id}/drifts", role, drifts, Drifts),
         Question("POST", "/hosts/{id}/serving", role, serving, Serving),

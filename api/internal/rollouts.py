@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Final
 
+from api.inputs import Inputs
 from api.internal.admission import admission_of
 from api.parts import Objects
-from headway.broker import CommandSpec, Committed, Drifts, Hostnames, Leftovers, Noted, RollSpec, Serving
+from headway.broker import (
+    CommandSpec,
+    Committed,
+    Drifts,
+    Hostnames,
+    InputPart,
+    Leftovers,
+    Noted,
+    RollSpec,
+    Serving,
+    WantedInput,
+)
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
-from store.commands import begin_command
+from store.commands import begin_command, command_of
 from store.domains import redirects_of
 from store.drifts import note_drifts
 from store.fleet import leftovers, note_otherwise, require_part, serves, serves_otherwise
@@ -22,9 +35,10 @@ from store.session import Store
 
 
 class Rollouts:
-    def __init__(self, store: Store, objects: Objects, site_url: Callable[[str], str]) -> None:
+    def __init__(self, store: Store, objects: Objects, inputs: Inputs, site_url: Callable[[str], str]) -> None:
         self.store = store
         self.objects = objects
+        self.inputs = inputs
         self.site_url = site_url
 
     def spec(self, rollout_id: str, host_id: str) -> RollSpec:
@@ -78,7 +92,19 @@ class Rollouts:
             seq=given["seq"],
             command=given["command"],
             timeout=given["timeout"],
+            given=given["given"][1] if given.get("given") else None,
         )
+
+    def command_input(self, job_id: str, host_id: str, body: WantedInput) -> InputPart:
+        """The next part of it, for the host that runs the command. Raises input.not_found, and as `command_of`."""
+        with self.store.read() as session:
+            job = command_of(session, job_id, host_id)
+        input_id, size = (job.input or {}).get("given") or ("", 0)
+        if body.start >= size:
+            self.inputs.forget(job.env_id or "", input_id)
+            return InputPart(data="")
+        part = self.inputs.read(job.env_id or "", input_id, body.start, PART)
+        return InputPart(data=base64.b64encode(part).decode())
 
     def hear_serving(self, host_id: str, body: Serving) -> Leftovers:
         """Compare with the rows: what is otherwise there is put right by a rollout, what has no business there goes."""
@@ -102,4 +128,5 @@ class Rollouts:
             return Hostnames(env_id=env_id, hostnames=names, redirects=led, lock=lock)
 
 
+PART: Final = 1 << 20
 DOCUMENTS: Final = ("manifest", "layout", "bundle")

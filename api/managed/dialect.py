@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,6 +16,8 @@ from headway.errors import HeadwayError
 
 PREFIX: Final = "/v1"
 VERSION: Final = "2026-06-23"
+# What commands are given: bytes, and more of them than fit into a request elsewhere.
+INPUTS: Final = re.compile(PREFIX + r"/sites/[^/]+/environments/[^/]+/inputs(/[^/]+)?")
 
 
 class Managed:
@@ -30,8 +33,8 @@ class Managed:
         """Outside of the prefix lie the documents and the health check."""
         return path != PREFIX and not path.startswith(PREFIX + "/")
 
-    def reads_body(self, path: str) -> bool:  # noqa: ARG002
-        return False
+    def reads_body(self, path: str) -> bool:
+        return INPUTS.fullmatch(path) is not None
 
     def bucket(self, method: str, path: str) -> Name:
         return bucket_of(method, path)

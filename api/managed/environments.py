@@ -177,9 +177,14 @@ async def run_command(call: KeyedDep, site_id: str, env_id: str, body: RunCreate
     def work(session: Session, once: Once) -> Job:
         site, environment = env_to_change(call, session, site_id, env_id, "deployments:write")
         once.claim(session)
-        return commands.accept_command(session, site, environment, body.command, body.timeout, call.caller.actor)
+        given = None
+        if body.input_id is not None:
+            given = (body.input_id, call.parts.inputs.require_whole(environment.id, body.input_id))
+        return commands.accept_command(session, site, environment, body.command, body.timeout, call.caller.actor, given)
 
-    return await call.start(body, work)
+    # A request that is made again brings its input again, under another id.
+    same = RunCreate.model_validate(body.model_dump(exclude_unset=True, exclude={"input_id"}))
+    return await call.start(same, work)
 
 
 @router.post(E + "/renew", **gives(EnvironmentRow, "Let an ephemeral environment live on from now"))

@@ -108,6 +108,14 @@ class RunCreate(Body):
         min_length=1, max_length=65536, pattern=r"^[^\x00]+$", description="For `sh -c`, in the release's tree."
     )
     timeout: int = Field(default=600, ge=1, le=3600, description="Seconds after which it is killed.")
+    input_id: Id | None = Field(default=None, description="What it finds on its standard input; nothing if left out.")
+
+
+class InputRow(BaseModel):
+    id: str = Field(description="For `input_id` of a command.")
+    env_id: str
+    received: int = Field(description="Bytes that are here: go on from there.")
+    whole: bool = Field(description="Whether its end is here, so that a command may have it.")
 
 
 class BuildCreate(Body):

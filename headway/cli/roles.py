@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from headway.errors import HeadwayError
+
 
 @click.command()
 def api() -> None:
@@ -44,7 +46,12 @@ def rules(socket: Path | None) -> None:
     from headway.settings import Settings
 
     settings = Settings()
-    serve(settings.path("host", "routes"), socket or settings.path("run", "rules.sock"))
+    at = socket or settings.path("run", "rules.sock")
+    try:
+        at.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        serve(settings.path("host", "routes"), at)
+    except OSError as error:
+        raise HeadwayError("stack.folder_invalid", f"Nothing can be answered at {at}: {error.strerror}.") from None
 
 
 # Without certificates of its own Caddy keeps nothing.
@@ -87,9 +94,16 @@ def web_config(
     )
     if api is not None:
         config = with_api(config, listen=api_listen, upstream=api)
+    # A new machine: the web server is started in the one and opens a socket in the other, before any worker has run.
+    for folder in (settings.path("host", "routes"), run):
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     part = output.with_name(f".{output.name}.{os.getpid()}")
-    part.write_text(json.dumps(config, indent=1))
-    part.replace(output)
+    try:
+        part.write_text(json.dumps(config, indent=1))
+        part.replace(output)
+    except OSError as error:
+        raise HeadwayError("stack.folder_invalid", f"{output} cannot be written: {error.strerror}.") from None
 
 
 @click.command()

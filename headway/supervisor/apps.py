@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from headway._launch import python_path
 from headway.supervisor.folder import Folder
 
 PATIENCE = 120.0
+
+
+def coming_back(folder: Folder) -> int:
+    """How many apps should serve here, and are not there yet. By what lies in the folder alone."""
+    live = (path.parent for path in folder.path("host", "env").glob("*/current/service"))
+    return sum(not _is_open(release / "sock.0") for release in live)
+
+
+def _is_open(endpoint: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as one:
+        try:
+            one.connect(os.path.realpath(endpoint))
+        except OSError:
+            return False
+    return True
 
 
 def stop_apps(folder: Folder, say: Callable[[str], None]) -> None:

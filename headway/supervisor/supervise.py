@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from headway.errors import HeadwayError
 from headway.supervisor import accounts, identity, processes
-from headway.supervisor.apps import stop_apps
+from headway.supervisor.apps import coming_back, stop_apps
 from headway.supervisor.folder import Folder, write_json
 from headway.supervisor.logs import last_line, rotate
 from headway.supervisor.plan import Plan
@@ -198,6 +198,9 @@ class Supervisor:
         self.progress.say(f"Headway is up in {time.monotonic() - self._began:.1f} s.")
         for name, value in self.plan.hints:
             self.progress.say(f"  {name:<14} {value}")
+        if count := coming_back(self.folder):
+            shown = f"HEADWAY_DATA_DIR={self.folder.root} headway apps list"
+            self.progress.say(f"  {'apps':<14} {count} still coming back: {shown}")
         self._record()
         self.progress.done()
 

@@ -24,6 +24,7 @@ from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap
 from api.events import EventLog
+from api.inputs import Inputs
 from api.instance_logs import InstanceLogs
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Parts
@@ -187,6 +188,7 @@ def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, 
         events=EventLog(folder / "events"),
         logs=InstanceLogs(folder / "logs", 1 << 20),
         requests=Requests(folder / "requests"),
+        inputs=Inputs(folder / "events" / "inputs", 1 << 20),
         watch=Watch(store, every=0.02),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -140,9 +142,31 @@ def test_a_command_runs_once_and_answers_again(stage: Stage) -> None:
     assert [one.line for one in same] == [one.line for one in lines], "it ran a second time"
 
 
+def test_a_command_finds_what_it_is_given_byte_for_byte_and_its_end(stage: Stage, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_bytes(bytes(range(256)) * 4096 + b"no end of line")
+    given.chmod(0o644)
+    ref = InstanceRef("env_1", 1, "run-given")
+    spec = stage.spec(command="sha256sum; cat", ref=ref, given=given)
+    code, lines = stage.driver.run_once(spec, 60.0)
+    assert code == 0
+    digest = hashlib.sha256(given.read_bytes()).hexdigest()
+    assert [one.line for one in lines if one.stream == "stdout"] == [f"{digest}  -"]
+
+
+def test_a_command_that_is_given_nothing_finds_an_end(stage: Stage, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch(0o644)
+    for number, given in enumerate((None, empty)):
+        spec = stage.spec(command="wc -c", ref=InstanceRef("env_1", 1, f"run-{number}"), given=given)
+        _, lines = stage.driver.run_once(spec, 60.0)
+        assert [one.line for one in lines if one.stream == "stdout"] == ["0"]
+
+
 def test_a_command_that_takes_too_long_is_killed(stage: Stage) -> None:
     spec = stage.spec(command="echo begun; sleep 600", ref=InstanceRef("env_1", 1, "release"))
-    code, lines = stage.driver.run_once(spec, 1.0)
+    # An engine and systemd take their time to begin.
+    code, lines = stage.driver.run_once(spec, 1.0 if stage.driver.counts_lines else 8.0)
     assert code == 137
     assert "begun" in [one.line for one in lines]
     assert any("time" in one.line for one in lines if one.stream == "system")

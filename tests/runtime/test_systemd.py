@@ -45,7 +45,9 @@ if verb == "show":
     print("ExecMainCode=" + ("0" if up else "1") + "\\nExecMainStatus=0\\nStateChangeTimestampMonotonic=1000000")
 """
 JOURNAL = f"""#!{sys.executable}
-import json
+import json, sys
+from pathlib import Path
+Path(__file__).with_name("asked").write_text(" ".join(sys.argv))
 for at, said in enumerate(["serving", "token hunter2-secret", list(b"odd \\xff")]):
     print(json.dumps({{"__REALTIME_TIMESTAMP": str(1_700_000_000_000_000 + at // 2), "MESSAGE": said, "_PID": "77"}}))
 """
@@ -167,6 +169,11 @@ def test_secrets_are_in_a_private_file_and_in_no_unit(driver: SystemdDriver, pla
     assert file.read_text() == 'TOKEN="hunter2-secret"\n'
     assert file.stat().st_mode & 0o777 == 0o600
     assert [one.line for one in driver.logs(REF)] == ["serving", "token [redacted]", r"odd \xff"]
+    # Of a process that has ended nobody knows the unit: it is found by a name that only its own uid may use.
+    unit = next(path for path in (place / "units").iterdir() if not path.stem.endswith("-door"))
+    asked = (place / "asked").read_text().split()
+    assert f"--identifier={unit.stem}" in unit.read_text()
+    assert asked[asked.index(f"SYSLOG_IDENTIFIER={unit.stem}") + 1].startswith("_UID=")
     numbers = [one.number for one in driver.logs(REF)]
     assert numbers == sorted(set(numbers))
     assert len(list(driver.logs(REF, since=numbers[0]))) == 2

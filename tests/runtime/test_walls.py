@@ -22,6 +22,15 @@ CANARY = "canary-4711-of-the-host"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="uids are only dropped by root")
 
 
+def test_python_is_there_by_either_name(box: Stage) -> None:
+    command = (
+        "python -c 'import sys; print(sys.version_info[0], sys.prefix)'; python3 -c 'import sys; print(sys.prefix)'"
+    )
+    code, lines = box.driver.run_once(box.spec(command=command, ref=InstanceRef("env_1", 1, "release")), 60.0)
+    said = [one.line for one in lines if one.stream == "stdout"]
+    assert (code, said[0]) == (0, f"3 {said[1]}")
+
+
 @pytest.fixture
 def neighbour() -> Iterator[int]:
     """A service on the host's loopback, as Headway's own are; the port."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -31,10 +32,17 @@ def place(stack: Stack, caller: Caller, new_repository: NewRepository) -> Place:
     return made
 
 
-def run(place: Place, *command: str) -> subprocess.CompletedProcess[str]:
+def run(place: Place, *command: str, given: bytes | None = None) -> subprocess.CompletedProcess[str]:
+    words, env = words_of(place, *command)
+    stdin = None if given is not None else subprocess.DEVNULL
+    done = subprocess.run(words, env=env, capture_output=True, input=given, stdin=stdin, timeout=180, check=False)
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def words_of(place: Place, *command: str) -> tuple[list[str], dict[str, str]]:
     env = {**os.environ, "HEADWAY_API_URL": place.stack.api, "HEADWAY_TOKEN": place.stack.key}
     words = [sys.executable, "-m", "headway", "run", "--site", place.site.id, "--env", "production", "--", *command]
-    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=180, check=False)
+    return words, env
 
 
 def start(place: Place, command: str, **more: Any) -> Json:
@@ -53,6 +61,29 @@ def test_a_command_finds_what_the_release_has_and_its_exit_code_is_carried(place
     assert place.page().text == "first None canary-5b2e8d"
     serving = [one for one in instances(place) if one.ref.process == "web"]
     assert [one.state for one in serving] == ["running"]
+
+
+def test_a_command_finds_what_it_is_given_and_nobody_keeps_it(place: Place) -> None:
+    given = b"canary-7d1f40 \x00\xff" + os.urandom(9 << 20)
+    done = run(place, "sh", "-c", "sha256sum; wc -c", given=given)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{hashlib.sha256(given).hexdigest()}  -", "0"]
+    for folder in ("db", "temporal", "events", "observed", "host", "run"):
+        for path in (place.stack.data / folder).rglob("*"):
+            if path.is_file():
+                assert b"canary-7d1f40" not in path.read_bytes(), path
+
+
+def test_who_goes_away_in_the_middle_of_an_input_has_run_nothing(place: Place) -> None:
+    before = [job["id"] for job in place.caller.http.get("/v1/jobs").json()["data"]]
+    words, env = words_of(place, "cat")
+    with subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as one:
+        assert one.stdin is not None
+        one.stdin.write(b"x" * (17 << 20))
+        one.stdin.flush()
+        until(lambda: [*(place.stack.data / "events" / "inputs").glob("*.part")], "its first part is there")
+        one.kill()
+    assert [job["id"] for job in place.caller.http.get("/v1/jobs").json()["data"]] == before
 
 
 def test_a_command_has_the_walls_of_an_instance_and_its_time(place: Place) -> None:

@@ -22,6 +22,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def second(stack: Stack, caller: Caller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecondHost]:
     with joined(stack, tmp_path_factory.mktemp("h"), "second", "pair") as made:
+        until(lambda: caller.http.get("/v1/hosts/local").status_code == 200, "the host beside the API is registered")
         caller.http.put("/v1/hosts/local/labels", json={"labels": ["pair"]}).raise_for_status()
         until(lambda: caller.get("/v1/hosts/second")["public_key"] is not None, "the second host is registered")
         yield made

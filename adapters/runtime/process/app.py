@@ -25,6 +25,9 @@ MARK = "HEADWAY_INSTANCE"
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
 # As in adapters/sandbox/launch.py, which a keeper does not load: a line lets the command go, the end of a pipe not.
 GATE = 'read -r go || [ "$go" ] || exit 125; exec "$@" </dev/null'
+# What is given to one run is its standard input, so that the line comes by another descriptor: of one digit, as dash
+# knows no others. No pipe: a keeper that was killed would end what is read, and half of it would look whole.
+GIVING_GATE = 'read -r go <&{0} || [ "$go" ] || exit 125; exec "$@" {0}<&-'
 CHUNK = 1 << 16
 GONE_SECONDS = 10.0
 TRIES, TRY_SECONDS = 200, 0.005
@@ -41,7 +44,10 @@ class End:
 
 
 class App:
-    """`begun` is called once with the app's own pid when it runs; `ended` once, when nothing of it is left."""
+    """`begun` is called once with the app's own pid when it runs; `ended` once, when nothing of it is left.
+
+    `low` is a descriptor of one digit that is kept free for a run that is given something.
+    """
 
     def __init__(
         self,
@@ -51,9 +57,10 @@ class App:
         group: Cgroup | None,
         begun: Callable[[int | None], None],
         ended: Callable[[End], None],
+        low: int = -1,
     ) -> None:
         self._recipe, self._loop, self._log, self._group = recipe, loop, log, group
-        self._begun, self._ended = begun, ended
+        self._begun, self._ended, self._low = begun, ended, low
         self._files: list[int] = []
         self._status = b""
         self._first: int | None = None  # pidfd of the namespace's first process
@@ -66,7 +73,12 @@ class App:
     def start(self, secrets: Mapping[str, str]) -> None:
         """Errors: OSError where the program in front cannot be executed."""
         status, gate = os.pipe(), os.pipe()
+        stdin, script = gate[0], GATE
+        low: list[int] = []
         try:
+            if self._recipe.given is not None:
+                stdin, script, low = self._given(), GIVING_GATE.format(self._low), [self._low]
+                os.dup2(gate[0], self._low)
             listed = self._hold(
                 b"".join(os.fsencode(word) + b"\0" for word in self._options(secrets, status[1], gate[0]))
             )
@@ -79,14 +91,14 @@ class App:
                     "--",
                     "/bin/sh",
                     "-c",
-                    GATE,
+                    script,
                     "gate",
                     *self._recipe.command,
                 ],
-                pass_fds=[*self._files, status[1], gate[0]],
+                pass_fds=[*self._files, status[1], gate[0], *low],
                 env={"PATH": TOOLS, MARK: self._recipe.mark},
                 cwd="/",
-                stdin=gate[0],
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
@@ -98,7 +110,7 @@ class App:
             os.close(gate[1])
             raise
         finally:
-            for number in (*self._files, status[1], gate[0]):
+            for number in {*self._files, *low, stdin, status[1], gate[0]}:
                 os.close(number)
             self._files = []
         self._gate, self._status_end = gate[1], status[0]
@@ -129,6 +141,11 @@ class App:
 
     def first_process(self) -> int:
         return self._first_pid
+
+    def _given(self) -> int:
+        if not 3 <= self._low <= 9:
+            raise OSError(errno.EMFILE, "no descriptor of one digit is free")
+        return os.open(self._recipe.given or "", os.O_RDONLY | os.O_CLOEXEC)
 
     def _hold(self, content: bytes) -> int:
         number = os.memfd_create("headway")

@@ -260,6 +260,7 @@ class ProcessDriver:
             else None,
             opener=opener,
             once=once,
+            given=str(spec.given.absolute()) if spec.given is not None and once is not None else None,
             pace=setup.pace,
         )
 

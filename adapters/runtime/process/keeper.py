@@ -8,6 +8,7 @@ starts is in there too. The lock it was given is held until it ends; `state.json
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -34,8 +35,8 @@ SETTLE = 0.02  # between two looks whether the last connections are through
 
 
 class Keeper:
-    def __init__(self, recipe: Recipe, way_out: WayOut | None) -> None:
-        self._recipe, self._way_out = recipe, way_out
+    def __init__(self, recipe: Recipe, way_out: WayOut | None, low: int = -1) -> None:
+        self._recipe, self._way_out, self._low = recipe, way_out, low
         self._folder = Path(recipe.folder)
         self._loop = Loop()
         self._log = LogWriter(self._folder, recipe.bounds.log)
@@ -86,7 +87,7 @@ class Keeper:
             self._log.redactor = type(self._log.redactor)(secrets)
             self._make_group()
             self._pids_said = self._memory_said = False
-            self._app = App(self._recipe, self._loop, self._log, self._group, self._running, self._ended)
+            self._app = App(self._recipe, self._loop, self._log, self._group, self._running, self._ended, self._low)
             self._app.start(secrets)
         except (CannotOpen, OSError) as error:
             self._app = None
@@ -229,12 +230,14 @@ def main() -> None:
         os._exit(0)
     ready = os.dup(1)
     null = os.open("/dev/null", os.O_RDWR)
+    # Taken while there are some: one of one digit, for a run that is given something.
+    low = fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, 3) if recipe.given is not None else -1
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.umask(0o077)
     os.chdir("/")
     try:
-        keeper = _prepare(recipe)
+        keeper = _prepare(recipe, low)
     except OSError as error:
         os.write(ready, f"{error.strerror or error}: {error.filename or 'the keeper'}\n".encode())
         os._exit(1)
@@ -244,7 +247,7 @@ def main() -> None:
     os._exit(0)  # the way out has a thread that nobody waits for
 
 
-def _prepare(recipe: Recipe) -> Keeper:
+def _prepare(recipe: Recipe, low: int) -> Keeper:
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -259,6 +262,6 @@ def _prepare(recipe: Recipe) -> Keeper:
     network.own_network()
     if way_out is not None:
         way_out.open()
-    keeper = Keeper(recipe, way_out)
+    keeper = Keeper(recipe, way_out, low)
     keeper.listen()
     return keeper

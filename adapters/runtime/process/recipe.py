@@ -57,6 +57,7 @@ class Recipe:
 
     `socket` is the endpoint's path (None: nobody is served); `port` what the app listens on inside. `cgroup` is
     `(version, {controller: folder}, name)`. `once`: seconds that a one-off run may take; it is not started again.
+    `given` is the path of what it finds on its standard input.
     """
 
     folder: str
@@ -77,6 +78,7 @@ class Recipe:
     outside: Outside | None = None
     opener: Opener | None = None
     once: float | None = None
+    given: str | None = None
     pace: Pace = field(default_factory=Pace)
 
     def dump(self) -> bytes:

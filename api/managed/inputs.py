@@ -1,0 +1,75 @@
+"""What one-off commands find on their standard input: bytes, in one request or in several, before the command."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import anyio
+from fastapi import APIRouter, Query
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from api.inputs import Received
+from api.managed.call import Call, CallDep
+from api.managed.documents import gives
+from api.managed.environments import E, env_to_change
+from api.managed.schemas import InputRow
+from headway.errors import HeadwayError
+
+router = APIRouter(tags=["environments"])
+PIECE: Final = 1 << 20
+_BYTES: Final[dict[str, Any]] = {
+    "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+End = Annotated[bool, Query(description="Whether the body is the last of it.")]
+
+
+@router.post(
+    E + "/inputs",
+    **gives(InputRow, "Give what a command will find on its standard input", status=201),
+    openapi_extra=_BYTES,
+)
+async def create_input(call: CallDep, site_id: str, env_id: str, end: End = True) -> Response:
+    env = await call.write(lambda session: env_to_change(call, session, site_id, env_id, "deployments:write")[1].id)
+    input_id = await anyio.to_thread.run_sync(call.parts.inputs.begin, env)
+    try:
+        received = await _take(call, env, input_id, 0, end)
+    except BaseException:
+        call.parts.inputs.forget(env, input_id)  # nobody was told its id
+        raise
+    return call.one(_shown(env, input_id, received), 201)
+
+
+@router.put(E + "/inputs/{input_id}", **gives(InputRow, "Go on with an input"), openapi_extra=_BYTES)
+async def continue_input(
+    call: CallDep,
+    site_id: str,
+    env_id: str,
+    input_id: str,
+    offset: Annotated[int, Query(ge=0, description="Where the body's first byte belongs.")],
+    end: End = True,
+) -> Response:
+    env = await call.write(lambda session: env_to_change(call, session, site_id, env_id, "deployments:write")[1].id)
+    return call.one(_shown(env, input_id, await _take(call, env, input_id, offset, end)))
+
+
+async def _take(call: Call, env_id: str, input_id: str, offset: int, end: bool) -> Received:
+    """Straight to the disk. A body that is cut off leaves what came of it, and no end."""
+    inputs = call.parts.inputs
+    announced = call.request.headers.get("content-length", "0")
+    with inputs.writer(env_id, input_id, offset, int(announced) if announced.isdigit() else 0) as writer:
+        held = bytearray()
+        try:
+            async for chunk in call.request.stream():
+                held += chunk
+                if len(held) >= PIECE:
+                    await anyio.to_thread.run_sync(writer.write, bytes(held))
+                    held.clear()
+        except ClientDisconnect:
+            raise HeadwayError("service.unavailable", "The connection ended before the body did.") from None
+        await anyio.to_thread.run_sync(writer.write, bytes(held))
+        return await anyio.to_thread.run_sync(inputs.finish if end else inputs.look, env_id, input_id)
+
+
+def _shown(env_id: str, input_id: str, received: Received) -> dict[str, Any]:
+    return {"id": input_id, "env_id": env_id, "received": received.size, "whole": received.whole}
