@@ -14,6 +14,7 @@ import httpx
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.beginning import begun
 from activities.execute import Executor, Shell
 from activities.looking import Looker
 from activities.producing.build import BuildRules, BuildStep
@@ -70,7 +71,7 @@ class Producer:
             spec = self._broker.begin(order.build_id, begin)
             # The broker reads the attempt out of it: what a stale one says is refused.
             source = f"{spec.build_id}/{spec.attempt}"
-            with _overtaken():
+            with _overtaken(), begun(self._broker, order.build_id):
                 with EventBatcher(self._broker, spec.job_id, source) as events:
                     watch.listen(events)
                     with bounded_tries("repository.unreachable", REMOTE_TRIES):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import ssl
 import time
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 
 from adapters.unix_sockets import AnySocket
 from headway.broker import (
+    HOLDER,
     TLS_NAME,
     Accepted,
     Addresses,
@@ -36,6 +39,7 @@ from headway.broker import (
     Inputs,
     KeptCache,
     Known,
+    KnownBuilder,
     Leftovers,
     LogBatch,
     LogHeard,
@@ -66,6 +70,8 @@ PATIENCE: Final = 10.0
 # Seconds without a byte of the answer. What looks at every file of a tree may take long, and twice costs twice.
 READING: Final = 30.0
 THINKING: Final = 180.0
+# How long one waits for what another builder is at, and may have been killed over.
+_HELD: Final = 10.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _AWAY: Final = {502, 503, 504}
@@ -101,11 +107,13 @@ class BrokerClient:
     or where it is reached by TLS from another machine (broker.untrusted where it is not the one that was pinned).
     Every request may be repeated: a lost connection, or an API that is starting again, is waited out for `patience`
     seconds and then is service.unavailable. What the broker answers as an error is raised with its own code.
+    What a builder begins is this client's: another one, with the same credential too, is refused.
     """
 
     def __init__(self, at: Path | Remote, token_file: Path, *, patience: float = PATIENCE) -> None:
         self._token_file = token_file
         self._patience = patience
+        self._holder = secrets.token_urlsafe(32)
         # The same name for every broker: the root vouches for nothing else.
         self._asked = {"sni_hostname": TLS_NAME} if isinstance(at, Remote) else {}
         self._http = httpx.Client(
@@ -119,8 +127,11 @@ class BrokerClient:
         self._http.close()
 
     def begin(self, build_id: str, begin: Begin) -> BuildSpec:
-        """Take the build. The answer's `attempt` is the number to use from then on."""
-        return self._ask(BuildSpec, "POST", f"/builds/{build_id}/begin", begin)
+        """Take the build. The answer's `attempt` is the number to use from then on.
+
+        Raises attempt.held where another process is at it, after a wait.
+        """
+        return self._begin(BuildSpec, f"/builds/{build_id}/begin", begin)
 
     def tell_fetched(self, build_id: str, fetched: Fetched) -> None:
         """Say which commit is built."""
@@ -160,14 +171,14 @@ class BrokerClient:
 
     def begin_look(self, site_id: str, begin: BeginLook) -> LookSpec:
         """Which remote to look at. Raises attempt.stale where the look is over."""
-        return self._ask(LookSpec, "POST", f"/looks/{site_id}/begin", begin)
+        return self._begin(LookSpec, f"/looks/{site_id}/begin", begin)
 
     def tell_seen(self, site_id: str, seen: Seen) -> Taken:
         """Hand in what was seen, or why nothing was."""
         return self._ask(Taken, "POST", f"/looks/{site_id}/seen", seen)
 
     def begin_exec(self, job_id: str, begin: Begin) -> ExecSpec:
-        return self._ask(ExecSpec, "POST", f"/execs/{job_id}/begin", begin)
+        return self._begin(ExecSpec, f"/execs/{job_id}/begin", begin)
 
     def packs_exec(self, job_id: str, wanted: WantedPacks) -> Addresses:
         return self._ask(Addresses, "POST", f"/execs/{job_id}/packs", wanted)
@@ -224,9 +235,28 @@ class BrokerClient:
         """Hand in what visitors asked. One try: the web server's log has it still."""
         return self._ask(RequestsHeard, "POST", f"/environments/{env_id}/requests", batch, patience=0.0)
 
+    def let_go(self, subject_id: str) -> None:
+        """What was begun and came to no end: another builder need not wait. One try, and no matter if it fails."""
+        with contextlib.suppress(HeadwayError):
+            self._send("DELETE", f"/leases/{subject_id}", None, 0.0)
+
+    def who(self) -> str:
+        """Which builder this is. One try. Raises auth.invalid_key, role.insufficient, service.unavailable."""
+        return self._ask(KnownBuilder, "GET", "/builder", patience=0.0).builder_id
+
     def health(self) -> None:
         """Raises service.unavailable where the broker does not answer."""
         self._send("GET", "/health", None, 0.0)
+
+    def _begin(self, shape: type[Answer], path: str, begin: Wire) -> Answer:
+        deadline = time.monotonic() + _HELD
+        while True:
+            try:
+                return self._ask(shape, "POST", path, begin)
+            except HeadwayError as error:
+                if error.code != "attempt.held" or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.3)
 
     def _ask(
         self,
@@ -283,7 +313,7 @@ class BrokerClient:
         except OSError as error:
             message = f"This role's credential for the broker cannot be read: {type(error).__name__}."
             raise HeadwayError("service.unavailable", message) from error
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", HOLDER: self._holder}
         return headers if body is None else {**headers, "Content-Type": "application/json"}
 
 

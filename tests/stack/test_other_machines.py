@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,8 +80,17 @@ def test_a_release_is_built_and_served_elsewhere(stack: Stack, caller: Caller, s
     try:
         start_builder(stack, second, broker)
         place.push()
+        assert caller.get("/v1/builders/third/builds")[0]["builder"] == "third"
+        # A builder that was removed ends itself, and what it would have built is the others'.
+        caller.http.delete("/v1/builders/third").raise_for_status()
+        place.repository.commit(service("after"))
+        place.submit()
+        assert second.processes["builder"].wait(90) == 0
     finally:
         os.kill(own, signal.SIGCONT)
+    until(lambda: place.page().text == "after None canary-81c2", "another builder has built it")
+    place.repository.commit(service("first"))
+    place.push()
     assert place.page().text == "first None canary-81c2"
     assert second.visit(place.site.production_host).text == "first None canary-81c2"
 
@@ -95,17 +104,21 @@ def test_a_release_is_built_and_served_elsewhere(stack: Stack, caller: Caller, s
     until(lambda: "There is no such credential" in log.read_text(), "it is told that it is not known")
 
 
+def let_in(stack: Stack, papers: Path) -> None:
+    asked = {**os.environ, "HEADWAY_API_URL": stack.api, "HEADWAY_TOKEN": stack.key}
+    words = ("builders", "add", "third", "--output", str(papers))
+    subprocess.run([*HEADWAY, *words], env=asked, check=True, timeout=60)
+
+
 def start_builder(stack: Stack, second: SecondHost, broker: str) -> None:
     papers = second.data / "builder-papers"
-    papers.mkdir()
-    shutil.copy(stack.data / "secrets" / "broker-builder.token", papers)
-    shutil.copy(second.env["HEADWAY_TRUST_DIR"] + "/broker.pem", papers)
+    let_in(stack, papers)
     data = second.data / "builder"
     data.mkdir()
     more = {
         "HEADWAY_DATA_DIR": str(data),
         "HEADWAY_BROKER_ADDRESS": broker,
-        "HEADWAY_BROKER_TOKEN_FILE": str(papers / "broker-builder.token"),
+        "HEADWAY_BROKER_TOKEN_FILE": str(papers / "builder.token"),
         "HEADWAY_BROKER_ROOT_FILE": str(papers / "broker.pem"),
         "HEADWAY_LOCAL_REPOS": json.dumps([str(stack.repos)]),
     }
