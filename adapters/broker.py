@@ -6,9 +6,10 @@ import contextlib
 import secrets
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 
 import httpx
 import zstandard
@@ -61,6 +62,7 @@ from headway.broker import (
     UploadRequest,
     WantedCache,
     WantedPacks,
+    WantedRepository,
     WantedSecrets,
     Wire,
 )
@@ -78,6 +80,7 @@ _AWAY: Final = {502, 503, 504}
 _LONG: Final = 64 << 10
 
 Answer = TypeVar("Answer", bound=Wire)
+Stopped = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ class BrokerClient:
         self._token_file = token_file
         self._patience = patience
         self._holder = secrets.token_urlsafe(32)
+        # Nothing of the API's machine lies beside this one.
+        self.elsewhere = isinstance(at, Remote)
         # The same name for every broker: the root vouches for nothing else.
         self._asked = {"sni_hostname": TLS_NAME} if isinstance(at, Remote) else {}
         self._http = httpx.Client(
@@ -136,6 +141,30 @@ class BrokerClient:
     def tell_fetched(self, build_id: str, fetched: Fetched) -> None:
         """Say which commit is built."""
         self._ask(Wire, "POST", f"/builds/{build_id}/fetched", fetched)
+
+    def save_repository(self, build_id: str, wanted: WantedRepository, file: IO[bytes], stopped: Stopped) -> None:
+        """The site's own repository, as a git bundle. One try: the build is tried again. Raises job.canceled too."""
+        headers, raw = self._headers(b""), wanted.model_dump_json().encode()
+        try:
+            with self._http.stream(
+                "POST",
+                f"/builds/{build_id}/repository",
+                content=raw,
+                headers=headers,
+                timeout=httpx.Timeout(THINKING, connect=3),
+                extensions=self._asked,
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _failure(answer)
+                for chunk in answer.iter_raw():
+                    if stopped():
+                        raise HeadwayError("job.canceled", "The job was canceled while its repository was fetched.")
+                    file.write(chunk)
+        except httpx.TransportError as error:
+            _refuse_stranger(error)
+            message = f"The broker does not answer: {type(error).__name__}."
+            raise HeadwayError("service.unavailable", message) from error
 
     def packs(self, build_id: str, wanted: WantedPacks) -> Addresses:
         """Where to read packs that the build's snapshot names."""

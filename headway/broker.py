@@ -12,6 +12,7 @@ itself alone, and reaches the rollouts and environments that it has a part in. A
 | DELETE /leases/{id} | builder | → {} |
 | POST /builds/{build_id}/begin | builder | Begin → BuildSpec |
 | POST /builds/{build_id}/fetched | builder | Fetched → Wire |
+| POST /builds/{build_id}/repository | builder | WantedRepository → a git bundle of the site's own repository |
 | POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
 | POST /builds/{build_id}/secrets | builder | WantedSecrets → BuildSecrets |
 | POST /builds/{build_id}/packs | builder | WantedPacks → Addresses |
@@ -101,6 +102,12 @@ class Addresses(Wire):
     """A presigned GET for each of them."""
 
     packs: dict[str, str]
+
+
+class WantedRepository(Wire):
+    """The site's own repository, for a builder that does not have it beside itself."""
+
+    attempt: int
 
 
 class RepositoryAccess(Wire):

@@ -23,6 +23,7 @@ from api.internal.looks import Looks
 from api.internal.mending import Mending
 from api.internal.observing import Observing
 from api.internal.outputs import Outputs
+from api.internal.repositories import bundle_route
 from api.internal.rollouts import Rollouts
 from api.internal.telling import Telling, subject_of
 from api.internal.tls import Admitted
@@ -61,6 +62,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "loca
     doorkeeper = Doorkeeper(dict(tokens), parts.store, own_host)
     questions = (*_of_builders(parts), *_of_hosts(parts), *_of_all(parts))
     routes = [route(question, doorkeeper, parts.watch.poke) for question in questions]
+    routes.append(bundle_route(parts, doorkeeper))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _refuse})
     app.router.redirect_slashes = False
     return app

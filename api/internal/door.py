@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import zstandard
@@ -21,6 +21,7 @@ from headway.broker import Wire
 from headway.errors import HeadwayError
 
 MAX_BODY: Final = 64 << 20
+Body = TypeVar("Body", bound=Wire)
 log = logging.getLogger("headway.broker")
 
 
@@ -72,11 +73,12 @@ def unpacked(raw: bytes) -> bytes:
 
 def _work(question: Question, doorkeeper: Doorkeeper, shown: Shown, name: str, raw: bytes) -> tuple[Wire, str]:
     asker = doorkeeper.admit(shown, question.role)
-    wire = question.do(asker, name, _parsed(question.body, raw) if question.body is not None else None)
+    wire = question.do(asker, name, parsed(question.body, raw) if question.body is not None else None)
     return wire, wire.model_dump_json()
 
 
-def _parsed(kind: type[Wire], raw: bytes) -> Wire:
+def parsed(kind: type[Body], raw: bytes) -> Body:
+    """Raises as a request's validation does."""
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.githost.backend import Backend
+from adapters.githost.pushhead import PushLimits
+from api.git.parts import GitParts
 from store.keys import hashed
 from store.leases import FORGOTTEN, SILENT
 from store.models import Build, utcnow
 from store.models_builders import Builder, BuilderLease
+from tests.adapters.repositories import Repository
 from tests.api.test_broker import NOW, Roles, a_build, another_build, failure
 from tests.api.world import World, data, error
 
@@ -182,3 +188,28 @@ async def test_only_the_operator_lets_builders_in_and_sees_what_they_built(api: 
     assert data(await api.admin.delete("/v1/builders/two"))["deleted"]
     assert error(await api.admin.get("/v1/builders/two"), 404)["code"] == "builder.not_found"
     assert [one["id"] for one in data(await api.admin.get("/v1/builders/two/builds"))] == [build]
+
+
+async def test_a_sites_own_repository_goes_to_who_builds_it_alone(api: World, tmp_path: Path) -> None:
+    api.parts = replace(api.parts, git=GitParts(Backend.install(tmp_path / "repos", PushLimits())))
+    roles = Roles(api)
+    site, build, _ = await a_build(api)
+    _, remote, _ = await a_build(api, "Remote", repository="https://git.example.com/shop.git")
+    for one in (build, remote):
+        await roles.ask("builder:two", "POST", f"/builds/{one}/begin", BEGIN)
+    path, wanted = f"/builds/{build}/repository", {"attempt": 1}
+    assert failure(await roles.ask("builder:two", "POST", path, wanted), 400) == "repository.empty"
+    elsewhere = f"/builds/{remote}/repository"
+    assert failure(await roles.ask("builder:two", "POST", elsewhere, wanted), 409) == "repository.missing"
+    work = Repository(tmp_path / "work")
+    work.commit({"index.html": "canary-77af"})
+    assert api.parts.git is not None
+    bare = api.parts.git.backend.repositories.ensure(site["id"], "main")
+    work.git("push", "-q", str(bare), "main")
+    given = await roles.ask("builder:two", "POST", path, wanted)
+    assert given.content.startswith(b"# v2 git bundle\n")
+    for thief in ("builder:one", "builder"):
+        assert failure(await roles.ask(thief, "POST", path, wanted), 409) == "attempt.stale"
+    assert failure(await roles.ask("host", "POST", path, wanted), 403) == "role.insufficient"
+    assert failure(await roles.ask("builder:two", "POST", path, {"attempt": 2}), 409) == "attempt.stale"
+    assert failure(await roles.ask("builder:two", "POST", path, {"attempt": "x"}), 400) == "request.invalid_parameter"
