@@ -16,7 +16,7 @@ import pytest
 
 from bench.client import Caller
 from bench.stack import Stack
-from tests.adapters.repositories import Repository
+from tests.adapters.repositories import QUIET, Repository
 from tests.stack.second_host import HEADWAY, SecondHost, joined
 from tests.stack.service_app import service
 from tests.stack.sites import Place
@@ -81,6 +81,10 @@ def test_a_release_is_built_and_served_elsewhere(stack: Stack, caller: Caller, s
         start_builder(stack, second, broker)
         place.push()
         assert caller.get("/v1/builders/third/builds")[0]["builder"] == "third"
+        # The site's own repository lies beside the API alone.
+        own_site = pushed(stack, caller, repository)
+        assert caller.get(f"/v1/sites/{own_site}/environments")[0]["status"] == "active"
+        assert caller.get("/v1/builders/third/builds")[0]["site_id"] == own_site
         # A builder that was removed ends itself, and what it would have built is the others'.
         caller.http.delete("/v1/builders/third").raise_for_status()
         place.repository.commit(service("after"))
@@ -102,6 +106,15 @@ def test_a_release_is_built_and_served_elsewhere(stack: Stack, caller: Caller, s
     assert second.visit(place.site.production_host).text == "first None canary-81c2"
     log = second.data / "worker.log"
     until(lambda: "There is no such credential" in log.read_text(), "it is told that it is not known")
+
+
+def pushed(stack: Stack, caller: Caller, repository: Repository) -> str:
+    """A site that the platform hosts, with a commit that git has pushed, and waited for."""
+    made = caller.finish(caller.post("/v1/sites", {"name": f"own-{repository.path.name}", "runtime": "auto"}))
+    site_id = str(made["resource"]["id"])
+    at = str(caller.get(f"/v1/sites/{site_id}")["git_url"]).replace("://", f"://any:{stack.key}@")
+    subprocess.run(["git", "push", "-q", at, "main"], cwd=repository.path, env=QUIET, check=True, timeout=280)
+    return site_id
 
 
 def let_in(stack: Stack, papers: Path) -> None:
