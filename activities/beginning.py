@@ -6,14 +6,18 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from adapters.broker import BrokerClient
 from headway.errors import HeadwayError
 
 
+class Broker(Protocol):
+    def let_go(self, subject_id: str) -> None: ...
+
+
 @contextmanager
-def begun(broker: BrokerClient, subject_id: str) -> Iterator[None]:
-    """A builder that was removed meanwhile is asked to end itself: what it has falls to the others."""
+def begun(broker: Broker, subject_id: str) -> Iterator[None]:
+    """Around the begin and all that follows. A builder that was removed ends itself; what it has falls to others."""
     try:
         yield
     except BaseException as error:

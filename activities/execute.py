@@ -79,9 +79,9 @@ class Executor:
     @mapped
     def execute(self, order: ExecOrder) -> Ended:
         """Raises what fetching, the sandbox and the broker raise; a command that fails is a result."""
-        with Watch() as watch:
+        with Watch() as watch, begun(self._broker, order.job_id):
             spec = self._broker.begin_exec(order.job_id, Begin(attempt=activity.info().attempt, worker=self._worker))
-            with begun(self._broker, order.job_id), self._shell.runner.workspace() as workspace:
+            with self._shell.runner.workspace() as workspace:
                 with EventBatcher(self._broker, spec.job_id, f"{spec.job_id}/{spec.attempt}") as events:
                     watch.listen(events)
                     before, heard, outcome, took = self._run(spec, workspace, events, watch)

@@ -66,12 +66,12 @@ class Producer:
     @mapped
     def produce(self, order: BuildOrder) -> BuildOutput:
         """Fetch, detect, build, pack and upload; beats; stops within 2 s of a cancel."""
-        with Watch() as watch:
+        with Watch() as watch, begun(self._broker, order.build_id):
             begin = Begin(attempt=activity.info().attempt, worker=self._worker)
             spec = self._broker.begin(order.build_id, begin)
             # The broker reads the attempt out of it: what a stale one says is refused.
             source = f"{spec.build_id}/{spec.attempt}"
-            with _overtaken(), begun(self._broker, order.build_id):
+            with _overtaken():
                 with EventBatcher(self._broker, spec.job_id, source) as events:
                     watch.listen(events)
                     with bounded_tries("repository.unreachable", REMOTE_TRIES):

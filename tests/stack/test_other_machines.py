@@ -88,7 +88,7 @@ def test_a_release_is_built_and_served_elsewhere(stack: Stack, caller: Caller, s
         # A builder that was removed ends itself, and what it would have built is the others'.
         caller.http.delete("/v1/builders/third").raise_for_status()
         place.repository.commit(service("after"))
-        place.submit()
+        place.start_push()
         assert second.processes["builder"].wait(90) == 0
     finally:
         os.kill(own, signal.SIGCONT)
