@@ -11,6 +11,7 @@ from typing import Final, cast
 import httpx
 from temporalio import activity
 
+from activities.beginning import begun
 from activities.producing.build import BuildRules
 from activities.producing.lines import LineSplitter
 from activities.producing.watch import Watch
@@ -78,7 +79,7 @@ class Executor:
     @mapped
     def execute(self, order: ExecOrder) -> Ended:
         """Raises what fetching, the sandbox and the broker raise; a command that fails is a result."""
-        with Watch() as watch:
+        with Watch() as watch, begun(self._broker, order.job_id):
             spec = self._broker.begin_exec(order.job_id, Begin(attempt=activity.info().attempt, worker=self._worker))
             with self._shell.runner.workspace() as workspace:
                 with EventBatcher(self._broker, spec.job_id, f"{spec.job_id}/{spec.attempt}") as events:
@@ -86,7 +87,7 @@ class Executor:
                     before, heard, outcome, took = self._run(spec, workspace, events, watch)
                 watch.check()
                 output = self._output(spec, workspace, before, heard, outcome, took)
-            self._broker.finish_exec(order.job_id, output)
+                self._broker.finish_exec(order.job_id, output)
         return Ended(order.job_id, "succeeded")
 
     def _run(

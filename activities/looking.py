@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from temporalio import activity
 
+from activities.beginning import begun
 from activities.producing.production import Places
 from adapters.source.access import Access
 from adapters.source.address import parse_address
@@ -25,6 +26,8 @@ LONGEST: Final = 250
 class Broker(Protocol):
     def begin_look(self, site_id: str, begin: BeginLook) -> LookSpec: ...
 
+    def let_go(self, subject_id: str) -> None: ...
+
     def tell_seen(self, site_id: str, seen: Seen) -> Taken: ...
 
 
@@ -39,12 +42,13 @@ class Looker:
     @activity.defn(name="remote.look")
     @mapped
     def look(self, ref: LookRef) -> LookRef:
-        spec = self._broker.begin_look(ref.site_id, BeginLook(attempt=ref.attempt))
-        try:
-            seen = Seen(attempt=ref.attempt, branches=self._look(spec))
-        except HeadwayError as error:
-            seen = Seen(attempt=ref.attempt, code=error.code, message=error.message[:1000])
-        taken = self._broker.tell_seen(ref.site_id, seen)
+        with begun(self._broker, ref.site_id):
+            spec = self._broker.begin_look(ref.site_id, BeginLook(attempt=ref.attempt))
+            try:
+                seen = Seen(attempt=ref.attempt, branches=self._look(spec))
+            except HeadwayError as error:
+                seen = Seen(attempt=ref.attempt, code=error.code, message=error.message[:1000])
+            taken = self._broker.tell_seen(ref.site_id, seen)
         return LookRef(ref.site_id, ref.attempt, taken.news)
 
     def _look(self, spec: LookSpec) -> dict[str, str]:

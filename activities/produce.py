@@ -14,6 +14,7 @@ import httpx
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.beginning import begun
 from activities.execute import Executor, Shell
 from activities.looking import Looker
 from activities.producing.build import BuildRules, BuildStep
@@ -65,7 +66,7 @@ class Producer:
     @mapped
     def produce(self, order: BuildOrder) -> BuildOutput:
         """Fetch, detect, build, pack and upload; beats; stops within 2 s of a cancel."""
-        with Watch() as watch:
+        with Watch() as watch, begun(self._broker, order.build_id):
             begin = Begin(attempt=activity.info().attempt, worker=self._worker)
             spec = self._broker.begin(order.build_id, begin)
             # The broker reads the attempt out of it: what a stale one says is refused.

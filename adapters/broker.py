@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 
 import httpx
 import zstandard
@@ -14,6 +17,7 @@ from pydantic import ValidationError
 
 from adapters.unix_sockets import AnySocket
 from headway.broker import (
+    HOLDER,
     TLS_NAME,
     Accepted,
     Addresses,
@@ -37,6 +41,7 @@ from headway.broker import (
     Inputs,
     KeptCache,
     Known,
+    KnownBuilder,
     Leftovers,
     LogBatch,
     LogHeard,
@@ -59,6 +64,7 @@ from headway.broker import (
     WantedCache,
     WantedInput,
     WantedPacks,
+    WantedRepository,
     WantedSecrets,
     Wire,
 )
@@ -68,12 +74,15 @@ PATIENCE: Final = 10.0
 # Seconds without a byte of the answer. What looks at every file of a tree may take long, and twice costs twice.
 READING: Final = 30.0
 THINKING: Final = 180.0
+# How long one waits for what another builder is at, and may have been killed over.
+_HELD: Final = 10.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _AWAY: Final = {502, 503, 504}
 _LONG: Final = 64 << 10
 
 Answer = TypeVar("Answer", bound=Wire)
+Stopped = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -103,11 +112,15 @@ class BrokerClient:
     or where it is reached by TLS from another machine (broker.untrusted where it is not the one that was pinned).
     Every request may be repeated: a lost connection, or an API that is starting again, is waited out for `patience`
     seconds and then is service.unavailable. What the broker answers as an error is raised with its own code.
+    What a builder begins is this client's: another one, with the same credential too, is refused.
     """
 
     def __init__(self, at: Path | Remote, token_file: Path, *, patience: float = PATIENCE) -> None:
         self._token_file = token_file
         self._patience = patience
+        self._holder = secrets.token_urlsafe(32)
+        # Nothing of the API's machine lies beside this one.
+        self.elsewhere = isinstance(at, Remote)
         # The same name for every broker: the root vouches for nothing else.
         self._asked = {"sni_hostname": TLS_NAME} if isinstance(at, Remote) else {}
         self._http = httpx.Client(
@@ -121,12 +134,39 @@ class BrokerClient:
         self._http.close()
 
     def begin(self, build_id: str, begin: Begin) -> BuildSpec:
-        """Take the build. The answer's `attempt` is the number to use from then on."""
-        return self._ask(BuildSpec, "POST", f"/builds/{build_id}/begin", begin)
+        """Take the build. The answer's `attempt` is the number to use from then on.
+
+        Raises attempt.held where another process is at it, after a wait.
+        """
+        return self._begin(BuildSpec, f"/builds/{build_id}/begin", begin)
 
     def tell_fetched(self, build_id: str, fetched: Fetched) -> None:
         """Say which commit is built."""
         self._ask(Wire, "POST", f"/builds/{build_id}/fetched", fetched)
+
+    def save_repository(self, build_id: str, wanted: WantedRepository, file: IO[bytes], stopped: Stopped) -> None:
+        """The site's own repository, as a git bundle. One try: the build is tried again. Raises job.canceled too."""
+        headers, raw = self._headers(b""), wanted.model_dump_json().encode()
+        try:
+            with self._http.stream(
+                "POST",
+                f"/builds/{build_id}/repository",
+                content=raw,
+                headers=headers,
+                timeout=httpx.Timeout(THINKING, connect=3),
+                extensions=self._asked,
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _failure(answer)
+                for chunk in answer.iter_raw():
+                    if stopped():
+                        raise HeadwayError("job.canceled", "The job was canceled while its repository was fetched.")
+                    file.write(chunk)
+        except httpx.TransportError as error:
+            _refuse_stranger(error)
+            message = f"The broker does not answer: {type(error).__name__}."
+            raise HeadwayError("service.unavailable", message) from error
 
     def packs(self, build_id: str, wanted: WantedPacks) -> Addresses:
         """Where to read packs that the build's snapshot names."""
@@ -162,14 +202,14 @@ class BrokerClient:
 
     def begin_look(self, site_id: str, begin: BeginLook) -> LookSpec:
         """Which remote to look at. Raises attempt.stale where the look is over."""
-        return self._ask(LookSpec, "POST", f"/looks/{site_id}/begin", begin)
+        return self._begin(LookSpec, f"/looks/{site_id}/begin", begin)
 
     def tell_seen(self, site_id: str, seen: Seen) -> Taken:
         """Hand in what was seen, or why nothing was."""
         return self._ask(Taken, "POST", f"/looks/{site_id}/seen", seen)
 
     def begin_exec(self, job_id: str, begin: Begin) -> ExecSpec:
-        return self._ask(ExecSpec, "POST", f"/execs/{job_id}/begin", begin)
+        return self._begin(ExecSpec, f"/execs/{job_id}/begin", begin)
 
     def packs_exec(self, job_id: str, wanted: WantedPacks) -> Addresses:
         return self._ask(Addresses, "POST", f"/execs/{job_id}/packs", wanted)
@@ -230,9 +270,28 @@ class BrokerClient:
         """Hand in what visitors asked. One try: the web server's log has it still."""
         return self._ask(RequestsHeard, "POST", f"/environments/{env_id}/requests", batch, patience=0.0)
 
+    def let_go(self, subject_id: str) -> None:
+        """What was begun and came to no end: another builder need not wait. One try, and no matter if it fails."""
+        with contextlib.suppress(HeadwayError):
+            self._send("DELETE", f"/leases/{subject_id}", None, 0.0)
+
+    def who(self) -> str:
+        """Which builder this is. One try. Raises auth.invalid_key, role.insufficient, service.unavailable."""
+        return self._ask(KnownBuilder, "GET", "/builder", patience=0.0).builder_id
+
     def health(self) -> None:
         """Raises service.unavailable where the broker does not answer."""
         self._send("GET", "/health", None, 0.0)
+
+    def _begin(self, shape: type[Answer], path: str, begin: Wire) -> Answer:
+        deadline = time.monotonic() + _HELD
+        while True:
+            try:
+                return self._ask(shape, "POST", path, begin)
+            except HeadwayError as error:
+                if error.code != "attempt.held" or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.3)
 
     def _ask(
         self,
@@ -289,7 +348,7 @@ class BrokerClient:
         except OSError as error:
             message = f"This role's credential for the broker cannot be read: {type(error).__name__}."
             raise HeadwayError("service.unavailable", message) from error
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", HOLDER: self._holder}
         return headers if body is None else {**headers, "Content-Type": "application/json"}
 
 

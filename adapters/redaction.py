@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, quote_plus
@@ -22,8 +24,10 @@ MIN_TELLING: Final = 8
 MARK: Final = b"[redacted]"
 _PROBE: Final = 4
 _MOST_BREAKS: Final = 256
-_BREAKS: Final = b"\r\n"
 _BREAK: Final = re.compile(rb"[\r\n]")
+# Whatever has as many bytes shows at least one of its own words of four to whoever looks at every second word alone.
+_SIFTED: Final = 11
+_WORD: Final = 4
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,10 @@ class Redactor:
                 forms.setdefault(text, mark)
         # The longest first: where one value is part of another, the whole is named.
         self._forms = [_Form(text, forms[text]) for text in sorted(forms, key=len, reverse=True)]
+        self._sieve = _Sieve(self._forms)
+        self._begins = _Begins(self._forms)
         # base64 and xxd break what they print after 76 and 60 characters.
-        self._broken = [one for one in self._forms if len(one.text) >= MIN_ENCODED and not _BREAK.search(one.text)]
+        self._broken = _Begins([one for one in self._forms if _may_break(one.text)])
         # How far beyond a cut one has to look for what stands across it.
         self.reach = max((len(text) for text in forms), default=0)
 
@@ -71,11 +77,13 @@ class Redactor:
 
     def _found(self, raw: bytes) -> list[tuple[int, int, bytes]]:
         """Where something is to be hidden, in order: `(start, end, mark)`. What overlaps is one place."""
-        hits = [(at, -(at + len(form.text)), form.mark) for form in self._forms for at in _all_places(raw, form.text)]
         joined = _Joined(raw)
-        for form in self._broken if joined.broken else ():
-            for at in _all_places(joined.text, form.text):
-                hits.append((joined.start(at), -(joined.place(at + len(form.text) - 1) + 1), form.mark))
+        hits: list[tuple[int, int, bytes]] = []
+        for form in self._sieve.likely(joined.text):
+            hits += [(at, -(at + len(form.text)), form.mark) for at in _all_places(raw, form.text)]
+            if joined.broken and _may_break(form.text):
+                for at in _all_places(joined.text, form.text):
+                    hits.append((joined.start(at), -(joined.place(at + len(form.text) - 1) + 1), form.mark))
         hits.sort()
         places: list[tuple[int, int, bytes]] = []
         for start, negative_end, mark in hits:
@@ -89,13 +97,64 @@ class Redactor:
     def _open_end(self, raw: bytes) -> tuple[int, int]:
         """Up to where nothing can be the beginning of something hidden that goes on in the next chunk; and from where
         it takes to tell what the next chunk begins with."""
-        end = min((start for form in self._forms for start in _open_starts(raw, form.text)), default=len(raw))
-        joined, needed = _Joined(raw), end
-        for form in self._broken if joined.broken else ():
-            for at in _open_starts(joined.text, form.text):
-                if len(raw) - joined.place(at) <= len(form.text) + _MOST_BREAKS:
-                    end, needed = min(end, joined.start(at)), min(needed, joined.place(at))
-        return end, min(needed, end)
+        end = next((at for at, _ in self._begins.open(raw)), len(raw))
+        before = max(0, len(raw) - self.reach - _MOST_BREAKS)
+        tail = _Joined(raw[before:])
+        for at, form in self._broken.open(tail.text) if tail.broken else ():
+            start, place = before + tail.start(at), before + tail.place(at)
+            if len(raw) - place <= len(form.text) + _MOST_BREAKS:
+                return min(end, start), min(end, place)
+        return end, end
+
+
+class _Sieve:
+    """Which of many forms may stand in some output: one look at every few bytes of it, however many they are."""
+
+    def __init__(self, forms: Sequence[_Form]) -> None:
+        self._few = [form for form in forms if len(form.text) < _SIFTED or _BREAK.search(form.text)]
+        sifted = [form for form in forms if len(form.text) >= _SIFTED and not _BREAK.search(form.text)]
+        shortest = min((len(form.text) for form in sifted), default=_SIFTED)
+        self._step = (shortest - _WORD + 1) // _WORD
+        self._forms: dict[int, list[_Form]] = defaultdict(list)
+        for form in sifted:
+            for word in {form.text[at : at + _WORD] for at in range(len(form.text) - _WORD + 1)}:
+                self._forms[array("I", word)[0]].append(form)
+        self._words = frozenset(self._forms)
+
+    def likely(self, joined: bytes) -> Iterator[_Form]:
+        """`joined` has no line breaks: what stands there with some stands in it without."""
+        yield from self._few
+        if not self._words:
+            return
+        found = self._words.intersection(_words(joined)[:: self._step])
+        yield from {id(form): form for word in found for form in self._forms[word]}.values()
+
+
+class _Begins:
+    """Which of many forms the end of some output may be the beginning of."""
+
+    def __init__(self, forms: Sequence[_Form]) -> None:
+        self._reach = max((len(form.text) for form in forms), default=0)
+        self._forms: dict[bytes, list[_Form]] = defaultdict(list)
+        for form in forms:
+            for size in range(1, min(_PROBE, len(form.text) - 1) + 1):
+                self._forms[form.text[:size]].append(form)
+        self._probes = frozenset(self._forms)
+        self._words = frozenset(array("I", probe)[0] for probe in self._probes if len(probe) == _WORD)
+
+    def open(self, raw: bytes) -> Iterator[tuple[int, _Form]]:
+        """Where the end of `raw` is the beginning of a form, and the form goes on; the first place first."""
+        probes, size = self._probes, len(raw)
+        first = max(0, size - self._reach + 1)
+        # As a rule no word of the end begins a form, wherever it begins itself: then its last three bytes are left.
+        if not any(self._words.intersection(_words(raw, at)) for at in range(first, min(first + _WORD, size))):
+            first = max(first, size - _WORD + 1)
+        for at in range(first, size):
+            if (begin := raw[at : at + _PROBE]) in probes:
+                rest = raw[at:]
+                for form in self._forms[begin]:
+                    if len(rest) < len(form.text) and form.text.startswith(rest):
+                        yield at, form
 
 
 class _Joined:
@@ -103,7 +162,7 @@ class _Joined:
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self.text = raw.translate(None, _BREAKS)
+        self.text = raw.replace(b"\n", b"").replace(b"\r", b"")
         self.broken = len(self.text) < len(raw)
         self._before: list[int] | None = None
 
@@ -128,6 +187,8 @@ class RedactedStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """What can be shown by now."""
+        if not self._redactor._forms:
+            return chunk
         raw = self._rest + chunk
         end, needed = self._redactor._open_end(raw)
         places = self._places(raw)
@@ -189,18 +250,13 @@ def _all_places(raw: bytes, text: bytes) -> Iterator[int]:
         at = raw.find(text, at + 1)
 
 
-def _open_starts(raw: bytes, text: bytes) -> Iterator[int]:
-    """Where the end of `raw` is the beginning of `text`, and `text` goes on."""
-    begin = max(0, len(raw) - len(text) + 1)
-    probe = text[:_PROBE]
-    at = raw.find(probe, begin)
-    while at >= 0:
-        if text.startswith(raw[at:]):
-            yield at
-        at = raw.find(probe, at + 1)
-    for start in range(max(begin, len(raw) - len(probe) + 1), len(raw)):
-        if text.startswith(raw[start:]):
-            yield start
+def _words(raw: bytes, first: int = 0) -> array[int]:
+    """The whole words of four bytes from there on."""
+    return array("I", raw[first : len(raw) - (len(raw) - first) % _WORD])
+
+
+def _may_break(text: bytes) -> bool:
+    return len(text) >= MIN_ENCODED and not _BREAK.search(text)
 
 
 def _replaced(raw: bytes, places: list[tuple[int, int, bytes]], begin: int, end: int) -> bytes:

@@ -84,7 +84,7 @@ async def serve(settings: Settings) -> None:
     servers = [public, broker]
     sockets = [listen_tcp(settings.api_host, settings.api_port), listen_unix(at_broker)]
     if settings.broker_listen:
-        servers.append(_by_tls(create_remote_broker(parts, tokens, settings.host_id), settings))
+        servers.append(_by_tls(create_remote_broker(parts), settings))
         sockets.append(listen_tcp(*_place(settings.broker_listen)))
 
     def stop() -> None:

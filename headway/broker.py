@@ -1,13 +1,18 @@
 """The broker's wire: what builders and hosts may ask of `api/internal`, over a unix socket or by TLS.
 
-Every request carries `Authorization: Bearer <credential>`: a role's, or a host's own. A host speaks for itself alone,
-and reaches the rollouts and environments that it has a part in. A builder's request names its attempt: what an
-earlier attempt sends is refused with 409 `attempt.stale`, so a worker that was frozen and comes back changes nothing.
+Every request carries `Authorization: Bearer <credential>`: a role's, or a host's or a builder's own. A host speaks for
+itself alone, and reaches the rollouts and environments that it has a part in. A builder's process shows in
+`Headway-Holder` what it alone knows: what it begins is its own, and nobody else's, until it lets go of it or is silent
+(409 `attempt.held`). Its request names its attempt: what an earlier attempt sends, or another process, is refused with
+409 `attempt.stale`, so a worker that was frozen and comes back changes nothing.
 
 | method, path | role | body → answer |
 |---|---|---|
+| GET  /builder | builder | → KnownBuilder |
+| DELETE /leases/{id} | builder | → {} |
 | POST /builds/{build_id}/begin | builder | Begin → BuildSpec |
 | POST /builds/{build_id}/fetched | builder | Fetched → Wire |
+| POST /builds/{build_id}/repository | builder | WantedRepository → a git bundle of the site's own repository |
 | POST /builds/{build_id}/earlier | builder | Inputs → Earlier |
 | POST /builds/{build_id}/secrets | builder | WantedSecrets → BuildSecrets |
 | POST /builds/{build_id}/packs | builder | WantedPacks → Addresses |
@@ -46,6 +51,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# What a builder's process alone knows.
+HOLDER: Final = "Headway-Holder"
 # What every broker is called by TLS, wherever it is: its own authority vouches for nothing else.
 TLS_NAME: Final = "broker.headway.internal"
 # To sign an address takes half a millisecond: what asks for more of them at once waits too long.
@@ -54,6 +61,10 @@ MAX_PACKS: Final = 500
 
 class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KnownBuilder(Wire):
+    builder_id: str
 
 
 class Begin(Wire):
@@ -91,6 +102,12 @@ class Addresses(Wire):
     """A presigned GET for each of them."""
 
     packs: dict[str, str]
+
+
+class WantedRepository(Wire):
+    """The site's own repository, for a builder that does not have it beside itself."""
+
+    attempt: int
 
 
 class RepositoryAccess(Wire):

@@ -24,8 +24,10 @@ from headway.ids import is_id
 from headway.notifications_client import Notifications
 from headway.repository_client import Repository
 from headway.resources import (
+    AddedBuilder,
     Artifact,
     Build,
+    Builder,
     Cache,
     Deployment,
     Drift,
@@ -85,6 +87,7 @@ class Client:
         self.variables = Values(self.transport, "variables")
         self.secrets = Values(self.transport, "secrets")
         self.hosts = Hosts(self.transport)
+        self.builders = Builders(self.transport)
         self.webhooks = Webhooks(self.transport)
         self.domains = Domains(self.transport)
         self.retention = Retention(self.transport)
@@ -580,6 +583,31 @@ class Hosts(Noun):
 
     def forget(self, host_id: str) -> Json:
         return dict(self._t.delete(f"/v1/hosts/{quote(host_id, safe='')}").data)
+
+
+class Builders(Noun):
+    """For the operator: building machines elsewhere."""
+
+    def list(self, *, limit: int | None = None) -> Iterator[Builder]:
+        return self._list(Builder, "/v1/builders", limit)
+
+    def get(self, builder_id: str) -> Builder:
+        return Builder.model_validate(self._t.get(f"/v1/builders/{quote(builder_id, safe='')}").data)
+
+    def builds(self, builder_id: str, *, limit: int | None = None) -> Iterator[Build]:
+        """What it has begun last, of all sites."""
+        return self._list(Build, f"/v1/builders/{quote(builder_id, safe='')}/builds", limit)
+
+    def add(self, builder_id: str) -> AddedBuilder:
+        """Let a machine build. The credential is shown here alone."""
+        return AddedBuilder.model_validate(self._t.post("/v1/builders", {"id": builder_id}).data)
+
+    def renew(self, builder_id: str) -> AddedBuilder:
+        """A new credential; the one before ends."""
+        return AddedBuilder.model_validate(self._t.post(f"/v1/builders/{quote(builder_id, safe='')}/credential").data)
+
+    def remove(self, builder_id: str) -> Json:
+        return dict(self._t.delete(f"/v1/builders/{quote(builder_id, safe='')}").data)
 
 
 class Retention(Noun):

@@ -140,6 +140,8 @@ CODES: dict[str, Code] = {
         "Start that host, remove it, or let the environment skip it: `headway env set --away skip`.", retryable=True
     ),
     "host.key_mismatch": _conflict("List the hosts, and accept the key that is offered there."),
+    "builder.not_found": _missing("builder"),
+    "builder.exists": _conflict("Choose another id, or remove that builder first."),
     # domains
     "domain.not_found": _missing("domain"),
     "domain.invalid": _invalid("Name a domain of your own, as www.example.com."),
@@ -243,6 +245,7 @@ CODES: dict[str, Code] = {
     "job.canceled": _conflict("The job was canceled on request."),
     "job.lost": _fault("The run was ended from outside; what is live is recorded. Start a new job."),
     "attempt.stale": _conflict("A later attempt has taken over this work."),
+    "attempt.held": Code("conflict", 409, "Another builder is at this work: wait until it is silent.", retryable=True),
     # ledger
     "ledger.inconsistent": _fault("The ledger is not what was signed: keep both states, and restore one that agrees."),
     # broker

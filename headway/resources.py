@@ -126,6 +126,7 @@ class Build(Resource):
     error: Json | None = None
     uploaded_bytes: int | None = None
     duration_ms: int | None = None
+    builder: str | None = None
     created_at: str | None = None
 
 
@@ -268,6 +269,19 @@ class JoinedHost(Host):
     trusted_root: str | None = None
     broker_root: str | None = None
     sigstore: str | None = None
+
+
+class Builder(Resource):
+    id: str
+    created_at: str | None = None
+    last_used_at: str | None = None
+
+
+class AddedBuilder(Builder):
+    """A builder that was let in: its credential, shown once, and what vouches for the broker."""
+
+    credential: str
+    broker_root: str | None = None
 
 
 class Team(Resource):

@@ -244,14 +244,15 @@ class Job(SQLModel, table=True):
 class Build(SQLModel, table=True):
     """`status`: queued | running | succeeded | failed | canceled | superseded; `stage`: fetch detect build pack sign.
 
-    `attempt` fences builders: what an earlier attempt writes is refused. `manifest_sha256` is the artifact's digest.
-    `number` counts the builds of a site. `source` is None for the site's repository, or
-    `{"kind": "snapshot", "sha256", "sandbox_id"}`, whose sha256 `snapshot_sha256` repeats for looking up;
-    `overrides` is the wire's `BuildOverrides`.
+    `attempt` fences builders: what an earlier attempt writes is refused; `builder_id` had the last one.
+    `manifest_sha256` is the artifact's digest. `number` counts the builds of a site. `source` is None for the site's
+    repository, or `{"kind": "snapshot", "sha256", "sandbox_id"}`, whose sha256 `snapshot_sha256` repeats for looking
+    up; `overrides` is the wire's `BuildOverrides`.
     """
 
     __table_args__ = (
         Index("build_env", "env_id", "created_at", "id"),
+        Index("build_builder", "builder_id", "created_at", "id"),
         Index(
             "build_open",
             "site_id",
@@ -282,6 +283,7 @@ class Build(SQLModel, table=True):
     status: str = "queued"
     stage: str | None = None
     attempt: int = 0
+    builder_id: str | None = None
     commit_sha: str | None = None
     source_sha256: str | None = None
     plan: Json | None = json_column()

@@ -160,7 +160,7 @@ def builder(settings: Settings, _client: Client) -> Role:
     )
     producer = make_producer(
         data_dir=settings.data_dir,
-        broker=_broker(settings, "builder"),
+        broker=_introduced(_broker(settings, "builder")),
         slots=settings.build_slots,
         limits=limits,
         local_repos=tuple(settings.local_repos),
@@ -315,6 +315,20 @@ def _broker(settings: Settings, role: str) -> BrokerClient:
     token = settings.broker_token_file or settings.secrets_path / f"broker-{role}.token"
     remote = Remote(settings.broker_address, settings.broker_root) if settings.broker_address else None
     return BrokerClient(remote or settings.broker_path, token)
+
+
+def _introduced(broker: BrokerClient) -> BrokerClient:
+    """Raises auth.invalid_key, role.insufficient or broker.untrusted: who may not build takes no build from others.
+
+    A broker that does not answer yet is waited for with the first build.
+    """
+    try:
+        log.info("this is the builder %s", broker.who())
+    except HeadwayError as error:
+        if error.code != "service.unavailable":
+            raise
+        log.warning("nobody knows this builder yet: %s", error.message)
+    return broker
 
 
 ROLES: dict[str, Callable[[Settings, Client], Role]] = {

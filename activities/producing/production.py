@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 import httpx
 
@@ -50,6 +51,7 @@ from headway.broker import (
     Output,
     SnapshotSource,
     WantedPacks,
+    WantedRepository,
     WantedSecrets,
 )
 from headway.errors import HeadwayError
@@ -79,6 +81,13 @@ class Workbench:
 
 
 class Broker(UploadBroker, CacheBroker, Protocol):
+    @property
+    def elsewhere(self) -> bool: ...
+
+    def save_repository(
+        self, build_id: str, wanted: WantedRepository, file: IO[bytes], stopped: Callable[[], bool]
+    ) -> None: ...
+
     def tell_fetched(self, build_id: str, fetched: Fetched) -> None: ...
 
     def earlier(self, build_id: str, inputs: Inputs) -> Earlier: ...
@@ -98,6 +107,7 @@ class Production:
         self._events = events
         self._watch = watch
         self._redactor = Redactor()
+        self._own: Path | None = None
         self._uploader = Uploader(broker, bench.http, spec.build_id, spec.attempt, watch.stopped)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"aside-{spec.build_id}")
         self._telling: Future[None] | None = None
@@ -105,16 +115,18 @@ class Production:
     def run(self) -> Output:
         """What to hand in. Raises the typed failure of the stage that failed, or why the work was stopped."""
         try:
-            with self._aside, self._bench.step.runner.workspace() as workspace:
-                return self._run(workspace)
+            with ExitStack() as stack:
+                stack.enter_context(self._aside)
+                return self._run(stack.enter_context(self._bench.step.runner.workspace()), stack)
         except HeadwayError as error:
             if error.code == "job.canceled":
                 error = self._watch.reason()
             self._say(f"{error.code}: {error.message}")
             raise error from None
 
-    def _run(self, workspace: Path) -> Output:
+    def _run(self, workspace: Path, stack: ExitStack) -> Output:
         self._stage("fetch")
+        self._own = self._own_repository(stack)
         known, seen = self._known(), self._seen()
         checkout = self._fetch(workspace, known, seen=seen)
         if seen is not None and checkout.same:
@@ -271,6 +283,17 @@ class Production:
                 raise
             raise NotListed("the mirror does not give a content") from error
 
+    def _own_repository(self, stack: ExitStack) -> Path | None:
+        """The site's own repository lies beside the API. On another machine it comes as a file, for this attempt."""
+        spec = self._spec
+        if spec.snapshot is not None or not spec.repository.startswith("hosted:") or not self._broker.elsewhere:
+            return None
+        file = stack.enter_context(self._bench.source.bundle())
+        wanted = WantedRepository(attempt=spec.attempt)
+        self._broker.save_repository(spec.build_id, wanted, file, self._watch.stopped)
+        file.flush()
+        return Path(file.name)
+
     def _fetch_spec(self) -> FetchSpec:
         places = self._bench.places
         remote = parse_address(
@@ -279,6 +302,8 @@ class Production:
             local_repos=places.local_repos,
             private_ok=places.private_ok,
         )
+        if self._own is not None:
+            remote = replace(remote, folder=self._own)
         given = self._spec.access
         access = Access(given.username, given.token, tuple(given.keys)) if given is not None else None
         return FetchSpec(self._spec.site_id, remote, self._spec.ref, self._spec.default_branch, access)

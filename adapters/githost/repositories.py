@@ -25,6 +25,7 @@ HIDDEN: Final = "refs/headway"
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _COMMIT: Final = re.compile("[0-9a-f]{40}")
 _SECONDS: Final = 30
+_CHUNK: Final = 1 << 20
 # A lock that old is of a process that was killed: git holds one for milliseconds.
 _STALE: Final = 60.0
 _ABANDONED: Final = 86400.0
@@ -64,6 +65,27 @@ class Repositories:
         if head.read_text("utf-8", "replace") != wanted:
             self._git(site_id, "symbolic-ref", "HEAD", f"refs/heads/{default_branch}")
         return path
+
+    def bundle(self, site_id: str) -> Iterator[bytes]:
+        """All of it as one file that git fetches from, commits that no branch has yet too. Raises repository.empty."""
+        if not (self.path(site_id) / "HEAD").exists() or not self._git(site_id, "for-each-ref", "--count=1"):
+            raise HeadwayError("repository.empty", "Nothing has been pushed to the site's own repository yet.")
+        return self._bundled(site_id)
+
+    def _bundled(self, site_id: str) -> Iterator[bytes]:
+        words = ["git", "-C", str(self.path(site_id)), "bundle", "create", "-q", "-", "--all"]
+        with subprocess.Popen(
+            words, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as git:
+            assert git.stdout is not None  # noqa: S101
+            try:
+                while chunk := git.stdout.read(_CHUNK):
+                    yield chunk
+            except BaseException:
+                git.kill()
+                raise
+            if git.wait() != 0:
+                raise HeadwayError("repository.unreachable", "git bundle failed in the site's repository.")
 
     def size(self, site_id: str) -> int:
         """Bytes of its packs."""

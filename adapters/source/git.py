@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from adapters.egress.policy import EgressPolicy
 from adapters.sandbox.command import Command, Limits, Mount, Outcome
@@ -30,6 +30,8 @@ _BRANCH: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,250})")
 _SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _IDS: Final = "/ids"
+_BUNDLE: Final = "bundle-"
+_ABANDONED: Final = 6 * 3600.0
 _COMPLAINT_BYTES: Final = 64 << 10
 _SHOWN: Final = 300
 
@@ -134,7 +136,7 @@ class GitSource:
         if not _BRANCH.fullmatch(spec.default_branch) or ".." in spec.default_branch:
             raise HeadwayError("ref.invalid", "The default branch is not a branch name.", param="ref")
         folder = spec.remote.folder
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not folder.exists():
             raise _no_folder(spec.remote)
         mirror = self._mirrors / f"{spec.site_id}.git"
         self._mirrors.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -193,8 +195,19 @@ class GitSource:
         fresh.rename(mirror)
         return checkout
 
+    @contextmanager
+    def bundle(self) -> Iterator[IO[bytes]]:
+        """A file for a repository that comes as one; it is gone afterwards. A sandbox reads it where it is shown it."""
+        self._mirrors.mkdir(parents=True, exist_ok=True, mode=0o711)
+        with tempfile.NamedTemporaryFile(dir=self._mirrors, prefix=_BUNDLE) as file:
+            os.fchmod(file.fileno(), 0o644)
+            yield file
+
     def tidy(self) -> None:
         """Remove what a builder that was killed had been lent to fetch with. What is in use stays."""
+        for old in self._mirrors.glob(f"{_BUNDLE}*"):
+            if time.time() - old.stat().st_mtime > _ABANDONED:
+                old.unlink(missing_ok=True)
         for left in self._mirrors.glob("*.access"):
             with suppress(HeadwayError), _locked(left.with_suffix(".lock"), lambda: True):
                 remove_tree(left)
@@ -205,7 +218,7 @@ class GitSource:
         Raises as `fetch`; job.canceled too where the site's mirror was in use until `canceled` came true.
         """
         mirror = self._mirrors / f"{spec.site_id}.git"
-        if spec.remote.folder is not None and not spec.remote.folder.is_dir():
+        if spec.remote.folder is not None and not spec.remote.folder.exists():
             raise _no_folder(spec.remote)
         self._mirrors.mkdir(parents=True, exist_ok=True, mode=0o711)
         with _locked(self._mirrors / f"{spec.site_id}.lock", canceled), self._runner.workspace() as workspace:

@@ -18,13 +18,15 @@ from api.internal.configuration import Configuration
 from api.internal.door import Question, refuse, route
 from api.internal.doorkeeper import Asker, Doorkeeper
 from api.internal.execs import Execs
+from api.internal.leases import Leases
 from api.internal.looks import Looks
 from api.internal.mending import Mending
 from api.internal.observing import Observing
 from api.internal.outputs import Outputs
+from api.internal.repositories import bundle_route
 from api.internal.rollouts import Rollouts
-from api.internal.telling import Telling
-from api.internal.tls import Admitted, good_here
+from api.internal.telling import Telling, subject_of
+from api.internal.tls import Admitted
 from api.parts import Parts
 from headway.broker import (
     Begin,
@@ -58,18 +60,18 @@ HOST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "local") -> Starlette:
     """`tokens`: role → credential; that of the role `host` is the host's beside the API, `own_host`."""
-    doorkeeper = Doorkeeper(tokens, parts.store, own_host)
+    doorkeeper = Doorkeeper(dict(tokens), parts.store, own_host)
     questions = (*_of_builders(parts), *_of_hosts(parts), *_of_all(parts))
     routes = [route(question, doorkeeper, parts.watch.poke) for question in questions]
+    routes.append(bundle_route(parts, doorkeeper))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _refuse})
     app.router.redirect_slashes = False
     return app
 
 
-def create_remote_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "local") -> ASGIApp:
-    """The same for other machines: by TLS, and only with the credentials of builders and of hosts that joined."""
-    known = good_here(tokens)
-    return Admitted(create_broker(parts, known, own_host), Doorkeeper(known, parts.store, own_host))
+def create_remote_broker(parts: Parts) -> ASGIApp:
+    """The same for other machines: by TLS, and only with the credentials of hosts that joined and builders let in."""
+    return Admitted(create_broker(parts, {}), Doorkeeper({}, parts.store, ""))
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -77,9 +79,11 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 def _of_all(parts: Parts) -> tuple[Question, ...]:
-    telling = Telling(parts.store, parts.events)
+    telling, leases = Telling(parts.store, parts.events), Leases(parts.store)
 
     def hear(asker: Asker, job_id: str, body: Events) -> Wire:
+        if asker.role == "builder":
+            leases.check(subject_of(body.source), asker.holder())
         return telling.hear(asker.role, job_id, body, asker.host_id)
 
     return (
@@ -93,32 +97,40 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
     execs = Execs(parts.store, parts.objects, parts.sandboxes, parts.vault)
     caches = Caches(parts.store, parts.objects, parts.caches)
     looks = Looks(parts.store, parts.vault, parts.addresses.domain, parts.previews, parts.poll_every)
-    role = "builder"
+    leases = Leases(parts.store)
+    held, role = leases.held, "builder"
+
+    def begin_build(asker: Asker, build_id: str, body: Begin) -> Wire:
+        return builds.begin(build_id, body, asker.holder())
+
+    def begin_exec(asker: Asker, job_id: str, body: Begin) -> Wire:
+        return execs.begin(job_id, body, asker.holder())
+
+    def begin_look(asker: Asker, site_id: str, body: BeginLook) -> Wire:
+        return looks.begin(site_id, body, asker.holder())
+
+    def upload(build_id: str, body: UploadRequest) -> Wire:
+        return (caches if body.kind == "cache" else builds).upload(build_id, body)
+
     return (
-        Question("POST", "/looks/{id}/begin", role, lambda _, id, body: looks.begin(id, body), BeginLook),
-        Question("POST", "/looks/{id}/seen", role, lambda _, id, body: looks.seen(id, body), Seen),
-        Question("POST", "/builds/{id}/begin", role, lambda _, id, body: builds.begin(id, body), Begin),
-        Question("POST", "/builds/{id}/fetched", role, lambda _, id, body: builds.fetched(id, body), Fetched),
-        Question("POST", "/builds/{id}/earlier", role, lambda _, id, body: builds.earlier(id, body), Inputs),
-        Question("POST", "/builds/{id}/secrets", role, lambda _, id, body: builds.secrets(id, body), WantedSecrets),
-        Question("POST", "/builds/{id}/packs", role, lambda _, id, body: builds.packs(id, body), WantedPacks),
-        Question("POST", "/builds/{id}/cache", role, lambda _, id, body: caches.find(id, body), WantedCache),
-        Question("POST", "/builds/{id}/cached", role, lambda _, id, body: caches.keep(id, body), KeptCache),
-        Question("POST", "/builds/{id}/contents", role, lambda _, id, body: builds.contents(id, body), Contents),
-        Question(
-            "POST",
-            "/builds/{id}/uploads",
-            role,
-            lambda _, id, body: (caches if body.kind == "cache" else builds).upload(id, body),
-            UploadRequest,
-        ),
-        Question("POST", "/builds/{id}/output", role, lambda _, id, body: outputs.accept(id, body), Output),
-        Question("POST", "/execs/{id}/begin", role, lambda _, id, body: execs.begin(id, body), Begin),
-        Question("POST", "/execs/{id}/packs", role, lambda _, id, body: execs.packs(id, body), WantedPacks),
-        Question("POST", "/execs/{id}/uploads", role, lambda _, id, body: execs.upload(id, body), UploadRequest),
-        Question(
-            "POST", "/execs/{id}/output", role, lambda _, id, body: execs.output(id, body), ExecOutput, wakes=_itself
-        ),
+        Question("GET", "/builder", role, leases.who),
+        Question("DELETE", "/leases/{id}", role, leases.let_go),
+        Question("POST", "/looks/{id}/begin", role, begin_look, BeginLook),
+        Question("POST", "/looks/{id}/seen", role, held(looks.seen), Seen),
+        Question("POST", "/builds/{id}/begin", role, begin_build, Begin),
+        Question("POST", "/builds/{id}/fetched", role, held(builds.fetched), Fetched),
+        Question("POST", "/builds/{id}/earlier", role, held(builds.earlier), Inputs),
+        Question("POST", "/builds/{id}/secrets", role, held(builds.secrets), WantedSecrets),
+        Question("POST", "/builds/{id}/packs", role, held(builds.packs), WantedPacks),
+        Question("POST", "/builds/{id}/cache", role, held(caches.find), WantedCache),
+        Question("POST", "/builds/{id}/cached", role, held(caches.keep), KeptCache),
+        Question("POST", "/builds/{id}/contents", role, held(builds.contents), Contents),
+        Question("POST", "/builds/{id}/uploads", role, held(upload), UploadRequest),
+        Question("POST", "/builds/{id}/output", role, held(outputs.accept), Output),
+        Question("POST", "/execs/{id}/begin", role, begin_exec, Begin),
+        Question("POST", "/execs/{id}/packs", role, held(execs.packs), WantedPacks),
+        Question("POST", "/execs/{id}/uploads", role, held(execs.upload), UploadRequest),
+        Question("POST", "/execs/{id}/output", role, held(execs.output), ExecOutput, wakes=_itself),
     )
 
 

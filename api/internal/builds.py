@@ -50,6 +50,7 @@ from store.build_secrets import secrets_of
 from store.caches import leaves_cache
 from store.collection import require_not_doomed
 from store.config_values import open_value
+from store.leases import Holder, take
 from store.models import Artifact, Build, Site, utcnow
 from store.session import Store
 
@@ -67,8 +68,9 @@ class Builds:
         self.objects = objects
         self.vault = vault
 
-    def begin(self, build_id: str, _body: Begin) -> BuildSpec:
-        build, site, access, leaves = self.store.in_write(lambda session: self._begin(session, build_id))
+    def begin(self, build_id: str, _body: Begin, holder: Holder) -> BuildSpec:
+        """Raises attempt.held where another process is at it."""
+        build, site, access, leaves = self.store.in_write(lambda session: self._begin(session, build_id, holder))
         taken = build.snapshot_sha256
         overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
@@ -90,9 +92,13 @@ class Builds:
             leaves_cache=leaves,
         )
 
-    def _begin(self, session: Session, build_id: str) -> tuple[Build, Site, RepositoryAccess | None, bool]:
+    def _begin(
+        self, session: Session, build_id: str, holder: Holder
+    ) -> tuple[Build, Site, RepositoryAccess | None, bool]:
         """What the repository is read with is given to the attempt that fetches, and only where it fetches."""
         build, site = begin_attempt(session, build_id)
+        take(session, build_id, holder)
+        build.builder_id = holder.builder_id
         access = access_of(session, self.vault, site) if build.source is None else None
         return build, site, access, leaves_cache(session, build)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import zstandard
@@ -15,12 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.gate import read_body
-from api.internal.doorkeeper import Asker, Doorkeeper
+from api.internal.doorkeeper import Asker, Doorkeeper, Shown
 from api.problems import JSON_TYPE, as_headway_error, from_validation, json_bytes
 from headway.broker import Wire
 from headway.errors import HeadwayError
 
 MAX_BODY: Final = 64 << 20
+Body = TypeVar("Body", bound=Wire)
 log = logging.getLogger("headway.broker")
 
 
@@ -42,13 +43,13 @@ class Question:
 def route(question: Question, doorkeeper: Doorkeeper, poke: Callable[[str], None]) -> Route:
     async def answer(request: Request) -> Response:
         try:
-            given, name = request.headers.get("authorization"), request.path_params.get("id", "")
+            shown, name = Shown.of(request.headers), request.path_params.get("id", "")
             raw = b""
             if question.body is not None:
                 raw = await read_body(dict(request.scope["headers"]), request.receive, MAX_BODY)
             if request.headers.get("content-encoding") == "zstd":
                 raw = await anyio.to_thread.run_sync(unpacked, raw)
-            wire, text = await anyio.to_thread.run_sync(_work, question, doorkeeper, given, name, raw)
+            wire, text = await anyio.to_thread.run_sync(_work, question, doorkeeper, shown, name, raw)
         except Exception as error:
             return refuse(request, error)
         if question.wakes is not None:
@@ -70,15 +71,14 @@ def unpacked(raw: bytes) -> bytes:
     return body
 
 
-def _work(
-    question: Question, doorkeeper: Doorkeeper, authorization: str | None, name: str, raw: bytes
-) -> tuple[Wire, str]:
-    asker = doorkeeper.admit(authorization, question.role)
-    wire = question.do(asker, name, _parsed(question.body, raw) if question.body is not None else None)
+def _work(question: Question, doorkeeper: Doorkeeper, shown: Shown, name: str, raw: bytes) -> tuple[Wire, str]:
+    asker = doorkeeper.admit(shown, question.role)
+    wire = question.do(asker, name, parsed(question.body, raw) if question.body is not None else None)
     return wire, wire.model_dump_json()
 
 
-def _parsed(kind: type[Wire], raw: bytes) -> Wire:
+def parsed(kind: type[Body], raw: bytes) -> Body:
+    """Raises as a request's validation does."""
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:

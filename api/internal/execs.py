@@ -24,6 +24,7 @@ from headway.broker import (
 from headway.errors import HeadwayError
 from store.config_values import Opens
 from store.execs import begin_exec, end_exec, require_exec, result_key
+from store.leases import Holder, take
 from store.models import Job
 from store.models_sandboxes import Sandbox
 from store.sandbox_env import env_of
@@ -38,9 +39,12 @@ class Execs:
     def __init__(self, store: Store, objects: Objects, limits: SandboxLimits, vault: Opens) -> None:
         self.store, self.objects, self.limits, self.vault = store, objects, limits, vault
 
-    def begin(self, job_id: str, _body: Begin) -> ExecSpec:
+    def begin(self, job_id: str, _body: Begin, holder: Holder) -> ExecSpec:
+        """Raises attempt.held where another process is at it."""
+
         def begin(session: Session) -> tuple[Job, dict[str, str]]:
             job = begin_exec(session, job_id)
+            take(session, job_id, holder)
             return job, env_of(session, self.vault, job.resource_id)
 
         job, env = self.store.in_write(begin)

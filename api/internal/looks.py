@@ -13,6 +13,7 @@ from headway.broker import BeginLook, LookSpec, Seen, Taken
 from headway.errors import CODES, HeadwayError
 from store import arrivals, polling
 from store.arrivals import Arrival
+from store.leases import Holder, take
 from store.pushes import Previews
 from store.session import Store
 
@@ -29,9 +30,12 @@ class Looks:
         self.previews = previews
         self.every = every
 
-    def begin(self, site_id: str, body: BeginLook) -> LookSpec:
+    def begin(self, site_id: str, body: BeginLook, holder: Holder) -> LookSpec:
+        """Raises attempt.held where another process is at it."""
+
         def work(session: Session) -> LookSpec:
             site = polling.begin_look(session, site_id, body.attempt)
+            take(session, site_id, holder)
             access = access_of(session, self.vault, site)
             return LookSpec(site_id=site.id, repository=site.repository or "", access=access)
 

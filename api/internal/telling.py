@@ -17,8 +17,8 @@ from store.jobs import note_progress
 from store.models import Build, Job, Rollout
 from store.session import Store
 
-# A builder's source names its build and attempt, so that a stale one is not heard.
-_BUILD: Final = re.compile(r"(build_[0-9A-Za-z]+)[/:.#-]+(\d{1,9})$")
+# A builder's source names its build (or a command's job) and attempt, so that a stale one is not heard.
+_BUILD: Final = re.compile(r"(build_[0-9A-Za-z]+)/(\d{1,9})")
 
 
 class Telling:
@@ -45,6 +45,11 @@ class Telling:
         return Heard(cancel=job.cancel_requested_at is not None or job.status in ("canceled", "failed"))
 
 
+def subject_of(source: str) -> str:
+    """What a builder has to have begun to speak as that source."""
+    return source.partition("/")[0]
+
+
 def _is_rolled_out(session: Session, job: Job, host_id: str) -> bool:
     """By that host; a command is run by the one that began it."""
     if job.type == COMMAND:
@@ -58,9 +63,9 @@ def _check_attempt(session: Session, job: Job, source: str) -> None:
         if source != f"{job.id}/{(job.input or {}).get('attempt')}":
             raise HeadwayError("attempt.stale", f"The command {job.id} has ended, or a later attempt has taken over.")
         return
-    named = _BUILD.search(source)
+    named = _BUILD.fullmatch(source)
     build = session.get(Build, named[1]) if named is not None else None
     if named is None or build is None or build.job_id != job.id:
         raise HeadwayError("job.not_found", f"The job {job.id} is not that build's.")
-    if int(named[2]) < build.attempt:
+    if int(named[2]) != build.attempt:
         raise HeadwayError("attempt.stale", f"Attempt {build.attempt} has taken over from attempt {named[2]}.")

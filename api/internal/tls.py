@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -31,14 +30,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.bootstrap import write_secret
 from api.internal.door import refuse
-from api.internal.doorkeeper import Doorkeeper
+from api.internal.doorkeeper import Doorkeeper, Shown
 from headway.broker import TLS_NAME
 from headway.errors import HeadwayError
 
 FILE: Final = "broker-authority.pem"
 YEARS, SHOWN_DAYS, SLACK = 20, 800, timedelta(hours=1)
-# Whose credentials are good at this door: builders share one; each host has its own, which the rows know.
-ROLES: Final = ("builder",)
 
 
 def authority(folder: Path, now: datetime | None = None) -> str:
@@ -92,15 +89,10 @@ class Admitted:
         if scope["type"] == "http":
             request = Request(scope)
             try:
-                await anyio.to_thread.run_sync(self._doorkeeper.admit, request.headers.get("authorization"), None)
+                await anyio.to_thread.run_sync(self._doorkeeper.admit, Shown.of(request.headers), None)
             except HeadwayError as error:
                 return await refuse(request, error)(scope, receive, send)
         return await self._app(scope, receive, send)
-
-
-def good_here(tokens: Mapping[str, str]) -> dict[str, str]:
-    """The roles' credentials that this door takes."""
-    return {role: token for role, token in tokens.items() if role in ROLES}
 
 
 def _opened(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

@@ -164,6 +164,7 @@ def build_row(build: Build, docs_url: str) -> Json:
         "uploaded_bytes": build.uploaded_bytes,
         "artifact_id": build.artifact_id,
         "job_id": build.job_id,
+        "builder": build.builder_id,
         "error": error_row(build.error, docs_url),
         "trigger": build.trigger,
         "actor": build.actor,

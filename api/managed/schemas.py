@@ -421,6 +421,7 @@ class BuildRow(Row):
     uploaded_bytes: int | None
     artifact_id: str | None
     job_id: str
+    builder: str | None = Field(description="Which machine has built it, or does; `local` is the one beside the API.")
     error: ErrorObject | None
     trigger: str
     actor: Json | None

@@ -62,6 +62,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "jobs": ("headway.cli.jobs:jobs", "Jobs: list, get, watch, cancel."),
     "keys": ("headway.cli.keys:keys", "API keys: create, list, get, roll, revoke."),
     "hosts": ("headway.cli.hosts:hosts", "Hosts: list, get, join, labels, accept, remove."),
+    "builders": ("headway.cli.builders:builders", "Builders elsewhere: list, get, builds, add, remove."),
     "webhooks": ("headway.cli.webhooks:webhooks", "Webhooks: create, list, test, deliveries, replay …"),
     "notifications": (
         "headway.cli.notifications:notifications",

@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 
 import store.models
 import store.models_arrivals
+import store.models_builders
 import store.models_builds
 import store.models_caches
 import store.models_configuration

@@ -21,6 +21,7 @@ from store.models_webhooks import ForgeCall
 from store.pushes import Previews
 from tests.api.test_forges import call, make, push, signed
 from tests.api.world import World, data
+from tests.holder import HOLDER
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
@@ -269,9 +270,9 @@ async def test_a_job_by_name_is_joined_as_soon_as_its_commit_is_known(api: World
     forge = await Forge.of(api)
     asked = await forge.deploy("main")
     broker, build = Builds(api.store, api.objects, api.parts.vault), api.one(Build, job_id=asked["id"]).id
-    broker.begin(build, Begin(attempt=1, worker="w"))
+    broker.begin(build, Begin(attempt=1, worker="w"), HOLDER)
     broker.fetched(build, Fetched(attempt=1, commit_sha=A))
-    assert broker.begin(build, Begin(attempt=2, worker="w")).ref == A, "a later attempt builds the same commit"
+    assert broker.begin(build, Begin(attempt=2, worker="w"), HOLDER).ref == A, "a later attempt builds the same commit"
     assert (await forge.tell("main", A))["job_id"] == asked["id"]
     forge.end(asked["id"], "failed")
     assert (await forge.tell("main", A))["verdict"] == "ignored"

@@ -20,8 +20,9 @@ from adapters.ledger.keyring import EVER, KeyRecord, KeyringDocument, sign_keyri
 from adapters.signer.keys import create_key
 from api.bootstrap import broker_tokens
 from api.internal.app import create_broker
-from headway.broker import BuildSpec, RollSpec
+from headway.broker import HOLDER, BuildSpec, RollSpec
 from store import ledger
+from store.builders import add_builder
 from store.hosts import join_host
 from store.models import Artifact, ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
 from store.queue import claim_job
@@ -33,20 +34,34 @@ NOW = "2026-06-24T14:31:20.114Z"
 
 
 class Roles:
-    """Callers of the broker by role; `host:<id>` has a credential of its own, `host` is the machine beside the API."""
+    """Callers of the broker by role; `host:<id>` and `builder:<id>` have credentials of their own, `host` and `builder`
+    are the machine beside the API. Each builder is one process, unless `process` names another.
+    """
 
     def __init__(self, api: World) -> None:
         self.store = api.store
         self.tokens = broker_tokens(api.folder)
         self.app = create_broker(api.parts, self.tokens)
 
-    async def ask(self, role: str | None, method: str, path: str, body: Any = None) -> httpx.Response:
+    async def ask(
+        self, role: str | None, method: str, path: str, body: Any = None, *, process: str | None = None
+    ) -> httpx.Response:
         if role and role.startswith("host:") and role not in self.tokens:
             self.tokens[role] = self.store.in_write(lambda session: join_host(session, role[5:], [])[1])
-        headers = {"Authorization": f"Bearer {self.tokens.get(role, role)}"} if role else {}
+        if role and role.startswith("builder:") and role not in self.tokens:
+            self.tokens[role] = self.store.in_write(lambda session: add_builder(session, role[8:])[1])
+        headers = self.headers(role, process)
         transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
             return await client.request(method, path, json=body, headers=headers)
+
+    def headers(self, role: str | None, process: str | None = None) -> dict[str, str]:
+        shown = {"Authorization": f"Bearer {self.tokens.get(role, role)}"} if role else {}
+        return shown | ({HOLDER: f"what a process of {process or role} alone knows"} if process != "" else {})
+
+    async def begin(self, build: str) -> None:
+        answer = await self.ask("builder", "POST", f"/builds/{build}/begin", {"attempt": 1, "worker": "w"})
+        assert answer.status_code == 200, answer.text
 
 
 @pytest.fixture
@@ -138,12 +153,14 @@ async def test_a_canceled_build_is_told_so(api: World, roles: Roles) -> None:
 
 async def test_events_reach_the_rows_the_log_and_whoever_watches(api: World, roles: Roles) -> None:
     site, build, job = await a_build(api)
+    await roles.begin(build)
     batch = [
         {"kind": "stage", "ts": NOW, "stage": "build"},
         {"kind": "log", "ts": NOW, "stream": "stdout", "line": "npm ci"},
         {"kind": "progress", "ts": NOW, "progress": 35},
     ]
     body = {"source": f"{build}/1", "first": 1, "events": batch}
+    await roles.begin(other := (await a_build(api, "Other"))[1])
     before = api.one(Job, id=job).rev
     for _ in range(2):
         assert (await roles.ask("builder", "POST", f"/jobs/{job}/events", body)).status_code == 200
@@ -161,7 +178,6 @@ async def test_events_reach_the_rows_the_log_and_whoever_watches(api: World, rol
     assert api.one(Job, id=job).stage == "build"
     unknown = f"/jobs/{job[:-1]}x/events"
     assert failure(await roles.ask("control", "POST", unknown, body), 404) == "job.not_found"
-    _, other, _ = await a_build(api, "Other")
     foreign = {"source": f"{other}/1", "first": 1, "events": []}
     assert failure(await roles.ask("builder", "POST", f"/jobs/{job}/events", foreign), 404) == "job.not_found"
 
@@ -172,14 +188,15 @@ async def test_a_builder_speaks_in_the_name_of_its_own_build_alone(api: World, r
     line = {"kind": "log", "ts": NOW, "stream": "stdout", "line": "not mine"}
     stage = {"kind": "stage", "ts": NOW, "stage": "pack"}
     body = {"source": source, "first": 1, "events": [line, stage]}
-    for role in ("builder", "host"):
-        assert failure(await roles.ask(role, "POST", f"/jobs/{job}/events", body), 404) == "job.not_found"
+    assert failure(await roles.ask("builder", "POST", f"/jobs/{job}/events", body), 409) == "attempt.stale"
+    assert failure(await roles.ask("host", "POST", f"/jobs/{job}/events", body), 404) == "job.not_found"
     assert api.one(Job, id=job).stage is None
     assert api.parts.events.lines(job) == 0
 
 
 async def test_a_line_without_a_stage_has_its_sources(api: World, roles: Roles) -> None:
     _, build, job = await a_build(api)
+    await roles.begin(build)
     lines = [
         {"kind": "stage", "ts": NOW, "stage": "fetch"},
         {"kind": "log", "ts": NOW, "stream": "system", "line": "x"},
@@ -306,7 +323,7 @@ async def test_a_manifest_may_come_with_the_question_and_a_body_compressed(api: 
     path = f"/builds/{build.build}/uploads"
 
     async def send(raw: bytes) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {roles.tokens['builder']}", "Content-Encoding": "zstd"}
+        headers = {**roles.headers("builder"), "Content-Encoding": "zstd"}
         transport = httpx.ASGITransport(app=roles.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
             return await client.post(path, content=raw, headers=headers)

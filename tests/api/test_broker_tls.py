@@ -21,6 +21,7 @@ from api.internal.app import create_remote_broker
 from api.main import _server, listen_tcp
 from headway.broker import TLS_NAME, HostHello
 from headway.errors import HeadwayError
+from store.builders import add_builder, remove_builder
 from store.hosts import forget_host, join_host, renew_credential
 from tests.api.world import World
 
@@ -47,9 +48,9 @@ def hello(machine: Machine) -> None:
         client.hello("rack2", HostHello(public_key=KEY, labels=[]))
 
 
-def health(machine: Machine) -> None:
+def who(machine: Machine) -> None:
     with contextlib.closing(machine.client()) as client:
-        client.health()
+        assert client.who() == "rack3"
 
 
 async def refused(machine: Machine, ask: Ask = hello) -> str:
@@ -60,8 +61,7 @@ async def refused(machine: Machine, ask: Ask = hello) -> str:
 
 @contextlib.asynccontextmanager
 async def served(api: World, context: ssl.SSLContext) -> AsyncIterator[str]:
-    tokens = broker_tokens(api.folder)
-    server = _server(create_remote_broker(api.parts, tokens))
+    server = _server(create_remote_broker(api.parts))
     server.config.load()
     server.config.ssl = context
     with listen_tcp("127.0.0.1", 0) as door:
@@ -107,12 +107,20 @@ async def test_roles_of_this_machine_are_nobody_at_that_door(api: World, papers:
     tokens = broker_tokens(api.folder)
     async with served(api, tls.context(api.folder / "secrets")) as address:
         machine = Machine(papers, address)
-        for role in ("host", "control", "signing"):
+        for role in ("host", "builder", "control", "signing"):
             (papers / "host.token").write_text(tokens[role])
             assert await refused(machine) == "auth.invalid_key", role
-        (papers / "host.token").write_text(tokens["builder"])
-        await asyncio.to_thread(health, machine)
+
+
+async def test_a_builder_elsewhere_is_known_until_it_is_removed(api: World, papers: Path) -> None:
+    async with served(api, tls.context(api.folder / "secrets")) as address:
+        machine = Machine(papers, address)
+        assert await refused(machine, who) == "role.insufficient", "a host's papers"
+        (papers / "host.token").write_text(api.store.in_write(lambda session: add_builder(session, "rack3")[1]))
+        await asyncio.to_thread(who, machine)
         assert await refused(machine) == "role.insufficient"
+        api.store.in_write(lambda session: remove_builder(session, "rack3"))
+        assert await refused(machine, who) == "auth.invalid_key"
 
 
 async def test_one_that_the_pinned_root_does_not_vouch_for_gets_no_credential(

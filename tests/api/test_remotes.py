@@ -18,6 +18,7 @@ from store.models_arrivals import RemoteBranch, RemoteWatch
 from store.models_repositories import RepositoryCredential
 from store.polling import Look
 from tests.api.world import World, data, error
+from tests.holder import HOLDER
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
@@ -44,22 +45,22 @@ async def test_a_token_is_write_only_and_reaches_the_builder_that_fetches(api: W
     broker = Builds(api.store, api.objects, api.parts.vault)
     env = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}"
     build = data(await client.post(f"{env}/builds", json={"ref": "main"}))["resource"]["id"]
-    spec = broker.begin(build, Begin(attempt=1, worker="w"))
+    spec = broker.begin(build, Begin(attempt=1, worker="w"), HOLDER)
     assert spec.access is not None
     assert (spec.access.username, spec.access.token) == ("git", TOKEN)
     assert TOKEN not in f"{spec!r} {spec}"
     assert data(await client.get(path))[0]["used_at"] is not None
     rotated = data(await client.post(f"{path}/{made['id']}/rotate", json={"token": "second", "username": "bot"}))
     assert (rotated["id"], rotated["username"]) == (made["id"], "bot")
-    access = broker.begin(build, Begin(attempt=2, worker="w")).access
+    access = broker.begin(build, Begin(attempt=2, worker="w"), HOLDER).access
     assert access is not None
     assert (access.username, access.token) == ("bot", "second")
     # Whoever leads the site elsewhere does not get what was given for another host.
     api.change(Site, site["id"], repository="https://elsewhere.example/x.git")
-    assert broker.begin(build, Begin(attempt=3, worker="w")).access is None
+    assert broker.begin(build, Begin(attempt=3, worker="w"), HOLDER).access is None
     api.change(Site, site["id"], repository=HTTPS)
     assert data(await client.delete(f"{path}/{made['id']}"))["deleted"]
-    assert broker.begin(build, Begin(attempt=4, worker="w")).access is None
+    assert broker.begin(build, Begin(attempt=4, worker="w"), HOLDER).access is None
 
     for body, code in (
         ({"kind": "token"}, "request.missing_parameter"),
@@ -87,7 +88,7 @@ async def test_deploy_keys_are_made_here_and_offered_side_by_side(api: World) ->
         polling.claim(session, MINUTE, limit=9)
     data(await api.admin.put(f"/v1/sites/{site['id']}/repository/polling", json={"enabled": True}))
     [look] = api.store.in_write(lambda session: polling.claim(session, MINUTE, limit=9))
-    access = looks_of(api).begin(site["id"], BeginLook(attempt=look.attempt)).access
+    access = looks_of(api).begin(site["id"], BeginLook(attempt=look.attempt), HOLDER).access
     assert access is not None
     assert len(access.keys) == 2
     assert all(key.startswith("-----BEGIN OPENSSH PRIVATE KEY-----") for key in access.keys)
@@ -127,7 +128,7 @@ class Polls:
 
     def see(self, **branches: str) -> int:
         [look] = self.claim()
-        self.looks.begin(look.site_id, BeginLook(attempt=look.attempt))
+        self.looks.begin(look.site_id, BeginLook(attempt=look.attempt), HOLDER)
         return self.looks.seen(look.site_id, Seen(attempt=look.attempt, branches=branches)).news
 
     async def branches(self) -> dict[str, Json]:
@@ -179,7 +180,7 @@ async def test_what_was_told_while_the_look_was_on_its_way_counts_for_more(api: 
     polls = await Polls.of(api)
     polls.see(main=A)
     [look] = polls.claim()
-    polls.looks.begin(look.site_id, BeginLook(attempt=look.attempt))
+    polls.looks.begin(look.site_id, BeginLook(attempt=look.attempt), HOLDER)
     with api.store.write() as session:
         row = session.get_one(RemoteBranch, (look.site_id, "main"))
         row.commit_sha, row.heard_at = B, utcnow()
@@ -201,7 +202,7 @@ async def test_a_look_that_saw_nothing_changes_nothing_and_comes_later_each_time
     state = await polls.state()
     assert (state["failures"], state["error"]["code"]) == (4, "repository.unreachable")
     with pytest.raises(HeadwayError, match="is over"):
-        polls.looks.begin(look.site_id, BeginLook(attempt=look.attempt))
+        polls.looks.begin(look.site_id, BeginLook(attempt=look.attempt), HOLDER)
     assert polls.see(main=B, topic=A) == 1
     assert (await polls.state())["failures"] == 0
     assert polls.claim() != []

@@ -17,6 +17,7 @@ from store.models_sandbox_env import SandboxEnv
 from store.models_sandbox_packs import SandboxPack
 from store.queue import claim_job
 from store.sandboxes import pack_key
+from tests.holder import HOLDER
 from tests.miosa.org import Org, problem
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def test_a_command_changes_the_tree_with_its_end(org: Org) -> None:
     sandbox = await org.sandbox({"src/a": "a", "old": "o"})
     job, waiting = await started(org, sandbox, cwd="/workspace/src", env={"K": "canary"}, timeout=9)
     execs = builder(org)
-    spec = execs.begin(job, BEGIN)
+    spec = execs.begin(job, BEGIN, HOLDER)
     assert (spec.command, spec.cwd, spec.env, spec.timeout, spec.attempt) == ("make", "src", {"K": "canary"}, 9, 1)
     pack = org.api.one(SandboxPack, team_id=org.team_id).sha256
     asked = WantedPacks(attempt=1, packs=[pack, "f" * 64])
@@ -82,7 +83,7 @@ async def test_commands_have_the_variables_of_their_sandbox_and_their_own_before
     made = await org.call("POST", "/sandboxes", given, 201)
     assert "canary" not in json.dumps(made)
     job, waiting = await started(org, made["id"], env={"MODE": "loud"})
-    assert builder(org).begin(job, BEGIN).env == {"TOKEN": "canary-of-the-sandbox", "MODE": "loud"}
+    assert builder(org).begin(job, BEGIN, HOLDER).env == {"TOKEN": "canary-of-the-sandbox", "MODE": "loud"}
     builder(org).output(job, output(1))
     await waiting
     for file in org.api.folder.glob("headway.db*"):
@@ -98,7 +99,7 @@ async def test_a_command_works_in_a_folder(org: Org) -> None:
         refused = await org.http.post(f"/api/v1/sandboxes/{sandbox}/exec", json={"command": "ls", "cwd": cwd})
         assert problem(refused, 409, "FILE_PATH_CONFLICT")["message"] == "/workspace/src/a is a file."
     job, waiting = await started(org, sandbox, cwd="made/later")
-    assert builder(org).begin(job, BEGIN).cwd == "made/later"
+    assert builder(org).begin(job, BEGIN, HOLDER).cwd == "made/later"
     builder(org).output(job, output(1))
     assert (await waiting).json()["data"]["exit_code"] == 3  # type: ignore[attr-defined]
 
@@ -107,7 +108,7 @@ async def test_an_attempt_that_is_over_changes_nothing(org: Org) -> None:
     sandbox = await org.sandbox({"a": "a"})
     job, waiting = await started(org, sandbox)
     execs, telling = builder(org), Telling(org.api.store, org.api.parts.events)
-    assert (execs.begin(job, BEGIN).attempt, execs.begin(job, BEGIN).attempt) == (1, 2)
+    assert (execs.begin(job, BEGIN, HOLDER).attempt, execs.begin(job, BEGIN, HOLDER).attempt) == (1, 2)
     line = Event(kind="log", ts="t", stream="stdout", line="x")
     for stale in (
         lambda: execs.output(job, output(1, removed=["a"])),
@@ -143,7 +144,7 @@ async def test_who_may_run_what(org: Org) -> None:
 async def test_a_canceled_command_says_so(org: Org) -> None:
     sandbox = await org.sandbox({"a": "a"})
     job, waiting = await started(org, sandbox)
-    builder(org).begin(job, BEGIN)
+    builder(org).begin(job, BEGIN, HOLDER)
     asked = await org.call("POST", f"/operations/{job}/cancel")
     assert asked["cancel_requested"] is True
     with pytest.raises(HeadwayError) as refused:

@@ -20,6 +20,7 @@ from store.models_sandboxes import SandboxFile
 from store.outcomes import end_rollout
 from store.queue import claim_job
 from store.sandboxes import snapshot_key
+from tests.holder import HOLDER
 from tests.miosa.org import Org, problem
 
 pytestmark = pytest.mark.anyio
@@ -306,7 +307,7 @@ async def test_a_builder_is_told_what_its_snapshot_names_and_no_more(org: Org) -
         claim_job(session, job_id)
     builds = Builds(org.api.store, org.api.objects, org.api.parts.vault)
     build_id = org.api.one(Build, job_id=job_id).id
-    spec = builds.begin(build_id, Begin(attempt=1, worker="w"))
+    spec = builds.begin(build_id, Begin(attempt=1, worker="w"), HOLDER)
     assert spec.snapshot is not None
     wanted = WantedPacks(attempt=spec.attempt, packs=packs)
     assert list(builds.packs(build_id, wanted).packs) == packs[:1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 
 from bench.client import Caller
 from bench.stack import Stack
-from tests.adapters.repositories import Repository
+from tests.adapters.repositories import QUIET, Repository
 from tests.stack.second_host import HEADWAY, SecondHost, joined
 from tests.stack.service_app import service
 from tests.stack.sites import Place
@@ -80,8 +80,21 @@ def test_a_release_is_built_and_served_elsewhere(stack: Stack, caller: Caller, s
     try:
         start_builder(stack, second, broker)
         place.push()
+        assert caller.get("/v1/builders/third/builds")[0]["builder"] == "third"
+        # The site's own repository lies beside the API alone.
+        own_site = pushed(stack, caller, repository)
+        assert caller.get(f"/v1/sites/{own_site}/environments")[0]["status"] == "active"
+        assert caller.get("/v1/builders/third/builds")[0]["site_id"] == own_site
+        # A builder that was removed ends itself, and what it would have built is the others'.
+        caller.http.delete("/v1/builders/third").raise_for_status()
+        place.repository.commit(service("after"))
+        place.start_push()
+        assert second.processes["builder"].wait(90) == 0
     finally:
         os.kill(own, signal.SIGCONT)
+    until(lambda: place.page().text == "after None canary-81c2", "another builder has built it")
+    place.repository.commit(service("first"))
+    place.push()
     assert place.page().text == "first None canary-81c2"
     assert second.visit(place.site.production_host).text == "first None canary-81c2"
 
@@ -95,17 +108,30 @@ def test_a_release_is_built_and_served_elsewhere(stack: Stack, caller: Caller, s
     until(lambda: "There is no such credential" in log.read_text(), "it is told that it is not known")
 
 
+def pushed(stack: Stack, caller: Caller, repository: Repository) -> str:
+    """A site that the platform hosts, with a commit that git has pushed, and waited for."""
+    made = caller.finish(caller.post("/v1/sites", {"name": f"own-{repository.path.name}", "runtime": "auto"}))
+    site_id = str(made["resource"]["id"])
+    at = str(caller.get(f"/v1/sites/{site_id}")["git_url"]).replace("://", f"://any:{stack.key}@")
+    subprocess.run(["git", "push", "-q", at, "main"], cwd=repository.path, env=QUIET, check=True, timeout=280)
+    return site_id
+
+
+def let_in(stack: Stack, papers: Path) -> None:
+    asked = {**os.environ, "HEADWAY_API_URL": stack.api, "HEADWAY_TOKEN": stack.key}
+    words = ("builders", "add", "third", "--output", str(papers))
+    subprocess.run([*HEADWAY, *words], env=asked, check=True, timeout=60)
+
+
 def start_builder(stack: Stack, second: SecondHost, broker: str) -> None:
     papers = second.data / "builder-papers"
-    papers.mkdir()
-    shutil.copy(stack.data / "secrets" / "broker-builder.token", papers)
-    shutil.copy(second.env["HEADWAY_TRUST_DIR"] + "/broker.pem", papers)
+    let_in(stack, papers)
     data = second.data / "builder"
     data.mkdir()
     more = {
         "HEADWAY_DATA_DIR": str(data),
         "HEADWAY_BROKER_ADDRESS": broker,
-        "HEADWAY_BROKER_TOKEN_FILE": str(papers / "broker-builder.token"),
+        "HEADWAY_BROKER_TOKEN_FILE": str(papers / "builder.token"),
         "HEADWAY_BROKER_ROOT_FILE": str(papers / "broker.pem"),
         "HEADWAY_LOCAL_REPOS": json.dumps([str(stack.repos)]),
     }

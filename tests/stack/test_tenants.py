@@ -121,6 +121,7 @@ def new_tenant(stack: Stack, operator: Caller, enter: Enter, new_repository: New
         "project_id": caller.get("/v1/projects")[0]["id"],
         "key": KEPT["variables"],
         "host_id": "local",
+        "builder_id": "local",
     }
     return Tenant(team, account, caller, place, ids)
 
@@ -204,7 +205,7 @@ def test_every_route_hides_another_tenants_rows(
 ) -> None:
     before = state(alice)
     unknown = {name: re.sub(r"_.*", "_01J8AA1B2C3D4E5F6G7H8J9K0M", one) for name, one in alice.ids.items()}
-    unknown["host_id"] = "nowhere"
+    unknown["host_id"] = unknown["builder_id"] = "nowhere"
     for method, path in routes:
         filled, answer = ask(stranger, method, path, alice.ids)
         hidden = refusal(answer, 404)

@@ -123,6 +123,19 @@ def test_what_is_too_short_stays() -> None:
     assert forms_of("123") == set()
 
 
+def test_a_value_of_any_length_is_found_wherever_it_stands() -> None:
+    """Long forms are sifted by words of four bytes: none may fall through, however it is aligned or broken."""
+    for length in (*range(MIN_LENGTH, 24), 40):
+        value = ("q7Z-" + "kW3xV9" * 8)[:length]
+        redactor = Redactor({"KEY": value, "OTHER": "another-value-of-some-length"})
+        for before in range(9):
+            raw = b"." * before + value.encode() + b"." * before
+            assert value.encode() not in redactor.hide(raw)
+            if length >= 8:
+                shown = redactor.hide(raw[: before + 5] + b"\n" + raw[before + 5 :])
+                assert b"[KEY redacted]" in shown, (length, before)
+
+
 def test_much_output_and_many_secrets_take_little_time() -> None:
     redactor = Redactor({f"S{n}": f"secret-value-{n:04}" for n in range(100)})
     chunk = b"GET /index.html 200 12 ms\n" * 2500

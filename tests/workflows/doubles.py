@@ -38,6 +38,7 @@ from temporal.messages import (
     Signed,
     Switch,
 )
+from tests.holder import HOLDER
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Remotes:
             raise ApplicationError("the builder died", non_retryable=True)
         self.now += 1
         self.most = max(self.most, self.now)
-        self.looks.begin(ref.site_id, BeginLook(attempt=ref.attempt))
+        self.looks.begin(ref.site_id, BeginLook(attempt=ref.attempt), HOLDER)
         await asyncio.sleep(0.02)
         seen = self.looks.seen(ref.site_id, Seen(attempt=ref.attempt, branches=self.branches.get(ref.site_id, {})))
         self.now -= 1
