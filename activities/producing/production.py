@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from activities.producing.lines import LineSplitter, count
 from activities.producing.listed import ListedTree
 from activities.producing.output import open_output, present_outputs, read_output
 from activities.producing.overrides import overridden
-from activities.producing.unchanged import Asked, Key, Memory, Seen
+from activities.producing.unchanged import Asked, Memory, Seen, key_of
 from activities.producing.upload import Broker as UploadBroker
 from activities.producing.upload import Uploader
 from activities.producing.watch import Watch
@@ -155,7 +154,7 @@ class Production:
             inputs = inputs_digest(folder, plan, _source(checkout, plan), secrets.versions)
         self._heard()
         if asked is not None and plan.steps and not plan.watch and inputs is not None:
-            self._bench.memory.keep(self._key, Seen(checkout, plan, asked.told))
+            self._bench.memory.keep(key_of(self._spec), Seen(checkout, plan, asked.told))
         earlier = self._earlier(plan, inputs)
         if earlier.manifest_sha256 is not None:
             return self._taken(checkout, plan, inputs, earlier)
@@ -182,16 +181,11 @@ class Production:
             return {}
         return self._bench.blobs.load(self._spec.site_id)
 
-    @property
-    def _key(self) -> Key:
-        said = self._spec.overrides.model_dump() if self._spec.overrides else None
-        return self._spec.site_id, self._spec.profile, json.dumps(said, sort_keys=True)
-
     def _seen(self) -> Seen | None:
         """The commit that this builder has looked at last, if it is enough to see that it is the same."""
         if self._spec.clean or self._spec.snapshot is not None:
             return None
-        return self._bench.memory.find(self._key, self._bench.tools)
+        return self._bench.memory.find(key_of(self._spec), self._bench.tools)
 
     def _unchanged(self, seen: Seen) -> Output | None:
         """What an earlier build has made of this commit; None where it is gone, or other secrets go in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -11,10 +12,16 @@ from typing import Final
 from adapters.plan.part import Tools
 from adapters.plan.plan import Plan
 from adapters.source.git import Checkout
+from headway.broker import BuildSpec
 
 MOST: Final = 256
 # Site, profile, and what the request says over detection: with the commit and the programs they decide on the plan.
 Key = tuple[str, str, str]
+
+
+def key_of(spec: BuildSpec) -> Key:
+    said = spec.overrides.model_dump() if spec.overrides else None
+    return spec.site_id, spec.profile, json.dumps(said, sort_keys=True)
 
 
 @dataclass
