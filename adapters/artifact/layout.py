@@ -16,6 +16,8 @@ from adapters.artifact.manifest import MAX_SIZE, canonical
 from headway.errors import HeadwayError
 
 MAX_PACKS: Final = 16
+# So many bytes more than have to be are packed again at once, so that it is not the next commit's turn as well.
+AT_ONCE: Final = 512 << 10
 MAX_BYTES: Final = 64 << 20
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -59,7 +61,8 @@ def plan_reuse(wanted: Mapping[str, int], held: Mapping[str, Location], limit: i
     """Which contents to upload so that the artifact needs at most `limit` packs, the new one included.
 
     `wanted` maps sha256 to size. Where too many packs would be needed, those that give the fewest bytes are given up
-    and their contents go into the new pack (repack).
+    and their contents go into the new pack (repack): as few as possible, and more, down to half of the limit, as long
+    as they are small.
     """
     gives: dict[str, int] = {}
     for sha in wanted:
@@ -68,7 +71,10 @@ def plan_reuse(wanted: Mapping[str, int], held: Mapping[str, Location], limit: i
     new_pack = any(sha not in held for sha in wanted)
     kept = sorted(gives, key=lambda pack: (-gives[pack], pack))
     if len(kept) + new_pack > limit:
-        kept = kept[: limit - 1]
+        kept, given_up = kept[: limit - 1], kept[limit - 1 :]
+        spare = AT_ONCE - sum(gives[pack] for pack in given_up)
+        while len(kept) > limit // 2 and gives[kept[-1]] <= spare:
+            spare -= gives[kept.pop()]
     keep = set(kept)
     missing = [sha for sha in wanted if sha not in held or held[sha].pack not in keep]
     return Reuse(missing, sorted(keep))

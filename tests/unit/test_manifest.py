@@ -206,10 +206,23 @@ def test_reuse_never_needs_more_than_the_limit(held: list[tuple[int, int]], fres
 
 
 def test_reuse_gives_up_the_packs_that_give_least() -> None:
-    held = {f"c{i}": Location(f"p{i:02}", 0, 100 - i) for i in range(20)}
+    held = {f"c{i}": Location(f"p{i:02}", 0, (100 - i) << 20) for i in range(20)}
     reuse = plan_reuse({name: one.size for name, one in held.items()}, held)
     assert reuse.missing == [f"c{i}" for i in range(15, 20)]
     assert Layout(held).packs == [f"p{i:02}" for i in range(20)]
+
+
+def test_reuse_makes_room_for_the_next_commits_where_that_costs_little() -> None:
+    def kept(sizes: list[int]) -> int:
+        held = {f"c{i:02}": Location(f"p{i:02}", 0, size) for i, size in enumerate(sizes)}
+        reuse = plan_reuse({**{name: one.size for name, one in held.items()}, "new": 1}, held)
+        assert reuse.kept == [f"p{i:02}" for i in range(len(reuse.kept))]
+        return len(reuse.kept)
+
+    assert kept([1 << 30] + [10 << 10] * 15) == 8
+    assert kept([1 << 30] + [200 << 10] * 15) == 14  # one has to go, another is small enough to go with it
+    assert kept([1 << 30] + [300 << 10] * 15) == 15
+    assert kept([1 << 30] + [10 << 10] * 14) == 15  # nothing has to go
 
 
 def test_empty_manifest_is_possible_for_the_format() -> None:
