@@ -22,7 +22,7 @@ T = TypeVar("T")
 BUSY_TIMEOUT_MS = 10_000
 
 
-class Snapshot(Session):
+class SnapshotSession(Session):
     """A transaction on SQLite sees one state of the database, and nobody writes beside one that writes.
 
     So what locks a row elsewhere, and reads it anew for that, finds it in memory, where rows are kept until the end.
@@ -93,7 +93,7 @@ class Store:
 
     def _session(self, engine: Engine) -> Session:
         if engine.dialect.name == "sqlite":
-            return Snapshot(engine)
+            return SnapshotSession(engine)
         return Session(engine, expire_on_commit=False)
 
     def in_write(self, work: Callable[[Session], T], *, tries: int = 5) -> T:
