@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import uvicorn
 import uvloop
@@ -55,6 +55,8 @@ from temporal.starts import TemporalStarts
 
 log = logging.getLogger("headway.api")
 DRAIN = 8
+# Longer than clients keep a connection that they do not use: who closes last never cuts a request off.
+KEPT_OPEN: Final = 75
 
 
 def run(settings: Settings | None = None) -> None:
@@ -244,6 +246,7 @@ def _server(app: object) -> QuietServer:
         proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=DRAIN,
+        timeout_keep_alive=KEPT_OPEN,
         ws="none",
     )
     return QuietServer(config)

@@ -175,6 +175,7 @@ def platform(tmp_path: Path, objects: ObjectStore) -> Iterator[Platform]:
         events=events,
         logs=InstanceLogs(tmp_path / "lines", 1 << 20),
         requests=nothing,
+        inputs=nothing,
         watch=cast(Any, Silent()),
         auth=nothing,
         limiter=nothing,

@@ -43,6 +43,20 @@ async def test_an_input_comes_in_parts_and_only_whole_to_a_command(api: World) -
     assert api.one(Job, id=job["id"]).input["given"] == [made["id"], len(BYTES)]
 
 
+async def test_the_same_input_under_the_same_key_is_one(api: World) -> None:
+    path, env_id, _ = await an_app(api)
+    key = {"Idempotency-Key": "first"}
+    made = await api.admin.post(f"{path}/inputs", content=BYTES, headers=key)
+    again = await api.admin.post(f"{path}/inputs", content=BYTES, headers=key)
+    assert (again.status_code, data(again)) == (201, data(made))
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(list(api.parts.inputs.folder.glob(f"{env_id}.*"))) == 1
+    for change in ({"content": BYTES[1:]}, {"content": BYTES, "params": {"end": False}}):
+        other = await api.admin.post(f"{path}/inputs", headers=key, **change)
+        assert error(other, 400)["code"] == "idempotency.key_reused"
+    assert len(list(api.parts.inputs.folder.glob(f"{env_id}.*"))) == 1
+
+
 async def test_its_host_reads_it_and_it_is_forgotten(api: World) -> None:
     roles = Roles(api)
     path, _, _ = await an_app(api)

@@ -122,6 +122,7 @@ def new_tenant(stack: Stack, operator: Caller, enter: Enter, new_repository: New
         "key": KEPT["variables"],
         "host_id": "local",
         "builder_id": "local",
+        "input_id": caller.post(f"{place.path(place.site.production)}/inputs?end=false")["id"],
     }
     return Tenant(team, account, caller, place, ids)
 
@@ -176,7 +177,8 @@ def body_of(path: str) -> Json | None:
 def ask(caller: Caller, method: str, path: str, ids: dict[str, str]) -> tuple[str, httpx.Response]:
     filled = path.format(**ids | ({"key": KEPT["secrets"]} if "/secrets/" in path else {}))
     body = (body_of(path) or {}) if method in ("POST", "PATCH", "PUT") else None
-    query = {"against": "art_01J8AA1B2C3D4E5F6G7H8J9K0M"} if path.endswith("/changes") else None
+    query: Json | None = {"against": "art_01J8AA1B2C3D4E5F6G7H8J9K0M"} if path.endswith("/changes") else None
+    query = {"offset": 0} if path.endswith("{input_id}") else query
     return filled, caller.http.request(method, filled, json=body, params=query)
 
 
