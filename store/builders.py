@@ -61,9 +61,12 @@ def list_builders(session: Session, page: Page) -> tuple[Sequence[Builder], bool
 
 
 def builds_of(session: Session, builder_id: str, page: Page) -> tuple[Sequence[Build], bool]:
-    """What it has begun last, whatever became of it; of one that was removed, too."""
+    """What it has begun last, whatever became of it; of one that was removed, too. Raises builder.not_found."""
     query = select(Build).where(Build.builder_id == builder_id)
-    return fetch_page(session, query, page, time=Build.created_at, id=Build.id)
+    rows, more = fetch_page(session, query, page, time=Build.created_at, id=Build.id)
+    if not rows and builder_id != OWN:
+        builder(session, builder_id)
+    return rows, more
 
 
 def remove_builder(session: Session, builder_id: str) -> Builder:

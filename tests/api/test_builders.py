@@ -167,6 +167,12 @@ async def test_only_the_operator_lets_builders_in_and_sees_what_they_built(api: 
     assert made["last_used_at"] is None
     assert made["credential"] not in repr(api.one(Builder, id="two"))
     assert "credential" not in data(await api.admin.get("/v1/builders/two"))
+    assert (
+        data(await api.admin.get("/v1/builders/two/builds"))
+        == data(await api.admin.get("/v1/builders/local/builds"))
+        == []
+    )
+    assert error(await api.admin.get("/v1/builders/three/builds"), 404)["code"] == "builder.not_found"
     for taken in ("two", "local"):
         refused = await api.admin.post("/v1/builders", json={"id": taken})
         assert error(refused, 409)["code"] == "builder.exists"
