@@ -109,10 +109,15 @@ def unstarted(session: Session, before: datetime, after: str, limit: int) -> Seq
 
 
 def note_progress(session: Session, job_id: str, stage: str | None, progress: int | None) -> None:
-    """A step began, or went on: job, build and rollout say so. Progress never falls; a terminal job keeps its end."""
+    """A step began, or went on: job, build and rollout say so. Progress never falls; a terminal job keeps its end.
+
+    Past the point of no return a step before it is a word that comes late, and is not gone back to.
+    """
     found = session.get(Job, job_id, with_for_update=True)
     if found is None or found.finished_at is not None:
         return
+    if found.committed_at is not None and ROLL_STAGES.get(stage or "", 100) < ROLL_STAGES.get(found.stage or "", 0):
+        stage = None
     reached = progress if progress is not None else _usual(found.type, stage)
     reached = max(found.progress, min(max(reached, 0), 99))
     if (stage or found.stage, reached) == (found.stage, found.progress):

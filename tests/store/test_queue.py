@@ -11,6 +11,7 @@ from sqlmodel import col, select
 
 from headway.errors import HeadwayError
 from store import queue
+from store.jobs import cancel_job, note_progress
 from store.models import Build, Environment, Job, Release, Rollout, utcnow
 from store.outcomes import append_release, end_job, end_rollout, fail_build, located
 from store.session import Store
@@ -49,6 +50,26 @@ def test_sixteen_writers_are_never_told_that_the_database_is_locked(world: World
         numbers = [rollout.accept_seq for rollout in session.exec(select(Rollout)).all()]
         assert session.get_one(Environment, world.env_id).accept_seq == 16 * 12
     assert sorted(numbers) == list(range(1, 16 * 12 + 1))
+
+
+def test_a_word_that_comes_late_does_not_bring_back_a_step_before_the_switch(world: World) -> None:
+    job = world.accept_roll(world.artifact("a" * 64))
+    rollout = claim(world)
+    assert rollout is not None
+
+    def tell(stage: str) -> str | None:
+        world.store.in_write(lambda session: note_progress(session, job.id, stage, None))
+        return world.job(job.id).stage
+
+    assert tell("health") == "health"
+    assert tell("place") == "place"  # another try
+    world.store.in_write(lambda session: queue.commit_rollout(session, rollout.id))
+    assert tell("place") == "switch"
+    world.store.in_write(lambda session: queue.begin_bake(session, rollout.id))
+    assert tell("place") == "bake"
+    with world.store.write() as session:
+        assert cancel_job(session, session.get_one(Job, job.id)).cancel_requested_at is not None
+    assert tell("drain") == "drain"
 
 
 def test_on_sqlite_a_transaction_reads_a_row_once(world: World) -> None:
