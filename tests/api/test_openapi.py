@@ -127,7 +127,8 @@ def test_the_page_of_the_documents_reaches_no_other_host(server: Served) -> None
         assert part not in page
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [2, 10])
 def test_what_is_served_is_what_the_document_says(server: Served, document: dict[str, Any], most: int) -> None:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.base_url = server.address

@@ -83,6 +83,7 @@ def running(process: Process) -> Iterator[subprocess.Popen[str]]:
         made.communicate()
 
 
+@pytest.mark.slow
 def test_work_is_accepted_while_temporal_is_away_and_a_stop_ends_streams(process: Process) -> None:
     with running(process) as made, process.client() as client:
         began = time.monotonic()

@@ -110,6 +110,7 @@ def test_a_corrupt_database(tmp_path):
     assert "headway.db is not an SQLite database" in refused(tmp_path / "d", "--port", "0")
 
 
+@pytest.mark.slow
 def test_a_database_of_a_newer_version_is_one_sentence_and_leaves_nothing_running(tmp_path):
     folder = open_folder(tmp_path / "d")
     with closing(sqlite3.connect(folder.path("db", "headway.db"))) as database, database:
