@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from adapters.ledger import tree
@@ -27,6 +28,8 @@ from store.session import Store
 Json = dict[str, Any]
 KEYRING: Final = "keyring"
 Then = Callable[[Session, int], None]
+# Size, root and note of the newest checkpoint.
+Head = tuple[int, bytes, str]
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,10 @@ class About:
 
 @dataclass(frozen=True)
 class Step:
-    """One entry, ready to be written where the ledger still has `index` entries. `proof` is the way to its root."""
+    """One entry, ready to be written where the ledger's head is still `on`. `proof` is the way to its root."""
 
     about: About
+    on: Head
     index: int
     at: int
     body: bytes
@@ -97,16 +101,31 @@ class Ledger:
         return self.trusted.check(items, entry)
 
     def append(self, entry: Entry, about: About, then: Then | None = None) -> tuple[Entry, Json]:
-        """Enter it, unless its subject stands. Hashing and signing come first: the write only has to be in time."""
-        while True:
-            with self._store.read() as session:
-                step = None if rows.is_entered(session, about.subject) else self._step(session, entry, about)
-            if step is None:
-                return self._stood(about.subject, then)
-            if self._store.in_write(lambda session, step=step: _take(session, step, then)):  # type: ignore[misc]
-                self._last = step
-                logged = Logged(step.index, step.at, step.body, step.promise)
-                return entry, item(logged, self._key.log, step.note, step.head, step.proof)
+        """Enter it, unless its subject stands. Hashing and signing come first: the write only has to be in time.
+
+        Who has entered the last one knows all that is needed, and reads nothing before; if it is wrong, it reads.
+        """
+        step = self._foreseen(entry, about)
+        if step is None or not self._takes(step, then, foreseen=True):
+            while True:
+                with self._store.read() as session:
+                    step = None if rows.is_entered(session, about.subject) else self._step(session, entry, about)
+                if step is None:
+                    return self._stood(about.subject, then)
+                if self._takes(step, then):
+                    break
+        self._last = step
+        logged = Logged(step.index, step.at, step.body, step.promise)
+        return entry, item(logged, self._key.log, step.note, step.head, step.proof)
+
+    def _takes(self, step: Step, then: Then | None, *, foreseen: bool = False) -> bool:
+        """False where the ledger is another by now, or, where nobody has looked, its subject stands."""
+        try:
+            return self._store.in_write(lambda session: _take(session, step, then))
+        except IntegrityError:
+            if not foreseen:
+                raise
+            return False
 
     def _stood(self, subject: str, then: Then | None) -> tuple[Entry, Json]:
         def work(session: Session) -> tuple[Entry, Json]:
@@ -148,20 +167,28 @@ class Ledger:
 
     def _step(self, session: Session, entry: Entry, about: About) -> Step:
         """The next entry on what the ledger is now. Raises ledger.inconsistent where its rows do not hold."""
-        (size, root, note), last = rows.newest(session), self._last
-        if last is not None and (size, root, note) == (last.head.size, last.head.root, last.note):
-            peaks, before = last.grown.peaks, last.at
-        else:
-            _verify(LedgerHead(size=size, root=root, note=note), self._key.log)
-            peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), size)
-            before = rows.entry(session, size - 1).at if size else 0
+        head = size, root, note = rows.newest(session)
+        _verify(LedgerHead(size=size, root=root, note=note), self._key.log)
+        peaks = tree.peaks_of(lambda wanted: rows.nodes(session, wanted), size)
+        before = rows.entry(session, size - 1).at if size else 0
         if tree.fold(peaks) != root:
             raise HeadwayError("ledger.inconsistent", f"The ledger's nodes do not make its root at {size}.")
+        return self._made(entry, about, head, peaks, before)
+
+    def _foreseen(self, entry: Entry, about: About) -> Step | None:
+        """The next entry on what this process has entered last."""
+        last = self._last
+        if last is None:
+            return None
+        return self._made(entry, about, (last.head.size, last.head.root, last.note), last.grown.peaks, last.at)
+
+    def _made(self, entry: Entry, about: About, on: Head, peaks: Sequence[bytes], before: int) -> Step:
+        size = on[0]
         body, at = entry.body(), max(int(time.time()), before)
         grown = tree.grow(size, peaks, [tree.leaf_hash(body)])
         made = Checkpoint(grown.size, grown.root).note(self._key)
         signed = promise(body, size, at, self._key)
-        return Step(about, size, at, body, entry.envelope(), signed, grown, made, tuple(reversed(peaks)))
+        return Step(about, on, size, at, body, entry.envelope(), signed, grown, made, tuple(reversed(peaks)))
 
     def _item(self, session: Session, standing: LedgerEntry) -> Json:
         head = rows.open_head(session)
@@ -185,19 +212,19 @@ class Appending:
 def _take(session: Session, step: Step, then: Then | None) -> bool:
     """Write a step; False where another writer was quicker."""
     rows.lock(session)
-    if rows.size(session) != step.index:
+    if rows.newest(session) != step.on:
         return False
-    made = LedgerEntry(
-        index=step.index,
-        subject=step.about.subject,
-        kind=step.about.kind,
-        site_id=step.about.site_id,
-        body=step.body,
-        envelope=step.envelope,
-        promise=step.promise,
-        at=step.at,
-    )
-    rows.append(session, made, step.grown.nodes, LedgerHead(size=step.head.size, root=step.head.root, note=step.note))
+    made = {
+        "index": step.index,
+        "subject": step.about.subject,
+        "kind": step.about.kind,
+        "site_id": step.about.site_id,
+        "body": step.body,
+        "envelope": step.envelope,
+        "promise": step.promise,
+        "at": step.at,
+    }
+    rows.append(session, made, step.grown.nodes, (step.head.size, step.head.root, step.note))
     if then is not None:
         then(session, step.index)
     return True

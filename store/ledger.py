@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, text
+from sqlalchemy import and_, bindparam, or_, text
 from sqlmodel import Session, SQLModel, col, select
 
 from headway.errors import HeadwayError
 from store.config_sets import configurations
-from store.models import Artifact, Environment, Release, Rollout
+from store.models import Artifact, Environment, Release, Rollout, utcnow
 from store.models_ledger import LedgerDocument, LedgerEntry, LedgerHead, LedgerNode
 from store.models_policy import Decision, Policy
 
 _LOCK = 4857204  # any fixed number: appends on PostgreSQL wait for each other
 # Core statements, built once: an append is measured against a bare commit, and the ORM takes longer than the database.
 _ENTRY, _NODE, _HEAD = (SQLModel.metadata.tables[f"ledger_{name}"] for name in ("entry", "node", "head"))
-_NEWEST = _HEAD.select().order_by(_HEAD.c.size.desc()).limit(1)
-_SIZE = select(func.max(_HEAD.c.size))
+_INSERT_ENTRY, _INSERT_NODE, _INSERT_HEAD = _ENTRY.insert(), _NODE.insert(), _HEAD.insert()
+_NEWEST = select(_HEAD.c.size, _HEAD.c.root, _HEAD.c.note).order_by(_HEAD.c.size.desc()).limit(1)
 _ABOUT = select(_ENTRY.c.index).where(_ENTRY.c.subject == bindparam("about"))
 
 
@@ -43,17 +44,12 @@ def open_head(session: Session) -> LedgerHead:
     return found
 
 
-def size(session: Session) -> int:
-    """How many entries there are."""
-    return session.connection().execute(_SIZE).scalar() or 0
-
-
 def newest(session: Session) -> tuple[int, bytes, str]:
     """Size, root and note of the newest checkpoint: `open_head` for who appends. Raises service.unavailable."""
     found = session.connection().execute(_NEWEST).first()
     if found is None:
         raise HeadwayError("service.unavailable", "The signing worker has not opened the ledger yet.")
-    return found.size, found.root, found.note
+    return found[0], found[1], found[2]
 
 
 def is_entered(session: Session, subject: str) -> bool:
@@ -93,13 +89,17 @@ def entries(session: Session, start: int, limit: int) -> Sequence[LedgerEntry]:
     return session.exec(query.order_by(col(LedgerEntry.index))).all()
 
 
-def append(session: Session, new: LedgerEntry, grown: Mapping[tuple[int, int], bytes], new_head: LedgerHead) -> None:
-    """Add an entry with the nodes and the checkpoint that it makes, under `lock`."""
+def append(
+    session: Session, new: Mapping[str, Any], grown: Mapping[tuple[int, int], bytes], new_head: tuple[int, bytes, str]
+) -> None:
+    """Add an entry (its columns) with the nodes and the checkpoint (size, root, note) that it makes, under `lock`."""
     made = [{"level": level, "index": index, "hash": hash} for (level, index), hash in grown.items()]
     connection = session.connection()
-    connection.execute(_ENTRY.insert(), new.model_dump())
-    connection.execute(_NODE.insert(), made)
-    connection.execute(_HEAD.insert(), new_head.model_dump())
+    connection.execute(_INSERT_ENTRY, new)
+    connection.execute(_INSERT_NODE, made)
+    connection.execute(
+        _INSERT_HEAD, dict(zip(("size", "root", "note"), new_head, strict=True)) | {"created_at": utcnow()}
+    )
 
 
 def document(session: Session, name: str) -> LedgerDocument | None:

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlmodel import Session
 
 from activities.ledger import About, Ledger
 from adapters.ledger import tree
@@ -14,7 +16,7 @@ from adapters.ledger.entry import Entry
 from headway.errors import HeadwayError
 from store import ledger as rows
 from store.migrations import upgrade
-from store.models_ledger import TABLES, LedgerHead
+from store.models_ledger import TABLES, LedgerDocument, LedgerHead
 from store.session import Store
 
 HOST = "ledger.example.test"
@@ -95,6 +97,42 @@ def test_the_same_subject_is_entered_once(store: Store, tmp_path: Path) -> None:
     first, _ = ledger.append(Entry(b"first", b"signature", b"pem"), About("one", "test"))
     again, item = ledger.append(Entry(b"second", b"other", b"pem"), About("one", "test"))
     assert (again, item["logIndex"]) == (first, "0")
+
+
+def test_who_has_entered_the_last_reads_nothing_first_and_is_not_misled(store: Store, tmp_path: Path) -> None:
+    one, other = (Ledger.open(store, tmp_path / "ledger", HOST) for _ in range(2))
+    append(one, "a")
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement.split()[0])
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    append(one, "b")
+    event.remove(store.engine, "before_cursor_execute", note)
+    # Whether the head is still its own (and PostgreSQL's lock); then entry, nodes, head.
+    assert asked.count("INSERT") == 3
+    assert asked.count("SELECT") == (1 if store.engine.dialect.name == "sqlite" else 2)
+    assert append(other, "c") == 2
+    assert append(one, "d") == 3  # what it knew last is not the last any more
+    assert append(one, "c") == 2  # and this stands, though it knew nothing of it
+    assert append(other, "e") == 4
+    assert audit(store) == ["a", "b", "c", "d", "e"]
+
+
+def test_what_goes_wrong_beside_an_entry_is_not_tried_for_ever(store: Store, tmp_path: Path) -> None:
+    ledger = Ledger.open(store, tmp_path / "ledger", HOST)
+    append(ledger, "one")
+
+    def beside(session: Session, _index: int) -> None:
+        session.add(LedgerDocument(name="twice", version=1, body=b""))
+        session.flush()
+
+    entry = Entry(b"two", b"signature", b"pem")
+    ledger.append(entry, About("two", "test"), beside)
+    with pytest.raises(IntegrityError):
+        ledger.append(entry, About("three", "test"), beside)
+    assert audit(store) == ["one", "two"]
 
 
 def test_a_lost_or_foreign_key_goes_on_with_no_ledger_of_another(store: Store, tmp_path: Path) -> None:
