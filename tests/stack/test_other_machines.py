@@ -57,6 +57,7 @@ def second(stack: Stack, caller: Caller, broker: str) -> Iterator[SecondHost]:
         tempfile.TemporaryDirectory(prefix="hwm-") as folder,
         joined(stack, Path(folder), "second", "pair", broker=broker) as made,
     ):
+        until(lambda: caller.http.get("/v1/hosts/local").status_code == 200, "the host beside the API is registered")
         caller.http.put("/v1/hosts/local/labels", json={"labels": ["pair"]}).raise_for_status()
         until(lambda: caller.get("/v1/hosts/second")["public_key"] is not None, "the second host is registered")
         yield made
