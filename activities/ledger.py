@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -26,7 +26,6 @@ from store.models_ledger import LedgerEntry, LedgerHead
 from store.session import Store
 
 Json = dict[str, Any]
-KEYRING: Final = "keyring"
 Then = Callable[[Session, int], None]
 # Size, root and note of the newest checkpoint.
 Head = tuple[int, bytes, str]
@@ -47,7 +46,6 @@ class Step:
 
     about: About
     on: Head
-    index: int
     at: int
     body: bytes
     envelope: bytes
@@ -55,6 +53,10 @@ class Step:
     grown: tree.Growth
     note: str
     proof: tuple[bytes, ...]
+
+    @property
+    def index(self) -> int:
+        return self.on[0]
 
     @property
     def head(self) -> Checkpoint:
@@ -105,25 +107,23 @@ class Ledger:
 
         Who has entered the last one knows all that is needed, and reads nothing before; if it is wrong, it reads.
         """
-        step = self._foreseen(entry, about)
-        if step is None or not self._takes(step, then, foreseen=True):
-            while True:
-                with self._store.read() as session:
-                    step = None if rows.is_entered(session, about.subject) else self._step(session, entry, about)
-                if step is None:
-                    return self._stood(about.subject, then)
-                if self._takes(step, then):
-                    break
+        step, looked = self._foreseen(entry, about), False
+        while step is None or not self._takes(step, then, looked=looked):
+            with self._store.read() as session:
+                step = None if rows.is_entered(session, about.subject) else self._step(session, entry, about)
+            if step is None:
+                return self._stood(about.subject, then)
+            looked = True
         self._last = step
         logged = Logged(step.index, step.at, step.body, step.promise)
         return entry, item(logged, self._key.log, step.note, step.head, step.proof)
 
-    def _takes(self, step: Step, then: Then | None, *, foreseen: bool = False) -> bool:
+    def _takes(self, step: Step, then: Then | None, *, looked: bool) -> bool:
         """False where the ledger is another by now, or, where nobody has looked, its subject stands."""
         try:
             return self._store.in_write(lambda session: _take(session, step, then))
         except IntegrityError:
-            if not foreseen:
+            if looked:
                 raise
             return False
 
@@ -152,17 +152,17 @@ class Ledger:
 
         def work(session: Session) -> None:
             rows.lock(session)
-            standing = rows.document(session, KEYRING)
+            standing = rows.document(session, rows.KEYRING)
             document = KeyringDocument(standing.version + 1 if standing else 1, tuple(keys))
             own = (base64.b64encode(self._key.log.id).decode(), self._key.sign)
-            rows.publish_version(session, KEYRING, document.version, sign_keyring(document, [own, *signers]))
+            rows.publish_version(session, rows.KEYRING, document.version, sign_keyring(document, [own, *signers]))
 
         self._store.in_write(work)
 
     def announced(self) -> tuple[KeyRecord, ...]:
         """The keys of the newest keyring that was published."""
         with self._store.read() as session:
-            standing = rows.document(session, KEYRING)
+            standing = rows.document(session, rows.KEYRING)
         return read_keyring(standing.body).keys if standing else ()
 
     def _step(self, session: Session, entry: Entry, about: About) -> Step:
@@ -188,7 +188,7 @@ class Ledger:
         grown = tree.grow(size, peaks, [tree.leaf_hash(body)])
         made = Checkpoint(grown.size, grown.root).note(self._key)
         signed = promise(body, size, at, self._key)
-        return Step(about, on, size, at, body, entry.envelope(), signed, grown, made, tuple(reversed(peaks)))
+        return Step(about, on, at, body, entry.envelope(), signed, grown, made, tuple(reversed(peaks)))
 
     def _item(self, session: Session, standing: LedgerEntry) -> Json:
         head = rows.open_head(session)

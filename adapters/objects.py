@@ -212,9 +212,10 @@ class ObjectStore:
 
         To sign one takes longer than to find the object's row, and an artifact has one for each of its packs.
         """
-        now = time.monotonic()
+        # By the clock that the object store goes by, which goes on while a machine sleeps, and may be set back.
+        now = time.time()
         made_at, address = self._addresses.get((key, expires), (now, ""))
-        if not address or now - made_at > _WORN * expires:
+        if not address or not 0 <= now - made_at <= _WORN * expires:
             address = self._client.generate_presigned_url(
                 "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=expires
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import and_, bindparam, or_, text
 from sqlmodel import Session, SQLModel, col, select
@@ -15,6 +15,9 @@ from store.models import Artifact, Environment, Release, Rollout, utcnow
 from store.models_ledger import LedgerDocument, LedgerEntry, LedgerHead, LedgerNode
 from store.models_policy import Decision, Policy
 
+# Documents that the ledger publishes.
+KEYRING: Final = "keyring"
+SIGSTORE: Final = "sigstore"
 _LOCK = 4857204  # any fixed number: appends on PostgreSQL wait for each other
 # Core statements, built once: an append is measured against a bare commit, and the ORM takes longer than the database.
 _ENTRY, _NODE, _HEAD = (SQLModel.metadata.tables[f"ledger_{name}"] for name in ("entry", "node", "head"))

@@ -28,11 +28,11 @@ def key_of(spec: BuildSpec) -> Key:
 class Asked:
     """The programs that a detection asks for, with what it was told."""
 
-    tools: Tools | None
+    tools: Tools
     told: dict[str, str | None] = field(default_factory=dict)
 
     def __call__(self, name: str) -> str | None:
-        self.told[name] = self.tools(name) if self.tools is not None else None
+        self.told[name] = self.tools(name)
         return self.told[name]
 
 
@@ -46,7 +46,7 @@ class Seen:
 
 
 class Memory:
-    """Of this process alone, and bounded: what was built longest ago is forgotten first. Thread-safe."""
+    """Of this process alone, and bounded: what was asked for longest ago is forgotten first. Thread-safe."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
@@ -57,8 +57,9 @@ class Memory:
         """The last commit, as long as the programs are the same."""
         with self._lock:
             seen = self._seen.get(key)
-        now = Asked(tools)
-        if seen is None or any(now(name) != version for name, version in seen.programs.items()):
+            if seen is not None:
+                self._seen.move_to_end(key)
+        if seen is None or any(tools is None or tools(name) != version for name, version in seen.programs.items()):
             return None
         return seen
 

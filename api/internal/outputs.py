@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Any
 
 from sqlmodel import Session
 
@@ -30,12 +30,10 @@ from store.broker import (
     require_attempt,
 )
 from store.collection import require_not_doomed
-from store.ledger import document
+from store.ledger import KEYRING, SIGSTORE, document
 from store.models import Artifact
 from store.session import Store
 
-KEYRING: Final = "keyring"
-SIGSTORE: Final = "sigstore"
 Contents = list[tuple[str, int, int]]
 
 

@@ -28,7 +28,7 @@ from store.commands import begin_command, command_of
 from store.domains import redirects_of
 from store.drifts import note_drifts
 from store.fleet import leftovers, note_otherwise, require_part, serves, serves_otherwise
-from store.ledger import document
+from store.ledger import KEYRING, document
 from store.locks import lock_text
 from store.queue import commit_rollout
 from store.session import Store
@@ -46,7 +46,7 @@ class Rollouts:
         with self.store.read() as session:
             found = to_place(session, rollout_id)
             require_part(session, found.rollout, host_id)
-            keyring, admission = document(session, "keyring"), admission_of(session, found.rollout)
+            keyring, admission = document(session, KEYRING), admission_of(session, found.rollout)
             lock = lock_text(session, found.rollout.env_id)
         rollout, artifact = found.rollout, found.artifact
 

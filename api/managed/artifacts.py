@@ -140,7 +140,7 @@ async def signing_key(call: CallDep, hint: Annotated[str | None, Query(max_lengt
     path = call.parts.signing_key
 
     def read(session: Session) -> bytes | None:
-        found = ledger.document(session, "keyring")
+        found = ledger.document(session, ledger.KEYRING)
         keys = read_keyring(found.body).keys if found is not None else ()
         chosen = [one for one in keys if (one.hint == hint if hint else one.state == "current")]
         if chosen:

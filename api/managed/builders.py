@@ -57,11 +57,7 @@ def operator_only(call: Call, builder_id: str = "") -> None:
 @router.get("", **lists(BuilderRow, "List builders on other machines (operator)"))
 async def list_builders(call: CallDep, paging: PagingDep) -> Response:
     operator_only(call)
-
-    def fetch(session: Session, page: Page) -> tuple[Sequence[Builder], bool]:
-        return builders.list_builders(session, page)
-
-    return await call.page(paging, fetch, builder_row)
+    return await call.page(paging, builders.list_builders, builder_row)
 
 
 @router.post("", **gives(BuilderAdded, "Let a machine build: its credential, shown once (operator)"))

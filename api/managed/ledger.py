@@ -39,7 +39,7 @@ async def get_checkpoint(call: CallDep, size: Annotated[int | None, Query(ge=0, 
     "/ledger/sigstore.json", **gives_raw("Whose keyless signatures count: pin it", "application/json", "A document.")
 )
 async def get_sigstore(call: CallDep) -> Response:
-    found = await call.read(lambda session: ledger.document(session, "sigstore"))
+    found = await call.read(lambda session: ledger.document(session, ledger.SIGSTORE))
     if found is None:
         raise HeadwayError("route.not_found", "Artifacts are signed with keys here, not by Sigstore.")
     return Response(found.body, media_type="application/json")
@@ -52,7 +52,7 @@ async def get_trusted_root(call: CallDep) -> Response:
 
 @router.get("/ledger/keyring.json", **gives_raw("The signing keys and their ends, signed", "application/json", "DSSE."))
 async def get_keyring(call: CallDep) -> Response:
-    return Response(await call.read(lambda session: _document(session, "keyring")), media_type="application/json")
+    return Response(await call.read(lambda session: _document(session, ledger.KEYRING)), media_type="application/json")
 
 
 @router.get("/ledger/entries", **gives_raw("Entries in order, one a line", JSON_LINES, "A line each."))
