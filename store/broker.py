@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from sqlalchemy import bindparam
 from sqlalchemy import insert as core_insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
@@ -33,6 +34,10 @@ T = TypeVar("T")
 BATCH: Final = 500
 # Builds of an environment that are looked at for one that took in the same.
 RECENT: Final = 50
+_PACKS: Final = select(ArtifactPack.pack_sha256).where(
+    ArtifactPack.site_id == bindparam("site_id"), ArtifactPack.digest == bindparam("digest")
+)
+_HOSTNAMES: Final = select(Hostname.name).where(Hostname.env_id == bindparam("env_id"))
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,7 @@ def earlier_artifact(session: Session, build: Build, inputs: str) -> Artifact | 
 
 
 def packs_of(session: Session, artifact: Artifact) -> list[str]:
-    query = select(ArtifactPack.pack_sha256)
-    return list(
-        session.exec(query.where(ArtifactPack.site_id == artifact.site_id, ArtifactPack.digest == artifact.digest))
-    )
+    return list(session.exec(_PACKS, params={"site_id": artifact.site_id, "digest": artifact.digest}))
 
 
 def lease_packs(session: Session, build: Build, packs: Iterable[str], until: datetime) -> set[str]:
@@ -219,19 +221,14 @@ def to_place(session: Session, rollout_id: str) -> ToPlace:
     artifact = session.get_one(Artifact, rollout.artifact_id)
     if artifact.collected_at is not None:
         raise HeadwayError("artifact.collected", f"The artifact {artifact.id} has been collected.")
-    packs = session.exec(
-        select(ArtifactPack.pack_sha256).where(
-            ArtifactPack.site_id == artifact.site_id, ArtifactPack.digest == artifact.digest
-        )
-    ).all()
-    return ToPlace(rollout, artifact, sorted(packs), hostnames(session, rollout.env_id))
+    return ToPlace(rollout, artifact, sorted(packs_of(session, artifact)), hostnames(session, rollout.env_id))
 
 
 def hostnames(session: Session, env_id: str) -> list[str]:
     """Every name that leads to an environment; none where that is gone."""
     if session.get(Environment, env_id) is None:
         raise HeadwayError("environment.not_found", f"There is no environment {env_id}.")
-    return sorted(session.exec(select(Hostname.name).where(Hostname.env_id == env_id)).all())
+    return sorted(session.exec(_HOSTNAMES, params={"env_id": env_id}))
 
 
 def _batches(items: list[T]) -> Iterator[list[T]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func
+from sqlalchemy import bindparam, func
 from sqlmodel import Session, and_, col, or_, select
 
 from headway.errors import HeadwayError
@@ -23,6 +23,17 @@ from store.models_configuration import ConfigEntry, ConfigValue
 Json = dict[str, Any]
 # Kinds that bring the configuration of the release they go back to, or go on with.
 KEEPS = ("rollback", "scale", "suspend", "resume", "repair")
+_ENTRIES = (
+    select(ConfigEntry, ConfigValue)
+    .join(ConfigValue, col(ConfigValue.id) == col(ConfigEntry.value_id))
+    .order_by(col(ConfigValue.name))
+)
+_OF_ONE: Final = (
+    select(ConfigValue)
+    .join(ConfigEntry, col(ConfigValue.id) == col(ConfigEntry.value_id))
+    .where(ConfigEntry.env_id == bindparam("env_id"), ConfigEntry.config_version == bindparam("config_version"))
+    .order_by(col(ConfigValue.name))
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,9 @@ def withdrawn(value: ConfigValue) -> bool:
 
 def values_of(session: Session, env_id: str, config_version: int) -> Sequence[ConfigValue]:
     """One configuration's values, by name."""
-    return configurations(session, [(env_id, config_version)])[env_id, config_version]
+    if config_version == 0:
+        return []
+    return session.exec(_OF_ONE, params={"env_id": env_id, "config_version": config_version}).all()
 
 
 def configurations(session: Session, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Sequence[ConfigValue]]:
@@ -88,13 +101,7 @@ def configurations(session: Session, wanted: Iterable[tuple[str, int]]) -> dict[
     # Pair by pair: SQLite answers a list of pairs by reading the whole table.
     asked = [and_(env == env_id, number == version) for env_id, version in found if version]
     if asked:
-        rows = session.exec(
-            select(ConfigEntry, ConfigValue)
-            .join(ConfigValue, col(ConfigValue.id) == col(ConfigEntry.value_id))
-            .where(or_(*asked))
-            .order_by(col(ConfigValue.name))
-        )
-        for entry, value in rows:
+        for entry, value in session.exec(_ENTRIES.where(or_(*asked))):
             found[entry.env_id, entry.config_version].append(value)
     return dict(found)
 

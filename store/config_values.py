@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from sqlalchemy import ColumnElement, delete, exists, func
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, or_, select, update
 
@@ -34,6 +34,11 @@ MAX_VALUE: Final = 64 << 10
 MAX_NAMES: Final = 200
 MAX_TOTAL: Final = 512 << 10
 KEPT_VERSIONS: Final = 100
+_CURRENT: Final = (
+    select(ConfigValue)
+    .where(col(ConfigValue.owner_id).in_((bindparam("site_id"), bindparam("id"))), col(ConfigValue.current).is_(True))
+    .order_by(col(ConfigValue.name))
+)
 
 
 class Hidden(Protocol):
@@ -206,7 +211,9 @@ def list_versions(
 
 def effective_values(session: Session, owner: Owner) -> Sequence[ConfigValue]:
     """All of it, variables and secrets, by name: the environment's own before the site's defaults."""
-    return session.exec(select(ConfigValue).where(*_effective(owner)).order_by(col(ConfigValue.name))).all()
+    rows = session.exec(_CURRENT, params={"site_id": owner.site_id, "id": owner.id}).all()
+    own = {row.name for row in rows if row.owner_id == owner.id}
+    return [row for row in rows if row.owner_id == owner.id or row.name not in own]
 
 
 def live_ids(session: Session, owner: Owner) -> frozenset[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Any, Final
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from headway import webhooks
@@ -19,6 +20,9 @@ from store.workspaces import workspace_id_of
 
 Json = dict[str, Any]
 _LISTENERS: Final = "headway_webhook_listeners"
+_ENABLED: Final = select(WebhookEndpoint).where(
+    WebhookEndpoint.team_id == bindparam("team_id"), col(WebhookEndpoint.enabled)
+)
 # What a command printed is for whoever ran it.
 _PRIVATE_RESULTS: Final = ("sandbox.exec",)
 
@@ -62,8 +66,7 @@ def _listeners(session: Session, team_id: str) -> tuple[list[WebhookEndpoint], l
     """Asked once in a transaction, whatever it tells."""
     kept: dict[str, Any] = session.info.setdefault(_LISTENERS, {})
     if team_id not in kept:
-        enabled = select(WebhookEndpoint).where(WebhookEndpoint.team_id == team_id, col(WebhookEndpoint.enabled))
-        found = list(session.exec(enabled).all())
+        found = list(session.exec(_ENABLED, params={"team_id": team_id}).all())
         active = select(EventSubscription).where(EventSubscription.team_id == team_id, col(EventSubscription.active))
         kept[team_id] = (found, list(session.exec(active).all()) if found else [])
     listeners: tuple[list[WebhookEndpoint], list[EventSubscription]] = kept[team_id]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, or_, select
 
 from headway.errors import HeadwayError
@@ -17,6 +18,9 @@ from store.models_lifecycle import Drift
 KIND: Final = "host"
 # How long rows and hosts may tell different stories without either being wrong.
 SETTLED: Final = timedelta(seconds=60)
+_OPEN: Final = select(Drift).where(
+    Drift.env_id == bindparam("env_id"), Drift.kind == KIND, col(Drift.mended_at).is_(None)
+)
 
 
 def hosts_for(session: Session, environment: Environment) -> list[str]:
@@ -124,7 +128,7 @@ def settle_hosts(session: Session, rollout: Rollout, away: Sequence[str]) -> Non
 
 def note_away(session: Session, rollout: Rollout, away: Sequence[str], what: str) -> None:
     """These hosts may serve something else than the environment's release: they catch up once they are seen again."""
-    known = {drift.host_id: drift for drift in _open(session, rollout.env_id)}
+    known = {drift.host_id: drift for drift in _open(session, rollout.env_id)} if away else {}
     for host_id in away:
         drift = known.get(host_id) or _drift(rollout.env_id, rollout.site_id, host_id)
         drift.seq, drift.what, drift.found_at, drift.job_id = rollout.apply_seq or 0, what, utcnow(), None
@@ -159,9 +163,7 @@ def may_catch_up(session: Session, env_id: str) -> bool:
 
 
 def _open(session: Session, env_id: str) -> Sequence[Drift]:
-    return session.exec(
-        select(Drift).where(Drift.env_id == env_id, Drift.kind == KIND, col(Drift.mended_at).is_(None))
-    ).all()
+    return session.exec(_OPEN, params={"env_id": env_id}).all()
 
 
 def _drift(env_id: str, site_id: str, host_id: str) -> Drift:

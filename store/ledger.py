@@ -23,6 +23,12 @@ _LOCK = 4857204  # any fixed number: appends on PostgreSQL wait for each other
 _ENTRY, _NODE, _HEAD = (SQLModel.metadata.tables[f"ledger_{name}"] for name in ("entry", "node", "head"))
 _INSERT_ENTRY, _INSERT_NODE, _INSERT_HEAD = _ENTRY.insert(), _NODE.insert(), _HEAD.insert()
 _NEWEST = select(_HEAD.c.size, _HEAD.c.root, _HEAD.c.note).order_by(_HEAD.c.size.desc()).limit(1)
+_DOCUMENT = (
+    select(LedgerDocument)
+    .where(LedgerDocument.name == bindparam("name"))
+    .order_by(col(LedgerDocument.version).desc())
+    .limit(1)
+)
 _ABOUT = select(_ENTRY.c.index).where(_ENTRY.c.subject == bindparam("about"))
 
 
@@ -107,8 +113,7 @@ def append(
 
 def document(session: Session, name: str) -> LedgerDocument | None:
     """The newest version."""
-    query = select(LedgerDocument).where(LedgerDocument.name == name).order_by(col(LedgerDocument.version).desc())
-    return session.exec(query.limit(1)).first()
+    return session.exec(_DOCUMENT, params={"name": name}).first()
 
 
 def publish_version(session: Session, name: str, version: int, body: bytes) -> None:

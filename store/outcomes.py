@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -18,6 +19,11 @@ Json = dict[str, Any]
 # What a visitor may see change; the other kinds are about what runs already.
 DEPLOYING = ("deploy", "promote", "rollback")
 ROLL_STATUS_OF_JOB = {"succeeded": "succeeded", "failed": "failed", "canceled": "canceled", "superseded": "canceled"}
+_HOSTNAMES: Final = (
+    select(Hostname).where(Hostname.env_id == bindparam("env_id")).order_by(col(Hostname.is_primary).desc()).limit(1)
+)
+_CURRENT: Final = select(Release).where(Release.env_id == bindparam("env_id"), col(Release.current))
+_OF_ROLLOUT: Final = select(Release).where(Release.rollout_id == bindparam("rollout_id"))
 
 
 def end_job(session: Session, job: Job, status: str, *, result: Json | None = None, error: Json | None = None) -> Job:
@@ -129,12 +135,12 @@ def append_release(session: Session, rollout_id: str, url: str | None) -> Releas
     rollout = session.get(Rollout, rollout_id, with_for_update=True)
     if rollout is None or rollout.apply_seq is None or rollout.artifact_id is None:
         raise HeadwayError("deployment.not_found", f"There is no claimed deployment {rollout_id}.")
-    known = session.exec(select(Release).where(Release.rollout_id == rollout_id)).first()
+    known = session.exec(_OF_ROLLOUT, params={"rollout_id": rollout_id}).first()
     if known is not None:
         return known
     if rollout.finished_at is not None:
         raise HeadwayError("job.lost", f"Deployment {rollout_id} has ended already ({rollout.status}).")
-    for old in session.exec(select(Release).where(Release.env_id == rollout.env_id, col(Release.current))).all():
+    for old in session.exec(_CURRENT, params={"env_id": rollout.env_id}).all():
         old.current = False
     session.flush()
     release = Release(
@@ -201,7 +207,7 @@ def record_stop(session: Session, rollout_id: str) -> None:
     rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
     if rollout.finished_at is not None:
         return
-    for old in session.exec(select(Release).where(Release.env_id == rollout.env_id, col(Release.current))).all():
+    for old in session.exec(_CURRENT, params={"env_id": rollout.env_id}).all():
         old.current = False
     environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
     environment.active_release_id = None
@@ -212,8 +218,7 @@ def record_stop(session: Session, rollout_id: str) -> None:
 
 def primary_hostname(session: Session, env_id: str) -> str | None:
     """The host name under which an environment shows its address."""
-    rows = session.exec(select(Hostname).where(Hostname.env_id == env_id).order_by(col(Hostname.is_primary).desc()))
-    first = rows.first()
+    first = session.exec(_HOSTNAMES, params={"env_id": env_id}).first()
     return first.name if first else None
 
 

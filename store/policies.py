@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import func
+from sqlalchemy import bindparam, func
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -39,12 +39,21 @@ from store.paging import Page, fetch_page
 Json = dict[str, Any]
 BUILDS_READ: Final = 100
 CHAIN: Final = 50
+_OTHER = aliased(Policy)
+_STANDING: Final = select(Policy).where(
+    col(Policy.subject_id).in_((bindparam("site_id"), bindparam("env_id"))),
+    Policy.version
+    == select(func.max(_OTHER.version)).where(_OTHER.subject_id == Policy.subject_id).scalar_subquery(),
+)
+_VERSIONS = select(Policy).where(Policy.subject_id == bindparam("subject_id")).order_by(col(Policy.version).desc())
+_NEWEST: Final = _VERSIONS.limit(1)
+_ENTERED: Final = _VERSIONS.where(col(Policy.log_index).is_not(None)).limit(1)
+_DECISION: Final = select(Decision).where(Decision.rollout_id == bindparam("rollout_id"))
 
 
 def current_policy(session: Session, subject_id: str) -> Policy | None:
     """The newest version of a site's or an environment's policy; None where there never was one."""
-    query = select(Policy).where(Policy.subject_id == subject_id).order_by(col(Policy.version).desc())
-    return session.exec(query.limit(1)).first()
+    return session.exec(_NEWEST, params={"subject_id": subject_id}).first()
 
 
 def list_policies(session: Session, subject_id: str, page: Page) -> tuple[Sequence[Policy], bool]:
@@ -83,15 +92,13 @@ def set_policy(
 
 def effective(session: Session, site_id: str, env_id: str) -> list[Policy]:
     """The site's and the environment's, newest versions, those that say anything. Both hold."""
-    other = aliased(Policy)
-    newest = select(func.max(other.version)).where(other.subject_id == Policy.subject_id).scalar_subquery()
-    query = select(Policy).where(col(Policy.subject_id).in_((site_id, env_id)), Policy.version == newest)
-    found = {row.subject_id: row for row in session.exec(query)}
+    asked = session.exec(_STANDING, params={"site_id": site_id, "env_id": env_id})
+    found = {row.subject_id: row for row in asked}
     return [found[subject] for subject in (site_id, env_id) if subject in found and found[subject].document]
 
 
 def decision_of(session: Session, rollout_id: str) -> Decision | None:
-    return session.exec(select(Decision).where(Decision.rollout_id == rollout_id)).first()
+    return session.exec(_DECISION, params={"rollout_id": rollout_id}).first()
 
 
 def decide(session: Session, environment: Environment, rollout: Rollout, policies: Sequence[Policy]) -> Decision | None:
@@ -152,8 +159,7 @@ def judge_again(session: Session, decision: Decision, rollout: Rollout) -> Verdi
 
 
 def _newest(session: Session, subject_id: str, *, entered: bool) -> Policy | None:
-    query = select(Policy).where(Policy.subject_id == subject_id).order_by(col(Policy.version).desc())
-    return session.exec(query.where(col(Policy.log_index).is_not(None)) if entered else query).first()
+    return session.exec(_ENTERED if entered else _NEWEST, params={"subject_id": subject_id}).first()
 
 
 def shown_to_hosts(session: Session, rollout: Rollout) -> tuple[list[Policy], Decision | None]:

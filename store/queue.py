@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, or_, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
 from store.config_sets import freeze
@@ -35,6 +35,13 @@ ROLL_JOBS = (
 )
 # What does not wait for a bake to be over: the release that is watched makes way.
 ENDS_BAKE = ("rollback", "suspend")
+# On the path of every rollout: built once.
+_OF_JOB: Final = select(Rollout).where(Rollout.job_id == bindparam("job_id"))
+_OPEN: Final = (
+    select(Rollout)
+    .where(Rollout.env_id == bindparam("env_id"), col(Rollout.finished_at).is_(None))
+    .order_by(col(Rollout.accept_seq))
+)
 
 
 def job_by_id(session: Session, job_id: str) -> Job:
@@ -84,7 +91,7 @@ def claim_turn(session: Session, job_id: str, artifact_id: str | None = None) ->
     refused ends. `artifact_id`: what the job's own build has made, which joins the queue with it.
     Raises deployment.not_found, and as `claim_job` where the rollout has ended.
     """
-    rollout = session.exec(select(Rollout).where(Rollout.job_id == job_id)).one_or_none()
+    rollout = session.exec(_OF_JOB, params={"job_id": job_id}).one_or_none()
     if rollout is None:
         raise HeadwayError("deployment.not_found", f"Job {job_id} has no deployment.")
     environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
@@ -108,7 +115,7 @@ def _judge(session: Session, environment: Environment, rollout: Rollout) -> None
     policies = effective(session, rollout.site_id, rollout.env_id)
     if rollout.status == "queued" and not policies and environment.pin is None:
         return
-    if _ended_before_start(session, environment, rollout, list(session.exec(_open(environment.id)).all())):
+    if _ended_before_start(session, environment, rollout, _open(session, environment.id)):
         return
     decision = decide(session, environment, rollout, policies)
     if decision is not None and decision.outcome == "refused":
@@ -124,19 +131,18 @@ def _judge(session: Session, environment: Environment, rollout: Rollout) -> None
 
 def _first(session: Session, environment: Environment) -> Rollout | None:
     """What the environment carries out now or next."""
-    open_rollouts = session.exec(_open(environment.id)).all()
+    open_rollouts = _open(session, environment.id)
     running = next((r for r in open_rollouts if r.status == "running"), None)
     if running is not None:
         return running
     for rollout in _in_line(open_rollouts):
-        if not _ended_before_start(session, environment, rollout, list(open_rollouts)):
+        if not _ended_before_start(session, environment, rollout, open_rollouts):
             return rollout
     return None
 
 
-def _open(env_id: str) -> SelectOfScalar[Rollout]:
-    unfinished = select(Rollout).where(Rollout.env_id == env_id, col(Rollout.finished_at).is_(None))
-    return unfinished.order_by(col(Rollout.accept_seq))
+def _open(session: Session, env_id: str) -> list[Rollout]:
+    return list(session.exec(_OPEN, params={"env_id": env_id}).all())
 
 
 def _in_line(rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -146,7 +152,7 @@ def _in_line(rollouts: Sequence[Rollout]) -> list[Rollout]:
 
 def next_in_line(session: Session, env_id: str) -> Rollout | None:
     """Whose turn it is, if nobody's rollout runs: the run that carries it out may not know."""
-    open_rollouts = session.exec(_open(env_id)).all()
+    open_rollouts = _open(session, env_id)
     if any(rollout.status == "running" for rollout in open_rollouts):
         return None
     return next(iter(_in_line(open_rollouts)), None)

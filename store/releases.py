@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from store.models import Release, Rollout
 from store.paging import Page, fetch_page
+
+# On the path of every rollback: built once.
+_CURRENT: Final = select(Release).where(Release.env_id == bindparam("env_id"), col(Release.current)).limit(1)
+_BEFORE: Final = (
+    select(Release)
+    .where(Release.env_id == bindparam("env_id"), col(Release.seq) < bindparam("seq"))
+    .order_by(col(Release.seq).desc())
+    .limit(1)
+)
+_KIND: Final = select(Rollout.kind).where(Rollout.id == bindparam("id"))
 
 
 def list_releases(session: Session, env_id: str, page: Page) -> tuple[Sequence[Release], bool]:
@@ -50,7 +61,7 @@ def replaced_in(session: Session, releases: Sequence[Release]) -> dict[str, list
 
 
 def current_release(session: Session, env_id: str) -> Release | None:
-    return session.exec(select(Release).where(Release.env_id == env_id, col(Release.current))).first()
+    return session.exec(_CURRENT, params={"env_id": env_id}).first()
 
 
 def is_watched(rollout: Rollout) -> bool:
@@ -69,8 +80,7 @@ def release_before(session: Session, rollout: Rollout) -> Release:
     if own is None:
         raise HeadwayError("release.no_previous", f"The deployment {rollout.id} never became a release.")
     while True:
-        earlier = select(Release).where(Release.env_id == rollout.env_id, col(Release.seq) < own.seq)
-        found = session.exec(earlier.order_by(col(Release.seq).desc())).first()
+        found = session.exec(_BEFORE, params={"env_id": rollout.env_id, "seq": own.seq}).first()
         if found is None:
             raise HeadwayError("release.no_previous", "No release preceded that deployment.")
         if not _same_again(session, own, found):
@@ -80,6 +90,6 @@ def release_before(session: Session, rollout: Rollout) -> Release:
 
 def _same_again(session: Session, own: Release, before: Release) -> bool:
     """Whether a release is the one before it, restarted, scaled, resumed or repaired: nothing to go back over."""
-    kind = session.exec(select(Rollout.kind).where(Rollout.id == own.rollout_id)).one()
+    kind = session.exec(_KIND, params={"id": own.rollout_id}).one()
     same = (own.artifact_id, own.config_version) == (before.artifact_id, before.config_version)
     return same and kind not in ("deploy", "promote", "rollback")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import delete
+from sqlalchemy import bindparam, delete
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, select
 
@@ -32,6 +32,7 @@ RETRIES: Final = 7
 # A forge that asks for more patience is asked again sooner: its word may be a mistake.
 LONGEST_WAIT: Final = 21_600.0
 _LINKS: Final = "headway_forge_links"
+_OF_SITE: Final = select(ForgeLink).where(ForgeLink.site_id == bindparam("site_id"))
 _BUILDS: Final = "build.run"
 _DEPLOYS: Final = ("deployment.push", "deployment.roll", "deployment.promote", "deployment.rollback")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -86,7 +87,7 @@ def _link(session: Session, site_id: str | None) -> ForgeLink | None:
         return None
     kept: dict[str, ForgeLink | None] = session.info.setdefault(_LINKS, {})
     if site_id not in kept:
-        kept[site_id] = session.exec(select(ForgeLink).where(ForgeLink.site_id == site_id)).one_or_none()
+        kept[site_id] = session.exec(_OF_SITE, params={"site_id": site_id}).one_or_none()
     return kept[site_id]
 
 
