@@ -18,6 +18,7 @@ from activities.telling import Teller
 from adapters.artifact.manifest import Manifest
 from adapters.events import timestamp
 from adapters.hosting.admission import needs_proof
+from adapters.hosting.ahead import Ahead
 from adapters.hosting.baking import Bakery
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
@@ -63,6 +64,7 @@ class HostActivities:
         upkeep: Upkeep,
         bakery: Bakery | None = None,
         handshake: Handshake | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.host_id = host_id
         self._host = host
@@ -72,6 +74,7 @@ class HostActivities:
         self._upkeep = upkeep
         self._bakery = bakery or Bakery(services)
         self._handshake = handshake or Handshake(0)
+        self._ahead = ahead
         self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
 
     def close(self) -> None:
@@ -112,7 +115,8 @@ class HostActivities:
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
             if order.kind == "repair":
                 self._host.repair(spec, check)
-            manifest = self._host.place(spec, order.apply_seq, check)
+            examined = self._ahead.take(spec, check) if self._ahead is not None else None
+            manifest = self._host.place(spec, order.apply_seq, check, examined)
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check, behind)
         return Placed(self.host_id, order.apply_seq, manifest.digest)

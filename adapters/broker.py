@@ -25,6 +25,7 @@ from headway.broker import (
     BeginLook,
     BuildSecrets,
     BuildSpec,
+    Coming,
     CommandSpec,
     Committed,
     Contents,
@@ -250,6 +251,10 @@ class BrokerClient:
     def report_drifts(self, host_id: str, drifts: Drifts, *, patience: float | None = None) -> Noted:
         """What this host found otherwise than it had left it."""
         return self._ask(Noted, "POST", f"/hosts/{host_id}/drifts", drifts, patience=patience)
+
+    def coming(self, host_id: str) -> Coming:
+        """What this host will be asked to place soon; nothing where the broker knew of none for a while. One try."""
+        return self._ask(Coming, "GET", f"/hosts/{host_id}/coming", patience=0.0)
 
     def tell_serving(self, host_id: str, serving: Serving) -> Leftovers:
         """Say what this host serves; which of it has no business here. One try: it is told again."""

@@ -26,6 +26,7 @@ from adapters.githost.pushhead import PushLimits
 from adapters.notices.notifier import Notifier
 from adapters.objects import ObjectStore
 from adapters.webhooks.targets import Targets
+from api.ahead import Announcing, Board
 from api.app import create_app
 from api.auth import Authenticator
 from api.bootstrap import bootstrap, broker_tokens
@@ -35,6 +36,7 @@ from api.inputs import Inputs
 from api.instance_logs import InstanceLogs
 from api.internal import tls
 from api.internal.app import create_broker, create_remote_broker
+from api.internal.parcels import what_comes
 from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Objects, Parts
 from api.repositories import RepositoryPolicy
@@ -91,6 +93,7 @@ async def serve(settings: Settings) -> None:
 
     def stop() -> None:
         parts.watch.close()
+        parts.board.close()
         for server in servers:
             server.should_exit = True
 
@@ -127,9 +130,10 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )
     events = EventLog(settings.path("events"))
+    objects, board = _objects(settings), Board()
     parts = Parts(
         store=store,
-        starts=TemporalStarts(client),
+        starts=Announcing(TemporalStarts(client), board, partial(what_comes, store, objects)),
         events=events,
         logs=InstanceLogs(settings.path("observed", "lines"), settings.log_bytes),
         requests=Requests(settings.path("observed", "requests")),
@@ -138,7 +142,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         watch=Watch(store, events),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),
-        objects=_objects(settings),
+        objects=objects,
         addresses=Addresses(settings.sites_domain, settings.site_url, f"{settings.api_url}/git"),
         repositories=RepositoryPolicy(tuple(settings.local_repos), tuple(settings.egress_private_ok)),
         vault=Vault(settings.config_keys),
@@ -153,6 +157,7 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         domain_patience=settings.domain_patience,
         access_log=settings.access_log,
         git=git_parts(settings),
+        board=board,
         previews=Previews(
             settings.previews_per_site,
             timedelta(hours=settings.preview_idle_hours) if settings.preview_idle_hours else None,

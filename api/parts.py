@@ -12,6 +12,7 @@ from adapters.config.vault import Vault
 from adapters.domains.records import Plan
 from adapters.notices.notifier import Notifier
 from adapters.webhooks.targets import Targets
+from api.ahead import Board
 from api.auth import Authenticator
 from api.events import EventLog
 from api.forgeries import Forgeries
@@ -87,6 +88,7 @@ class Parts:
     access_log: str = "services"
     job_retention: timedelta = timedelta(days=30)
     git: GitParts | None = None
+    board: Board = field(default_factory=Board)
     previews: Previews = field(default_factory=Previews)
     forgeries: Forgeries = field(default_factory=Forgeries)
     poll_every: timedelta = timedelta(minutes=5)

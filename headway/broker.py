@@ -407,30 +407,44 @@ class InputPart(Wire):
     data: str
 
 
-class RollSpec(Wire):
-    """What to place. Presigned addresses; `packs` maps a pack's sha256 to its address.
+class Parcel(Wire):
+    """An artifact's parts by presigned addresses; `packs` maps a pack's sha256 to its address.
+
+    `bundle_url` is empty while it is not signed; `keyring` is signed, or empty.
+    """
+
+    site_id: str
+    digest: str
+    manifest_url: str
+    layout_url: str
+    packs: dict[str, str]
+    bundle_url: str = ""
+    keyring: str = ""
+
+
+class Coming(Wire):
+    """What a host will be asked to place soon, so that it lies there by then. A help: none of it has to be had."""
+
+    parcels: list[Parcel] = []
+
+
+class RollSpec(Parcel):
+    """What to place.
 
     `config_version` is 0 where there is no configuration to ask for; `instances` is 0 where the artifact says how many.
-    `keyring` is signed, or empty. `policies` are signed records of what the environment is held to, `proof` that of the
+    `policies` are signed records of what the environment is held to, `proof` that of the
     decision, or of the release that runs there; `awaited`: the signing worker has not entered them yet, ask again.
     """
 
     rollout_id: str
     job_id: str
     kind: str
-    site_id: str
     env_id: str
     artifact_id: str
-    digest: str
-    manifest_url: str
-    layout_url: str
-    bundle_url: str
-    packs: dict[str, str]
     apply_seq: int
     undo_seq: int
     hostnames: list[str]
     config_version: int = 0
-    keyring: str = ""
     instances: int = 0
     lock: str = ""
     policies: list[str] = []

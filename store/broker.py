@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select
 from headway.errors import HeadwayError
 from store.artifacts import object_key, pack_key
 from store.collection import lock_for_use, require_not_doomed
+from store.fleet import hosts_for
 from store.models import (
     Artifact,
     ArtifactPack,
@@ -37,6 +38,7 @@ RECENT: Final = 50
 _PACKS: Final = select(ArtifactPack.pack_sha256).where(
     ArtifactPack.site_id == bindparam("site_id"), ArtifactPack.digest == bindparam("digest")
 )
+_WAITS: Final = select(Rollout).where(Rollout.job_id == bindparam("job_id"), Rollout.status == "queued")
 _HOSTNAMES: Final = select(Hostname.name).where(Hostname.env_id == bindparam("env_id"))
 
 
@@ -201,6 +203,26 @@ def _insert_new(session: Session, table: Any, rows: list[dict[str, Any]], *, mov
         statement = statement.on_conflict_do_nothing()  # type: ignore[attr-defined]
     for batch in _batches(rows):
         session.connection().execute(statement, batch)
+
+
+def comes_to(session: Session, job_id: str) -> tuple[Artifact, list[str]] | None:
+    """What a rollout that waits for its run will place, and on which hosts; None where that is not known yet."""
+    rollout = session.exec(_WAITS, params={"job_id": job_id}).first()
+    artifact = session.get(Artifact, rollout.artifact_id) if rollout is not None and rollout.artifact_id else None
+    environment = session.get(Environment, rollout.env_id) if rollout is not None else None
+    if artifact is None or artifact.collected_at is not None or environment is None:
+        return None
+    return artifact, hosts_for(session, environment)
+
+
+def built_for(session: Session, build_id: str) -> list[str]:
+    """The hosts on which a build is to be placed once it is signed; none for one that nobody deploys."""
+    build = session.get(Build, build_id)
+    job = session.get(Job, build.job_id) if build is not None else None
+    if build is None or job is None or job.resource_type != "deployment":
+        return []
+    environment = session.get(Environment, build.env_id)
+    return hosts_for(session, environment) if environment is not None else []
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,7 @@ CHAIN: Final = 50
 _OTHER = aliased(Policy)
 _STANDING: Final = select(Policy).where(
     col(Policy.subject_id).in_((bindparam("site_id"), bindparam("env_id"))),
-    Policy.version
-    == select(func.max(_OTHER.version)).where(_OTHER.subject_id == Policy.subject_id).scalar_subquery(),
+    Policy.version == select(func.max(_OTHER.version)).where(_OTHER.subject_id == Policy.subject_id).scalar_subquery(),
 )
 _VERSIONS = select(Policy).where(Policy.subject_id == bindparam("subject_id")).order_by(col(Policy.version).desc())
 _NEWEST: Final = _VERSIONS.limit(1)

@@ -220,6 +220,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from activities.running import Commands
     from adapters.hosting.access import AccessLog, RequestShipper, Visits
     from adapters.hosting.admission import Admission
+    from adapters.hosting.ahead import Ahead
     from adapters.hosting.baking import Bakery
     from adapters.hosting.baking import Visits as Counted
     from adapters.hosting.configuration import Configuration
@@ -260,7 +261,9 @@ def host(settings: Settings, _client: Client) -> Role:
     scrubber = Scrubber(folders, mender.forget_broken, settings.scrub_seconds)
     access = AccessLog(settings.path("caddy", ACCESS_LOG))
     requests = RequestShipper(settings.host_id, access, lambda: list_routes(folders.routes), broker)
+    ahead = Ahead(settings.host_id, serving, broker)
     loops = {
+        "ahead": ahead.run,
         "upkeep": lambda: upkeep.run(after=lambda: stack_answers(driver, broker)),
         "scrub": scrubber.run,
         "shipping": shipper.run,
@@ -274,7 +277,7 @@ def host(settings: Settings, _client: Client) -> Role:
     bakery = Bakery(services, counted, static_counted=settings.access_log == "all")
     handshake = Handshake(settings.sites_tls_port)
     activities = HostActivities(
-        settings.host_id, serving, broker, services, configuration, upkeep, bakery, handshake=handshake
+        settings.host_id, serving, broker, services, configuration, upkeep, bakery, handshake=handshake, ahead=ahead
     )
     lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
     beside = (Commands(settings.host_id, broker, services), Mending(settings.host_id, lender, broker))

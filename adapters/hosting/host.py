@@ -5,6 +5,7 @@ Knows neither Temporal nor the broker: what it needs comes as values and callabl
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from adapters.hosting.store import Content, ContentStore, write_failure
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
 from adapters.router.routes import add_route, has_lock, put_lock, set_routes
-from headway.broker import RollSpec
+from headway.broker import Parcel, RollSpec
 from headway.errors import HeadwayError
 
 MAX_BUNDLE = 4 << 20
@@ -48,6 +49,16 @@ class Limits:
 
     keep: int = 5
     floor: int = 512 << 20
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An artifact of a site whose signature has been verified; `verified` is what that gave."""
+
+    site_id: str
+    digest: str
+    verified: Any
+    manifest: Manifest
 
 
 class Host:
@@ -79,21 +90,40 @@ class Host:
     def environment(self, env_id: str) -> ReleaseSwitch:
         return ReleaseSwitch(self.folders.environment(env_id))
 
-    def place(self, spec: RollSpec, seq: int, check: Callable[[], None]) -> Manifest:
+    def place(self, spec: RollSpec, seq: int, check: Callable[[], None], examined: Examined | None = None) -> Manifest:
         """Verify, fetch what is missing, make the tree and the release `seq`. Idempotent.
 
         `check` is called between the steps and raises to stop; nothing of the release is to be seen before the last.
+        `examined`: what `examine` has found of this very artifact a moment ago.
         """
-        bundle = self._bundle(spec)
-        self._learn(spec.keyring)
-        self._admit(spec, self._verify(bundle, spec.digest, spec.site_id))
-        manifest = self._manifest(spec)
+        found = examined or self.examine(spec)
+        self._admit(spec, found.verified)
+        manifest = found.manifest
         check()
         try:
             self._make(spec, seq, manifest, check)
         except OSError as error:
             raise write_failure(error) from error
         return manifest
+
+    def examine(self, parcel: Parcel) -> Examined:
+        """Whether its signature counts, and what it is made of. Raises artifact.signature_invalid."""
+        bundle = self._bundle(parcel)
+        self._learn(parcel.keyring)
+        verified = self._verify(bundle, parcel.digest, parcel.site_id)
+        return Examined(parcel.site_id, parcel.digest, verified, self._manifest(parcel))
+
+    def prepare(self, parcel: Parcel, most: int) -> None:
+        """Make an artifact's tree, to which nothing leads, if no more than `most` bytes of it are missing."""
+        if self.trees.exists(parcel.digest):
+            return
+        manifest = self._manifest(parcel)
+        missing = self.trees.missing(manifest)
+        if sum(content.size for content in missing) > most:
+            return
+        self._fetch(parcel, missing, lambda: None)
+        with self.trees.in_use(), contextlib.suppress(FileNotFoundError):
+            self.trees.make(manifest)
 
     def place_suspended(self, env_id: str, seq: int) -> None:
         """Make the release `seq` ready that says that the environment is suspended. Idempotent."""
@@ -179,13 +209,13 @@ class Host:
                 return
         raise HeadwayError("roll.place_failed", "The host's store loses contents as fast as they are fetched.")
 
-    def _bundle(self, spec: RollSpec) -> bytes:
+    def _bundle(self, spec: Parcel) -> bytes:
         try:
             return self._downloads.read(spec.bundle_url, MAX_BUNDLE)
         except Missing:
             raise Missing("artifact.signature_invalid", "The artifact has no signature.") from None
 
-    def _manifest(self, spec: RollSpec) -> Manifest:
+    def _manifest(self, spec: Parcel) -> Manifest:
         """Kept from an earlier roll or fetched; either way its digest is taken anew."""
         kept = self.trees.manifest(spec.digest)
         if kept is not None:
@@ -195,7 +225,7 @@ class Host:
                 log.warning("the kept manifest of %s is damaged: fetching it again", spec.digest)
         return parse_manifest(self._downloads.read(spec.manifest_url, MAX_MANIFEST), digest=spec.digest)
 
-    def _fetch(self, spec: RollSpec, missing: list[Content], check: Callable[[], None]) -> None:
+    def _fetch(self, spec: Parcel, missing: list[Content], check: Callable[[], None]) -> None:
         if not missing:
             return
         self._make_room(sum(content.size for content in missing))

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from api.internal.builds import Builds
 from api.internal.caches import Caches
+from api.internal.coming import coming_route
 from api.internal.configuration import Configuration
 from api.internal.door import Question, refuse, route
 from api.internal.doorkeeper import Asker, Doorkeeper
@@ -63,7 +64,7 @@ def create_broker(parts: Parts, tokens: Mapping[str, str], own_host: str = "loca
     doorkeeper = Doorkeeper(dict(tokens), parts.store, own_host)
     questions = (*_of_builders(parts), *_of_hosts(parts), *_of_all(parts))
     routes = [route(question, doorkeeper, parts.watch.poke) for question in questions]
-    routes.append(bundle_route(parts, doorkeeper))
+    routes += [bundle_route(parts, doorkeeper), coming_route(parts.board, doorkeeper)]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _refuse})
     app.router.redirect_slashes = False
     return app
@@ -93,7 +94,7 @@ def _of_all(parts: Parts) -> tuple[Question, ...]:
 
 
 def _of_builders(parts: Parts) -> tuple[Question, ...]:
-    builds, outputs = Builds(parts.store, parts.objects, parts.vault), Outputs(parts.store, parts.objects)
+    builds, outputs = Builds(parts.store, parts.objects, parts.vault), Outputs(parts.store, parts.objects, parts.board)
     execs = Execs(parts.store, parts.objects, parts.sandboxes, parts.vault)
     caches = Caches(parts.store, parts.objects, parts.caches)
     looks = Looks(parts.store, parts.vault, parts.addresses.domain, parts.previews, parts.poll_every)

@@ -13,7 +13,9 @@ from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
 from adapters.ledger.keyring import read_keyring
 from adapters.sbom.document import MAX_BYTES as MAX_SBOM
 from adapters.sbom.document import parse_sbom
+from api.ahead import Board
 from api.internal.builds import HEX
+from api.internal.parcels import parcel_of
 from api.parts import Objects
 from headway.broker import Accepted, NewPack, Output
 from headway.errors import HeadwayError
@@ -22,6 +24,7 @@ from store.bills import bill_key, record_bill
 from store.broker import (
     BATCH,
     Held,
+    built_for,
     earlier_artifact,
     held_contents,
     packs_of,
@@ -38,9 +41,10 @@ Contents = list[tuple[str, int, int]]
 
 
 class Outputs:
-    def __init__(self, store: Store, objects: Objects) -> None:
+    def __init__(self, store: Store, objects: Objects, board: Board | None = None) -> None:
         self.store = store
         self.objects = objects
+        self._board = board or Board()
 
     def accept(self, build_id: str, body: Output) -> Accepted:
         """Re-hash the manifest, find every content, write the layout, record. Idempotent.
@@ -62,17 +66,19 @@ class Outputs:
         facts = self._facts(body, manifest.run.as_dict() if manifest.run else None)
         components = self._components(site_id, body)
 
-        def record(session: Session) -> None:
+        def record(session: Session) -> list[str]:
             build = require_attempt(session, build_id, body.attempt, lock=True)
             record_output(session, build, facts, layout.packs)
             if body.sbom is not None:
                 record_bill(session, build, manifest.digest, body.sbom, components)
+            return built_for(session, build_id)
 
-        self.store.in_write(record)
+        hosts = self.store.in_write(record)
         # Found there, and collected before the record: the next try uploads them anew.
         for part, fresh in (("manifest", new), ("layout", new_layout)):
             if not fresh and self.objects.head(object_key(site_id, manifest.digest, part)) is None:
                 raise HeadwayError("upload.failed", f"The {part} has been collected meanwhile.")
+        self._board.post(hosts, lambda: parcel_of(self.objects, site_id, manifest.digest, layout.packs))
         return Accepted(manifest_sha256=body.manifest_sha256)
 
     def _again(self, session: Session, build_id: str, body: Output) -> str | None:

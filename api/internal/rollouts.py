@@ -8,6 +8,7 @@ from typing import Final
 
 from api.inputs import Inputs
 from api.internal.admission import admission_of
+from api.internal.parcels import keyring_of, parcel_of
 from api.parts import Objects
 from headway.broker import (
     CommandSpec,
@@ -22,13 +23,11 @@ from headway.broker import (
     WantedInput,
 )
 from headway.errors import HeadwayError
-from store.artifacts import object_key, pack_key
 from store.broker import hostnames, to_place
 from store.commands import begin_command, command_of
 from store.domains import redirects_of
 from store.drifts import note_drifts
 from store.fleet import leftovers, note_otherwise, require_part, serves, serves_otherwise
-from store.ledger import KEYRING, document
 from store.locks import lock_text
 from store.queue import commit_rollout
 from store.session import Store
@@ -46,31 +45,21 @@ class Rollouts:
         with self.store.read() as session:
             found = to_place(session, rollout_id)
             require_part(session, found.rollout, host_id)
-            keyring, admission = document(session, KEYRING), admission_of(session, found.rollout)
+            keyring, admission = keyring_of(session), admission_of(session, found.rollout)
             lock = lock_text(session, found.rollout.env_id)
         rollout, artifact = found.rollout, found.artifact
-
-        def read(key: str) -> str:
-            return self.objects.presign_get(key)
-
-        parts = {part: read(object_key(artifact.site_id, artifact.digest, part)) for part in DOCUMENTS}
+        parcel = parcel_of(self.objects, artifact.site_id, artifact.digest, found.packs, keyring)
         return RollSpec(
+            **dict(parcel),
             rollout_id=rollout.id,
             job_id=rollout.job_id,
             kind=rollout.kind,
-            site_id=artifact.site_id,
             env_id=rollout.env_id,
             artifact_id=artifact.id,
-            digest=artifact.digest,
-            manifest_url=parts["manifest"],
-            layout_url=parts["layout"],
-            bundle_url=parts["bundle"],
-            packs={sha256: read(pack_key(artifact.site_id, sha256)) for sha256 in found.packs},
             apply_seq=rollout.apply_seq or 0,
             undo_seq=rollout.undo_seq or 0,
             hostnames=found.hostnames,
             config_version=rollout.config_version,
-            keyring=keyring.body.decode() if keyring else "",
             instances=rollout.instances or 0,
             lock=lock,
             policies=admission.policies,
@@ -129,4 +118,3 @@ class Rollouts:
 
 
 PART: Final = 1 << 20
-DOCUMENTS: Final = ("manifest", "layout", "bundle")

@@ -1,0 +1,102 @@
+"""What this host will be asked for soon lies ready when it is asked: verified, fetched, its tree made.
+
+A help only. What is not ready by then, or went wrong, the rollout does in its own turn, and says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from adapters.hosting.host import Examined, Host
+from headway.broker import Coming, Parcel
+from headway.errors import HeadwayError
+
+# What is verified counts for the rollout that it was told for, and for no later one.
+COUNTS_SECONDS: Final = 20.0
+MOST_KEPT: Final = 16
+MOST_BYTES: Final = 64 << 20
+AT_ONCE: Final = 2
+PAUSE_SECONDS: Final = 1.0
+log = logging.getLogger("headway.host")
+
+
+class Broker(Protocol):
+    def coming(self, host_id: str) -> Coming: ...
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A parcel that is looked at. `until`: when what was found is over, by the clock that does not jump."""
+
+    until: float
+    keyring: str
+    examined: Future[Examined]
+
+
+class Ahead:
+    """Thread-safe. `run` asks the broker for as long as the process lives; `take` is the rollouts' side."""
+
+    def __init__(self, host_id: str, host: Host, broker: Broker) -> None:
+        self._host_id = host_id
+        self._host = host
+        self._broker = broker
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ahead")
+        self._lock = threading.Lock()
+        self._begun: OrderedDict[tuple[str, str], Begun] = OrderedDict()
+
+    def run(self) -> None:
+        while True:
+            try:
+                self.look()
+            except HeadwayError:
+                time.sleep(PAUSE_SECONDS)
+            except Exception:
+                log.exception("what is coming is asked for again")
+                time.sleep(PAUSE_SECONDS)
+
+    def look(self) -> None:
+        """Wait for what is coming and begin with it. Raises what the broker answers."""
+        for parcel in self._broker.coming(self._host_id).parcels:
+            future = self._pool.submit(self._work, parcel)
+            if not parcel.bundle_url:
+                continue
+            with self._lock:
+                until = time.monotonic() + COUNTS_SECONDS
+                self._begun[parcel.site_id, parcel.digest] = Begun(until, parcel.keyring, future)
+                while len(self._begun) > MOST_KEPT:
+                    self._begun.popitem(last=False)
+
+    def take(self, parcel: Parcel, check: Callable[[], None]) -> Examined | None:
+        """What was found of it, once; None where nothing was begun. Waits, with `check`, for what is under way."""
+        with self._lock:
+            begun = self._begun.pop((parcel.site_id, parcel.digest), None)
+        if begun is None or time.monotonic() > begun.until or begun.keyring != parcel.keyring:
+            return None
+        if begun.examined.cancel():
+            return None
+        while True:
+            check()
+            try:
+                return begun.examined.result(timeout=0.5)
+            except TimeoutError:
+                if not begun.examined.done():
+                    continue
+                return None
+            except (HeadwayError, CancelledError, OSError):
+                return None
+
+    def _work(self, parcel: Parcel) -> Examined:
+        """Raises what `Host.examine` and `Host.prepare` do; for what is not signed yet there is nobody to hear it."""
+        if not parcel.bundle_url:
+            self._host.prepare(parcel, MOST_BYTES)
+            raise CancelledError
+        examined = self._host.examine(parcel)
+        self._host.prepare(parcel, MOST_BYTES)
+        return examined

@@ -1,0 +1,131 @@
+"""What hosts will be asked to place, told while the run's first steps are on their way (docs/decisions/0050).
+
+A help only: it is kept in this process, for seconds, and whoever misses it fetches in the rollout's own turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from api.starting import Starts
+from headway.broker import Coming, Parcel
+from temporal.messages import Ahead, Labels
+
+TYPES: Final = frozenset({"deployment.roll", "deployment.promote", "deployment.rollback"})
+# A host that has just been answered asks again within this time.
+FRESH_SECONDS: Final = 5.0
+MOST_KEPT: Final = 16
+# A burst of rollouts is faster done than told of.
+AT_ONCE: Final = 2
+log = logging.getLogger("headway.ahead")
+
+
+@dataclass(eq=False)
+class _Place:
+    """One host's. `left`: when it was answered last, by the clock that does not jump."""
+
+    left: float = 0.0
+    waiting: int = 0
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    parcels: deque[tuple[float, Parcel]] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
+
+    def listens(self) -> bool:
+        return self.waiting > 0 or time.monotonic() < self.left + FRESH_SECONDS
+
+
+class Board:
+    """For one event loop; `post` from any thread."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, _Place] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def listens(self, host_id: str) -> bool:
+        """Whether a host waits, or did a moment ago."""
+        return host_id in self._places and self._places[host_id].listens()
+
+    def has_listeners(self) -> bool:
+        return any(map(self.listens, list(self._places)))
+
+    def post(self, hosts: Iterable[str], make: Callable[[], Parcel]) -> None:
+        """Tell those of them that listen. `make` is called if there is one."""
+        loop, listening = self._loop, list(filter(self.listens, hosts))
+        if loop is None or not listening:
+            return
+        parcel = make()
+        loop.call_soon_threadsafe(self._put, listening, parcel)
+
+    async def wait(self, host_id: str, seconds: float) -> Coming:
+        """What has come for a host, or nothing after so long."""
+        self._loop = asyncio.get_running_loop()
+        place = self._places.setdefault(host_id, _Place())
+        place.waiting += 1
+        try:
+            if not place.parcels and not self._closed:
+                await asyncio.wait_for(place.told.wait(), seconds)
+        except TimeoutError:
+            pass
+        finally:
+            place.waiting, place.left = place.waiting - 1, time.monotonic()
+            place.told.clear()
+        fresh = [parcel for at, parcel in place.parcels if at > time.monotonic() - FRESH_SECONDS]
+        place.parcels.clear()
+        return Coming(parcels=fresh)
+
+    def close(self) -> None:
+        """Let everybody go who waits: the process stops."""
+        self._closed = True
+        for place in self._places.values():
+            place.told.set()
+
+    def _put(self, hosts: Iterable[str], parcel: Parcel) -> None:
+        for host in hosts:
+            place = self._places[host]
+            place.parcels.append((time.monotonic(), parcel))
+            place.told.set()
+
+
+Find = Callable[[str], tuple[list[str], Parcel] | None]
+
+
+class Announcing:
+    """Starts runs, and tells hosts of the rollouts among them. `find` says what a job will place, and where."""
+
+    def __init__(self, starts: Starts, board: Board, find: Find) -> None:
+        self._starts = starts
+        self._board = board
+        self._find = find
+        self.telling: set[asyncio.Task[None]] = set()
+
+    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> object:
+        started = await self._starts.start(job_id, job_type, labels=labels)
+        if started and job_type in TYPES and self._board.has_listeners() and len(self.telling) < AT_ONCE:
+            task = asyncio.create_task(self._tell(job_id))
+            self.telling.add(task)
+            task.add_done_callback(self.telling.discard)
+        return started
+
+    async def cancel(self, job_id: str) -> object:
+        return await self._starts.cancel(job_id)
+
+    async def give_turn(self, ahead: Ahead) -> object:
+        return await self._starts.give_turn(ahead)
+
+    async def _tell(self, job_id: str) -> None:
+        try:
+            found = await anyio.to_thread.run_sync(self._find, job_id)
+        except Exception as error:
+            log.info("nobody is told of %s: %s", job_id, type(error).__name__)
+            return
+        if found is not None:
+            hosts, parcel = found
+            self._board.post(hosts, lambda: parcel)

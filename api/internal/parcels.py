@@ -1,0 +1,46 @@
+"""Artifacts as hosts get them: addresses that read just their objects, for an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from sqlmodel import Session
+
+from api.parts import Objects
+from headway.broker import Parcel
+from store.artifacts import object_key, pack_key
+from store.broker import comes_to, packs_of
+from store.ledger import KEYRING, document
+from store.session import Store
+
+DOCUMENTS: Final = ("manifest", "layout")
+
+
+def parcel_of(objects: Objects, site_id: str, digest: str, packs: Iterable[str], keyring: str | None = None) -> Parcel:
+    """`keyring`: what its signature is to be judged by; None while it has none."""
+    documents = DOCUMENTS if keyring is None else (*DOCUMENTS, "bundle")
+    return Parcel(
+        site_id=site_id,
+        digest=digest,
+        packs={sha256: objects.presign_get(pack_key(site_id, sha256)) for sha256 in packs},
+        keyring=keyring or "",
+        **{f"{part}_url": objects.presign_get(object_key(site_id, digest, part)) for part in documents},
+    )
+
+
+def keyring_of(session: Session) -> str:
+    """The signed keyring; empty while there is none."""
+    found = document(session, KEYRING)
+    return found.body.decode() if found is not None else ""
+
+
+def what_comes(store: Store, objects: Objects, job_id: str) -> tuple[list[str], Parcel] | None:
+    """What a rollout that has just been accepted will place, and where."""
+    with store.read() as session:
+        found = comes_to(session, job_id)
+        if found is None:
+            return None
+        artifact, hosts = found
+        packs, keyring = packs_of(session, artifact), keyring_of(session)
+    return hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring)

@@ -1,0 +1,129 @@
+"""What is told ahead lies ready, counts once and only for what it was told of; what went wrong is done in its turn."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.hosting import ahead
+from adapters.hosting.ahead import Ahead
+from headway.broker import Coming, Parcel, RollSpec
+from headway.errors import HeadwayError
+from tests.adapters.sites import ENV, Machine, keep_on
+
+SITE = {"index.html": b"<h1>one</h1>", "big.bin": bytes(range(256)) * 400}
+
+
+class Telling:
+    """A broker that knows what comes."""
+
+    def __init__(self) -> None:
+        self.coming_next: list[Parcel] = []
+
+    def coming(self, host_id: str) -> Coming:
+        assert host_id == "local"
+        told, self.coming_next = self.coming_next, []
+        return Coming(parcels=told)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "host")
+
+
+def told(machine: Machine, parcel: Parcel) -> Ahead:
+    broker = Telling()
+    broker.coming_next = [parcel]
+    made = Ahead("local", machine.host, broker)
+    made.look()
+    return made
+
+
+def parcel_of(spec: RollSpec, **changes: Any) -> Parcel:
+    fields = {name: getattr(spec, name) for name in Parcel.model_fields}
+    return Parcel(**{**fields, **changes})
+
+
+def test_what_was_told_is_placed_without_another_byte(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    ready = told(machine, parcel_of(spec))
+    examined = ready.take(spec, keep_on)
+    assert examined is not None
+    assert machine.host.trees.exists(manifest.digest)
+    assert list(machine.host.folders.environments.iterdir()) == [], "nothing leads to it"
+    machine.shelf.objects.clear()
+    machine.host.place(spec, 1, keep_on, examined)
+    assert (machine.host.environment(ENV).release(1) / "root" / "index.html").read_bytes() == SITE["index.html"]
+    assert ready.take(spec, keep_on) is None, "it counts once"
+
+
+def test_what_is_not_signed_yet_is_fetched_and_examined_in_its_turn(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    bundle = machine.shelf.objects.pop(spec.bundle_url)
+    ready = told(machine, parcel_of(spec, bundle_url=""))
+    wait_for_tree(machine, manifest.digest)
+    assert ready.take(spec, keep_on) is None
+    with pytest.raises(HeadwayError, match="signature"):
+        machine.host.place(spec, 1, keep_on)
+    machine.shelf.objects[spec.bundle_url] = bundle
+    machine.shelf.asked.clear()
+    machine.host.place(spec, 1, keep_on)
+    assert machine.shelf.asked == []
+
+
+def wait_for_tree(machine: Machine, digest: str) -> None:
+    deadline = time.monotonic() + 30
+    while not machine.host.trees.exists(digest):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("other", ["digest", "site_id", "keyring"])
+def test_it_counts_for_that_artifact_site_and_keyring_alone(machine: Machine, other: str) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    ready = told(machine, parcel_of(spec))
+    assert ready.take(spec.model_copy(update={other: "other"}), keep_on) is None
+
+
+def test_it_is_over_after_a_while(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "COUNTS_SECONDS", -1.0)
+    spec, _ = machine.shelf.artifact(SITE)
+    assert told(machine, parcel_of(spec)).take(spec, keep_on) is None
+
+
+def test_a_signature_that_does_not_hold_is_the_rollouts_own_to_refuse(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    machine.shelf.objects[spec.bundle_url] = b"another"
+    assert told(machine, parcel_of(spec)).take(spec, keep_on) is None
+    assert not machine.host.trees.exists(manifest.digest)
+    with pytest.raises(HeadwayError) as caught:
+        machine.host.place(spec, 1, keep_on)
+    assert caught.value.code == "artifact.signature_invalid"
+
+
+def test_much_is_left_to_the_rollout_itself(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "MOST_BYTES", 1000)
+    spec, manifest = machine.shelf.artifact(SITE)
+    assert told(machine, parcel_of(spec)).take(spec, keep_on) is not None
+    assert (machine.shelf.asked, machine.host.trees.exists(manifest.digest)) == ([], False)
+
+
+def test_who_takes_is_stopped_by_its_own_check(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    read = machine.shelf.read
+
+    def slowly(url: str, limit: int) -> bytes:
+        time.sleep(1)
+        return read(url, limit)
+
+    monkeypatch.setattr(machine.shelf, "read", slowly)
+    ready = told(machine, parcel_of(spec))
+
+    def stop() -> None:
+        raise HeadwayError("job.canceled", "canceled")
+
+    with pytest.raises(HeadwayError, match="canceled"):
+        ready.take(spec, stop)
