@@ -38,6 +38,9 @@ RECENT: Final = 50
 _PACKS: Final = select(ArtifactPack.pack_sha256).where(
     ArtifactPack.site_id == bindparam("site_id"), ArtifactPack.digest == bindparam("digest")
 )
+_HELD: Final = select(Content.sha256, Content.pack_sha256, Content.offset, Content.size).where(
+    Content.site_id == bindparam("site_id"), col(Content.sha256).in_(bindparam("wanted", expanding=True))
+)
 _WAITS: Final = select(Rollout).where(Rollout.job_id == bindparam("job_id"), Rollout.status == "queued")
 _HOSTNAMES: Final = select(Hostname.name).where(Hostname.env_id == bindparam("env_id"))
 
@@ -99,11 +102,7 @@ def held_contents(session: Session, site_id: str, wanted: Iterable[str]) -> dict
     """Where the site's packs hold these contents."""
     found: dict[str, Held] = {}
     for batch in _batches(list(wanted)):
-        rows = session.execute(
-            select(Content.sha256, Content.pack_sha256, Content.offset, Content.size).where(
-                Content.site_id == site_id, col(Content.sha256).in_(batch)
-            )
-        )
+        rows = session.execute(_HELD, {"site_id": site_id, "wanted": batch})
         found |= {sha256: Held(pack, offset, size) for sha256, pack, offset, size in rows}
     return found
 

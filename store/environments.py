@@ -33,6 +33,13 @@ _ENVIRONMENT: Final = (
         col(Environment.deleted_at).is_(None),
     )
 )
+_NEXT: Final = (
+    update(Environment)
+    .where(col(Environment.id) == bindparam("environment"))
+    .values(accept_seq=col(Environment.accept_seq) + 1)
+    .returning(col(Environment.accept_seq))
+    .execution_options(synchronize_session=False)
+)
 _LOCKED: Final = _ENVIRONMENT.with_for_update(of=Environment, key_share=True)
 
 
@@ -92,14 +99,7 @@ def require_ready(environment: Environment) -> None:
 
 def next_acceptance(session: Session, environment: Environment) -> int:
     """The next number in the order of acceptance, taken in this transaction (invariant 3)."""
-    statement = (
-        update(Environment)
-        .where(col(Environment.id) == environment.id)
-        .values(accept_seq=col(Environment.accept_seq) + 1)
-        .returning(col(Environment.accept_seq))
-        .execution_options(synchronize_session=False)
-    )
-    return int(session.execute(statement).scalar_one())
+    return int(session.execute(_NEXT, {"environment": environment.id}).scalar_one())
 
 
 def add_environment(

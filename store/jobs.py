@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -19,6 +19,19 @@ from store.sight import Sight
 
 Json = dict[str, Any]
 BUILD_STAGES: Final = {"fetch": 5, "detect": 12, "build": 20, "pack": 70, "sign": 85}
+_REVISIONS: Final = select(Job.id, Job.rev).where(col(Job.id).in_(bindparam("ids", expanding=True)))
+_UNSTARTED: Final = (
+    select(Job)
+    .where(
+        Job.status == "queued",
+        col(Job.finished_at).is_(None),
+        col(Job.started_at).is_(None),
+        col(Job.waits_for).is_(None),
+        col(Job.created_at) < bindparam("before"),
+        col(Job.id) > bindparam("after"),
+    )
+    .order_by(col(Job.id))
+)
 ROLL_STAGES: Final = {"verify": 10, "place": 30, "start": 55, "health": 65, "switch": 80, "bake": 85, "drain": 95}
 
 
@@ -87,25 +100,13 @@ def list_jobs(
 
 def revisions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
     """`rev` of each of these jobs: it grows with every change of the row."""
-    rows = session.execute(select(Job.id, Job.rev).where(col(Job.id).in_(job_ids)))
+    rows = session.connection().execute(_REVISIONS, {"ids": list(job_ids)})
     return {row[0]: row[1] for row in rows}
 
 
 def unstarted(session: Session, before: datetime, after: str, limit: int) -> Sequence[Job]:
     """Queued, unclaimed jobs older than `before` that nothing holds, by their ids, behind the id `after`."""
-    return session.exec(
-        select(Job)
-        .where(
-            Job.status == "queued",
-            col(Job.finished_at).is_(None),
-            col(Job.started_at).is_(None),
-            col(Job.waits_for).is_(None),
-            col(Job.created_at) < before,
-            col(Job.id) > after,
-        )
-        .order_by(col(Job.id))
-        .limit(limit)
-    ).all()
+    return session.exec(_UNSTARTED.limit(limit), params={"before": before, "after": after}).all()
 
 
 def note_progress(session: Session, job_id: str, stage: str | None, progress: int | None) -> None:

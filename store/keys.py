@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import or_, update
+from sqlalchemy import bindparam, or_, update
 from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
@@ -18,6 +18,12 @@ from store.paging import Page, fetch_page
 FAMILY: Final = {"personal": "mfk_live_", "service": "mfs_live_", "operator": "mfk_live_"}
 # The family of the MIOSA dialect, for clients that want their keys to look so; it opens the same doors.
 MSK: Final = "msk_live_"
+_BY_SECRET: Final = select(ApiKey).where(
+    or_(
+        col(ApiKey.secret_sha256) == bindparam("sha256"),
+        (col(ApiKey.previous_sha256) == bindparam("sha256")) & (col(ApiKey.previous_expires_at) > bindparam("now")),
+    )
+)
 FAMILIES: Final = tuple(sorted({*FAMILY.values(), MSK}))
 
 
@@ -37,14 +43,7 @@ def shown_prefix(secret: str) -> str:
 
 def key_by_secret(session: Session, sha256: str, now: datetime) -> ApiKey | None:
     """The key of this secret; also by the secret before a roll, while its grace period lasts."""
-    return session.exec(
-        select(ApiKey).where(
-            or_(
-                col(ApiKey.secret_sha256) == sha256,
-                (col(ApiKey.previous_sha256) == sha256) & (col(ApiKey.previous_expires_at) > now),
-            )
-        )
-    ).first()
+    return session.exec(_BY_SECRET, params={"sha256": sha256, "now": now}).first()
 
 
 def api_key(session: Session, key_id: str, conditions: Sequence[Any], *, lock: bool = False) -> ApiKey:

@@ -29,6 +29,14 @@ _DOCUMENT = (
     .order_by(col(LedgerDocument.version).desc())
     .limit(1)
 )
+_UNLOGGED = (
+    select(Release, Rollout, Artifact, Environment)
+    .join(Rollout, col(Rollout.id) == Release.rollout_id)
+    .join(Artifact, col(Artifact.id) == Release.artifact_id)
+    .join(Environment, col(Environment.id) == Release.env_id)
+    .where(col(Release.log_index).is_(None))
+    .order_by(col(Release.deployed_at), col(Release.id))
+)
 _ABOUT = select(_ENTRY.c.index).where(_ENTRY.c.subject == bindparam("about"))
 
 
@@ -147,16 +155,9 @@ class Unlogged:
 
 def unlogged_releases(session: Session, limit: int) -> list[Unlogged]:
     """The oldest first: entries are in the order of the switches."""
-    query = (
-        select(Release, Rollout, Artifact, Environment)
-        .join(Rollout, col(Rollout.id) == Release.rollout_id)
-        .join(Artifact, col(Artifact.id) == Release.artifact_id)
-        .join(Environment, col(Environment.id) == Release.env_id)
-        .where(col(Release.log_index).is_(None))
-        .order_by(col(Release.deployed_at), col(Release.id))
-        .limit(limit)
-    )
-    found = session.exec(query).all()
+    found = session.exec(_UNLOGGED.limit(limit)).all()
+    if not found:
+        return []
     config = configurations(session, [(release.env_id, release.config_version) for release, *_ in found])
     wanted = select(Decision).where(col(Decision.rollout_id).in_([rollout.id for _, rollout, *_ in found]))
     decisions = {one.rollout_id: one for one in session.exec(wanted)}
