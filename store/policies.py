@@ -40,13 +40,13 @@ Json = dict[str, Any]
 BUILDS_READ: Final = 100
 CHAIN: Final = 50
 _OTHER = aliased(Policy)
-_STANDING: Final = select(Policy).where(
-    col(Policy.subject_id).in_((bindparam("site_id"), bindparam("env_id"))),
-    Policy.version == select(func.max(_OTHER.version)).where(_OTHER.subject_id == Policy.subject_id).scalar_subquery(),
+_LAST = select(func.max(_OTHER.version)).where(_OTHER.subject_id == Policy.subject_id)
+_OF_BOTH = select(Policy).where(col(Policy.subject_id).in_((bindparam("site_id"), bindparam("env_id"))))
+_STANDING: Final = _OF_BOTH.where(Policy.version == _LAST.scalar_subquery())
+_ENTERED: Final = _OF_BOTH.where(Policy.version == _LAST.where(col(_OTHER.log_index).is_not(None)).scalar_subquery())
+_NEWEST: Final = (
+    select(Policy).where(Policy.subject_id == bindparam("subject_id")).order_by(col(Policy.version).desc()).limit(1)
 )
-_VERSIONS = select(Policy).where(Policy.subject_id == bindparam("subject_id")).order_by(col(Policy.version).desc())
-_NEWEST: Final = _VERSIONS.limit(1)
-_ENTERED: Final = _VERSIONS.where(col(Policy.log_index).is_not(None)).limit(1)
 _DECISION: Final = select(Decision).where(Decision.rollout_id == bindparam("rollout_id"))
 
 
@@ -91,9 +91,14 @@ def set_policy(
 
 def effective(session: Session, site_id: str, env_id: str) -> list[Policy]:
     """The site's and the environment's, newest versions, those that say anything. Both hold."""
-    asked = session.exec(_STANDING, params={"site_id": site_id, "env_id": env_id})
+    return [one for one in _standing(session, site_id, env_id) if one.document]
+
+
+def _standing(session: Session, site_id: str, env_id: str, *, entered: bool = False) -> list[Policy]:
+    """The newest version of each, or the newest that is in the ledger; the site's first."""
+    asked = session.exec(_ENTERED if entered else _STANDING, params={"site_id": site_id, "env_id": env_id})
     found = {row.subject_id: row for row in asked}
-    return [found[subject] for subject in (site_id, env_id) if subject in found and found[subject].document]
+    return [found[subject] for subject in (site_id, env_id) if subject in found]
 
 
 def decision_of(session: Session, rollout_id: str) -> Decision | None:
@@ -157,24 +162,20 @@ def judge_again(session: Session, decision: Decision, rollout: Rollout) -> Verdi
     return replace(verdict, held=()) if decision.override is not None else verdict
 
 
-def _newest(session: Session, subject_id: str, *, entered: bool) -> Policy | None:
-    return session.exec(_ENTERED if entered else _NEWEST, params={"subject_id": subject_id}).first()
-
-
 def shown_to_hosts(session: Session, rollout: Rollout) -> tuple[list[Policy], Decision | None]:
     """The policies that a rollout is held to, and what was decided of it.
 
     What goes back, or on with what is there, waits for no ledger: it is shown the newest that are entered.
     """
-    decision = decision_of(session, rollout.id) if rollout.kind in JUDGED else None
     brings = rollout.kind in ("deploy", "promote")
-    newest = [_newest(session, subject, entered=not brings) for subject in (rollout.site_id, rollout.env_id)]
+    newest = _standing(session, rollout.site_id, rollout.env_id, entered=not brings)
+    decision = decision_of(session, rollout.id) if newest and rollout.kind in JUDGED else None
     if decision is None or not brings:
-        return [one for one in newest if one is not None], decision
+        return newest, decision
     named = session.exec(select(Policy).where(col(Policy.id).in_([one["id"] for one in decision.policies]))).all()
     held_to = {one.subject_id for one in named}
     # One that says nothing by now is not named by a decision, and yet a host has to hear of it.
-    silent = [one for one in newest if one is not None and one.subject_id not in held_to and not one.document]
+    silent = [one for one in newest if one.subject_id not in held_to and not one.document]
     return [*named, *silent], decision
 
 
