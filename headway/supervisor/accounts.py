@@ -65,9 +65,9 @@ class Accounts:
     """`base` is the first of the stack's uids; `reach` what every role must get to beside the data folder.
 
     `repositories` are read by the builder, and judged by the API: who serves is not started again where others are
-    allowed. `signing` are files of the operator's for the signing worker alone. In a folder that it may not enter it sees those
-    of its start: what is to be replaced lies in an open one. `root` names roles that stay what `up` is: their work
-    needs it.
+    allowed. `signing` are files of the operator's for the signing worker alone. In a folder that it may not enter it
+    sees those of its start: what is to be replaced lies in an open one. `root` names roles that stay what `up` is:
+    their work needs it.
     """
 
     base: int

@@ -264,7 +264,13 @@ async def test_sixteen_writers_meet_no_locked_database(api: World) -> None:
 
 async def test_head_is_told_what_get_would_be_without_a_body(api: World) -> None:
     job = data(await api.admin.post("/v1/sites", json={"name": "x"}))
-    for path in (f"/v1/jobs/{job['id']}", "/v1/sites?limit=1", "/v1/sites?limit=0", "/v1/nothing", "/v1/api-keys/key_0000"):
+    for path in (
+        f"/v1/jobs/{job['id']}",
+        "/v1/sites?limit=1",
+        "/v1/sites?limit=0",
+        "/v1/nothing",
+        "/v1/api-keys/key_0000",
+    ):
         get, head = await api.admin.get(path), await api.admin.head(path)
         assert (head.status_code, head.content) == (get.status_code, b""), path
         for name in ("content-type", "content-length", "etag", "forge-version"):

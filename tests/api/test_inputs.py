@@ -66,7 +66,9 @@ async def test_an_input_that_is_sent_again_is_not_counted_again(api: World) -> N
     assert (again.status_code, data(again)) == (201, data(made[0]))
     assert len(list(api.parts.inputs.folder.glob(f"{env_id}.*"))) == AT_ONCE
     # What was refused claimed nothing.
-    assert error(await api.admin.post(f"{path}/inputs", content=BYTES, headers=keys[-1]), 409)["code"] == "input.too_many"
+    assert (
+        error(await api.admin.post(f"{path}/inputs", content=BYTES, headers=keys[-1]), 409)["code"] == "input.too_many"
+    )
 
 
 async def test_its_host_reads_it_and_it_is_forgotten(api: World) -> None:
