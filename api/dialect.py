@@ -52,6 +52,7 @@ def add_handlers(app: FastAPI, dialect: Dialect, prefix: str, routers: Iterable[
         for above, route in (*routes, *(("", one) for one in app.routes)):
             if isinstance(route, Route) and route.path_regex.match(path.removeprefix(above)):
                 found |= route.methods or set()
+        found |= {"HEAD"} if "GET" in found else set()
         return ", ".join(sorted(found))
 
     async def handle(request: Request, error: Exception) -> Response:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final, NoReturn
+
+import anyio
+import anyio.lowlevel
 
 from api.auth import Authenticator, Caller
 from api.dialect import Dialect
@@ -23,6 +26,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY: Final = 1 << 20
+SINGLE: Final = ("Authorization", "Idempotency-Key", "Forge-Version")
+# RFC 9110 section 15.5.2 has one with every 401.
+CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 
 
 class Gate:
@@ -37,7 +43,27 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
+        elif scope["method"] == "HEAD":
+            await self._head(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What a GET would be told, without its body. A stream ends where it would begin."""
+        with anyio.CancelScope() as rest:
+
+            async def cut(message: Message) -> None:
+                if message["type"] != "http.response.body":
+                    await send(message)
+                    return
+                await send({"type": "http.response.body", "body": b""})
+                if message.get("more_body", False):
+                    rest.cancel()
+                    await anyio.lowlevel.checkpoint()
+
+            await self._answer({**scope, "method": "GET"}, receive, cut)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_id("req")
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
@@ -48,7 +74,8 @@ class Gate:
             nonlocal began
             if message["type"] == "http.response.start":
                 began = True
-                message["headers"] = [*message.get("headers", ()), *extra]
+                asked = [CHALLENGE] if message["status"] == 401 else []
+                message["headers"] = [*message.get("headers", ()), *asked, *extra]
             await send(message)
 
         try:
@@ -62,6 +89,7 @@ class Gate:
         self, scope: Scope, receive: Receive, send: Send, state: dict[str, Any], extra: list[tuple[bytes, bytes]]
     ) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        check_once(scope["headers"])
         path: str = scope["path"]
         if "\0" in path:
             raise HeadwayError("route.not_found", "There is nothing at this path.")
@@ -88,6 +116,13 @@ class Gate:
 
     def _draw(self, caller: Caller, name: Name) -> Draw:
         return self.limiter.draw(caller.key_id, caller.team_id, name, exempt=caller.operator)
+
+
+def check_once(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Of a header that stands twice one value would be lost without a word. Raises request.invalid_parameter."""
+    for name in SINGLE:
+        if sum(given == name.lower().encode() for given, _ in headers) > 1:
+            raise HeadwayError("request.invalid_parameter", f"{name} stands twice.", param=name)
 
 
 async def read_body(headers: dict[bytes, bytes], receive: Receive, most: int = MAX_BODY) -> bytes:
@@ -140,6 +175,8 @@ def check_body(headers: dict[bytes, bytes], body: bytes) -> None:
 
 def check_media(headers: dict[bytes, bytes], body: bytes) -> None:
     """Raises request.unsupported_media_type."""
+    if body and headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise HeadwayError("request.unsupported_media_type", "A body comes as it is: leave out Content-Encoding.")
     media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     if body and media != b"application/json":
         raise HeadwayError("request.unsupported_media_type", "A body has to be application/json.")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlmodel import Session
 
 from headway.errors import HeadwayError
-from store.idempotency import IN_PROGRESS, claim_key, keep_outcome
+from store.idempotency import IN_PROGRESS, claim_key, is_known, keep_outcome
 from store.models import Idempotency
 
 MAX_BYTES: Final = 255
@@ -59,6 +59,10 @@ class Once:
         if known.status_code == IN_PROGRESS:
             raise HeadwayError("idempotency.in_progress", "The first request with this key is still running.")
         raise Replay(known)
+
+    def is_known(self, session: Session) -> bool:
+        """Whether a claim will find an earlier request's: for what costs something before its body is read."""
+        return self.key is not None and is_known(session, self.principal, self.key)
 
     def keep(
         self, session: Session, status: int, *, body: dict[str, Any] | None = None, job_id: str | None = None

@@ -66,10 +66,10 @@ class Inputs:
         self.folder = folder
         self.most = most
 
-    def begin(self, env_id: str) -> str:
-        """The id of a new input. Raises input.too_many."""
+    def begin(self, env_id: str, *, again: bool = False) -> str:
+        """The id of a new input; `again`: it repeats one that is counted already. Raises input.too_many."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if len(list(self.folder.glob(f"{env_id}.*"))) >= AT_ONCE:
+        if not again and len(list(self.folder.glob(f"{env_id}.*"))) >= AT_ONCE:
             message = f"{AT_ONCE} inputs of this environment wait for their commands, or are on their way."
             raise HeadwayError("input.too_many", message)
         input_id = new_id("input")

@@ -565,13 +565,15 @@ class Hosts(Noun):
     def get(self, host_id: str) -> Host:
         return Host.model_validate(self._t.get(f"/v1/hosts/{quote(host_id, safe='')}").data)
 
-    def join(self, host_id: str, labels: Sequence[str] = ()) -> JoinedHost:
-        """Let a machine in. The credential is shown here alone."""
-        return JoinedHost.model_validate(self._t.post("/v1/hosts", {"id": host_id, "labels": list(labels)}).data)
+    def join(self, host_id: str, labels: Sequence[str] = (), *, idempotency_key: str | None = None) -> JoinedHost:
+        """Let a machine in. The credential is shown here alone: empty where the key's first request had it."""
+        body = {"id": host_id, "labels": list(labels)}
+        return JoinedHost.model_validate(self._t.post("/v1/hosts", body, idempotency_key=idempotency_key).data)
 
-    def renew(self, host_id: str) -> JoinedHost:
+    def renew(self, host_id: str, *, idempotency_key: str | None = None) -> JoinedHost:
         """A new credential; the one before ends."""
-        return JoinedHost.model_validate(self._t.post(f"/v1/hosts/{quote(host_id, safe='')}/credential").data)
+        path = f"/v1/hosts/{quote(host_id, safe='')}/credential"
+        return JoinedHost.model_validate(self._t.post(path, idempotency_key=idempotency_key).data)
 
     def label(self, host_id: str, labels: Sequence[str]) -> Host:
         path = f"/v1/hosts/{quote(host_id, safe='')}/labels"
@@ -598,13 +600,15 @@ class Builders(Noun):
         """What it has begun last, of all sites."""
         return self._list(Build, f"/v1/builders/{quote(builder_id, safe='')}/builds", limit)
 
-    def add(self, builder_id: str) -> AddedBuilder:
-        """Let a machine build. The credential is shown here alone."""
-        return AddedBuilder.model_validate(self._t.post("/v1/builders", {"id": builder_id}).data)
+    def add(self, builder_id: str, *, idempotency_key: str | None = None) -> AddedBuilder:
+        """Let a machine build. The credential is shown here alone: empty where the key's first request had it."""
+        answer = self._t.post("/v1/builders", {"id": builder_id}, idempotency_key=idempotency_key)
+        return AddedBuilder.model_validate(answer.data)
 
-    def renew(self, builder_id: str) -> AddedBuilder:
+    def renew(self, builder_id: str, *, idempotency_key: str | None = None) -> AddedBuilder:
         """A new credential; the one before ends."""
-        return AddedBuilder.model_validate(self._t.post(f"/v1/builders/{quote(builder_id, safe='')}/credential").data)
+        path = f"/v1/builders/{quote(builder_id, safe='')}/credential"
+        return AddedBuilder.model_validate(self._t.post(path, idempotency_key=idempotency_key).data)
 
     def remove(self, builder_id: str) -> Json:
         return dict(self._t.delete(f"/v1/builders/{quote(builder_id, safe='')}").data)

@@ -40,6 +40,12 @@ def claim_key(session: Session, principal: str, key: str, fingerprint: str) -> I
     return None
 
 
+def is_known(session: Session, principal: str, key: str) -> bool:
+    """Whether a request with this key is remembered. Claims nothing."""
+    known = session.get(Idempotency, (principal, key))
+    return known is not None and known.created_at > utcnow() - KEPT
+
+
 def _inserted(session: Session, principal: str, key: str, fingerprint: str) -> bool:
     row = {
         "principal": principal,

@@ -181,7 +181,7 @@ class Site:
         current = f"/{_HOST}/current/@*"
         known_name = self._exists(f"/{_HOST}/")
         return [
-            _route({"not": [{"header_regexp": {"Host": {"pattern": f"^{HOSTNAME}(:[0-9]+)?$"}}}]}, _text(421, "")),
+            _route({"not": [_named()]}, _text(421, "")),
             _route(self._exists(*[current] * TRIES), {"handler": "subroute", "routes": self._pinned()}),
             # Behind every release: whoever is served pays nothing for it.
             _route(self._exists(f"/{_HOST}/{REDIRECT}*"), {"handler": "subroute", "routes": _redirected()}),
@@ -191,7 +191,9 @@ class Site:
         ]
 
     def error_routes(self) -> list[Json]:
-        own_page = {**_status(404), **self._marker("not_found.html")}
+        # What is below a file, and what no file system takes for a name, Caddy calls a bad request.
+        missing = _status(400, 404)
+        own_page = {**missing, **self._marker("not_found.html")}
         return [
             _route(
                 own_page,
@@ -200,8 +202,9 @@ class Site:
                 _headers(set_now={"Cache-Control": _REVALIDATE}, delete=["Last-Modified", "Etag"]),
                 _ENCODE,
                 {"handler": "rewrite", "uri": "/not_found.html"},
-                {"handler": "file_server", "root": self._release, "canonical_uris": False},
+                {"handler": "file_server", "root": self._release, "canonical_uris": False, "status_code": "404"},
             ),
+            _route({**missing, **_named()}, *_page(404, "404 Not Found\n")),
             _handle(*_page("{http.error.status_code}", "{http.error.status_code} {http.error.status_text}\n")),
         ]
 
@@ -254,7 +257,7 @@ class Site:
         to_files = [_route({"not": [{"method": ["GET", "HEAD"]}]}, *_refuse_method()), _handle(_ENCODE)]
         marked = [
             *to_files,
-            {"match": self._with_body(), "handle": [{"handler": "error", "status_code": 400}], "terminal": True},
+            {"match": self._with_body(), "handle": _page(400, "400 Bad Request\n"), "terminal": True},
             _route(self._marker("rules"), self._ruled()),
             _handle(self._files(marked=True)),
         ]
@@ -328,6 +331,7 @@ class Site:
             {"match": list(_HIDDEN), "handle": [{"handler": "error", "status_code": 404}]},
             *([self._single_page(root)] if marked else []),
             _handle(_headers(delete_request=list(_DATES), delete=["Last-Modified"])),
+            _route(_UNKNOWN_UNIT, _headers(delete_request=["Range"]), terminal=False),
             _handle(_headers(set_missing={"Cache-Control": _REVALIDATE})),
             _route(_FINGERPRINTED, _headers(set_missing={"Cache-Control": _FOR_EVER}), terminal=False),
             _handle({"handler": "file_server", "root": root, "etag_file_extensions": [ETAG_SUFFIX]}),
@@ -357,6 +361,11 @@ _PRIVATE: Final = {
 }
 _DATES: Final = ("If-Modified-Since", "If-Unmodified-Since")
 _ENCODE: Final = {"handler": "encode", "encodings": {"zstd": {}, "gzip": {}}, "prefer": ["zstd", "gzip"]}
+# RFC 9110 section 14.2 has them ignored; Caddy answers 416.
+_UNKNOWN_UNIT: Final = {
+    "header": {"Range": ["*"]},
+    "not": [{"header_regexp": {"Range": {"pattern": "^bytes="}}}],
+}
 # Dotfiles but /.well-known and what lies in it; the build's own settings; the sidecars.
 _HIDDEN: Final = (
     {
@@ -371,6 +380,10 @@ _FINGERPRINTED: Final = {
     "path_regexp": {"pattern": r"[^/][.-][0-9a-f]{8,64}(\.[A-Za-z0-9]+){1,2}$"},
     "not": [{"path_regexp": {"pattern": r"[.-]([0-9]+|[a-f]+)(\.[A-Za-z0-9]+){1,2}$"}}],
 }
+
+
+def _named() -> Json:
+    return {"header_regexp": {"Host": {"pattern": f"^{HOSTNAME}(:[0-9]+)?$"}}}
 
 
 def _route(match: Json, *handlers: Json, terminal: bool = True) -> Json:
@@ -400,8 +413,8 @@ def _refuse_method() -> list[Json]:
     return [_headers(set_now={"Allow": "GET, HEAD"}), {"handler": "error", "status_code": 405}]
 
 
-def _status(code: int) -> Json:
-    return {"vars": {"{http.error.status_code}": [str(code)]}}
+def _status(*codes: int) -> Json:
+    return {"vars": {"{http.error.status_code}": [str(code) for code in codes]}}
 
 
 def _text(status: int | str, body: str) -> Json:

@@ -223,6 +223,7 @@ verdict=$?
 printf '%s\n' "$facts"
 [ $verdict = 0 ] || exit $verdict
 
+pointer='version https://git-lfs.github.com/spec/v1'
 # What is only looked at and handed on needs no files: git's list of it, and the contents that nobody knows yet.
 listed=
 case $facts in *"attributes 1"*) HW_KNOWN= ;; esac
@@ -242,8 +243,12 @@ END
 echo "listing $sum"
 if [ -n "$listed" ]; then
   cp "$temp/listing" "$HW_TREE/tree" && git cat-file --batch --buffer <"$temp/wanted" >"$HW_TREE/blobs" || exit 85
-  echo "listed 1"
-  exit 0
+  # A new pointer is told by its path, which only files have.
+  if ! grep -qaxF "$pointer" "$HW_TREE/blobs"; then
+    echo "listed 1"
+    exit 0
+  fi
+  rm "$HW_TREE/tree" "$HW_TREE/blobs"
 fi
 
 mkfifo "$temp/tar"
@@ -257,11 +262,14 @@ wait
 read -r sum _ <"$temp/sum"
 echo "source $sum"
 
-case $facts in *"attributes 1"*)
+# With attributes a pointer may carry extensions; without, one that was copied here is as git-lfs writes them.
+most=201
+case $facts in *"attributes 1"*) most=1024 ;; esac
+(
   cd "$HW_TREE" &&
-    find . -type f -size +99c -size -1024c -exec grep -lF 'version https://git-lfs.github.com/spec/v1' {} + |
-    head -n 20 | sed 's/^\.\//lfs /' ;;
-esac
+    find . -type f -size +99c -size -${most}c -exec grep -lxF "$pointer" {} + |
+    head -n 20 | sed -n 's/^\.\//lfs /p' # what else stands there is the rest of a name that has lines
+)
 set -- "$HW_MIRROR"/objects/pack/*.pack
 if [ $# -gt 40 ]; then git repack -adq 2>/dev/null; fi
 exit 0

@@ -10,6 +10,7 @@ from pydantic import Field
 from sqlmodel import Session
 from starlette.responses import Response
 
+from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.rows import build_row
@@ -37,7 +38,7 @@ class BuilderRow(Row):
 
 
 class BuilderAdded(BuilderRow):
-    credential: str
+    credential: str = Field(description="Shown once; empty where a request is replayed.")
     broker_root: str | None = Field(description="What vouches for the broker; null where it listens to no machine.")
 
 
@@ -63,23 +64,27 @@ async def list_builders(call: CallDep, paging: PagingDep) -> Response:
 @router.post("", **gives(BuilderAdded, "Let a machine build: its credential, shown once (operator)"))
 async def add_builder(call: KeyedDep, body: BuilderAdd) -> Response:
     operator_only(call)
-    return await _let_in(call, lambda session: builders.add_builder(session, body.id))
+    return await _let_in(call, body, lambda session: builders.add_builder(session, body.id))
 
 
 @router.post(
     "/{builder_id}/credential", **gives(BuilderAdded, "Give a builder a new credential; the old one ends (operator)")
 )
-async def renew_builder(call: KeyedDep, builder_id: BuilderId, _body: Nothing | None = None) -> Response:
+async def renew_builder(call: KeyedDep, builder_id: BuilderId, body: Nothing | None = None) -> Response:
     operator_only(call, builder_id)
-    return await _let_in(call, lambda session: builders.renew_credential(session, builder_id))
+    return await _let_in(call, body, lambda session: builders.renew_credential(session, builder_id))
 
 
-async def _let_in(call: Call, work: Callable[[Session], tuple[Builder, str]]) -> Response:
-    def admit(session: Session) -> Json:
+async def _let_in(
+    call: Call, body: BuilderAdd | Nothing | None, work: Callable[[Session], tuple[Builder, str]]
+) -> Response:
+    def admit(session: Session, once: Once) -> tuple[Json, Json]:
+        once.claim(session)
         row, credential = work(session)
-        return {**builder_row(row), "credential": credential}
+        kept = {**builder_row(row), "broker_root": call.parts.broker_root}
+        return {**kept, "credential": credential}, {**kept, "credential": ""}
 
-    return call.one({**await call.write(admit), "broker_root": call.parts.broker_root})
+    return await call.create(body, admit, status=200)
 
 
 @router.get("/{builder_id}", **gives(BuilderRow, "Get a builder (operator)"))

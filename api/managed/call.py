@@ -64,19 +64,21 @@ class Call(Conversation):
             await self.parts.starts.start(job.id, job.type, labels=labels)
         return self.accepted(job)
 
-    async def create(self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]]) -> Response:
-        """Make a row: 201. `work` returns what is answered, and what a replay may show of it."""
+    async def create(
+        self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]], *, status: int = 201
+    ) -> Response:
+        """Make a row. `work` returns what is answered, and what a replay may show of it."""
         once = self.once(body)
 
         def make(session: Session) -> Json:
             shown, kept = work(session, once)
-            once.keep(session, 201, body=kept)
+            once.keep(session, status, body=kept)
             return shown
 
         try:
-            return self.one(await self.write(make), 201)
+            return self.one(await self.write(make), status)
         except Replay as replay:
-            return self.one(replay.body, 201, {"Idempotent-Replayed": "true"})
+            return self.one(replay.body, status, {"Idempotent-Replayed": "true"})
 
     async def _replayed(self, replay: Replay) -> Response:
         job = await self.read(lambda session: jobs.job(session, self.sight, replay.job_id or ""))

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path
 from sqlmodel import Session
 from starlette.responses import Response
 
+from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.rows import host_row
@@ -47,29 +48,29 @@ async def list_hosts(call: CallDep, paging: PagingDep) -> Response:
 )
 async def join_host(call: KeyedDep, body: HostJoin) -> Response:
     operator_only(call)
-    return await _admitted(call, lambda session: hosts.join_host(session, body.id, body.labels))
+    return await _admitted(call, body, lambda session: hosts.join_host(session, body.id, body.labels))
 
 
 @router.post("/{host_id}/credential", **gives(HostJoined, "Give a host a new credential; the old one ends (operator)"))
-async def renew_credential(call: KeyedDep, host_id: HostId, _body: Nothing | None = None) -> Response:
+async def renew_credential(call: KeyedDep, host_id: HostId, body: Nothing | None = None) -> Response:
     operator_only(call, host_id)
-    return await _admitted(call, lambda session: hosts.renew_credential(session, host_id))
+    return await _admitted(call, body, lambda session: hosts.renew_credential(session, host_id))
 
 
-async def _admitted(call: Call, work: Callable[[Session], tuple[Host, str]]) -> Response:
-    def admit(session: Session) -> Json:
+async def _admitted(
+    call: Call, body: HostJoin | Nothing | None, work: Callable[[Session], tuple[Host, str]]
+) -> Response:
+    def admit(session: Session, once: Once) -> tuple[Json, Json]:
+        once.claim(session)
         row, credential = work(session)
         found = {name: document(session, name) for name in ("trusted_root", "sigstore")}
         told = {name: one.body.decode() if one is not None else None for name, one in found.items()}
-        return {**host_row(row), "credential": credential, **told}
+        key = call.parts.signing_key
+        signing = {key.name: key.read_text()} if key.is_file() else {}
+        kept = {**host_row(row), **told, "signing_keys": signing, "broker_root": call.parts.broker_root}
+        return {**kept, "credential": credential}, {**kept, "credential": ""}
 
-    made = await call.write(admit)
-    key = call.parts.signing_key
-    trust = {
-        "signing_keys": {key.name: key.read_text()} if key.is_file() else {},
-        "broker_root": call.parts.broker_root,
-    }
-    return call.one({**made, **trust})
+    return await call.create(body, admit, status=200)
 
 
 @router.get("/{host_id}", **gives(HostRow, "Get a host (operator)"))
@@ -81,7 +82,13 @@ async def get_host(call: CallDep, host_id: HostId) -> Response:
 @router.post("/{host_id}/accept", **gives(HostRow, "Pin the key that a host offers now (operator)"))
 async def accept_host_key(call: KeyedDep, host_id: HostId, body: HostAccept) -> Response:
     operator_only(call, host_id)
-    return call.one(host_row(await call.write(lambda session: hosts.accept_key(session, host_id, body.public_key))))
+
+    def work(session: Session, once: Once) -> tuple[Json, Json]:
+        once.claim(session)
+        row = host_row(hosts.accept_key(session, host_id, body.public_key))
+        return row, row
+
+    return await call.create(body, work, status=200)
 
 
 @router.put(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Annotated, Any, Final
 
 import anyio
@@ -43,8 +44,12 @@ End = Annotated[bool, Query(description="Whether the body is the last of it.")]
     openapi_extra=_BYTES,
 )
 async def create_input(call: KeyedDep, site_id: str, env_id: str, end: End = True) -> Response:
-    env = await call.write(lambda session: env_to_change(call, session, site_id, env_id, "deployments:write")[1].id)
-    input_id = await anyio.to_thread.run_sync(call.parts.inputs.begin, env)
+    def look(session: Session) -> tuple[str, bool]:
+        environment = env_to_change(call, session, site_id, env_id, "deployments:write")[1]
+        return environment.id, call.once(None).is_known(session)
+
+    env, again = await call.write(look)
+    input_id = await anyio.to_thread.run_sync(partial(call.parts.inputs.begin, env, again=again))
     try:
         received, sha256 = await _take(call, env, input_id, 0, end)
         shown = _shown(env, input_id, received)

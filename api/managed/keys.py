@@ -198,6 +198,9 @@ def expand(given: list[str] | str) -> frozenset[str]:
         return PRESETS[given]
     if not given:
         raise HeadwayError("request.invalid_parameter", "A key has at least one scope.", param="scopes")
+    if presets := [name for name in given if name in PRESETS]:
+        message = f"{presets[0]} is a preset: it stands alone, not in a list (--preset on the command line)."
+        raise HeadwayError("request.invalid_parameter", message, param="scopes")
     if strange := unknown(given):
         raise HeadwayError("request.invalid_parameter", f"Unknown scopes: {', '.join(strange)}.", param="scopes")
     return frozenset(given)

@@ -626,7 +626,7 @@ class HostRow(Row):
 
 
 class HostJoined(HostRow):
-    credential: str
+    credential: str = Field(description="Shown once; empty where a request is replayed.")
     signing_keys: dict[str, str]
     trusted_root: str | None
     broker_root: str | None

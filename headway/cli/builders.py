@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from headway.cli.hosts import BROKER, write_private
+from headway.cli.hosts import BROKER, SHOWN_ALREADY, write_private
 from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
+from headway.errors import HeadwayError
 
 CREDENTIAL = "builder.token"
 
@@ -61,7 +62,7 @@ def builds(session: Session, builder_id: str, limit: int | None) -> None:
     "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder for what it needs."
 )
 @click.option("--renew", is_flag=True, help="A new credential for a builder that is known; the old one ends.")
-@connected()
+@connected(writes=True)
 def add(session: Session, builder_id: str, output: Path, renew: bool) -> None:
     """Let a machine build. The folder gets its credential and what vouches for the broker: carry it there.
 
@@ -69,7 +70,12 @@ def add(session: Session, builder_id: str, output: Path, renew: bool) -> None:
     """
     if (output / CREDENTIAL).exists() and not renew:
         raise click.UsageError(f"{output / CREDENTIAL} is there already: choose another folder.")
-    made = session.client.builders.renew(builder_id) if renew else session.client.builders.add(builder_id)
+    if renew:
+        made = session.client.builders.renew(builder_id, idempotency_key=session.key)
+    else:
+        made = session.client.builders.add(builder_id, idempotency_key=session.key)
+    if not made.credential:
+        raise HeadwayError("builder.exists", SHOWN_ALREADY)
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(output / CREDENTIAL, made.credential + "\n")
     if made.broker_root:

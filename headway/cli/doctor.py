@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -40,10 +40,16 @@ def doctor(data_dir: Path, as_json: bool, config: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": not broken, "findings": [one.as_dict() for one in findings]}, indent=2))
     else:
-        click.echo(
-            f"{len(broken)} of {len(findings)} checks failed." if broken else f"All {len(findings)} checks passed."
-        )
+        click.echo(summary([finding.level for finding in findings]))
     sys.exit(1 if broken else 0)
+
+
+def summary(levels: Sequence[str]) -> str:
+    failed, warned = levels.count("failure"), levels.count("warning")
+    if not failed and not warned:
+        return f"All {len(levels)} checks passed."
+    counted = [f"{count} {word}" for count, word in ((failed, "failed"), (warned, "warned of something")) if count]
+    return f"{', '.join(counted)}, {len(levels) - failed - warned} passed."
 
 
 def configuration() -> Examinations:

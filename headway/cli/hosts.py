@@ -11,6 +11,7 @@ from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 from headway.errors import HeadwayError
 
+SHOWN_ALREADY = "An earlier request with this Idempotency-Key had the credential: make a new one with --renew."
 CREDENTIAL, ROOT, BROKER, SIGSTORE = "host.token", "trusted_root.json", "broker.pem", "sigstore.json"
 
 
@@ -68,7 +69,7 @@ def accept(session: Session, host_id: str, public_key: str | None, yes: bool) ->
     "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder for what it needs."
 )
 @click.option("--renew", is_flag=True, help="A new credential for a host that is known; the old one ends.")
-@connected()
+@connected(writes=True)
 def join(session: Session, host_id: str, labels: tuple[str, ...], output: Path, renew: bool) -> None:
     """Let a machine in. The folder gets its credential and the keys that it is to trust: carry it there.
 
@@ -76,7 +77,12 @@ def join(session: Session, host_id: str, labels: tuple[str, ...], output: Path, 
     """
     if (output / CREDENTIAL).exists() and not renew:
         raise click.UsageError(f"{output / CREDENTIAL} is there already: choose another folder.")
-    made = session.client.hosts.renew(host_id) if renew else session.client.hosts.join(host_id, labels)
+    if renew:
+        made = session.client.hosts.renew(host_id, idempotency_key=session.key)
+    else:
+        made = session.client.hosts.join(host_id, labels, idempotency_key=session.key)
+    if not made.credential:
+        raise HeadwayError("host.exists", SHOWN_ALREADY)
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     documents = {ROOT: made.trusted_root, BROKER: made.broker_root, SIGSTORE: made.sigstore}
     trust = {**made.signing_keys, **{name: text for name, text in documents.items() if text}}

@@ -21,9 +21,11 @@ def keys() -> None:
 @keys.command()
 @click.argument("name")
 @click.option("--scopes", metavar="A,B", help="Literal scopes, with commas between them.")
-@click.option("--preset", help="read-only, deploy-bot, ci-terraform or observability.")
+@click.option("--preset", help="read-only, deploy-bot, ci-terraform, observability or wp-automation.")
 @click.option("--expires-in", metavar="90d", help="At most 1y (90d if left out).")
+@click.option("--project", metavar="ID", help="Pin the key to this project.")
 @click.option("--site", metavar="SLUG|ID", help="Pin the key to this site.")
+@click.option("--env", metavar="SLUG|ID", help="Pin it to this environment of the site.")
 @click.option("--kind", type=click.Choice(["personal", "service"]), help="Acts as you, or as the team.")
 @click.option("--team", "team_id", metavar="ID", help="For the operator: another team.")
 @click.option("--account", "account_id", metavar="ID", help="For the operator: the account of a personal key.")
@@ -35,7 +37,9 @@ def create(
     name: str,
     scopes: str | None,
     preset: str | None,
+    project: str | None,
     site: str | None,
+    env: str | None,
     msk: bool,
     ip_allowlist: tuple[str, ...],
     **fields: Any,
@@ -44,17 +48,28 @@ def create(
     if (scopes is None) == (preset is None):
         raise click.UsageError("Give one of --scopes and --preset.")
     wanted: list[str] | str = preset or [one.strip() for one in (scopes or "").split(",") if one.strip()]
-    pin = {"type": "site", "id": session.site(site).id} if site is not None else None
     key = session.client.keys.create(
         name,
         wanted,
         idempotency_key=session.key,
-        resource=pin,
+        resource=_pin(session, project, site, env),
         ip_allowlist=list(ip_allowlist) or None,
         family="msk" if msk else None,
         **fields,
     )
     _show_secret(session, key)
+
+
+def _pin(session: Session, project: str | None, site: str | None, env: str | None) -> dict[str, str] | None:
+    if (project is not None and site is not None) or (env is not None and site is None):
+        raise click.UsageError("Pin the key by --project, by --site, or by --site with --env.")
+    if project is not None:
+        return {"type": "project", "id": project}
+    if site is None:
+        return None
+    if env is None:
+        return {"type": "site", "id": session.site(site).id}
+    return {"type": "environment", "id": session.place(site, env)[1].id}
 
 
 @keys.command("list")

@@ -64,9 +64,10 @@ for path in pathlib.Path(origin).with_name("bridge").glob("temporal_sdk_bridge*.
 class Accounts:
     """`base` is the first of the stack's uids; `reach` what every role must get to beside the data folder.
 
-    `signing` are files of the operator's for the signing worker alone. In a folder that it may not enter it sees those
-    of its start: what is to be replaced lies in an open one. `root` names roles that stay what `up` is: their work
-    needs it.
+    `repositories` are read by the builder, and judged by the API: who serves is not started again where others are
+    allowed. `signing` are files of the operator's for the signing worker alone. In a folder that it may not enter it
+    sees those of its start: what is to be replaced lies in an open one. `root` names roles that stay what `up` is:
+    their work needs it.
     """
 
     base: int
@@ -75,6 +76,7 @@ class Accounts:
     low_ports: bool = False
     signing: tuple[str, ...] = ()
     root: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
 
     def uid(self, name: str) -> int:
         return 0 if name in self.root else self.gid(name)
@@ -103,7 +105,9 @@ class Accounts:
 
     def _own_reach(self, name: str) -> tuple[str, ...]:
         if name == "builder":
-            return _client_settings()
+            return (*self.repositories, *_client_settings())
+        if name == "api":
+            return self.repositories
         return self.signing if name == "signing" else ()
 
     def _ranges(self, name: str) -> tuple[tuple[int, int], ...]:
@@ -119,13 +123,13 @@ class Accounts:
 def accounts(
     folder: Folder,
     programs: Sequence[str],
-    folders: Sequence[str],
+    repositories: Sequence[str],
     *,
     low_ports: bool,
     signing: Sequence[str] = (),
     root: Sequence[str] = (),
 ) -> Accounts:
-    """The uids of this folder's stack. `programs` and `folders` are what its roles run and read beside it."""
+    """The uids of this folder's stack. `programs` are what its roles run beside it."""
     _launch.enter()
     from adapters.sandbox.slots import is_mapped
 
@@ -134,8 +138,8 @@ def accounts(
     if not is_mapped(base, BLOCK):
         base = SMALL_FIRST + seed % SMALL_BLOCKS * BLOCK
     python = (sys.prefix, sys.base_prefix, str(_launch.app_root()), _launch.python_path())
-    reach = tuple(dict.fromkeys((*python, *programs, *folders)))
-    return Accounts(base, folder, reach, low_ports, tuple(signing), tuple(root))
+    reach = tuple(dict.fromkeys((*python, *programs)))
+    return Accounts(base, folder, reach, low_ports, tuple(signing), tuple(root), tuple(repositories))
 
 
 def of_plan(components: Iterable[Component], folder: Folder) -> Accounts | None:

@@ -91,6 +91,10 @@ def embedded(options: Options) -> Plan:
             ("Temporal UI", options.block.origin("temporal-ui")),
             ("Sites", f"http://<site>-<env>.localhost:{options.block['sites']}"),
             ("First API key", str(options.folder.path("admin.key"))),
+            (
+                "To log in",
+                f"headway login --api-url {options.block.origin('api')} < {options.folder.path('admin.key')}",
+            ),
             ("To stop", f"headway down --data-dir {options.folder.root}"),
         ),
     )

@@ -41,7 +41,8 @@ class StackExamination:
         for component in self.plan.components:
             known = facts.get(component.name, {})
             restarts, last = known.get("restarts", 0), known.get("last_exit", "")
-            history = f", restarted {restarts} times (last: {last})" if restarts else ""
+            often = "once" if restarts == 1 else f"{restarts} times"
+            history = f", restarted {often} (last: {last})" if restarts else ""
             log = self.folder.log(component.name)
             if component.once:
                 if known.get("state") != "ready":

@@ -44,7 +44,9 @@ def obstacle(folder: Folder, wanted: Accounts) -> str:
 def circumstances(wanted: Accounts) -> str:
     """A digest of what decides the trial: the kernel, our rights, Python, and who may enter which folder."""
     # The data folder's own mode is what a stack makes of it, after the trial.
-    paths = [Path(path) for path in (*wanted.reach, *wanted.signing, sys.executable)] + [wanted.folder.root.parent]
+    paths = [Path(path) for path in (*wanted.reach, *wanted.repositories, *wanted.signing, sys.executable)] + [
+        wanted.folder.root.parent
+    ]
     every = {step for path in paths for way in (path, path.resolve()) for step in (way, *way.parents)}
     packages = [Path(sysconfig.get_path("purelib")), Path(sys.executable).resolve()]
     facts = {

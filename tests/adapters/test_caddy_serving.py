@@ -88,6 +88,9 @@ def test_ranges(machine: Machine, server: Server) -> None:
     assert server.get("/", host, Range="bytes=0-3", If_Range=etag(PAGE)).status == 206
     assert server.get("/", host, Range="bytes=0-3", If_Range=etag(b"other")).body == PAGE
     assert server.get("/", host, Range="bytes=0-3", If_Range="Thu, 01 Jan 1970 00:00:00 GMT").body == PAGE
+    for unit in ("lines=1", "items=0-3", "octets=0-3,5-"):
+        whole = server.get("/", host, Range=unit)
+        assert (whole.status, whole.body) == (200, PAGE), unit
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
@@ -325,6 +328,16 @@ def test_the_own_page_for_404(machine: Machine, server: Server) -> None:
     assert server.get("/none", host, Accept_Encoding="gzip").headers["Content-Encoding"] == "gzip"
     assert server.get("/none", host, method="HEAD").status == 404
     assert server.get("/404.html", host).status == 200
+
+
+def test_below_a_file_there_is_nothing(machine: Machine, server: Server) -> None:
+    plain, _ = machine.site({"index.html": PAGE, "docs": b"a file now, a folder in the release before"})
+    own, _ = machine.site({"index.html": PAGE, "404.html": b"<h1>none</h1>"})
+    for path in ("/index.html/x", "/docs/index.html", "/docs/a/b.css", "/x%00y"):
+        answer = server.get(path, plain)
+        assert (answer.status, answer.body) == (404, b"404 Not Found\n"), path
+    answer = server.get("/index.html/x", own)
+    assert (answer.status, answer.body) == (404, b"<h1>none</h1>")
 
 
 def test_the_named_page_for_404(machine: Machine, server: Server) -> None:

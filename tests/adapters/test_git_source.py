@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,19 @@ class Bench:
     def repository(self, name: str = "repo") -> Repository:
         return Repository(self.repos / name)
 
-    def fetch(self, ref: str = "main", *, repo: str = "repo", branch: str = "main", site: str = SITE) -> Checkout:
+    def fetch(
+        self,
+        ref: str = "main",
+        *,
+        repo: str = "repo",
+        branch: str = "main",
+        site: str = SITE,
+        known: Collection[str] = (),
+    ) -> Checkout:
         address = repo if ":" in repo else f"file://{self.repos}/{repo}"
         remote = parse_address(address, hosted=self.root / "hosted", local_repos=[self.repos])
         with self.sandbox.workspace() as workspace:
-            checkout = self.source.fetch(FetchSpec(site, remote, ref, branch), workspace)
+            checkout = self.source.fetch(FetchSpec(site, remote, ref, branch), workspace, known=known)
             self.files = {
                 str(path.relative_to(workspace)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
                 for path in workspace.rglob("*")
@@ -258,6 +267,28 @@ def test_lfs_pointers_are_named(bench: Bench) -> None:
         "big.bin is a Git LFS pointer; its content is not fetched"
     ]
     assert bench.files["big.bin"] == pointer.encode()
+
+
+def test_a_pointer_without_attributes_is_named_too(bench: Bench) -> None:
+    repo = bench.repository()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+    first = repo.commit({"a": "1", "about": "x" * 100 + "\nversion https://git-lfs.github.com/spec/v1 it says\n"})
+    checkout = bench.fetch(known=[repo.git("rev-parse", f"{first}:a")])
+    assert (checkout.listed, checkout.notes) == (True, ())
+    repo.commit({"new/big.bin": pointer})
+    checkout = bench.fetch(known=[repo.git("rev-parse", f"{first}:{name}") for name in ("a", "about")])
+    assert not checkout.listed
+    assert checkout.notes == ("new/big.bin is a Git LFS pointer; its content is not fetched",)
+    assert bench.files["new/big.bin"] == pointer.encode()
+
+
+def test_the_name_of_a_pointer_says_nothing_else(bench: Bench) -> None:
+    repo = bench.repository()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+    repo.commit({".gitattributes": "*.bin filter=lfs\n", "x\nsame 1": pointer, "y\nlisted 1": pointer})
+    checkout = bench.fetch()
+    assert not checkout.same
+    assert not checkout.listed
 
 
 def test_links_that_leave_the_tree_are_not_followed(bench: Bench, tmp_path: Path) -> None:

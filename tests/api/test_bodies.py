@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,23 @@ async def test_what_is_no_json_object_is_malformed(api: World, raw: bytes) -> No
     assert refused["code"] == "request.malformed_json"
 
 
+async def test_a_coded_body_is_no_json(api: World) -> None:
+    coded = {**JSON, "content-encoding": "gzip"}
+    refused = error(await api.admin.post("/v1/sites", content=gzip.compress(b'{"name": "x"}'), headers=coded), 415)
+    assert refused["code"] == "request.unsupported_media_type"
+    plain = {**JSON, "content-encoding": "identity"}
+    assert (await api.admin.post("/v1/sites", content=b'{"name": "x"}', headers=plain)).status_code == 202
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "Forge-Version", "Authorization"])
+async def test_a_header_that_stands_twice_is_refused(api: World, name: str) -> None:
+    given = [*JSON.items(), (name, "2026-06-23"), (name, "2026-06-23")]
+    if name != "Authorization":
+        given.append(("Authorization", api.admin.headers["Authorization"]))
+    refused = error(await api.client(None).post("/v1/sites", content=b'{"name": "x"}', headers=given), 400)
+    assert (refused["code"], refused["param"]) == ("request.invalid_parameter", name)
+
+
 @pytest.mark.parametrize(
     ("raw", "param"),
     [
@@ -97,8 +115,8 @@ async def test_media_types_methods_and_routes(api: World) -> None:
     assert error(none, 415)["code"] == "request.unsupported_media_type"
     wrong = await api.admin.put("/v1/sites", json={})
     assert error(wrong, 405)["code"] == "request.method_not_allowed"
-    assert wrong.headers["allow"] == "GET, POST"
-    assert (await api.admin.request("BREW", "/v1/sites/site_0000")).headers["allow"] == "DELETE, GET, PATCH"
+    assert wrong.headers["allow"] == "GET, HEAD, POST"
+    assert (await api.admin.request("BREW", "/v1/sites/site_0000")).headers["allow"] == "DELETE, GET, HEAD, PATCH"
     for path in ("/v1/nothing", "/v1", "/nothing", "/v1/sites/", "/v1/sites/a/b/c/d/e"):
         assert error(await api.admin.get(path), 404)["code"] == "route.not_found"
 
@@ -242,3 +260,34 @@ async def test_sixteen_writers_meet_no_locked_database(api: World) -> None:
     statuses = [status for found in await asyncio.gather(*map(write, range(16))) for status in found]
     assert sorted(set(statuses)) == [200, 202]
     assert len(statuses) == 16 * 18
+
+
+async def test_head_is_told_what_get_would_be_without_a_body(api: World) -> None:
+    job = data(await api.admin.post("/v1/sites", json={"name": "x"}))
+    for path in (
+        f"/v1/jobs/{job['id']}",
+        "/v1/sites?limit=1",
+        "/v1/sites?limit=0",
+        "/v1/nothing",
+        "/v1/api-keys/key_0000",
+    ):
+        get, head = await api.admin.get(path), await api.admin.head(path)
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        for name in ("content-type", "content-length", "etag", "forge-version"):
+            assert head.headers.get(name) == get.headers.get(name), (path, name)
+    unchanged = await api.admin.head(f"/v1/jobs/{job['id']}", headers={"If-None-Match": "*"})
+    assert unchanged.status_code == 304
+    stream = await asyncio.wait_for(api.admin.head(f"/v1/jobs/{job['id']}/stream"), 20)
+    assert (stream.status_code, stream.content) == (200, b"")
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    refused = await api.admin.head(f"/v1/jobs/{job['id']}/cancel")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    wrong = await api.admin.delete("/v1/sites")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
+@pytest.mark.parametrize("path", ["/v1/sites", "/v1/nothing", "/api/v1/sandboxes"])
+async def test_who_is_not_let_in_is_told_how_to_ask(api: World, path: str) -> None:
+    for key in (None, "mfk_live_none"):
+        answer = await api.client(key).get(path)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")

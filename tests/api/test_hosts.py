@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from adapters.config.sealed import make_host_key, public_of
 from store.drifts import accept_repair, unmended
 from store.fleet import settle_hosts
 from store.hosts import register_host
-from store.models import Environment, Release, Rollout, utcnow
+from store.models import Environment, Idempotency, Release, Rollout, utcnow
 from store.models_lifecycle import Drift
 from store.outcomes import record_live
 from tests.api.test_broker import Roles, failure
@@ -51,6 +52,29 @@ async def test_only_the_operator_lets_a_host_in_and_its_credential_is_shown_once
         assert (await roles.ask(secret, "GET", "/health")).status_code == status
     assert data(await api.admin.delete("/v1/hosts/two"))["deleted"] is True
     assert (await roles.ask(renewed, "GET", "/health")).status_code == 401
+
+
+@pytest.mark.parametrize("noun", ["hosts", "builders"])
+async def test_a_machine_is_let_in_once_under_a_key_and_its_credential_is_kept_nowhere(api: World, noun: str) -> None:
+    once = {"Idempotency-Key": "first"}
+    first = await api.admin.post(f"/v1/{noun}", json={"id": "two"}, headers=once)
+    again = await api.admin.post(f"/v1/{noun}", json={"id": "two"}, headers=once)
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
+    credential = data(first)["credential"]
+    assert data(again) == {**data(first), "credential": ""}
+    other = await api.admin.post(f"/v1/{noun}", json={"id": "three"}, headers=once)
+    assert error(other, 400)["code"] == "idempotency.key_reused"
+
+    renew, path = {"Idempotency-Key": "second"}, f"/v1/{noun}/two/credential"
+    renewed = data(await api.admin.post(path, headers=renew))["credential"]
+    assert data(await api.admin.post(path, headers=renew))["credential"] == ""
+    roles = Roles(api)
+    for secret, status in ((credential, 401), (renewed, 200)):  # a replay has ended nothing
+        assert (await roles.ask(secret, "GET", "/health")).status_code == status
+    with api.store.read() as session:
+        kept = [json.dumps(row.body) for row in session.exec(select(Idempotency))]
+    assert len(kept) == 2
+    assert not [body for body in kept for secret in (credential, renewed) if secret in body]
 
 
 async def test_a_host_has_no_way_to_what_it_has_no_part_in(api: World) -> None:

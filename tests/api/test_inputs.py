@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api.inputs import PARTIAL_KEPT, WHOLE_KEPT, Inputs
+from api.inputs import AT_ONCE, PARTIAL_KEPT, WHOLE_KEPT, Inputs
 from headway.errors import HeadwayError
 from store.commands import place_command
 from store.models import Job
@@ -55,6 +55,20 @@ async def test_the_same_input_under_the_same_key_is_one(api: World) -> None:
         other = await api.admin.post(f"{path}/inputs", headers=key, **change)
         assert error(other, 400)["code"] == "idempotency.key_reused"
     assert len(list(api.parts.inputs.folder.glob(f"{env_id}.*"))) == 1
+
+
+async def test_an_input_that_is_sent_again_is_not_counted_again(api: World) -> None:
+    path, env_id, _ = await an_app(api)
+    keys = [{"Idempotency-Key": str(number)} for number in range(AT_ONCE + 1)]
+    made = [await api.admin.post(f"{path}/inputs", content=BYTES, headers=key) for key in keys]
+    assert error(made[-1], 409)["code"] == "input.too_many"
+    again = await api.admin.post(f"{path}/inputs", content=BYTES, headers=keys[0])
+    assert (again.status_code, data(again)) == (201, data(made[0]))
+    assert len(list(api.parts.inputs.folder.glob(f"{env_id}.*"))) == AT_ONCE
+    # What was refused claimed nothing.
+    assert (
+        error(await api.admin.post(f"{path}/inputs", content=BYTES, headers=keys[-1]), 409)["code"] == "input.too_many"
+    )
 
 
 async def test_its_host_reads_it_and_it_is_forgotten(api: World) -> None:

@@ -27,6 +27,7 @@ from adapters.signer.keys import create_key
 from adapters.signer.statement import BuildFacts, statement
 from headway import transport
 from headway.cli import main
+from headway.cli.doctor import summary
 from headway.cli.main import COMMANDS, cli
 from headway.cli.output import clean, print_json
 from headway.cli.profile import find_target, profile_path, write_profile
@@ -490,6 +491,20 @@ def test_a_keys_secret_is_shown_once(double: ApiDouble) -> None:
         "resource": {"type": "site", "id": SITE},
     }
     assert run("keys create ci").exit_code == 2
+    for where, pin in (
+        ("--site acme-store --env feature-checkout", {"type": "environment", "id": ENV}),
+        ("--project proj_1234", {"type": "project", "id": "proj_1234"}),
+    ):
+        assert run(f"keys create ci --preset deploy-bot {where}").exit_code == 0
+        assert double.asked[-1].body["resource"] == pin
+    for where in ("--env feature-checkout", "--project proj_1234 --site acme-store"):
+        assert run(f"keys create ci --preset deploy-bot {where}").exit_code == 2
+
+
+def test_what_doctor_says_at_last() -> None:
+    assert summary(["ok", "ok"]) == "All 2 checks passed."
+    assert summary(["ok", "warning"]) == "1 warned of something, 1 passed."
+    assert summary(["ok", "warning", "failure"]) == "1 failed, 1 warned of something, 1 passed."
 
 
 def test_a_builds_log(double: ApiDouble) -> None:

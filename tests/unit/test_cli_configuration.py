@@ -115,3 +115,13 @@ def test_rekey_changes_the_key_and_keeps_the_values(tmp_path: Path, monkeypatch:
     with store.read() as session:
         assert open_value(vault, session.get_one(ConfigValue, made.id)) == "hush-hush"
     store.close()
+
+
+@pytest.mark.parametrize(("verb", "noun"), [("hosts join", "hosts"), ("builders add", "builders")])
+def test_a_replayed_credential_is_not_taken_for_one(double: ApiDouble, tmp_path: Path, verb: str, noun: str) -> None:
+    row = {"id": "two", "credential": "", "signing_keys": {}, "created_at": "2026-07-01T12:00:00.000Z"}
+    double.data("POST", f"/v1/{noun}", {**row, "public_key": "", "offered_key": None})
+    done = run(f"{verb} two --output {tmp_path}/papers --idempotency-key again")
+    assert done.exit_code == 5
+    assert "--renew" in done.output
+    assert not (tmp_path / "papers").exists()

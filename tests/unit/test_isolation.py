@@ -6,8 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from headway.supervisor import accounts
+from headway.supervisor.components import Options, embedded
 from headway.supervisor.folder import Folder
 from headway.supervisor.isolation import lent_to_signing
+from headway.supervisor.ports import Block
+
+
+def test_where_other_repositories_are_allowed_who_serves_is_left_alone(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "data")
+
+    def prints(*repositories: str) -> dict[str, str]:
+        walls = accounts.accounts(folder, ("/usr/bin/git",), repositories, low_ports=False)
+        options = Options(folder, Block(7070), "temporal", "weed", "caddy", local_repos=repositories, accounts=walls)
+        return {one.name: one.fingerprint() for one in embedded(options).components}
+
+    before, after = prints("/srv/one"), prints("/srv/one", "/srv/two")
+    assert {name for name in before if before[name] != after[name]} == {"api", "builder", "migrate"}  # as the API
 
 
 def test_the_files_of_keys_in_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
