@@ -73,6 +73,10 @@ def reason_of(status: Status) -> str:
     return f" ({status.reason})" if status.reason not in ("", f"exit code {status.exit_code}") else ""
 
 
+def _command_ref(env_id: str, seq: int, name: str) -> InstanceRef:
+    return InstanceRef(env_id, seq, COMMAND + name.partition("_")[2].lower())
+
+
 def is_command(ref: InstanceRef) -> bool:
     """A one-off command: nobody keeps it running, and its lines are its job's."""
     return ref.process.startswith(COMMAND)
@@ -161,7 +165,7 @@ class Services:
         plan, run = self.plan_of(env_id, seq), self._run_of(env_id, seq)
         if plan is None or run is None:
             raise HeadwayError("release.none", f"The release {seq} is not on this host any more.")
-        ref = InstanceRef(env_id, seq, COMMAND + name.partition("_")[2].lower())
+        ref = _command_ref(env_id, seq, name)
         spec = replace(self._spec(ref, self._release(env_id, plan.origin), run, command), given=given)
 
         def after(number: int) -> list[LogLine]:
@@ -174,6 +178,10 @@ class Services:
         code, _ = self.driver.run_once(spec, timeout, canceled=turn)
         hear(after)
         return code
+
+    def knows_command(self, env_id: str, seq: int, name: str) -> bool:
+        """Whether a command of that name runs, or has run, and is not forgotten yet."""
+        return self.driver.status(_command_ref(env_id, seq, name)).state != "absent"
 
     def ensure(self, env_id: str, seq: int) -> list[Status]:
         """Let everything run that a placed release needs; what runs is left alone."""
