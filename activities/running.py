@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from temporalio import activity
 
 from activities.host import beating
+from activities.telling import Teller
 from adapters.hosting.inputs import fetch_input
 from adapters.hosting.services import Services
+from adapters.hosting.turns import Turns
 from adapters.runtime.driver import LogLine
 from headway.broker import CommandSpec, Event, Events, Heard, InputPart
 from headway.errors import HeadwayError
@@ -33,19 +36,24 @@ class Broker(Protocol):
 class Commands:
     """Activities of the role `host/<id>`."""
 
-    def __init__(self, host_id: str, broker: Broker, services: Services) -> None:
+    def __init__(self, host_id: str, broker: Broker, services: Services, turns: Turns | None = None) -> None:
         self.host_id = host_id
         self._broker = broker
         self._services = services
+        self._turns = turns or Turns()
 
     @activity.defn(name="host.run", no_thread_cancel_exception=True)
     @mapped
     def run_command(self, order: CommandOrder) -> CommandEnded:
         spec = self._broker.begin_command(order.job_id)
         told = Told(self._broker, order.job_id, f"{order.job_id}/{self.host_id}")
-        began = time.monotonic()
         # Once: a run whose keeper was killed may have done half of its work, and is not begun anew.
-        with beating(lambda: None) as check, bounded_tries("runtime.unavailable", 1):
+        with (
+            beating(lambda: None) as check,
+            bounded_tries("runtime.unavailable", 1),
+            self._turn(spec, check),
+        ):
+            began = time.monotonic()
             given = self._given(spec, check)
             code = self._services.run_command(
                 spec.env_id,
@@ -61,6 +69,24 @@ class Commands:
             given.unlink(missing_ok=True)
         told.flush()
         return CommandEnded(order.job_id, code, round(1000 * (time.monotonic() - began)))
+
+    @contextlib.contextmanager
+    def _turn(self, spec: CommandSpec, check: Callable[[], None]) -> Iterator[None]:
+        """A place among the commands of this host. What goes on from before this worker was started has one."""
+        if self._services.knows_command(spec.env_id, spec.seq, spec.job_id):
+            with self._turns.counted(spec.env_id):
+                yield
+            return
+
+        def waits(ahead: int) -> None:
+            source = f"{spec.job_id}/{self.host_id}/turn/{activity.info().attempt}"
+            teller = Teller(self._broker, spec.job_id, source)
+            others = f", {ahead} wait before it" if ahead else ""
+            teller.line(f"waits for its turn: this host runs {self._turns.at_once} commands at once{others}")
+            teller.flush(now=True)
+
+        with self._turns.turn(spec.env_id, waits, check):
+            yield
 
     def _given(self, spec: CommandSpec, check: Callable[[], None]) -> Path | None:
         """Its input, whole, as a file of this host."""

@@ -30,6 +30,11 @@ ENVIRONMENT: Final = {
     "PIP_CACHE_DIR": f"{TARGET}/pip",
     "UV_CACHE_DIR": f"{TARGET}/uv",
     "PNPM_HOME": f"{TARGET}/pnpm",
+    # With -trimpath a toolchain's own compiled library does not count: without this each build compiles it anew.
+    "GOCACHE": f"{TARGET}/go-build",
+    "GOMODCACHE": f"{TARGET}/go-mod",
+    # Else its folders are read-only, and nobody but root can take one away.
+    "GOFLAGS": "-modcacherw",
 }
 
 

@@ -139,6 +139,7 @@ CODES: dict[str, Code] = {
     "host.away": _fault(
         "Start that host, remove it, or let the environment skip it: `headway env set --away skip`.", retryable=True
     ),
+    "host.busy": _conflict("Run the command again when others on that host have ended."),
     "host.key_mismatch": _conflict("List the hosts, and accept the key that is offered there."),
     "builder.not_found": _missing("builder"),
     "builder.exists": _conflict("Choose another id, or remove that builder first."),

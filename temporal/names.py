@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 CONTROL: Final = "control"
 BUILDERS: Final = "builders"
 SIGNING: Final = "signing"
 
 
-def host_queue(host_id: str) -> str:
-    """The queue of one serving machine."""
-    return f"host/{host_id}"
+# What may take long has a queue of its own on a host, so that a way back, a switch or a fence never waits behind it.
+Lane = Literal["starts", "bakes", "commands", "asides"]
+LANE_OF: Final[dict[str, Lane]] = {
+    "host.bake": "bakes",
+    "host.run": "commands",
+    "host.certify": "asides",
+    "host.mend": "asides",
+}
+
+
+def host_queue(host_id: str, lane: Lane | None = None) -> str:
+    """The queue of one serving machine, or one of those beside it."""
+    return f"host/{host_id}/{lane}" if lane else f"host/{host_id}"
+
+
+def placing_queue(host_id: str, kind: str) -> str:
+    """Where a rollout of that kind is placed: what starts something new may wait long for it to be healthy."""
+    return host_queue(host_id, None if kind in ("rollback", "suspend") else "starts")
 
 
 def delivery_workflow(delivery_id: str) -> str:

@@ -74,8 +74,9 @@ SEND: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=45), "retry_p
 REPORT: Final[Policy] = {"start_to_close_timeout": timedelta(seconds=75), "retry_policy": _PATIENT}
 
 # A command is run once: a worker that comes back joins the run, and a host that does not come back ends the job.
+# It may wait a quarter of an hour for its turn on the host, then run for one.
 COMMAND: Final[Policy] = {
-    "start_to_close_timeout": timedelta(minutes=65),
+    "start_to_close_timeout": timedelta(minutes=80),
     "heartbeat_timeout": timedelta(seconds=5),
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=300), maximum_interval=timedelta(seconds=5)),
 }

@@ -13,9 +13,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +49,35 @@ STORIES = ("workflows",)
 
 @dataclass
 class Role:
-    """What one role's worker offers; `beside` runs as long as the worker."""
+    """What one role's worker offers; `beside` runs as long as the worker. `lanes`: further queues of its process."""
 
     queue: str
     activities: Sequence[Callable[..., Any]]
     workflows: Sequence[type] = ()
     threads: int = 8
     beside: Sequence[Callable[[], Any]] = field(default_factory=tuple)
+    polls: int = 5
+    lanes: Sequence[Role] = ()
+
+
+# How much of each is done at once on a host. Most of it waits: threads are made when they are needed. Commands are
+# counted by the host itself, which says so to whoever waits.
+HOST_THREADS: dict[names.Lane | None, int] = {None: 32, "starts": 32, "bakes": 64, "commands": 128, "asides": 8}
+
+
+def host_roles(host_id: str, activities: Sequence[Callable[..., Any]]) -> list[Role]:
+    """The queue of a host and those beside it, as far as it offers something there."""
+    found: dict[names.Lane | None, list[Callable[..., Any]]] = {lane: [] for lane in HOST_THREADS}
+    for one in activities:
+        name = getattr(one, "__temporal_activity_definition").name
+        found[names.LANE_OF.get(name)].append(one)
+        if name in ("host.roll", "host.prepare"):
+            found["starts"].append(one)
+    return [
+        Role(names.host_queue(host_id, lane), offers, threads=HOST_THREADS[lane], polls=2 if lane else 5)
+        for lane, offers in found.items()
+        if offers
+    ]
 
 
 def workflow_runner(*, strict: bool = False) -> WorkflowRunner:
@@ -72,6 +94,7 @@ def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
         "workflows": role.workflows,
         "activity_executor": ThreadPoolExecutor(role.threads, thread_name_prefix=role.queue.replace("/", "-")),
         "max_concurrent_activities": role.threads,
+        "max_concurrent_activity_task_polls": role.polls,
         # A killed worker's sticky queue would hold its workflows for 10 s otherwise.
         "sticky_queue_schedule_to_start_timeout": timedelta(seconds=1),
         # The default throttle makes a cancel wait for most of the heartbeat timeout.
@@ -82,6 +105,15 @@ def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
     if role.workflows:
         options["workflow_runner"] = workflow_runner()
     return Worker(client, **{**options, **overrides})
+
+
+@contextlib.asynccontextmanager
+async def working(client: Client, roles: Sequence[Role]) -> AsyncIterator[list[Worker]]:
+    """A worker for each, in one process; they end together, within one drain time."""
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(make_worker(client, role)) for role in roles]
+        yield workers
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
 def control(settings: Settings, client: Client) -> Role:
@@ -282,10 +314,10 @@ def host(settings: Settings, _client: Client) -> Role:
     lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
     beside = (Commands(settings.host_id, broker, services), Mending(settings.host_id, lender, broker))
     serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave)
-    return Role(
-        queue=names.host_queue(settings.host_id),
-        activities=[one for part in (activities, *beside) for one in offered(part)],
-        threads=16,
+    role, *lanes = host_roles(settings.host_id, [one for part in (activities, *beside) for one in offered(part)])
+    return replace(
+        role,
+        lanes=lanes,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
     )
 
@@ -358,8 +390,8 @@ async def serve(name: str, settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with make_worker(client, role):
-        log.info("%s polls %s", name, role.queue)
+    async with working(client, [role, *role.lanes]):
+        log.info("%s polls %s", name, ", ".join(one.queue for one in (role, *role.lanes)))
         announce()
         beside = [asyncio.create_task(work()) for work in role.beside]
         await stop.wait()

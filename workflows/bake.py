@@ -44,7 +44,7 @@ async def _watch(order: RollOrder, live: Live) -> Measured | None:
         return await workflow.execute_activity(
             act.bake,
             request,
-            task_queue=names.host_queue(live.host_id),
+            task_queue=names.host_queue(live.host_id, "bakes"),
             summary=f"watch {live.host_id} for {order.bake_seconds} s",
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
             **policy,

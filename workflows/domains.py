@@ -92,7 +92,7 @@ async def _certify(order: DomainOrder) -> Certified:
         return await workflow.execute_activity(
             act.certify,
             order,
-            task_queue=names.host_queue(order.hosts[0]),
+            task_queue=names.host_queue(order.hosts[0], "asides"),
             summary=f"certificate of {order.hostname}",
             **policies.CERTIFY,
         )

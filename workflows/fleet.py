@@ -64,7 +64,7 @@ async def _ready(host: str, order: RollOrder) -> list[str]:
         await workflow.execute_activity(
             act.prepare,
             order,
-            task_queue=names.host_queue(host),
+            task_queue=names.placing_queue(host, order.kind),
             summary=f"verify and place on {host}",
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             **bounded(policies.PLACE, order.patience),

@@ -92,7 +92,7 @@ class Rollout:
         return await workflow.execute_activity(
             act.roll,
             order,
-            task_queue=names.host_queue(host),
+            task_queue=names.placing_queue(host, order.kind),
             summary=f"place on {host}, switch to {order.apply_seq}",
             cancellation_type=WAIT_FOR_IT,
             **policies.PLACE,

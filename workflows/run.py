@@ -48,7 +48,7 @@ class Run:
         return await workflow.execute_activity(
             act.run_command,
             order,
-            task_queue=names.host_queue(host),
+            task_queue=names.host_queue(host, "commands"),
             summary=f"command on {host}",
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             **fleet.bounded(policies.COMMAND, order.patience if len(order.hosts) > 1 else 60),

@@ -74,7 +74,7 @@ class Scrub:
             return await workflow.execute_activity(
                 act.mend_object,
                 mend,
-                task_queue=names.host_queue(host),
+                task_queue=names.host_queue(host, "asides"),
                 summary=f"mend a {mend.object} from {host}",
                 **policies.LEND,
             )

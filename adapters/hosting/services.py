@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -71,6 +71,10 @@ class Story:
 def reason_of(status: Status) -> str:
     """What a driver adds to the exit code, in brackets; empty where it is the code again."""
     return f" ({status.reason})" if status.reason not in ("", f"exit code {status.exit_code}") else ""
+
+
+def _command_ref(env_id: str, seq: int, name: str) -> InstanceRef:
+    return InstanceRef(env_id, seq, COMMAND + name.partition("_")[2].lower())
 
 
 def is_command(ref: InstanceRef) -> bool:
@@ -161,7 +165,7 @@ class Services:
         plan, run = self.plan_of(env_id, seq), self._run_of(env_id, seq)
         if plan is None or run is None:
             raise HeadwayError("release.none", f"The release {seq} is not on this host any more.")
-        ref = InstanceRef(env_id, seq, COMMAND + name.partition("_")[2].lower())
+        ref = _command_ref(env_id, seq, name)
         spec = replace(self._spec(ref, self._release(env_id, plan.origin), run, command), given=given)
 
         def after(number: int) -> list[LogLine]:
@@ -174,6 +178,10 @@ class Services:
         code, _ = self.driver.run_once(spec, timeout, canceled=turn)
         hear(after)
         return code
+
+    def knows_command(self, env_id: str, seq: int, name: str) -> bool:
+        """Whether a command of that name runs, or has run, and is not forgotten yet."""
+        return self.driver.status(_command_ref(env_id, seq, name)).state != "absent"
 
     def ensure(self, env_id: str, seq: int) -> list[Status]:
         """Let everything run that a placed release needs; what runs is left alone."""
@@ -234,17 +242,29 @@ class Services:
     # what a release needs
 
     def _grow(self, env_id: str, seq: int, plan: Plan, run: RunSettings, hostname: str, story: Story) -> None:
-        """What runs is left alone; what is missing is started beside it, and all of it has to be healthy."""
+        """What runs is left alone; what is missing is started beside it, and has to be healthy.
+
+        What serves already is not judged then: an app that has too much to do to answer is the one to be grown. Where
+        nothing is started, as for fewer, what stays has to be healthy.
+        """
         before = {status.ref for status in self.driver.list(env_id) if status.state != "stopped"}
         story.line(f"the instances of release {plan.origin} go on: {plan.web} are wanted")
         try:
-            self._start(env_id, plan, run, hostname, story)
+            self._start(env_id, plan, run, hostname, story, self._serving(env_id))
         except BaseException:
             for status in self.driver.list(env_id):
                 if status.ref.seq == plan.origin and status.ref not in before and not is_command(status.ref):
                     self.driver.remove(status.ref)
             raise
         self._link(env_id, seq, plan)
+
+    def _serving(self, env_id: str) -> set[InstanceRef]:
+        """What the live release has, by its plan: what an earlier try has started is not among it."""
+        plan = self.plan_of(env_id, ReleaseSwitch(self.folders.environment(env_id)).last_step().live)
+        if plan is None:
+            return set()
+        webs = {InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)}
+        return webs | {InstanceRef(env_id, plan.origin, name) for name in plan.beside}
 
     def _plan(
         self, env_id: str, seq: int, manifest: Manifest, config_version: int, web: int, reuse: Reuse = "warm"
@@ -307,18 +327,27 @@ class Services:
 
     # starting and judging
 
-    def _start(self, env_id: str, plan: Plan, run: RunSettings, hostname: str, story: Story) -> None:
+    def _start(
+        self,
+        env_id: str,
+        plan: Plan,
+        run: RunSettings,
+        hostname: str,
+        story: Story,
+        serving: Collection[InstanceRef] = (),
+    ) -> None:
         story.stage("start")
         specs = list(self._specs(env_id, plan, run))
+        fresh = [spec for spec in specs if spec.ref not in serving] or specs
         for spec in specs:
             story.check()
             self.driver.ensure(spec)
         story.line(f"started {', '.join(f'{s.ref.process}.{s.ref.index}' for s in specs)}")
         story.stage("health")
-        for spec in specs:
+        for spec in fresh:
             if spec.ref.process == "web":
                 self._judge(spec, run, hostname, story)
-        for spec in specs:
+        for spec in fresh:
             self._alive(spec.ref)
 
     def _judge(self, spec: InstanceSpec, run: RunSettings, hostname: str, story: Story) -> None:

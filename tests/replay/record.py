@@ -27,7 +27,7 @@ from store.protection import accept_lock
 from store.webhooks import EndpointRequest, create_endpoint
 from temporal import names
 from temporal.messages import DeliveryRef, ReportRef
-from temporal.worker import Role, make_worker
+from temporal.worker import host_roles, working
 from tests.adapters.dns_server import DnsServer
 from tests.adapters.forge_server import REPOSITORY, TOKEN, ForgeServer, Odd
 from tests.adapters.receiver import Receiver
@@ -204,7 +204,7 @@ async def several_hosts(made: Engine) -> dict[str, str]:
         session.get_one(Environment, made.world.env_id).hosts = ["local", "second"]
     other, artifact = Host(host_id="second"), made.world.artifact("a" * 64)
     acts = [other.prepare, other.switch, other.undo, other.fence, other.bake]
-    async with make_worker(made.client, Role(names.host_queue("second"), acts)):
+    async with working(made.client, host_roles("second", acts)):
         good = await made.run(made.world.accept_roll(artifact))
         other.refuse_switch = "roll.stale"
         bad = await made.run(made.world.accept_roll(artifact))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from adapters.hosting.turns import AT_ONCE
 from bench.client import Caller
 from bench.stack import Stack
 from tests.stack.conftest import NewRepository
@@ -132,3 +133,26 @@ def test_what_has_no_instances_runs_nothing(stack: Stack, caller: Caller, new_re
     answer = caller.http.post(path, json={"command": "ls"})
     assert refusal(answer, 409)["code"] == "environment.capability_unsupported"
     assert refusal(caller.http.post(path, json={"command": ""}), 400)["code"] == "request.invalid_parameter"
+
+
+@pytest.mark.slow
+def test_a_host_full_of_commands_says_so_and_rolls_back_all_the_same(place: Place) -> None:
+    place.repository.commit(service("second"))
+    place.push()
+    jobs = [start(place, "sleep 600") for _ in range(AT_ONCE)]
+    until(
+        lambda: sum(one.ref.process.startswith("run-") and bool(one.pid) for one in instances(place)) == AT_ONCE, "all"
+    )
+    late = start(place, "echo at last")
+
+    def told() -> str:
+        path = place.stack.data / "events" / f"{late['id']}.jsonl"
+        return path.read_text() if path.exists() else ""
+
+    until(lambda: "waits for its turn" in told(), "who waits is told")
+    assert place.caller.finish(place.start_rollback(place.site.production))["status"] == "succeeded"
+    assert place.caller.get(f"/v1/jobs/{late['id']}")["status"] == "running"
+    place.caller.http.post(f"/v1/jobs/{jobs[0]['id']}/cancel").raise_for_status()
+    assert place.caller.finish(late)["result"]["exit_code"] == 0
+    for job in jobs[1:]:
+        place.caller.http.post(f"/v1/jobs/{job['id']}/cancel").raise_for_status()

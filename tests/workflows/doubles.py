@@ -142,7 +142,10 @@ class Executor:
 
 @dataclass
 class Host:
-    """Memory in place of folders, with the same fence. `places` and `switches` hold a step until the test opens it."""
+    """Memory in place of folders, with the same fence. Its gates hold a step until the test opens it.
+
+    `place_free`: kinds of rollouts that the gate of placing does not hold.
+    """
 
     host_id: str = "local"
     live: int = 0
@@ -154,6 +157,9 @@ class Host:
     placing: list[str] = field(default_factory=list)
     switching: list[str] = field(default_factory=list)
     place_gate: asyncio.Event | None = None
+    place_free: tuple[str, ...] = ()
+    running: list[str] = field(default_factory=list)
+    run_gate: asyncio.Event | None = None
     mends: Callable[[Mend], str] | None = None
     switch_gate: asyncio.Event | None = None
     baking: list[str] = field(default_factory=list)
@@ -186,7 +192,7 @@ class Host:
     async def _prepare(self, order: RollOrder) -> Placed:
         self.placing.append(order.rollout_id)
         self.leaders.append(order.leader)
-        while self.place_gate is not None and not self.place_gate.is_set():
+        while self.place_gate is not None and order.kind not in self.place_free and not self.place_gate.is_set():
             activity.heartbeat()
             await asyncio.sleep(0.05)
         if self.refuse:
@@ -235,6 +241,10 @@ class Host:
     async def run_command(self, order: CommandOrder) -> CommandEnded:
         if self.refuse:
             raise ApplicationError("refused", type=self.refuse, non_retryable=True)
+        self.running.append(order.job_id)
+        while self.run_gate is not None and not self.run_gate.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
         return CommandEnded(order.job_id, 3, 10)
 
     @activity.defn(name="host.live")

@@ -31,7 +31,7 @@ from temporal import names
 from temporal.attributes import ALL as ATTRIBUTES
 from temporal.messages import Labels
 from temporal.starts import TemporalStarts
-from temporal.worker import Role, control, make_worker
+from temporal.worker import Role, control, host_roles, working
 from tests.workflows.doubles import Builder, Executor, Host, Remotes, Signer
 from tests.workflows.rows import World
 
@@ -129,8 +129,8 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dic
         control(settings, client),
         Role(names.BUILDERS, [made.builder.produce, made.executor.execute, made.remotes.look]),
         Role(names.SIGNING, [signer.sign]),
-        Role(
-            names.host_queue("local"),
+        *host_roles(
+            "local",
             [
                 made.host.roll,
                 made.host.prepare,
@@ -147,8 +147,7 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dic
         ),
     ]
     async with contextlib.AsyncExitStack() as stack:
-        for role in roles:
-            made.workers.append(await stack.enter_async_context(make_worker(client, role)))
+        made.workers += await stack.enter_async_context(working(client, roles))
         if reconcile:
             watch = asyncio.create_task(Reconciler(store, client).watch(every=0.2))
             stack.callback(watch.cancel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlmodel import Session, col, select
 
@@ -73,6 +73,15 @@ class World:
             session.flush()
             session.add(Hostname(name="acme.localhost", env_id=env, is_primary=True))
         return cls(store, team, site, env)
+
+    def beside(self, slug: str) -> World:
+        """The same site, and another environment of it."""
+        env = new_id("env")
+        with self.store.write() as session:
+            session.add(
+                Environment(id=env, site_id=self.site_id, kind="preview", slug=slug, branch=slug, status="active")
+            )
+        return replace(self, env_id=env)
 
     def _job(self, kind: str, resource: str, resource_id: str) -> Job:
         return Job(

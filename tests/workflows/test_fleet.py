@@ -14,8 +14,8 @@ from store.hosts import register_host
 from store.models import Environment, Job, Rollout, utcnow
 from store.models_configuration import Host as HostRow
 from store.models_lifecycle import Drift
-from temporal import names
-from temporal.worker import Role, make_worker
+from temporal.worker import host_roles
+from temporal.worker import working as serving
 from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, run_story
 
@@ -23,7 +23,7 @@ from tests.workflows.engine import Engine, run_story
 @asynccontextmanager
 async def working(made: Engine, host: Host) -> AsyncIterator[None]:
     acts = [host.prepare, host.switch, host.undo, host.bake, host.tell, host.fence, host.retire]
-    async with make_worker(made.client, Role(names.host_queue(host.host_id), acts)):
+    async with serving(made.client, host_roles(host.host_id, acts)):
         yield
 
 

@@ -15,7 +15,7 @@ from store.models_integrity import Finding
 from temporal import names
 from temporal.messages import Mend
 from temporal.schedules import ensure_scrub
-from temporal.worker import Role, make_worker
+from temporal.worker import host_roles, working
 from tests.adapters.weed import ACCESS, SECRET, open_store, running_weed
 from tests.workflows.doubles import Host
 from tests.workflows.engine import Engine, run_story
@@ -42,7 +42,7 @@ def test_a_pack_is_mended_by_who_has_it_and_whats_lost_is_said(tmp_path: Path) -
                 return ""
 
             second.mends = mend
-            async with make_worker(made.client, Role(names.host_queue("second"), [second.mend])):
+            async with working(made.client, host_roles("second", [second.mend])):
                 done = await made.run(made.world.accept_scrub(whole=True))
             assert done.status == "succeeded"
             assert done.result is not None

@@ -47,17 +47,8 @@ def kill(record: dict[str, Any], seconds: float) -> bool:
 def kill_marked(name: str, value: str, seconds: float) -> bool:
     """SIGKILL to every process that was started with `name=value` in its environment; False if one lives on."""
     mark = f"{name}={value}".encode()
-    handles = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            handle = os.pidfd_open(int(entry))
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                if mark in file.read().split(b"\0"):
-                    handles.append(handle)
-                    continue
-            os.close(handle)
+    others = (int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != os.getpid())
+    handles = [handle for pid in others if (handle := _marked(pid, mark)) is not None]
     try:
         for handle in handles:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -66,6 +57,19 @@ def kill_marked(name: str, value: str, seconds: float) -> bool:
     finally:
         for handle in handles:
             os.close(handle)
+
+
+def _marked(pid: int, mark: bytes) -> int | None:
+    """A pidfd of the process if its environment has the mark; most are somebody else's, and do not let one look."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        if mark in file.read().split(b"\0"):
+            return handle
+    os.close(handle)
+    return None
 
 
 def ended(handle: int, seconds: float) -> bool:

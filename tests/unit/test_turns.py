@@ -1,0 +1,83 @@
+"""Commands on a host: so many at once, and no environment holds all of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from adapters.hosting.turns import Turns
+from headway.errors import HeadwayError
+
+
+class Waiter:
+    """One command on a thread of its own: `began`, then until `end`."""
+
+    def __init__(self, turns: Turns, env_id: str, log: list[str], name: str) -> None:
+        self.end, self.told = threading.Event(), list[int]()
+
+        def work() -> None:
+            with turns.turn(env_id, self.told.append, lambda: None):
+                log.append(name)
+                self.end.wait(30)
+
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+
+
+def until(good: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not good():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_whose_environment_runs_the_fewest_is_next() -> None:
+    turns, log = Turns(at_once=2), list[str]()
+    many = []
+    for number in range(4):
+        many.append(Waiter(turns, "many", log, f"many{number}"))
+        until(lambda number=number: len(log) == number + 1 or many[number].told != [])  # type: ignore[misc]
+    one = Waiter(turns, "one", log, "one")
+    until(lambda: one.told != [])
+    assert log == ["many0", "many1"]
+    assert (many[2].told, many[3].told, one.told) == ([0], [1], [2])
+    many[0].end.set()
+    until(lambda: len(log) == 3)
+    assert log[2] == "one"
+    for waiter in (*many, one):
+        waiter.end.set()
+        waiter.thread.join(30)
+    assert log[3:] == ["many2", "many3"]
+    with turns.turn("other", lambda _ahead: pytest.fail("it is free"), lambda: None):
+        pass
+
+
+def test_too_many_and_too_long_are_said() -> None:
+    turns = Turns(at_once=1, waiting=1, patience=0.01)
+    with turns.counted("a"):
+        with (
+            pytest.raises(HeadwayError, match="has waited") as late,
+            turns.turn("b", lambda _ahead: None, lambda: None),
+        ):
+            pass
+        assert late.value.code == "host.busy"
+    full = Turns(at_once=1, waiting=0)
+    with full.counted("a"):
+        with pytest.raises(HeadwayError, match="1 commands run") as much, full.turn("b", print, lambda: None):
+            pass
+        assert (much.value.code, much.value.retryable) == ("host.busy", False)
+
+
+def test_who_is_stopped_while_waiting_leaves_the_line() -> None:
+    turns = Turns(at_once=1)
+
+    def stop() -> None:
+        raise HeadwayError("job.canceled", "canceled")
+
+    with turns.counted("a"), pytest.raises(HeadwayError, match="canceled"), turns.turn("b", lambda _ahead: None, stop):
+        pass
+    with turns.turn("c", lambda _ahead: pytest.fail("it is free"), lambda: None):
+        pass
