@@ -46,6 +46,10 @@ def going(world: World, jobs: list[Job], shares: Shares) -> list[bool]:
         return [not must_wait(session, build, shares) for build in builds]
 
 
+def ends(world: World, build_id: str) -> bool:
+    return world.store.in_write(lambda session: outdated(session, build_id))
+
+
 def test_what_waits_for_its_own_site_keeps_no_other_site_of_the_team(world: World) -> None:
     flood = [world.accept_build() for _ in range(12)]
     other = another_site(world)
@@ -78,11 +82,10 @@ def test_a_push_that_no_builder_has_begun_makes_way_for_a_newer_one_of_its_branc
     with world.store.write() as session:
         session.get_one(Build, build_of(world, begun)).attempt = 1
     ids = [build_of(world, job) for job in (first, elsewhere, begun, newest)]
-    found = [world.store.in_write(lambda session, id=id: outdated(session, id)) for id in ids]
-    assert found == [True, False, False, False]
+    assert [ends(world, build_id) for build_id in ids] == [True, False, False, False]
     ended = world.job(first.id)
     assert (ended.status, ended.result) == ("canceled", {"superseded_by": begun.id})
     with world.store.read() as session:
         assert session.get_one(Build, ids[0]).status == "superseded"
         assert session.exec(select(Rollout).where(Rollout.job_id == first.id)).one().status == "superseded"
-    assert world.store.in_write(lambda session: outdated(session, ids[0])) is False
+    assert not ends(world, ids[0])
