@@ -49,7 +49,6 @@ def must_wait(session: Session, build: Build, shares: Shares) -> bool:
     return bool(shares.team) and ahead >= shares.team
 
 
-
 def supersede(session: Session, build: Build) -> bool:
     """End a push of a branch whose build waits, and of which a newer one has been accepted; whether it was."""
     rollout = session.exec(

@@ -21,6 +21,7 @@ from adapters.egress.policy import EgressPolicy, normal
 
 CONNECT = re.compile(r"^CONNECT (\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5}) HTTP/1\.[01]$")
 ABSOLUTE = re.compile(r"^([A-Z]{1,16}) (http://\S+) (HTTP/1\.[01])$")
+HOST = re.compile(r"[0-9a-z._:-]{1,253}")
 HOP_BY_HOP = ("proxy-", "connection:", "keep-alive:")
 # A build runs at low weight: on a full machine it opens many connections at once, and says its first word on them much
 # later, when an origin may have hung up already: some wait no longer than ten seconds.
@@ -68,6 +69,8 @@ def parse(head: bytes) -> Request:
             host, port = normal(url.hostname or ""), url.port or 80
         except ValueError:
             raise Refused(repr(first[:200]), "not a proxy request") from None
+        if not HOST.fullmatch(host):
+            raise Refused(repr(first[:200]), "not a proxy request")
         kept = [line for line in lines if line and not line.lower().startswith(HOP_BY_HOP)]
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         text = "\r\n".join([f"{match[1]} {path} {match[3]}", *kept, "Connection: close", "", ""])

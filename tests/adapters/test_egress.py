@@ -150,10 +150,12 @@ def test_refusals_say_why_and_are_noted_once(echo: int) -> None:
         assert b"not on the allowlist" in talk(port, connect("elsewhere.test", 443))
         assert b"port 1 is not allowed" in talk(port, connect("localhost", 1))
         assert talk(port, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 403 ")
+        assert b"'GET http://a\\x00.test/ HTTP/1.1'" in talk(port, b"GET http://a\0.test/ HTTP/1.1\r\n\r\n")
         assert proxy.denied[:4] == (f"localhost:{echo}", f"127.0.0.1:{echo}", "elsewhere.test:443", "localhost:1")
         lines = proxy.notices()
         assert lines[0] == f"egress: refused localhost:{echo} (resolves to an address that is not public)"
-        assert len(lines) == 5
+        assert len(lines) == 6
+        assert not any("\0" in line for line in lines)
         assert proxy.notices() == []
 
 
