@@ -27,6 +27,8 @@ LEFT_OUT: Final = ("npm/_logs", "npm/_update-notifier-last-checked", "npm/_cacac
 ENVIRONMENT: Final = {
     "npm_config_cache": f"{TARGET}/npm",
     "YARN_CACHE_FOLDER": f"{TARGET}/yarn",
+    # Yarn 4 keeps packages below its global folder, whatever the one above says.
+    "YARN_GLOBAL_FOLDER": f"{TARGET}/yarn",
     "PIP_CACHE_DIR": f"{TARGET}/pip",
     "UV_CACHE_DIR": f"{TARGET}/uv",
     "PNPM_HOME": f"{TARGET}/pnpm",

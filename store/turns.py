@@ -25,30 +25,32 @@ class Shares:
 
 
 def must_wait(session: Session, build: Build, shares: Shares) -> bool:
-    """Whether enough builds that were accepted before this one are under way or wait themselves.
+    """Whether enough builds that were accepted before this one are under way, or are to go first.
 
-    Never for a build that has begun, or that somebody wants to end.
+    Of another site of the team no more count than may be under way at once: what waits for its own site's turn keeps
+    nobody else. Never for a build that has begun, or that somebody wants to end.
     """
     job = session.get(Job, build.job_id)
     over = job is None or job.finished_at is not None or job.cancel_requested_at is not None
     if build.status != "queued" or build.finished_at is not None or over:
         return False
-    before = (
-        select(func.count())
-        .select_from(Build)
-        .where(col(Build.finished_at).is_(None), col(Build.id) < build.id, col(Build.created_at) > utcnow() - STALE)
-    )
-    if shares.site and session.exec(before.where(Build.site_id == build.site_id)).one() >= shares.site:
-        return True
-    if not shares.team:
-        return False
     team = select(Site.team_id).where(Site.id == build.site_id).scalar_subquery()
-    sites = select(Site.id).where(col(Site.team_id) == team)
-    return session.exec(before.where(col(Build.site_id).in_(sites))).one() >= shares.team
+    before = (
+        select(Build.site_id, func.count())
+        .join(Site, col(Site.id) == col(Build.site_id))
+        .where(col(Build.finished_at).is_(None), col(Build.id) < build.id, col(Build.created_at) > utcnow() - STALE)
+        .where(Site.team_id == team)
+        .group_by(col(Build.site_id))
+    )
+    counts = dict(session.exec(before).all())
+    if shares.site and counts.get(build.site_id, 0) >= shares.site:
+        return True
+    ahead = sum(min(count, shares.site) if shares.site else count for count in counts.values())
+    return bool(shares.team) and ahead >= shares.team
 
 
 def supersede(session: Session, build: Build) -> bool:
-    """End a waiting push of a branch of which a newer one has been accepted; whether it was."""
+    """End a push of a branch whose build waits, and of which a newer one has been accepted; whether it was."""
     rollout = session.exec(
         select(Rollout).where(Rollout.build_id == build.id, Rollout.job_id == build.job_id, Rollout.status == "waiting")
     ).first()
@@ -70,3 +72,10 @@ def supersede(session: Session, build: Build) -> bool:
     end_build(session, build, "superseded", error)
     end_rollout(session, rollout, "superseded", error, superseded_by=newer.job_id)
     return True
+
+
+def outdated(session: Session, build_id: str) -> bool:
+    """`supersede` for a build that has waited for a builder, and that none has begun yet."""
+    build = session.get(Build, build_id)
+    waits = build is not None and build.attempt == 0 and build.finished_at is None
+    return build is not None and waits and supersede(session, build)

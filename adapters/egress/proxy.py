@@ -21,11 +21,14 @@ from adapters.egress.policy import EgressPolicy, normal
 
 CONNECT = re.compile(r"^CONNECT (\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5}) HTTP/1\.[01]$")
 ABSOLUTE = re.compile(r"^([A-Z]{1,16}) (http://\S+) (HTTP/1\.[01])$")
+HOST = re.compile(r"[0-9a-z._:-]{1,253}")
 HOP_BY_HOP = ("proxy-", "connection:", "keep-alive:")
-# A build runs at low weight: on a full machine it opens many connections at once, and asks on them much later.
-HEAD_SECONDS, CONNECT_SECONDS = 60.0, 15.0
+# A build runs at low weight: on a full machine it opens many connections at once, and says its first word on them much
+# later, when an origin may have hung up already: some wait no longer than ten seconds.
+HEAD_SECONDS, CONNECT_SECONDS, WORD_SECONDS = 60.0, 15.0, 300.0
 CHUNK = 1 << 16
 MOST_NOTICES = 100
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Refused(Exception):
@@ -66,6 +69,8 @@ def parse(head: bytes) -> Request:
             host, port = normal(url.hostname or ""), url.port or 80
         except ValueError:
             raise Refused(repr(first[:200]), "not a proxy request") from None
+        if not HOST.fullmatch(host):
+            raise Refused(repr(first[:200]), "not a proxy request")
         kept = [line for line in lines if line and not line.lower().startswith(HOP_BY_HOP)]
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         text = "\r\n".join([f"{match[1]} {path} {match[3]}", *kept, "Connection: close", "", ""])
@@ -187,7 +192,8 @@ class EgressProxy:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
             upstream[1].write(request.head)
-        await self._join(f"{request.host}:{request.port}", (reader, writer), upstream)
+        again = (request.host, request.port) if request.tunnel else None
+        await self._join(f"{request.host}:{request.port}", (reader, writer), upstream, again)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, door: Door) -> None:
         try:
@@ -197,7 +203,7 @@ class EgressProxy:
             return
         await self._join(f"{door.host}:{door.port}", (reader, writer), upstream)
 
-    async def _reach(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _reach(self, host: str, port: int) -> Ends:
         destination = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if reason := self._policy.refusal(host, port):
             raise Refused(destination, reason)
@@ -215,29 +221,45 @@ class EgressProxy:
                 return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS)
         raise Refused(destination, "connection failed", denied=False)
 
-    async def _join(
-        self,
-        destination: str,
-        inner: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        outer: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    ) -> None:
+    async def _join(self, destination: str, inner: Ends, outer: Ends, again: tuple[str, int] | None = None) -> None:
+        """`again`: whom to call once more where the origin has hung up before anybody said a word."""
+        told, heard = (asyncio.ensure_future(end[0].read(CHUNK)) for end in (inner, outer))
         self._writers.add(outer[1])
         try:
+            if again is not None:
+                await asyncio.wait((told, heard), return_when=asyncio.FIRST_COMPLETED)
+                if _hung_up(heard):
+                    if not await asyncio.wait_for(told, WORD_SECONDS):
+                        return
+                    outer[1].close()
+                    self._writers.discard(outer[1])
+                    outer = await self._reach(*again)
+                    self._writers.add(outer[1])
+                    heard = asyncio.ensure_future(outer[0].read(CHUNK))
             await asyncio.gather(
-                self._pump(destination, inner[0], outer[1]), self._pump(destination, outer[0], inner[1])
+                self._pump(destination, told, inner[0], outer[1]), self._pump(destination, heard, outer[0], inner[1])
             )
+        except Refused as refused:
+            self._note(refused)
         finally:
+            told.cancel()
+            heard.cancel()
+            await asyncio.gather(told, heard, return_exceptions=True)
             outer[1].close()
             self._writers.discard(outer[1])
 
-    async def _pump(self, destination: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(CHUNK):
+    async def _pump(
+        self, destination: str, first: asyncio.Future[bytes], source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
+        data = await first
+        while data:
             self._left -= len(data)
             if self._left < 0:
                 self._note(Refused(destination, "byte budget spent"))
                 raise ConnectionAbortedError
             sink.write(data)
             await sink.drain()
+            data = await source.read(CHUNK)
         if sink.can_write_eof():
             sink.write_eof()
 
@@ -247,3 +269,8 @@ class EgressProxy:
         if refused.line not in self._said and len(self._said) < MOST_NOTICES:
             self._said.add(refused.line)
             self._notices.append(refused.line)
+
+
+def _hung_up(heard: asyncio.Future[bytes]) -> bool:
+    """Whether a first read has ended without a byte."""
+    return heard.done() and (heard.exception() is not None or not heard.result())

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +17,7 @@ from adapters.artifact.rules import StaticRules, parse_rules
 from adapters.artifact.run_fields import KEPT, MAX_COMMAND, MAX_ENV, MAX_VALUE, VARIABLE
 from adapters.plan.run_table import RunTable, parse_run_table
 from headway.errors import HeadwayError
+from headway.toml import parse_toml
 
 FILE: Final = "headway.toml"
 MAX_BYTES: Final = 256 << 10
@@ -63,10 +63,10 @@ def parse_config(raw: bytes) -> Config:
     if len(raw) > MAX_BYTES:
         raise _fail("", f"is larger than {MAX_BYTES} bytes")
     try:
-        document = tomllib.loads(raw.decode())
+        document = parse_toml(raw.decode())
     except UnicodeDecodeError:
         raise _fail("", "is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise _fail("", f"is not TOML: {escaped(str(error))[:200]}") from None
     except RecursionError:
         raise _fail("", "is nested too deeply") from None

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
-from adapters.plan.part import MAX_LOCK, Tools, read_text
+from adapters.plan.part import MAX_LOCK, Tools, is_folder, read_text
 
 NPM_LOCKS: Final = ("npm-shrinkwrap.json", "package-lock.json")
 _PINNED = re.compile(r"(npm|pnpm|yarn)@(\d+(?:\.\d+){0,2})")
 _LOCK_VERSION = re.compile(r"^lockfileVersion:\s*['\"]?(\d+)", re.MULTILINE)
+_PLUG_N_PLAY = re.compile(r"""^nodeLinker:\s*["']?pnp["']?\s*(?:#.*)?$""", re.MULTILINE)
 # Which major version of pnpm writes which lock file.
 _PNPM: Final = {"5": "7", "6": "8", "9": "9"}
 
@@ -20,7 +21,7 @@ _PNPM: Final = {"5": "7", "6": "8", "9": "9"}
 class Manager:
     """`call` runs it; `install` gets everything, `install_for_run` what runs, `prune` leaves what runs.
 
-    `written` are lock files that an install without a lock leaves behind.
+    `written` are lock files that an install without a lock leaves behind; `program` runs a package's own program.
     """
 
     name: str
@@ -30,16 +31,17 @@ class Manager:
     prune: str
     lock: str | None
     written: tuple[str, ...] = ()
+    program: str = "npx"
 
 
-def find_manager(root: Folder, package: dict[str, Any], tools: Tools | None) -> Manager:
-    """By lock file, then by `packageManager`, else npm."""
+def find_manager(root: Folder, package: dict[str, Any], tools: Tools | None, *, serves: bool) -> Manager:
+    """By lock file, then by `packageManager`, else npm. `serves`: the tree will run as an app, with its libraries."""
     pinned = _PINNED.match(str(package.get("packageManager", "")))
     lock = next((name for name in NPM_LOCKS if root.has(name)), None)
     if lock is None and (root.has("pnpm-lock.yaml") or (pinned and pinned[1] == "pnpm")):
         return _pnpm(root, pinned[2] if pinned and pinned[1] == "pnpm" else None, tools)
     if lock is None and (root.has("yarn.lock") or (pinned and pinned[1] == "yarn")):
-        return _yarn(root, pinned[2] if pinned and pinned[1] == "yarn" else None, tools)
+        return _yarn(root, pinned[2] if pinned and pinned[1] == "yarn" else None, tools, serves=serves)
     install = "npm ci" if lock else "npm install"
     return Manager(
         name="npm",
@@ -68,16 +70,11 @@ def _pnpm(root: Folder, version: str | None, tools: Tools | None) -> Manager:
     )
 
 
-def _yarn(root: Folder, version: str | None, tools: Tools | None) -> Manager:
+def _yarn(root: Folder, version: str | None, tools: Tools | None, *, serves: bool) -> Manager:
     lock = "yarn.lock" if root.has("yarn.lock") else None
     text = (read_text(root, lock, MAX_LOCK) or "") if lock else ""
     if "__metadata:" in text or (version or "1").split(".")[0] != "1":
-        call = _call("yarn", "@yarnpkg/cli-dist", version or "4", version or "4", tools)
-        # Without node_modules the libraries would lie in a cache outside of the tree.
-        call = f"YARN_NODE_LINKER=node-modules {call}"
-        install = f"{call} install --immutable" if lock else f"{call} install"
-        focus = f"{call} workspaces focus --production"
-        return Manager("yarn", call, install, focus, focus, lock, ("yarn.lock",))
+        return _berry(root, _call("yarn", "@yarnpkg/cli-dist", version or "4", version or "4", tools), lock, serves)
     call = _call("yarn", "yarn", version or "1.22.22", version, tools)
     install = f"{call} install --non-interactive" + (" --frozen-lockfile" if lock else "")
     return Manager(
@@ -89,6 +86,21 @@ def _yarn(root: Folder, version: str | None, tools: Tools | None) -> Manager:
         lock=lock,
         written=("yarn.lock",),
     )
+
+
+def _berry(root: Folder, call: str, lock: str | None, serves: bool) -> Manager:
+    """Yarn 2 and later: Plug'n'Play where the repository asks for it, to build a site; else, and to run an app,
+    `node_modules`: without them the libraries would lie in a cache outside of the tree.
+    """
+    if is_folder(root, ".yarn/cache"):
+        # What the repository brings along is used, and nothing is fetched.
+        call = f'YARN_ENABLE_GLOBAL_CACHE=false YARN_CACHE_FOLDER="$PWD/.yarn/cache" {call}'
+    modules = f"YARN_NODE_LINKER=node-modules {call}"
+    plays = not serves and _PLUG_N_PLAY.search(read_text(root, ".yarnrc.yml") or "") is not None
+    used = call if plays else modules
+    focus = f"{modules} workspaces focus --production"
+    install = f"{used} install --immutable" if lock else f"{used} install"
+    return Manager("yarn", used, install, focus, focus, lock, ("yarn.lock",), f"{call} run" if plays else "npx")
 
 
 def _redirected(call: str, install: str, lock: str | None) -> str:

@@ -82,13 +82,13 @@ def node_part(root: Folder, tools: Tools | None) -> Part | None:
     if raw is None:
         return None
     package = _package(raw)
-    manager = find_manager(root, raw, tools)
     framework = next((one for one in FRAMEWORKS if one.package in package.all), None)
     start = _start(root, package, framework)
+    manager = find_manager(root, raw, tools, serves=start is not None)
     script = next((name for name in SCRIPTS if name in package.scripts), None)
     build = f"{manager.call} run {script}" if script else None
     if build is None and framework is not None and framework.cli is not None:
-        build = f"npx {framework.cli}"
+        build = f"{manager.program} {framework.cli}"
     return Part(
         source=PACKAGE,
         needs=("node",),

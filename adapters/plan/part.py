@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
 from headway.errors import HeadwayError
+from headway.toml import parse_toml
 
 MAX_FILE: Final = 4 << 20
 # Large lock files are read for names only.
@@ -90,7 +90,7 @@ def read_toml(root: Folder, path: str, most: int = MAX_FILE) -> dict[str, Any] |
     if text is None:
         return None
     try:
-        return tomllib.loads(text)
+        return parse_toml(text)
     except (ValueError, RecursionError):
         raise HeadwayError("build.detect_failed", f"{path} is not TOML.") from None
 

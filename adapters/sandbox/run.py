@@ -171,6 +171,7 @@ class Run:
                 self._plan.cgroup.add(first)
             if self._plan.cgroup is None or "memory" not in self._plan.cgroup.folders:
                 self._watch = TreeWatch(first, self._plan.limits)
+            self._plan.disk.follow(first)
             self._plan.opened(first)
         except ProcessLookupError:
             return  # it has ended already: the loop sees why

@@ -3,12 +3,14 @@
 Disk is watched and not mounted: a loop device or a quota needs rights that containers mostly lack, and a mount left
 behind by a killed process is worse than a few bytes too many. A watch works everywhere alike. It is cheap, because
 the tree is only walked when the file system has lost space, or seldom; and RLIMIT_FSIZE stops any single file at once.
+Files that a run has deleted and still holds take space without being in any tree: its processes are asked for them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -34,6 +36,11 @@ class DiskWatch:
         self._known = 0
         self._free_then = self._free
         self._next_walk = 0.0
+        self._first: int | None = None
+
+    def follow(self, first: int) -> None:
+        """`first` is the run's first process: from now on what it and its descendants hold open counts too."""
+        self._first = first
 
     def full(self, *, thorough: bool = False) -> bool:
         """Whether the run holds more than its limit; `thorough` looks for certain."""
@@ -45,17 +52,25 @@ class DiskWatch:
             return False
         started = time.monotonic()
         usage = measure(self._paths, MOST_FILES)
+        nameless = 0 if thorough else self._nameless()  # at the end nobody is left who could hold any
         took = time.monotonic() - started
         self._next_walk = time.monotonic() + max(1.0, took / WALK_SHARE)
         written = usage.blocks - self._before.blocks
         if usage.blind:
             written = max(written, lost)  # what a build hides from its own uid it still takes from the disk
+        else:
+            written += min(nameless, max(0, lost))
         self._known, self._free_then = written, free
         if written >= self._limit or usage.files - self._before.files >= MOST_FILES:
             return True
         if usage.largest >= self._limit > self._before.largest:
             return True  # RLIMIT_FSIZE has stopped it
         return scarce and written > NOTICEABLE
+
+    def _nameless(self) -> int:
+        if self._first is None:
+            return 0
+        return nameless(descendants(self._first), {os.stat(path).st_dev for path in self._paths})
 
     def _room(self) -> tuple[int, int]:
         status = os.statvfs(self._paths[0])
@@ -109,3 +124,25 @@ def descendants(first: int) -> list[int]:
         found.append(pid)
         waiting.extend(children.get(pid, ()))
     return found
+
+
+def nameless(pids: list[int], devices: set[int]) -> int:
+    """Bytes of the files on `devices` that have no name any more, and that these processes have open or mapped."""
+    opened: dict[tuple[int, int], int] = {}
+    mapped: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    info = entry.stat()
+                    if info.st_nlink == 0 and stat.S_ISREG(info.st_mode) and info.st_dev in devices:
+                        opened[info.st_dev, info.st_ino] = info.st_blocks * 512
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
+                if line.endswith(b" (deleted)"):
+                    where, _, offset, device, number, _ = line.split(maxsplit=5)
+                    major, minor = (int(part, 16) for part in device.split(b":"))
+                    key = (os.makedev(major, minor), int(number))
+                    begin, end = (int(part, 16) for part in where.split(b"-"))
+                    mapped[key] = max(mapped.get(key, 0), int(offset, 16) + end - begin)
+    return sum(opened.values()) + sum(size for key, size in mapped.items() if key not in opened and key[0] in devices)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
 from adapters.sbom.component import Component, component, integrity, plain_hash
 from headway.errors import HeadwayError
+from headway.toml import parse_toml
 
 MAX_LOCK: Final = 32 << 20
 LIBRARIES: Final = ".headway/site-packages"
@@ -171,7 +171,7 @@ def _npm(name: object, one: dict[str, Any], source: str) -> Component | None:
 
 def _packages(text: str) -> Iterator[dict[str, Any]]:
     try:
-        packages = tomllib.loads(text).get("package", [])
+        packages = parse_toml(text).get("package", [])
     except (ValueError, RecursionError):
         return
     yield from (one for one in packages if isinstance(one, dict)) if isinstance(packages, list) else ()

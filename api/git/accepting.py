@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,6 +16,7 @@ from api.git.parts import GitParts
 from api.managed.rows import environment_row
 from api.parts import Parts
 from headway.errors import HeadwayError
+from headway.toml import parse_toml
 from store import pushes
 from store.branch_routes import IGNORE, Route, read_routes, routes_of, target_of
 from store.hostnames import hostnames_of
@@ -135,7 +135,7 @@ class Accepting:
         at = commit if branch == site.default_branch else self.repositories.tip(site.id, site.default_branch)
         raw = self.repositories.read(site.id, at, FILE, MOST) if at is not None else None
         try:
-            given = tomllib.loads(raw.decode()).get("routes") if raw is not None else None
+            given = parse_toml(raw.decode()).get("routes") if raw is not None else None
         except (ValueError, RecursionError):
             raise HeadwayError("build.config_invalid", f"{FILE} of {site.default_branch} is not TOML.") from None
         if given is None:

@@ -53,6 +53,7 @@ from store.config_values import open_value
 from store.leases import Holder, take
 from store.models import Artifact, Build, Site, utcnow
 from store.session import Store
+from store.turns import outdated
 
 MAX_CONTENTS: Final = 100_000
 MAX_PACK: Final = 16 << 30
@@ -69,8 +70,11 @@ class Builds:
         self.vault = vault
 
     def begin(self, build_id: str, _body: Begin, holder: Holder) -> BuildSpec:
-        """Raises attempt.held where another process is at it."""
-        build, site, access, leaves = self.store.in_write(lambda session: self._begin(session, build_id, holder))
+        """Raises attempt.held where another process is at it, job.superseded where nobody wants it any more."""
+        begun = self.store.in_write(lambda session: self._begin(session, build_id, holder))
+        if begun is None:
+            raise HeadwayError("job.superseded", "A newer push of this branch has taken its place.")
+        build, site, access, leaves = begun
         taken = build.snapshot_sha256
         overrides = BuildOverrides(**build.overrides) if build.overrides is not None else None
         return BuildSpec(
@@ -94,8 +98,10 @@ class Builds:
 
     def _begin(
         self, session: Session, build_id: str, holder: Holder
-    ) -> tuple[Build, Site, RepositoryAccess | None, bool]:
+    ) -> tuple[Build, Site, RepositoryAccess | None, bool] | None:
         """What the repository is read with is given to the attempt that fetches, and only where it fetches."""
+        if outdated(session, build_id):
+            return None
         build, site = begin_attempt(session, build_id)
         take(session, build_id, holder)
         build.builder_id = holder.builder_id

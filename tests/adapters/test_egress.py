@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import socket
 import socketserver
+import struct
 import subprocess
 import threading
 import time
@@ -106,6 +107,40 @@ def test_an_allowed_name_is_tunnelled_both_ways_to_the_end(echo: int) -> None:
         assert proxy.denied == ()
 
 
+class Impatient(socketserver.BaseRequestHandler):
+    """Resets a connection on which nobody has said a word after a moment, as large sites do after ten seconds."""
+
+    calls = 0
+    hung_up = threading.Event()
+
+    def handle(self) -> None:
+        type(self).calls += 1
+        self.request.settimeout(0.05 if self.calls == 1 else 10)
+        try:
+            word = self.request.recv(1 << 16)
+        except TimeoutError:
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.request.close()
+            self.hung_up.set()
+        else:
+            self.request.sendall(b"heard " + word)
+
+
+def test_an_origin_that_hung_up_before_a_slow_client_said_a_word_is_called_again() -> None:
+    """A build on a full machine comes to its first word late, and package managers give up after a few resets."""
+    with serving(Server(("127.0.0.1", 0), Impatient)) as origin:
+        policy = EgressPolicy.of([f"localhost:{origin}"], private_ok=["localhost"])
+        with proxied(policy) as (_, port), socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(connect("localhost", origin))
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            assert Impatient.hung_up.wait(10)
+            time.sleep(0.05)
+            client.sendall(b"at last")
+            assert client.recv(1 << 16) == b"heard at last"
+            assert client.recv(1 << 16) == b""
+    assert Impatient.calls == 2
+
+
 def test_refusals_say_why_and_are_noted_once(echo: int) -> None:
     policy = EgressPolicy.of([f"localhost:{echo}", f"127.0.0.1:{echo}"])
     with proxied(policy) as (proxy, port):
@@ -115,10 +150,12 @@ def test_refusals_say_why_and_are_noted_once(echo: int) -> None:
         assert b"not on the allowlist" in talk(port, connect("elsewhere.test", 443))
         assert b"port 1 is not allowed" in talk(port, connect("localhost", 1))
         assert talk(port, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 403 ")
+        assert b"'GET http://a\\x00.test/ HTTP/1.1'" in talk(port, b"GET http://a\0.test/ HTTP/1.1\r\n\r\n")
         assert proxy.denied[:4] == (f"localhost:{echo}", f"127.0.0.1:{echo}", "elsewhere.test:443", "localhost:1")
         lines = proxy.notices()
         assert lines[0] == f"egress: refused localhost:{echo} (resolves to an address that is not public)"
-        assert len(lines) == 5
+        assert len(lines) == 6
+        assert not any("\0" in line for line in lines)
         assert proxy.notices() == []
 
 

@@ -243,6 +243,27 @@ def test_a_disk_filler_is_named(box: Box) -> None:
     box.still_works()
 
 
+NAMELESS = """python3 -c '
+import mmap, os, time
+held = []
+for at in range(20):
+    file = open(f"f{at}", "w+b")
+    os.unlink(file.name)
+    file.write(b"x" * (10 << 20))
+    file.flush()
+    held.append(HELD)
+    del file
+time.sleep(30)
+'"""
+
+
+@pytest.mark.parametrize("held", ["file", "mmap.mmap(file.fileno(), 0)"])
+def test_a_filler_that_deletes_what_it_writes_is_named(box: Box, held: str) -> None:
+    outcome = box.run(NAMELESS.replace("HELD", held), disk=64 * MIB, wall=20.0)
+    assert outcome.limit == "disk_full"
+    box.still_works()
+
+
 @pytest.mark.parametrize("place", ["~/big", "/tmp/big", "/var/tmp/big", "/workspace/big"])
 def test_one_big_file_is_stopped_wherever_it_lies(box: Box, place: str) -> None:
     outcome = box.run(f"head -c 200000000 /dev/zero > {place}; exit 0", disk=32 * MIB)

@@ -134,6 +134,19 @@ async def test_begin_numbers_attempts_and_the_last_one_counts(api: World, roles:
     assert begun.json()["allow_hosts"] == []
 
 
+async def test_a_push_is_not_begun_behind_a_newer_one_of_its_branch(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin, "Shop")
+    bodies = [{"ref": "main", "target": "production", "clean": clean} for clean in (False, True)]
+    jobs = [data(await api.admin.post(f"/v1/sites/{site['id']}/deployments", json=body)) for body in bodies]
+    old, new = (api.one(Build, job_id=job["id"]).id for job in jobs)
+    begin = {"attempt": 1, "worker": "w"}
+    assert failure(await roles.ask("builder", "POST", f"/builds/{old}/begin", begin), 409) == "job.superseded"
+    ended = api.one(Job, id=jobs[0]["id"])
+    assert (ended.status, ended.result) == ("canceled", {"superseded_by": jobs[1]["id"]})
+    assert api.one(Build, id=old).status == "superseded"
+    await roles.begin(new)
+
+
 async def test_a_canceled_build_is_told_so(api: World, roles: Roles) -> None:
     _, build, job = await a_build(api)
     begin = {"attempt": 1, "worker": "w"}

@@ -58,7 +58,7 @@ def build(caller: Caller, site: Site, folder: Path, *, clean: bool = False) -> B
     base = f"/v1/sites/{site.id}/environments/{site.staging}"
     job = caller.post(f"{base}/builds", {"ref": "main", "clean": clean})
     try:
-        result = caller.finish(job, 600)["result"]
+        result = caller.finish(job, 3700)["result"]
     except JobFailed as error:
         raise AssertionError(caller.http.get(f"{base}/builds/{job['resource']['id']}/log").text) from error
     links = caller.get(f"{base}/artifacts/{result['artifact_id']}")["links"]

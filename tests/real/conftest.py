@@ -20,8 +20,10 @@ Commit = Callable[[str, Mapping[str, str | bytes]], str]
 def stack() -> Iterator[Stack]:
     # A short path: unix sockets below it have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="hwr-") as folder:
-        # A company's mirror of the package indexes mostly has a private address.
-        made = Stack.start(Path(folder), env={"HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]'})
+        # A company's mirror of the package indexes mostly has a private address. Builds run at low weight: on a machine
+        # that is full, a large project takes more than the quarter of an hour that they have as a rule.
+        env = {"HEADWAY_EGRESS_PRIVATE_OK": '["indexes"]', "HEADWAY_BUILD_TIMEOUT": "3600"}
+        made = Stack.start(Path(folder), env=env)
         try:
             yield made
         finally:

@@ -17,7 +17,7 @@ from tests.real.apps import visit
 from tests.real.conftest import Commit
 from tests.real.projects import Project
 
-PATIENCE = 900
+PATIENCE = 3700
 MOST_PAGES = 40
 LINKED = re.compile(r"""<(?:a|link|script|img)\b[^>]*?\b(?:href|src)\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 NEEDED = re.compile(r"\.(?:js|mjs|css|png|svg|ico|jpe?g|webp|woff2?)\Z")

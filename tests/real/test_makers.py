@@ -95,6 +95,23 @@ def test_vite_by_classic_yarn(caller: Caller, commit: Commit, npm: str, tmp_path
     assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
 
 
+def test_vite_by_plug_n_play(caller: Caller, commit: Commit, npm: str, tmp_path: Path) -> None:
+    """No `node_modules` at all; what the first build has downloaded is enough for the second one, without a network."""
+    assert shutil.which("npx"), f"{npm} comes with npx"
+    sources = {
+        "package.json": package("vite build", "vite@5", packageManager="yarn@4.9.2"),
+        ".yarnrc.yml": "nodeLinker: pnp\n",
+        "index.html": PAGE,
+        "main.js": "console.log('heron')\n",
+    }
+    words = ["npx", "--yes", "@yarnpkg/cli-dist@4.9.2", "install", "--mode=update-lockfile"]
+    site = caller.new_site("by-pnp", commit("by-pnp", locked(sources, words, "yarn.lock")))
+    built = build(caller, site, tmp_path / "a")
+    assert any(path.startswith("assets/index-") for path in built.paths())
+    commit("by-pnp", {"headway.toml": '[build]\nenv = { YARN_ENABLE_NETWORK = "0" }\n', "main.js": "console.log(2)\n"})
+    assert build(caller, site, tmp_path / "b").digest != built.digest
+
+
 MKDOCS = {"mkdocs.yml": "site_name: Weir\n", "docs/index.md": "# Herons\n", "requirements.txt": "mkdocs\n"}
 SPHINX = {
     "docs/conf.py": 'project = "weir"\nextensions = ["sphinx.ext.autodoc"]\nhtml_theme = "alabaster"\n',

@@ -22,6 +22,7 @@ FASTAPI: Final = "import fastapi\n\napi: fastapi.FastAPI = fastapi.FastAPI()\n"
 PYPROJECT: Final = '[project]\nname = "x"\nversion = "1"\ndependencies = ["fastapi[standard]>=0.100"]\n'
 BACKEND: Final = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
 NPM: Final = {"package-lock.json": "{}"}
+PLUG_N_PLAY: Final = {"yarn.lock": "__metadata:\n  version: 8\n", ".yarnrc.yml": "nodeLinker: pnp\n"}
 
 STATIC: Final[dict[str, Tree]] = {
     "plain": {"index.html": "x"},
@@ -30,6 +31,9 @@ STATIC: Final[dict[str, Tree]] = {
     "vite-pnpm-pinned": {"package.json": package(**needs("vite", packageManager="pnpm@10.4.1+sha512.ab"))},
     "vite-yarn": {"package.json": package(**needs("vite")), "yarn.lock": "# yarn lockfile v1\n"},
     "vite-berry": {"package.json": package(**needs("vite")), "yarn.lock": "__metadata:\n  version: 8\n"},
+    "vite-plug-n-play": {"package.json": package(**needs("vite")), **PLUG_N_PLAY},
+    "astro-plug-n-play-no-script": {"package.json": package(build=None, **needs("astro")), **PLUG_N_PLAY},
+    "vite-zero-install": {"package.json": package(**needs("vite")), **PLUG_N_PLAY, ".yarn/cache/vite.zip": "x"},
     "vite-no-script": {"package.json": package(build=None, **needs("vite"))},
     "next-export": {
         "package.json": package("next build", "next start", **needs("next", "react")),
@@ -99,6 +103,10 @@ STATIC: Final[dict[str, Tree]] = {
 }
 
 DYNAMIC: Final[dict[str, Tree]] = {
+    "express-plug-n-play": {
+        "package.json": package(None, "node server.js", dependencies={"express": "5"}),
+        **PLUG_N_PLAY,
+    },
     "run-command": {"headway.toml": '[run]\ncommand = "./serve --fast"\nport = 8080', "serve": "x"},
     "processes": {"headway.toml": '[processes]\nweb = "./serve"\nworker = "./work | tee log"', "serve": "x"},
     "procfile": {
