@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Query, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlmodel import Session
 from starlette.responses import Response
@@ -17,6 +19,7 @@ from api.idempotency import Once, Replay
 from api.managed.rows import etag, job_row
 from api.paging import page_from, pagination
 from api.problems import JSON_TYPE, json_bytes
+from headway.errors import HeadwayError
 from store import jobs
 from store.labels import labels_of_job
 from store.models import Job
@@ -117,6 +120,7 @@ class Paging:
 
 
 async def _call(request: Request) -> Call:
+    _refuse_unknown(request)
     return Call(request.app.state.parts, request.state.caller, request)
 
 
@@ -126,7 +130,29 @@ async def _keyed(
         str | None, Header(description="The same key (1 to 255 bytes) and request have one outcome for 24 hours.")
     ] = None,
 ) -> Call:
+    _refuse_unknown(request)
     return Call(request.app.state.parts, request.state.caller, request, idempotency_key)
+
+
+_QUERIES: dict[str, frozenset[str]] = {}
+
+
+def _refuse_unknown(request: Request) -> None:
+    """Raises request.unknown_parameter: a filter with a typing error in its name would answer with everything."""
+    if not request.url.query:
+        return
+    route: APIRoute = request.scope["route"]
+    if route.unique_id not in _QUERIES:
+        _QUERIES[route.unique_id] = frozenset(_asked(route.dependant))
+    for name in request.query_params:
+        if name not in _QUERIES[route.unique_id]:
+            raise HeadwayError("request.unknown_parameter", f"There is no parameter {name!r} here.", param=name)
+
+
+def _asked(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for below in dependant.dependencies:
+        yield from _asked(below)
 
 
 async def _paging(

@@ -87,3 +87,17 @@ async def test_filters(api: World) -> None:
     assert [row["id"] for row in found] == [site["id"]]
     assert data(await api.admin.get("/v1/sites?slug=acme-store"))[0]["slug"] == "acme-store"
     assert data(await api.admin.get("/v1/sites?slug=other")) == []
+
+
+@pytest.mark.parametrize("query", ["limt=5", "limit=5&colour=red", "release_id=rel_1"])
+async def test_a_parameter_that_no_list_has_is_refused(api: World, query: str) -> None:
+    refused = error(await api.admin.get(f"/v1/jobs?{query}"), 400)
+    named = query.rpartition("&")[2].partition("=")[0]
+    assert (refused["code"], refused["param"]) == ("request.unknown_parameter", named)
+    assert (await api.admin.get("/v1/jobs?limit=5&status=queued")).status_code == 200
+
+
+async def test_work_is_not_accepted_with_a_parameter_that_nobody_reads(api: World) -> None:
+    refused = error(await api.admin.post("/v1/sites?dry_run=1", json={"name": "Acme"}), 400)
+    assert refused["param"] == "dry_run"
+    assert data(await api.admin.get("/v1/sites")) == []

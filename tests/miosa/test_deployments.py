@@ -155,7 +155,7 @@ async def test_errors_have_this_dialects_codes(org: Org) -> None:
     problem(await org.http.get("/api/v1/nothing"), 404, "NOT_FOUND")
     refused = await org.http.put("/api/v1/deployments", json={})
     problem(refused, 405, "METHOD_NOT_ALLOWED")
-    assert refused.headers["allow"] == "GET, POST"
+    assert refused.headers["allow"] == "GET, HEAD, POST"
     made = await org.deployment()
     for body in ({"database": True}, {"metadata": {"deployment_product": "docker_deploy"}}):
         problem(await org.http.post("/api/v1/deployments", json={"name": "x", **body}), 409, "NOT_SUPPORTED")
