@@ -7,6 +7,9 @@ from typing import Final, Literal
 CONTROL: Final = "control"
 BUILDERS: Final = "builders"
 SIGNING: Final = "signing"
+# What waits for other people's servers: a receiver that never answers holds back nothing of the platform's own.
+OUTSIDE: Final = "control/outside"
+OUTSIDERS: Final = frozenset({"webhook.deliver", "forge.report", "domain.verify"})
 
 
 # What may take long has a queue of its own on a host, so that a way back, a switch or a fence never waits behind it.

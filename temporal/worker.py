@@ -65,11 +65,26 @@ class Role:
 HOST_THREADS: dict[names.Lane | None, int] = {None: 32, "starts": 32, "bakes": 64, "commands": 128, "asides": 8}
 
 
+# At once, and nearly all of it waits: a delivery ends after some seconds, whoever is at the other end.
+OUTSIDE_THREADS = 64
+
+
+def with_outside(role: Role) -> Role:
+    """A role whose calls to other people's servers come from a queue of their own."""
+    outside = [one for one in role.activities if _name_of(one) in names.OUTSIDERS]
+    inside = [one for one in role.activities if one not in outside]
+    return replace(role, activities=inside, lanes=[Role(names.OUTSIDE, outside, threads=OUTSIDE_THREADS, polls=2)])
+
+
+def _name_of(offer: Callable[..., Any]) -> str:
+    return str(getattr(offer, "__temporal_activity_definition").name)
+
+
 def host_roles(host_id: str, activities: Sequence[Callable[..., Any]]) -> list[Role]:
     """The queue of a host and those beside it, as far as it offers something there."""
     found: dict[names.Lane | None, list[Callable[..., Any]]] = {lane: [] for lane in HOST_THREADS}
     for one in activities:
-        name = getattr(one, "__temporal_activity_definition").name
+        name = _name_of(one)
         found[names.LANE_OF.get(name)].append(one)
         if name in ("host.roll", "host.prepare"):
             found["starts"].append(one)
@@ -109,9 +124,10 @@ def make_worker(client: Client, role: Role, **overrides: Any) -> Worker:
 
 @contextlib.asynccontextmanager
 async def working(client: Client, roles: Sequence[Role]) -> AsyncIterator[list[Worker]]:
-    """A worker for each, in one process; they end together, within one drain time."""
+    """A worker for each and for its lanes, in one process; they end together, within one drain time."""
+    queues = [one for role in roles for one in (role, *role.lanes)]
     async with contextlib.AsyncExitStack() as stack:
-        workers = [await stack.enter_async_context(make_worker(client, role)) for role in roles]
+        workers = [await stack.enter_async_context(make_worker(client, one)) for one in queues]
         yield workers
         await asyncio.gather(*(worker.shutdown() for worker in workers))
 
@@ -167,7 +183,7 @@ def control(settings: Settings, client: Client) -> Role:
     scrubs = Scrubs(store, objects, budget=settings.object_scrub_bytes)
     looking = (reconciler, webhooks, reports, poller)
     records = (commands, builds, rollouts, environments, domains, retention, scrubs, *looking)
-    return Role(
+    role = Role(
         queue=names.CONTROL,
         workflows=ALL,
         activities=[one for record in records for one in offered(record)],
@@ -180,6 +196,7 @@ def control(settings: Settings, client: Client) -> Role:
             lambda: keep_scrub(client, timedelta(hours=settings.object_scrub_hours)),
         ],
     )
+    return with_outside(role)
 
 
 def builder(settings: Settings, _client: Client) -> Role:
@@ -390,7 +407,7 @@ async def serve(name: str, settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with working(client, [role, *role.lanes]):
+    async with working(client, [role]):
         log.info("%s polls %s", name, ", ".join(one.queue for one in (role, *role.lanes)))
         announce()
         beside = [asyncio.create_task(work()) for work in role.beside]

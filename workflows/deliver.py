@@ -20,7 +20,11 @@ class Deliver:
     async def run(self, ref: DeliveryRef) -> Tried:
         while True:
             tried = await workflow.execute_activity(
-                act.deliver, ref, summary=f"send {ref.delivery_id}", **policies.SEND
+                act.deliver,
+                ref,
+                task_queue=names.OUTSIDE,
+                summary=f"send {ref.delivery_id}",
+                **policies.SEND,
             )
             if tried.wait is None:
                 return tried

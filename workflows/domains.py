@@ -61,7 +61,11 @@ async def _proven(order: DomainOrder) -> bool:
     wait = FIRST_WAIT
     while True:
         verified = await workflow.execute_activity(
-            act.verify_domain, order, summary=f"look for {order.hostname}", **policies.CALL
+            act.verify_domain,
+            order,
+            task_queue=names.OUTSIDE,
+            summary=f"look for {order.hostname}",
+            **policies.CALL,
         )
         if verified.proven:
             return verified.points_here

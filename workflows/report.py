@@ -29,7 +29,11 @@ class Report:
         while True:
             self._news = False
             reported = await workflow.execute_activity(
-                act.report, ref, summary=f"tell the forge {ref.report_id}", **policies.REPORT
+                act.report,
+                ref,
+                task_queue=names.OUTSIDE,
+                summary=f"tell the forge {ref.report_id}",
+                **policies.REPORT,
             )
             if reported.wait is None and not self._news:
                 return reported

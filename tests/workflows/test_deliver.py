@@ -29,7 +29,7 @@ from store.outcomes import fail_build
 from store.queue import claim_build
 from store.webhooks import EndpointRequest
 from temporal import names
-from temporal.worker import Role, make_worker, offered
+from temporal.worker import Role, offered, with_outside, working
 from tests.adapters.receiver import Receiver
 from tests.workflows.engine import Engine, run_story
 from workflows.deliver import Deliver
@@ -49,10 +49,10 @@ async def delivering(engine: Engine, pace: Pace = QUICK) -> AsyncIterator[Webhoo
         "https://docs.test",
         pace,
     )
-    for worker in engine.workers[:1]:
+    for worker in engine.workers[:2]:
         await worker.shutdown()
-    role = Role(names.CONTROL, offered(made), [Deliver])
-    async with make_worker(engine.client, role):
+    role = with_outside(Role(names.CONTROL, offered(made), [Deliver]))
+    async with working(engine.client, [role]):
         watch = asyncio.create_task(made.watch(every=0.02))
         try:
             yield made

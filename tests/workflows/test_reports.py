@@ -24,7 +24,7 @@ from store.models import Environment, Job, Site
 from store.models_reports import ForgeLink, ForgeReport
 from store.outcomes import end_job
 from temporal import names
-from temporal.worker import Role, make_worker, offered
+from temporal.worker import Role, offered, with_outside, working
 from tests.adapters.forge_server import REPOSITORY, TOKEN, ForgeServer, Odd
 from tests.workflows.engine import Engine, run_story
 from workflows.report import Report
@@ -45,9 +45,10 @@ async def reporting(engine: Engine, pace: Pace = QUICK, seconds: float = 10.0) -
         pace,
         seconds=seconds,
     )
-    for worker in engine.workers[:1]:
+    for worker in engine.workers[:2]:
         await worker.shutdown()
-    async with make_worker(engine.client, Role(names.CONTROL, offered(made), [Report])):
+    role = with_outside(Role(names.CONTROL, offered(made), [Report]))
+    async with working(engine.client, [role]):
         watch = asyncio.create_task(made.watch(every=0.02))
         try:
             yield made
