@@ -63,7 +63,11 @@ class Ahead:
 
     def look(self) -> None:
         """Wait for what is coming and begin with it. Raises what the broker answers."""
-        for parcel in self._broker.coming(self._host_id).parcels:
+        parcels = self._broker.coming(self._host_id).parcels
+        with self._lock:
+            for key in [key for key, begun in self._begun.items() if time.monotonic() > begun.until]:
+                del self._begun[key]
+        for parcel in parcels:
             future = self._pool.submit(self._work, parcel)
             if not parcel.bundle_url:
                 continue

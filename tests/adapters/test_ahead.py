@@ -127,3 +127,12 @@ def test_who_takes_is_stopped_by_its_own_check(machine: Machine, monkeypatch: py
 
     with pytest.raises(HeadwayError, match="canceled"):
         ready.take(spec, stop)
+
+
+def test_what_nobody_came_for_is_forgotten(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "COUNTS_SECONDS", -1.0)
+    spec, _ = machine.shelf.artifact(SITE)
+    ready = told(machine, parcel_of(spec))
+    assert len(ready._begun) == 1
+    ready.look()
+    assert ready._begun == {}
