@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn
 
 import uvicorn
 import uvloop
@@ -41,6 +41,7 @@ from api.limits import Budgets, RateLimiter
 from api.parts import Addresses, Objects, Parts
 from api.repositories import RepositoryPolicy
 from api.requests import Requests
+from api.unparsed import protocol
 from api.watch import Watch
 from headway import ready
 from headway.errors import HeadwayError
@@ -82,7 +83,7 @@ async def serve(settings: Settings) -> None:
         lazy=True,
     )
     parts, tokens = compose(settings, client)
-    public = _server(create_app(parts))
+    public = _server(create_app(parts), protocol(settings.docs_url))
     broker = _server(create_broker(parts, tokens, settings.host_id))
     at_broker = own_socket(settings.broker_path)
     servers = [public, broker]
@@ -242,9 +243,10 @@ class QuietServer(uvicorn.Server):
         await self._serve(sockets)
 
 
-def _server(app: object) -> QuietServer:
+def _server(app: object, http: type[asyncio.Protocol] | Literal["auto"] = "auto") -> QuietServer:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=http,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -38,6 +38,7 @@ def _fault(help: str, *, retryable: bool = False) -> Code:
 
 CODES: dict[str, Code] = {
     # requests
+    "request.malformed": _invalid("Send a request of HTTP/1.1, with an address and headers that a client makes."),
     "request.malformed_json": _invalid("Send a JSON object."),
     "request.missing_parameter": _invalid("Add the named parameter."),
     "request.invalid_parameter": _invalid("Correct the named parameter."),
