@@ -50,7 +50,12 @@ def must_wait(session: Session, build: Build, shares: Shares) -> bool:
 
 
 def supersede(session: Session, build: Build) -> bool:
-    """End a push of a branch whose build waits, and of which a newer one has been accepted; whether it was."""
+    """End a push of a branch whose build waits, and of which a newer one has been accepted; whether it was.
+
+    What was frozen from a sandbox is a version of its own, which somebody may want to go back to: it is built.
+    """
+    if build.source is not None:
+        return False
     rollout = session.exec(
         select(Rollout).where(Rollout.build_id == build.id, Rollout.job_id == build.job_id, Rollout.status == "waiting")
     ).first()

@@ -89,3 +89,11 @@ def test_a_push_that_no_builder_has_begun_makes_way_for_a_newer_one_of_its_branc
         assert session.get_one(Build, ids[0]).status == "superseded"
         assert session.exec(select(Rollout).where(Rollout.job_id == first.id)).one().status == "superseded"
     assert not ends(world, ids[0])
+
+
+def test_what_was_frozen_from_a_sandbox_is_built_whatever_came_later(world: World) -> None:
+    frozen, _ = world.accept_push("a"), world.accept_push("b")
+    with world.store.write() as session:
+        session.get_one(Build, build_of(world, frozen)).source = {"sandbox_id": "sbx_1"}
+    assert not ends(world, build_of(world, frozen))
+    assert world.job(frozen.id).status == "queued"
