@@ -22,7 +22,7 @@ from tests.stack.sites import Place
 NUMBERS = itertools.count(1)
 # A replaced service leaves soon, so that its leaving can be disturbed.
 SETTINGS = {"HEADWAY_WARM_SECONDS": "3", "HEADWAY_DRAIN_SECONDS": "10"}
-SAMPLED = 9
+SAMPLED = 6
 ITSELF = ("test_kill.py", "test_service_kills.py")
 # A minute each, for tasks that a stopped worker had asked for.
 LONG = {"test_another_worker_takes_over_and_the_first_one_comes_back_too_late"}

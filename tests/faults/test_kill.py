@@ -20,11 +20,11 @@ pytestmark = pytest.mark.slow
 COMPONENTS = ("api", "control", "builder", "signing", "host", "temporal", "weed", "supervisor")
 SAMPLE = os.environ.get("HEADWAY_FAULTS") == "sample"
 CHANCE = random.Random(int(os.environ.get("HEADWAY_TEST_SEED", "20240917")))
-BUILDS = CHANCE.sample(COMPONENTS, 4) if SAMPLE else list(COMPONENTS)
+BUILDS = CHANCE.sample(COMPONENTS, 3) if SAMPLE else list(COMPONENTS)
 # When a roll is hit, in seconds after it was asked for: a roll takes some tens of milliseconds.
 MOMENTS = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06)
 ROLLS = (
-    [(name, CHANCE.choice(MOMENTS)) for name in CHANCE.sample(COMPONENTS, 4)]
+    [(name, CHANCE.choice(MOMENTS)) for name in CHANCE.sample(COMPONENTS, 3)]
     if SAMPLE
     else [(name, moment) for name in COMPONENTS for moment in MOMENTS]
 )

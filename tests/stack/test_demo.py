@@ -40,6 +40,7 @@ def left_running(scratch: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_it_goes_all_the_way_and_leaves_nothing(scratch: Path) -> None:
     done = subprocess.run(COMMAND, env=environment(scratch), capture_output=True, text=True, timeout=170, check=False)
     if "No site could be fetched" in done.stderr:

@@ -41,6 +41,7 @@ def tell(caller: Caller, hook: Json, branch: str, commit: str) -> Json:
     return found
 
 
+@pytest.mark.slow
 def test_webhooks_make_previews_and_a_lost_one_is_found_by_the_poll(
     caller: Caller, stack: Stack, new_place: NewPlace
 ) -> None:
