@@ -172,7 +172,7 @@ def as_kept(place: Place) -> str:
 
 
 def lines(place: Place) -> list[str]:
-    return [row["line"] for row in place.get(place.site.production, "logs?limit=1000")]
+    return [row["line"] for row in place.get(place.site.production, "logs?tail=1000")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives each role a uid of its own")
