@@ -28,11 +28,9 @@ _ENTRIES = (
     .join(ConfigValue, col(ConfigValue.id) == col(ConfigEntry.value_id))
     .order_by(col(ConfigValue.name))
 )
-_OF_ONE: Final = (
-    select(ConfigValue)
-    .join(ConfigEntry, col(ConfigValue.id) == col(ConfigEntry.value_id))
-    .where(ConfigEntry.env_id == bindparam("env_id"), ConfigEntry.config_version == bindparam("config_version"))
-    .order_by(col(ConfigValue.name))
+# On the path of every rollout: built once.
+_OF_ONE: Final = _ENTRIES.where(
+    ConfigEntry.env_id == bindparam("env_id"), ConfigEntry.config_version == bindparam("config_version")
 )
 
 
@@ -91,7 +89,8 @@ def values_of(session: Session, env_id: str, config_version: int) -> Sequence[Co
     """One configuration's values, by name."""
     if config_version == 0:
         return []
-    return session.exec(_OF_ONE, params={"env_id": env_id, "config_version": config_version}).all()
+    rows = session.exec(_OF_ONE, params={"env_id": env_id, "config_version": config_version})
+    return [value for _, value in rows]
 
 
 def configurations(session: Session, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Sequence[ConfigValue]]:

@@ -30,6 +30,8 @@ def must_wait(session: Session, build: Build, shares: Shares) -> bool:
     Of another site of the team no more count than may be under way at once: what waits for its own site's turn keeps
     nobody else. Never for a build that has begun, or that somebody wants to end.
     """
+    if not shares.site and not shares.team:
+        return False
     job = session.get(Job, build.job_id)
     over = job is None or job.finished_at is not None or job.cancel_requested_at is not None
     if build.status != "queued" or build.finished_at is not None or over:

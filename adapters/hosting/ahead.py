@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -68,9 +68,10 @@ class Ahead:
             for key in [key for key, begun in self._begun.items() if time.monotonic() > begun.until]:
                 del self._begun[key]
         for parcel in parcels:
-            future = self._pool.submit(self._work, parcel)
             if not parcel.bundle_url:
+                self._pool.submit(self._host.prepare, parcel, MOST_BYTES)
                 continue
+            future = self._pool.submit(self._examine, parcel)
             with self._lock:
                 until = time.monotonic() + COUNTS_SECONDS
                 self._begun[parcel.site_id, parcel.digest] = Begun(until, parcel.keyring, future)
@@ -83,24 +84,15 @@ class Ahead:
             begun = self._begun.pop((parcel.site_id, parcel.digest), None)
         if begun is None or time.monotonic() > begun.until or begun.keyring != parcel.keyring:
             return None
-        if begun.examined.cancel():
+        future = begun.examined
+        if future.cancel():
             return None
-        while True:
+        while not future.done():
             check()
-            try:
-                return begun.examined.result(timeout=0.5)
-            except TimeoutError:
-                if not begun.examined.done():
-                    continue
-                return None
-            except (HeadwayError, CancelledError, OSError):
-                return None
+            wait((future,), timeout=0.5)
+        return future.result() if future.exception() is None else None
 
-    def _work(self, parcel: Parcel) -> Examined:
-        """Raises what `Host.examine` and `Host.prepare` do; for what is not signed yet there is nobody to hear it."""
-        if not parcel.bundle_url:
-            self._host.prepare(parcel, MOST_BYTES)
-            raise CancelledError
+    def _examine(self, parcel: Parcel) -> Examined:
         examined = self._host.examine(parcel)
-        self._host.prepare(parcel, MOST_BYTES)
+        self._host.prepare(parcel, MOST_BYTES, examined.manifest)
         return examined

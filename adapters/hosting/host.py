@@ -53,10 +53,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Examined:
-    """An artifact of a site whose signature has been verified; `verified` is what that gave."""
+    """An artifact whose signature has been verified; `verified` is what that gave."""
 
-    site_id: str
-    digest: str
     verified: Any
     manifest: Manifest
 
@@ -111,13 +109,13 @@ class Host:
         bundle = self._bundle(parcel)
         self._learn(parcel.keyring)
         verified = self._verify(bundle, parcel.digest, parcel.site_id)
-        return Examined(parcel.site_id, parcel.digest, verified, self._manifest(parcel))
+        return Examined(verified, self._manifest(parcel))
 
-    def prepare(self, parcel: Parcel, most: int) -> None:
+    def prepare(self, parcel: Parcel, most: int, manifest: Manifest | None = None) -> None:
         """Make an artifact's tree, to which nothing leads, if no more than `most` bytes of it are missing."""
         if self.trees.exists(parcel.digest):
             return
-        manifest = self._manifest(parcel)
+        manifest = manifest or self._manifest(parcel)
         missing = self.trees.missing(manifest)
         if sum(content.size for content in missing) > most:
             return

@@ -41,10 +41,10 @@ Contents = list[tuple[str, int, int]]
 
 
 class Outputs:
-    def __init__(self, store: Store, objects: Objects, board: Board | None = None) -> None:
+    def __init__(self, store: Store, objects: Objects, board: Board) -> None:
         self.store = store
         self.objects = objects
-        self._board = board or Board()
+        self._board = board
 
     def accept(self, build_id: str, body: Output) -> Accepted:
         """Re-hash the manifest, find every content, write the layout, record. Idempotent.
