@@ -76,8 +76,9 @@ class Producer:
                     watch.listen(events)
                     with bounded_tries("repository.unreachable", REMOTE_TRIES):
                         output = Production(self._bench, self._broker, spec, events, watch).run()
-                watch.check()
-                accepted = self._broker.finish(order.build_id, output)
+                    last = events.rest()
+                    watch.check()
+                    accepted = self._broker.finish(order.build_id, output.model_copy(update={"last": last}))
         return BuildOutput(
             order.build_id,
             accepted.manifest_sha256,

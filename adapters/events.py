@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Literal, Protocol
 
-from headway.broker import Event, Events, Heard
+from headway.broker import Event, Events, Heard, LastWords
 from headway.errors import HeadwayError
 
 INTERVAL: Final = 0.1
@@ -51,6 +51,7 @@ class EventBatcher:
         self._patience = SLOWED
         self._stage: str | None = None
         self._closing = False
+        self._carried = False
         self._abandoned = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"events-{job_id}", daemon=True)
@@ -63,6 +64,20 @@ class EventBatcher:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    def rest(self) -> LastWords | None:
+        """What is left, for a message that takes it along: from now on nothing is added, and nothing else sends it.
+
+        None where nothing is left, or where it could not be made little enough within some seconds.
+        """
+        self._carried = True
+        self.close()
+        with self._changed:
+            batch = self._batch()
+            if self._thread.is_alive() or not batch:
+                return None
+            events = Events.model_construct(source=self._source, first=self._next, events=batch)
+            return LastWords.model_construct(job_id=self._job_id, events=events)
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left, for at most `timeout` seconds."""
@@ -128,7 +143,7 @@ class EventBatcher:
                 if self._waiting and not self._closing:
                     self._changed.wait_for(lambda: len(self._waiting) >= MOST or self._closing, INTERVAL)
                 batch = self._batch()
-                if self._closing and not batch:
+                if self._closing and (not batch or (self._carried and len(batch) == len(self._waiting))):
                     return
             try:
                 self._send(batch)

@@ -183,10 +183,14 @@ class Fetched(Wire):
 
 
 class Inputs(Wire):
-    """All that a build takes in, as one sha256: source or watched files, plan with toolchain and variables."""
+    """All that a build takes in, as one sha256: source or watched files, plan with toolchain and variables.
+
+    `commit_sha`: what is built, where that was not told before.
+    """
 
     attempt: int
     inputs: str = Field(pattern="^[0-9a-f]{64}$")
+    commit_sha: str | None = None
 
 
 class Earlier(Wire):
@@ -288,35 +292,6 @@ class NewPack(Wire):
     entries: list[PackEntry]
 
 
-class Output(Wire):
-    """The end of a build: everything that the row keeps. The broker re-hashes the manifest.
-
-    `manifest` is its text, where it names contents that are new and so is new itself: then the broker puts it into the
-    object store. One that was uploaded before is read there. `earlier` says that this is what `Earlier` told of.
-    """
-
-    attempt: int
-    commit_sha: str
-    source_sha256: str
-    profile: str
-    kind: Literal["static", "dynamic"]
-    plan: dict[str, Any]
-    cache: dict[str, Any]
-    manifest_sha256: str
-    pack: NewPack | None
-    uploaded_bytes: int
-    manifest: str | None = None
-    sbom: str | None = None
-    earlier: bool = False
-
-
-class Accepted(Wire):
-    """`artifact_id`: the artifact of an earlier build that is this one's too; None where there is one to sign."""
-
-    manifest_sha256: str
-    artifact_id: str | None = None
-
-
 class Event(Wire):
     """`log`: one line; `stage`: a step began; `progress`: 0–100. `ts` is RFC 3339, UTC, milliseconds."""
 
@@ -334,6 +309,48 @@ class Events(Wire):
     source: str
     first: int = Field(ge=1)
     events: list[Event]
+
+
+class LastWords(Wire):
+    """A batch for a job, sent along with something else."""
+
+    job_id: str
+    events: Events
+
+
+class Output(Wire):
+    """The end of a build: everything that the row keeps. The broker re-hashes the manifest.
+
+    `manifest` is its text, where it names contents that are new and so is new itself: then the broker puts it into the
+    object store. One that was uploaded before is read there. `earlier` says that this is what `Earlier` told of.
+    `last`: what was said last, so that it needs no message of its own.
+    """
+
+    attempt: int
+    commit_sha: str
+    source_sha256: str
+    profile: str
+    kind: Literal["static", "dynamic"]
+    plan: dict[str, Any]
+    cache: dict[str, Any]
+    manifest_sha256: str
+    pack: NewPack | None
+    uploaded_bytes: int
+    manifest: str | None = None
+    sbom: str | None = None
+    earlier: bool = False
+    last: LastWords | None = None
+
+
+class Accepted(Wire):
+    """`artifact_id`: the artifact of an earlier build that is this one's too; None where there is one to sign.
+
+    `job_id` is set where last words came with the output.
+    """
+
+    manifest_sha256: str
+    artifact_id: str | None = None
+    job_id: str = ""
 
 
 class Heard(Wire):

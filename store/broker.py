@@ -41,6 +41,19 @@ _PACKS: Final = select(ArtifactPack.pack_sha256).where(
 _HELD: Final = select(Content.sha256, Content.pack_sha256, Content.offset, Content.size).where(
     Content.site_id == bindparam("site_id"), col(Content.sha256).in_(bindparam("wanted", expanding=True))
 )
+_RECENT: Final = (
+    select(Build.artifact_id, col(Build.cache)["inputs"].as_string().label("inputs"), Build.created_at, Build.id)
+    .where(Build.env_id == bindparam("env_id"), Build.status == "succeeded", col(Build.artifact_id).is_not(None))
+    .order_by(col(Build.created_at).desc(), col(Build.id).desc())
+    .limit(RECENT)
+    .subquery()
+)
+_SAME: Final = (
+    select(_RECENT.c.artifact_id)
+    .where(_RECENT.c.inputs == bindparam("inputs"))
+    .order_by(_RECENT.c.created_at.desc(), _RECENT.c.id.desc())
+    .limit(1)
+)
 _WAITS: Final = select(Rollout).where(Rollout.job_id == bindparam("job_id"), Rollout.status == "queued")
 _HOSTNAMES: Final = select(Hostname.name).where(Hostname.env_id == bindparam("env_id"))
 
@@ -112,14 +125,8 @@ def earlier_artifact(session: Session, build: Build, inputs: str) -> Artifact | 
 
     Of this environment only: who may build a preview must not choose what production gets.
     """
-    recent = (
-        select(Build)
-        .where(Build.env_id == build.env_id, Build.status == "succeeded", col(Build.artifact_id).is_not(None))
-        .order_by(col(Build.created_at).desc(), col(Build.id).desc())
-        .limit(RECENT)
-    )
-    same = next((one for one in session.exec(recent) if (one.cache or {}).get("inputs") == inputs), None)
-    artifact = session.get(Artifact, same.artifact_id) if same is not None else None
+    same = session.execute(_SAME, {"env_id": build.env_id, "inputs": inputs}).scalar()
+    artifact = session.get(Artifact, same) if same is not None else None
     return artifact if artifact is not None and artifact.collected_at is None else None
 
 

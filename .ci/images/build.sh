@@ -120,14 +120,14 @@ python_base() {
     cp -rL "$base/lib/python3.11/site-packages/"pip* "$root/usr/local/lib/python3.11/site-packages/"
     cp -L "$base/bin/python3.11" "$root/usr/local/bin/python3.11"
     ln -s python3.11 "$root/usr/local/bin/python3" && ln -s python3.11 "$root/usr/local/bin/python"
-    for program in git prlimit setpriv unshare mount nice ionice; do
+    for program in git prlimit setpriv unshare mount nice; do
         rm -f "$root/usr/bin/$program"
         cp -L "$(PATH=/usr/bin:/usr/sbin command -v "$program")" "$root/usr/bin/$program"
     done
     cp -r /usr/lib/git-core "$root/usr/lib/git-core"
     cp -r /usr/share/git-core "$root/usr/share/git-core"
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    libraries "$root" "$base"/lib/python3.11/lib-dynload/*.so "$root"/usr/bin/{git,prlimit,setpriv,unshare,mount,nice,ionice} \
+    libraries "$root" "$base"/lib/python3.11/lib-dynload/*.so "$root"/usr/bin/{git,prlimit,setpriv,unshare,mount,nice} \
         "$root/usr/lib/git-core/git-remote-http" "$root/usr/local/bin/python3.11"
     for library in libstdc++.so.6 libgcc_s.so.1 libz.so.1 libresolv.so.2 libnss_files.so.2 libnss_dns.so.2 libpthread.so.0 \
         libdl.so.2 librt.so.1 libutil.so.1; do

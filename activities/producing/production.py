@@ -189,9 +189,9 @@ class Production:
 
     def _unchanged(self, seen: Seen) -> Output | None:
         """What an earlier build has made of this commit; None where it is gone, or other secrets go in."""
+        commit = seen.checkout.commit_sha
         inputs = digest(seen.plan, seen.checkout.source_sha256, self._secrets(seen.plan).versions)
-        self._heard()
-        earlier = self._earlier(seen.plan, inputs)
+        earlier = self._earlier(seen.plan, inputs, commit if commit != self._spec.ref else None)
         if earlier.manifest_sha256 is None:
             return None
         self._stage("detect")
@@ -238,11 +238,12 @@ class Production:
         self._events.redact = self._redactor.hide_text
         return given
 
-    def _earlier(self, plan: Plan, inputs: str | None) -> Earlier:
+    def _earlier(self, plan: Plan, inputs: str | None, commit: str | None = None) -> Earlier:
         """What needs no build because an earlier one took in the same. A plan that runs nothing is as quickly done."""
         if self._spec.clean or inputs is None or not plan.steps:
             return Earlier()
-        return self._broker.earlier(self._spec.build_id, Inputs(attempt=self._spec.attempt, inputs=inputs))
+        taken = Inputs(attempt=self._spec.attempt, inputs=inputs, commit_sha=commit)
+        return self._broker.earlier(self._spec.build_id, taken)
 
     def _fetch(
         self, workspace: Path, known: Mapping[str, Blob], *, seen: Seen | None = None, again: bool = False
@@ -253,7 +254,7 @@ class Production:
         checkout = self._bench.source.fetch(fetch, workspace, self._watch.stopped, known)
         if seen is not None and checkout.same:
             checkout = replace(seen.checkout, same=True)
-        if checkout.commit_sha != self._spec.ref:
+        elif checkout.commit_sha != self._spec.ref:
             fetched = Fetched(attempt=self._spec.attempt, commit_sha=checkout.commit_sha)
             self._telling = self._aside.submit(self._broker.tell_fetched, self._spec.build_id, fetched)
         ref = self._spec.ref or self._spec.default_branch

@@ -96,7 +96,8 @@ class Staging:
 class Prefix:
     """What a machine needs before bubblewrap; `drop` is a uid of its own. A limit of 0 on disk or pids is not set.
 
-    `low`: behind everything that serves, also where no cgroup says so.
+    `low`: behind everything that serves, also where no cgroup says so; its reads and writes too, as the kernel takes
+    their order from the priority where nothing else is said.
     """
 
     limits: Limits
@@ -105,7 +106,7 @@ class Prefix:
 
     @property
     def words(self) -> list[str]:
-        words = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"] if self.low else []
+        words = ["nice", "-n", "10"] if self.low else []
         words += ["prlimit", "--core=0:0", f"--nofile={self._files}:{self._files}"]
         words += [f"--fsize={self.limits.disk}:{self.limits.disk}"] if self.limits.disk else []
         if self.drop is not None:

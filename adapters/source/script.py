@@ -102,8 +102,8 @@ SCRIPT: Final = (
     _HEAD
     + r"""
 
-# A builder that was killed leaves locks and half packs; nobody else writes here, we hold the mirror's lock.
-find "$HW_MIRROR" \( -name '*.lock' -o -name 'tmp_*' \) -type f -delete
+# A fetch that came to no end leaves locks and half packs; nobody else writes here, we hold the mirror's lock.
+[ ! -e "$HW_MIRROR/busy" ] || find "$HW_MIRROR" \( -name '*.lock' -o -name 'tmp_*' \) -type f -delete
 for odd in hooks info/grafts objects/info/alternates; do
   [ ! -e "$HW_MIRROR/$odd" ] || rm -rf "$HW_MIRROR/$odd"
 done
@@ -147,15 +147,19 @@ resolve() {
   esac
 }
 
+done=
+trap 'rm -rf "$temp" $done' EXIT
+: >"$HW_MIRROR/busy"
 if ! get_all 2>"$temp/said"; then
   # Another kind of names than the mirror has: what lies there is of no use.
   grep -q 'mismatched algorithms' "$temp/said" || { cat "$temp/said" >&2; exit 80; }
   if [ $format = sha1 ]; then format=sha256; else format=sha1; fi
-  find "$HW_MIRROR" -mindepth 1 ! -name known_hosts -delete
+  find "$HW_MIRROR" -mindepth 1 ! -name known_hosts ! -name busy -delete
   set_up $format
   get_all || exit 80
 fi
-cat "$temp/said" >&2
+done=$HW_MIRROR/busy
+[ ! -s "$temp/said" ] || cat "$temp/said" >&2
 # As many characters as a whole object name has.
 whole=????????????????????????????????????????
 [ $format = sha1 ] || whole=$whole????????????????????????

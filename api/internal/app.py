@@ -30,6 +30,7 @@ from api.internal.telling import Telling, subject_of
 from api.internal.tls import Admitted
 from api.parts import Parts
 from headway.broker import (
+    Accepted,
     Begin,
     BeginLook,
     Committed,
@@ -98,7 +99,7 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
     execs = Execs(parts.store, parts.objects, parts.sandboxes, parts.vault)
     caches = Caches(parts.store, parts.objects, parts.caches)
     looks = Looks(parts.store, parts.vault, parts.addresses.domain, parts.previews, parts.poll_every)
-    leases = Leases(parts.store)
+    leases, telling = Leases(parts.store), Telling(parts.store, parts.events)
     held, role = leases.held, "builder"
 
     def begin_build(asker: Asker, build_id: str, body: Begin) -> Wire:
@@ -109,6 +110,15 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
 
     def begin_look(asker: Asker, site_id: str, body: BeginLook) -> Wire:
         return looks.begin(site_id, body, asker.holder())
+
+    def output(build_id: str, body: Output) -> Accepted:
+        """What was said last is heard first: it counts for an output that is refused too."""
+        if body.last is None:
+            return outputs.accept(build_id, body)
+        if subject_of(body.last.events.source) != build_id:
+            raise HeadwayError("attempt.stale", f"{body.last.events.source} does not speak for {build_id}.")
+        telling.hear(role, body.last.job_id, body.last.events)
+        return outputs.accept(build_id, body).model_copy(update={"job_id": body.last.job_id})
 
     def upload(build_id: str, body: UploadRequest) -> Wire:
         return (caches if body.kind == "cache" else builds).upload(build_id, body)
@@ -127,7 +137,14 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
         Question("POST", "/builds/{id}/cached", role, held(caches.keep), KeptCache),
         Question("POST", "/builds/{id}/contents", role, held(builds.contents), Contents),
         Question("POST", "/builds/{id}/uploads", role, held(upload), UploadRequest),
-        Question("POST", "/builds/{id}/output", role, held(outputs.accept), Output),
+        Question(
+            "POST",
+            "/builds/{id}/output",
+            role,
+            held(output),
+            Output,
+            wakes=lambda _, accepted: accepted.job_id if isinstance(accepted, Accepted) else "",
+        ),
         Question("POST", "/execs/{id}/begin", role, begin_exec, Begin),
         Question("POST", "/execs/{id}/packs", role, held(execs.packs), WantedPacks),
         Question("POST", "/execs/{id}/uploads", role, held(execs.upload), UploadRequest),

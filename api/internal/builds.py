@@ -117,6 +117,8 @@ class Builds:
         """What an earlier build has made of the same; its packs are leased to this one."""
 
         def find(session: Session) -> Artifact | None:
+            if body.commit_sha is not None:
+                note_commit(session, build_id, body.attempt, body.commit_sha)
             build = require_attempt(session, build_id, body.attempt)
             artifact = earlier_artifact(session, build, body.inputs)
             if artifact is None:

@@ -398,6 +398,22 @@ def test_a_broken_mirror_is_made_again(bench: Bench) -> None:
     assert not (bench.mirrors / f"{SITE}.fresh").exists()
 
 
+def test_what_a_fetch_that_was_killed_left_behind_goes_and_the_mirror_stays(bench: Bench) -> None:
+    repo = bench.repository()
+    repo.commit({"a": "1"})
+    bench.fetch()
+    mirror = bench.mirrors / f"{SITE}.git"
+    assert not (mirror / "busy").exists()
+    inode, half = mirror.stat().st_ino, mirror / "objects" / "pack" / "tmp_pack_x"
+    for left in (mirror / "busy", mirror / "packed-refs.lock", mirror / "refs" / "heads" / "main.lock", half):
+        left.touch()
+    last = repo.commit({"a": "2"})
+    assert bench.fetch().commit_sha == last
+    assert mirror.stat().st_ino == inode
+    assert not half.exists()
+    assert not (mirror / "busy").exists()
+
+
 def test_a_mirror_outlives_a_remote_that_is_away(bench: Bench) -> None:
     repo = bench.repository()
     repo.commit({"a": "1"})

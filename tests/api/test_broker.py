@@ -294,7 +294,7 @@ async def test_an_output_is_recorded_with_its_layout(api: World, roles: Roles) -
     plan = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/builds/{first.build}/plan"
     assert (await api.admin.get(plan)).json()["error"]["code"] == "build.plan_not_found"
     answer, digest = await first.output(tree)
-    assert answer.json() == {"manifest_sha256": digest, "artifact_id": None}
+    assert answer.json() == {"manifest_sha256": digest, "artifact_id": None, "job_id": ""}
     assert data(await api.admin.get(plan)) == {"command": None, "run": None}
     row = api.one(Build, id=first.build)
     assert (row.manifest_sha256, row.commit_sha, row.uploaded_bytes) == (digest, "c" * 40, 16)
@@ -389,11 +389,36 @@ async def test_what_an_earlier_build_has_made_of_the_same(api: World, roles: Rol
     sign(api, first.build, digest)
     assert (await ask(second, inputs)).json() == {"build_id": first.build, "manifest_sha256": digest, "kind": "static"}
     assert api.one(PackLease, build_id=second.build).site_id == site["id"]
-    assert (await ask(second, "b" * 64)).json() == nothing
+    assert api.one(Build, id=second.build).commit_sha is None
+    assert (await ask(second, "b" * 64, commit_sha="c" * 40)).json() == nothing
+    assert api.one(Build, id=second.build).commit_sha == "c" * 40
     assert failure(await ask(second, inputs, attempt=7), 409) == "attempt.stale"
     assert failure(await ask(second, "../x"), 400) == "request.invalid_parameter"
     answer, _ = await second.output({"index.html": b"one"})
     assert answer.status_code == 200
+
+
+async def test_the_last_words_come_with_the_output(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    made, another = await upload(api, roles, site), await upload(api, roles, site)
+    job = api.one(Build, id=made.build).job_id
+    line = {"kind": "log", "ts": NOW, "stream": "system", "line": "uploaded 3 bytes"}
+    events = {"source": f"{made.build}/{made.attempt}", "first": 1, "events": [line]}
+    last, before = {"job_id": job, "events": events}, api.parts.events.lines(job)
+    refused, _ = await made.output({"index.html": b"one"}, manifest_sha256="e" * 64, last=last)
+    assert failure(refused, 500) == "upload.failed"
+    heard = api.parts.events.lines(job)
+    assert heard > before
+    woken: list[str] = []
+    api.parts.watch.poke = woken.append  # type: ignore[method-assign]
+    answer, _ = await made.output({"index.html": b"one"}, last=last)
+    assert (answer.status_code, api.parts.events.lines(job)) == (200, heard)
+    assert answer.json()["job_id"] == job
+    foreign, _ = await another.output({"index.html": b"one"}, last=last)
+    assert failure(foreign, 409) == "attempt.stale"
+    elsewhere = {**last, "job_id": api.one(Build, id=another.build).job_id}
+    refused, _ = await made.output({"index.html": b"one"}, last=elsewhere)
+    assert failure(refused, 404) == "job.not_found"
 
 
 async def test_an_earlier_artifact_is_taken_as_it_is_while_its_key_counts(

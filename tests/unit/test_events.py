@@ -104,6 +104,24 @@ def test_lines_are_dropped_and_counted_while_the_broker_is_away(monkeypatch: pyt
     assert broker.kept[11].line == "after"
 
 
+def test_the_rest_goes_along_with_another_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MAX_BATCH", 10)
+    broker = Broker()
+    with EventBatcher(broker, "job_1", "build_1/1") as batcher:
+        for i in range(25):
+            batcher.log("stdout", str(i))
+        rest = batcher.rest()
+        assert rest is not None
+        assert rest.job_id == "job_1"
+        batcher.log("stdout", "nobody hears this")
+        assert 0 < len(rest.events.events) <= 10
+        assert len(broker.kept) == rest.events.first - 1
+        broker.append("job_1", rest.events, patience=0.0)
+    assert [one.line for one in broker.kept] == [str(i) for i in range(25)]
+    with EventBatcher(Broker(), "job_1", "build_1/1") as batcher:
+        assert batcher.rest() is None
+
+
 def test_closing_does_not_wait_for_ever() -> None:
     broker = Broker()
     broker.away.set()
