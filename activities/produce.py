@@ -71,14 +71,13 @@ class Producer:
             spec = self._broker.begin(order.build_id, begin)
             # The broker reads the attempt out of it: what a stale one says is refused.
             source = f"{spec.build_id}/{spec.attempt}"
-            with _overtaken():
-                with EventBatcher(self._broker, spec.job_id, source) as events:
-                    watch.listen(events)
-                    with bounded_tries("repository.unreachable", REMOTE_TRIES):
-                        output = Production(self._bench, self._broker, spec, events, watch).run()
-                    last = events.rest()
-                    watch.check()
-                    accepted = self._broker.finish(order.build_id, output.model_copy(update={"last": last}))
+            with _overtaken(), EventBatcher(self._broker, spec.job_id, source) as events:
+                watch.listen(events)
+                with bounded_tries("repository.unreachable", REMOTE_TRIES):
+                    output = Production(self._bench, self._broker, spec, events, watch).run()
+                last = events.rest()
+                watch.check()
+                accepted = self._broker.finish(order.build_id, output.model_copy(update={"last": last}))
         return BuildOutput(
             order.build_id,
             accepted.manifest_sha256,
