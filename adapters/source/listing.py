@@ -5,11 +5,14 @@ The list and the contents are written by git inside the sandbox, and are read he
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
+import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -92,27 +95,30 @@ class ListedFolder(Folder):
     def __init__(self, entries: Iterable[Listed], held: Path, blobs: Mapping[str, Blob]) -> None:
         self.fd = -1
         self._held, self._blobs = held, blobs
-        self._below = {one.path: one for one in entries}
-        self._names = {path.partition("/")[0] for path in self._below}
+        self._files = {one.path: one for one in entries}
+        self._paths = sorted(self._files)
+        self._prefix = ""
+        self._range = (0, len(self._paths))
 
     def close(self) -> None:
         """There is nothing to close."""
 
     def folder(self, path: str) -> Folder | None:
-        parts = [part for part in path.split("/") if part not in ("", ".")]
+        parts = _parts(path)
         if ".." in parts:
             raise HeadwayError("build.output_invalid", f"{escaped(path)} leaves the folder.")
-        if any("/".join(parts[:number]) in self._below for number in range(1, len(parts) + 1)):
+        if any(self._prefix + "/".join(parts[:number]) in self._files for number in range(1, len(parts) + 1)):
             message = f"{escaped(path)} is not a folder, or a symbolic link leads to it."
             raise HeadwayError("build.output_invalid", message)
         if not parts:
             return self
-        at = "/".join(parts) + "/"
-        below = [replace(one, path=name[len(at) :]) for name, one in self._below.items() if name.startswith(at)]
-        return ListedFolder(below, self._held, self._blobs) if below else None
+        inner = copy.copy(self)
+        inner._prefix = f"{self._prefix}{'/'.join(parts)}/"
+        inner._range = self._below(inner._prefix)
+        return inner if inner._range[0] < inner._range[1] else None
 
     def open(self, path: str) -> int:
-        found = self._below.get("/".join(part for part in path.split("/") if part not in ("", ".")))
+        found = self._files.get(self._prefix + "/".join(_parts(path)))
         if found is None or found.mode == "link":
             raise HeadwayError("build.output_invalid", f"{escaped(path)} is gone, or not a regular file.")
         blob = self._blobs.get(found.blob)
@@ -122,7 +128,17 @@ class ListedFolder(Folder):
             raise NotListed(f"{escaped(path)} is read") from error
 
     def has(self, name: str) -> bool:
-        return name in self._names
+        first, end = self._below(f"{self._prefix}{name}/")
+        return "/" not in name and (self._prefix + name in self._files or first < end)
 
     def names(self) -> list[str]:
-        return sorted(self._names)
+        start = len(self._prefix)
+        return sorted({path[start:].partition("/")[0] for path in self._paths[slice(*self._range)]})
+
+    def _below(self, prefix: str) -> tuple[int, int]:
+        """Where the paths stand that begin so."""
+        return bisect_left(self._paths, prefix), bisect_left(self._paths, prefix + chr(sys.maxunicode))
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]

@@ -207,52 +207,57 @@ if [ "$commit" = "${HW_UNLESS:-}" ]; then
   exit 0
 fi
 
-git ls-tree -r -z --full-tree "$commit" >"$temp/listing" &
+# What is only looked at and handed on needs no files: git's list of it, and the contents that nobody knows yet.
+[ $format = sha1 ] || HW_KNOWN=
+at=$temp
+[ -z "${HW_KNOWN:-}" ] || at=$HW_TREE
+git ls-tree -r -z --full-tree "$commit" >"$at/tree" &
 listing=$!
-git ls-tree -r -l --full-tree "$commit" >"$temp/tree" || exit 85
-facts=$(awk -v most_files="$HW_MAX_FILES" -v most_bytes="$HW_MAX_BYTES" '
+git ls-tree -r -l --full-tree "$commit" >"$temp/long" || exit 85
+facts=$(awk -v most_files="$HW_MAX_FILES" -v most_bytes="$HW_MAX_BYTES" -v known="${HW_KNOWN:-}" \
+  -v wanted="$temp/wanted" -v most="$HW_LIST_BYTES" '
+  BEGIN { if (known != "") { printf "" > wanted; while ((getline id < known) > 0) ids[id] } }
   $2 == "commit" { sub(/^[^\t]*\t/, ""); if (++subs <= 20) print "submodule " $0; next }
-  { files++; bytes += $4; sub(/^[^\t]*\t/, "") }
+  { files++; bytes += $4 }
+  known != "" && $2 == "blob" && !($3 in seen) {
+    telling = $0 ~ /[\t\/](headway\.toml|Procfile|package\.json|pyproject\.toml|requirements\.txt|mkdocs\.yml)$/
+    if (telling || !($3 in ids)) { seen[$3]; print $3 > wanted; brought += $4 }
+  }
+  { sub(/^[^\t]*\t/, "") }
   # A remote that speaks the old protocol of plain files is spared git'"'"'s own check of what it sends.
   tolower($0) ~ /(^|["\/])(\.|\.\.|\.git)(["\/]|$)/ { tricks = 1 }
   { if ($0 ~ /(^|\/)\.gitattributes$/) attributes = 1 }
   END {
     printf "files %d\nbytes %.0f\n", files, bytes
     if (attributes) print "attributes 1"
+    if (brought > most) print "whole 1"
     if (tricks) exit 84
     if (files > most_files || bytes > most_bytes) exit 83
-  }' "$temp/tree")
+  }' "$temp/long")
 verdict=$?
 # Not echo: dash's turns the \n of a quoted path into a line, and a path could then say what the source's digest is.
 printf '%s\n' "$facts"
 [ $verdict = 0 ] || exit $verdict
 
 pointer='version https://git-lfs.github.com/spec/v1'
-# What is only looked at and handed on needs no files: git's list of it, and the contents that nobody knows yet.
-listed=
-case $facts in *"attributes 1"*) HW_KNOWN= ;; esac
-[ $format = sha1 ] || HW_KNOWN=
-if [ -n "${HW_KNOWN:-}" ]; then
-  awk -v most="$HW_LIST_BYTES" '
-    NR == FNR { known[$1]; next }
-    $2 != "blob" || $3 in seen { next }
-    { telling = $0 ~ /[\t\/](headway\.toml|Procfile|package\.json|pyproject\.toml|requirements\.txt|mkdocs\.yml)$/ }
-    telling || !($3 in known) { seen[$3]; print $3; if ((bytes += $4) > most) exit 1 }
-  ' "$HW_KNOWN" "$temp/tree" >"$temp/wanted" && listed=1
-fi
 wait $listing || exit 85
 read -r sum _ <<END
-$(sha256sum <"$temp/listing")
+$(sha256sum <"$at/tree")
 END
 echo "listing $sum"
-if [ -n "$listed" ]; then
-  cp "$temp/listing" "$HW_TREE/tree" && git cat-file --batch --buffer <"$temp/wanted" >"$HW_TREE/blobs" || exit 85
-  # A new pointer is told by its path, which only files have.
-  if ! grep -qaxF "$pointer" "$HW_TREE/blobs"; then
-    echo "listed 1"
-    exit 0
-  fi
-  rm "$HW_TREE/tree" "$HW_TREE/blobs"
+if [ "$at" = "$HW_TREE" ]; then
+  case $facts in
+    *"attributes 1"* | *"whole 1"*) ;;
+    *)
+      git cat-file --batch --buffer <"$temp/wanted" >"$HW_TREE/blobs" || exit 85
+      # A new pointer is told by its path, which only files have.
+      if ! grep -qaxF "$pointer" "$HW_TREE/blobs"; then
+        echo "listed 1"
+        exit 0
+      fi
+      ;;
+  esac
+  rm -f "$HW_TREE/tree" "$HW_TREE/blobs"
 fi
 
 mkfifo "$temp/tar"
