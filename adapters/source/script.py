@@ -22,7 +22,8 @@ HARMLESS: Final = (
     *("missingTaggerEntry", "badTagName", "nullSha1", "zeroPaddedDate", "zeroPaddedFilemode", "badFilemode"),
 )
 
-# The configuration that git reads instead of any other. `safe.directory` only works from a file.
+# The configuration that git reads instead of any other. `safe.directory` only works from a file. Where the other side is
+# a folder here, its half of the transfer reads it too: what goes through a pipe is not worth a search for likeness.
 CONFIG: Final = """\
 [safe]
 	directory = *
@@ -60,6 +61,7 @@ CONFIG: Final = """\
 	auto = false
 [pack]
 	windowMemory = 128m
+	window = 0
 	threads = 2
 [tar]
 	umask = 0002
@@ -280,7 +282,7 @@ case $facts in *"attributes 1"*) most=1024 ;; esac
     head -n 20 | sed -n 's/^\.\//lfs /p' # what else stands there is the rest of a name that has lines
 )
 set -- "$HW_MIRROR"/objects/pack/*.pack
-if [ $# -gt 40 ]; then git repack -adq 2>/dev/null; fi
+if [ $# -gt 40 ]; then git repack -adq --window=10 2>/dev/null; fi
 exit 0
 """
 )
