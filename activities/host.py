@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from temporalio import activity
-from temporalio.exceptions import CancelledError
 
+from activities.beating import beating
 from activities.telling import Teller
 from adapters.artifact.manifest import Manifest
 from adapters.events import timestamp
@@ -32,7 +30,6 @@ from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
 from temporal.messages import Bake, Certified, DomainOrder, EnvironmentRef, Live, Measured, Placed, RollOrder, Switch
 
-BEAT_SECONDS = 1.0
 # A full disk is refused early: a rollout that waits for room would hold its environment's queue.
 DISK_TRIES = 2
 MISSING_TRIES = 4
@@ -194,7 +191,7 @@ class HostActivities:
         with contextlib.suppress(HeadwayError):
             hostname = next(iter(self._broker.get_hostnames(order.env_id).hostnames), hostname)
         release = self._host.environment(order.env_id).release(order.seq)
-        with beating(lambda: None) as check, contextlib.ExitStack() as stack:
+        with beating() as check, contextlib.ExitStack() as stack:
             stack.callback(teller.flush, now=True)
 
             def step() -> None:
@@ -276,31 +273,3 @@ def _looked_for_again() -> Iterator[None]:
         if activity.info().attempt < MISSING_TRIES:
             raise HeadwayError("roll.place_failed", error.message) from error
         raise
-
-
-@contextlib.contextmanager
-def beating(after_a_beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Beat from a thread of its own while the body works; gives the check that stops it on a cancel."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        told = False
-        while not ended.wait(BEAT_SECONDS):
-            activity.heartbeat()
-            if not told:
-                told = True
-                # Whom it tells may be away: the beat does not wait for that.
-                threading.Thread(target=after_a_beat, name="tell", daemon=True).start()
-
-    def check() -> None:
-        if activity.is_cancelled():
-            raise CancelledError("the rollout was canceled before anything of it was to be seen")
-
-    # Its start counts as the first beat: most rollouts are over before the second.
-    beating = threading.Thread(target=contextvars.copy_context().run, args=(beat,), name="beat", daemon=True)
-    beating.start()
-    try:
-        yield check
-    finally:
-        ended.set()
-        beating.join()

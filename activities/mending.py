@@ -6,7 +6,7 @@ from typing import Protocol
 
 from temporalio import activity
 
-from activities.host import beating
+from activities.beating import beating
 from adapters.hosting.lending import Lender
 from headway.broker import MendSpec, Offer
 from headway.errors import HeadwayError
@@ -30,7 +30,7 @@ class Mending:
     @mapped
     def mend(self, mend: Mend) -> MendTried:
         """Raises what is to be tried again; why this host cannot is an answer."""
-        with beating(lambda: None) as check:
+        with beating() as check:
             try:
                 size = self._lender.manifest_size(mend.name) if mend.object == "manifest" else 0
                 self._lender.mend(self._broker.offer(mend.finding_id, Offer(size=size)), check)

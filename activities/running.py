@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from temporalio import activity
 
-from activities.host import beating
+from activities.beating import beating
 from activities.telling import Teller
 from adapters.hosting.inputs import fetch_input
 from adapters.hosting.services import Services
@@ -49,7 +49,7 @@ class Commands:
         told = Told(self._broker, order.job_id, f"{order.job_id}/{self.host_id}")
         # Once: a run whose keeper was killed may have done half of its work, and is not begun anew.
         with (
-            beating(lambda: None) as check,
+            beating() as check,
             bounded_tries("runtime.unavailable", 1),
             self._turn(spec, check),
         ):

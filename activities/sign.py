@@ -18,6 +18,7 @@ from sqlmodel import Session, select
 from temporalio import activity
 from ulid import ULID
 
+from activities.beating import beating
 from activities.ledger import About, Ledger
 from adapters.artifact.manifest import MAX_BYTES, Manifest, parse_manifest
 from adapters.ledger.keyring import KeyRecord
@@ -97,10 +98,14 @@ class Signer:
         self._announce = announce
         self._keyless = keyless
 
-    @activity.defn(name="build.sign")
+    @activity.defn(name="build.sign", no_thread_cancel_exception=True)
     @mapped
     def sign(self, order: BuildOrder) -> Signed:
         """Raises sign.failed (retryable), artifact.signature_invalid, attempt.stale, build.not_found."""
+        with beating():
+            return self._sign(order)
+
+    def _sign(self, order: BuildOrder) -> Signed:
         build, site, known = self._read(order)
         digest = build.manifest_sha256
         if digest is None or build.commit_sha is None or build.source_sha256 is None:
@@ -164,7 +169,7 @@ class Signer:
     def _keep_bundle(self, facts: BuildFacts, known: bool) -> Kept:
         """One bundle per artifact: the first that verifies stays, whichever build made it."""
         name = bundle_key(facts.site_id, facts.digest)
-        standing = self._standing(name, facts.site_id, facts.digest, known)
+        standing = self._standing(name, facts.site_id, facts.digest, known) if known or not _is_first_try() else None
         if standing is not None:
             return Kept(standing.key_hint, fresh=False, log_index=self._entered(standing))
         self._announce()
@@ -216,6 +221,11 @@ class Signer:
         if self._keyless is not None:
             return self._keyless.trusted.check(bundle, digest, policy)
         return check(bundle, digest, self._keys.ring(), policy, ledger=self._ledger)
+
+
+def _is_first_try() -> bool:
+    """Of an artifact that nobody knows, a bundle is there only if something went wrong before: putting one shows it."""
+    return activity.in_activity() and activity.info().attempt == 1
 
 
 def bundle_key(site_id: str, digest: str) -> str:

@@ -22,8 +22,8 @@ HARMLESS: Final = (
     *("missingTaggerEntry", "badTagName", "nullSha1", "zeroPaddedDate", "zeroPaddedFilemode", "badFilemode"),
 )
 
-# The configuration that git reads instead of any other. `safe.directory` only works from a file. Where the other side is
-# a folder here, its half of the transfer reads it too: what goes through a pipe is not worth a search for likeness.
+# The configuration that git reads instead of any other. `safe.directory` only works from a file. Where the other side
+# is a folder here, its half of the transfer reads it too: what goes through a pipe is not worth a search for likeness.
 CONFIG: Final = """\
 [safe]
 	directory = *

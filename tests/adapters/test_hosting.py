@@ -19,7 +19,8 @@ import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 
-from activities.host import HostActivities, beating
+from activities.beating import beating
+from activities.host import HostActivities
 from adapters.artifact.manifest import parse_manifest
 from adapters.artifact.rules import HeaderRule, StaticRules
 from adapters.hosting.configuration import Configuration
@@ -681,7 +682,7 @@ def test_a_roll_on_one_host_passes_the_gate_before_it_switches(machine: Machine)
 
 
 def test_what_takes_its_time_beats_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.host.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("activities.beating.BEAT_SECONDS", 0.01)
     told, beats = threading.Event(), threading.Semaphore(0)
 
     def body() -> None:

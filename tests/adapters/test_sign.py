@@ -11,8 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import SQLModel, select
+from sqlmodel import SQLModel, delete, select, update
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from activities.ledger import Ledger
 from activities.recorder import Recorder
@@ -153,6 +154,29 @@ def test_another_build_of_the_same_bytes_is_the_same_artifact(
     second = signer.sign(built(store, objects, site, manifest()))
     assert second.artifact_id == first.artifact_id
     assert bundle_of(objects, site, first.digest) == bundle
+
+
+def test_the_first_try_looks_for_no_bundle_and_keeps_the_one_that_is_there(
+    store: Store, objects: ObjectStore, key: SigningKey, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, get = manifest(b"there"), objects.get
+    read: list[str] = []
+
+    def noting(name: str, most: int) -> bytes:
+        read.append(name.rpartition("/")[2])
+        return get(name, most)
+
+    monkeypatch.setattr(objects, "get", noting)
+    signer = Signer(store, objects, key)
+    first = ActivityEnvironment().run(signer.sign, built(store, objects, site, made))
+    assert read == ["manifest.json"]
+    bundle = bundle_of(objects, site, made.digest)
+    with store.write() as session:  # as after a crash between the bundle and its row
+        session.exec(update(Build).values(artifact_id=None))
+        session.exec(delete(Artifact))
+    second = ActivityEnvironment().run(signer.sign, built(store, objects, site, made))
+    assert second.digest == first.digest
+    assert bundle_of(objects, site, made.digest) == bundle
 
 
 def test_signers_at_once_make_one_artifact(store: Store, objects: ObjectStore, key: SigningKey, site: Site) -> None:

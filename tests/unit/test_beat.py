@@ -7,11 +7,11 @@ import threading
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities import host
+from activities import beating
 
 
 def test_the_beat_does_not_wait_for_whom_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(beating, "BEAT_SECONDS", 0.02)
     told, beats, enough = threading.Event(), 0, threading.Event()
     environment = ActivityEnvironment()
 
@@ -27,7 +27,7 @@ def test_the_beat_does_not_wait_for_whom_it_tells(monkeypatch: pytest.MonkeyPatc
         told.wait(10)
 
     def work() -> bool:
-        with host.beating(tell):
+        with beating.beating(tell):
             return enough.wait(5)
 
     try:
