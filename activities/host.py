@@ -25,7 +25,7 @@ from adapters.hosting.services import Reuse, Services, Story
 from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
 from adapters.router.handshake import Handshake
-from headway.broker import Committed, Event, Events, Heard, Hostnames, RollSpec
+from headway.broker import Committed, Event, Events, Heard, Hostnames, Ready, RollSpec
 from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
 from temporal.messages import Bake, Certified, DomainOrder, EnvironmentRef, Live, Measured, Placed, RollOrder, Switch
@@ -39,7 +39,7 @@ log = logging.getLogger("headway.host")
 
 
 class Broker(Protocol):
-    def get_rollout(self, rollout_id: str) -> RollSpec: ...
+    def get_rollout(self, rollout_id: str, ready: Ready | None = None) -> RollSpec: ...
 
     def get_hostnames(self, env_id: str) -> Hostnames: ...
 
@@ -82,15 +82,16 @@ class HostActivities:
     @mapped
     def prepare(self, order: RollOrder) -> Placed:
         with beating(lambda: self._tell_placing(order)) as check, contextlib.ExitStack() as behind:
-            return self._prepare(order, check, behind)
+            return self._make_ready(order, check, behind)[0]
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
     @mapped
     def roll(self, order: RollOrder) -> Live:
         with beating(lambda: self._tell_placing(order)) as check, contextlib.ExitStack() as behind:
-            self._prepare(order, check, behind)
-            check()
-            self._broker.commit(order.rollout_id)
+            _, committed = self._make_ready(order, check, behind, alone=True)
+            if not committed:
+                check()
+                self._broker.commit(order.rollout_id)
             return self._switch(Switch(order.rollout_id, order.env_id, order.apply_seq))
 
     @activity.defn(name="host.switch", no_thread_cancel_exception=True)
@@ -98,15 +99,21 @@ class HostActivities:
     def switch(self, order: Switch) -> Live:
         return self._switch(order)
 
-    def _prepare(self, order: RollOrder, check: Callable[[], None], behind: contextlib.ExitStack) -> Placed:
-        """`behind` gets what can wait until the caller is done."""
+    def _make_ready(
+        self, order: RollOrder, check: Callable[[], None], behind: contextlib.ExitStack, *, alone: bool = False
+    ) -> tuple[Placed, bool]:
+        """Also whether it is committed already, which it can be where this host is `alone` and was ready before.
+
+        `behind` gets what can wait until the caller is done.
+        """
         if order.kind == "suspend":
             if not self._host.knows(order.env_id):
                 found = self._broker.get_hostnames(order.env_id)
                 self._host.lead(order.env_id, found.hostnames, found.lock)
             self._host.place_suspended(order.env_id, order.apply_seq)
-            return Placed(self.host_id, order.apply_seq, "")
-        spec = self._spec(order.rollout_id, check)
+            return Placed(self.host_id, order.apply_seq, ""), False
+        ready = self._ahead.ready(order.rollout_id) if alone and self._ahead is not None else None
+        spec = self._spec(order.rollout_id, check, ready)
         self._host.lead(order.env_id, spec.hostnames, spec.lock)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
@@ -116,12 +123,13 @@ class HostActivities:
             manifest = self._host.place(spec, order.apply_seq, check, examined)
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check, behind)
-        return Placed(self.host_id, order.apply_seq, manifest.digest)
+        return Placed(self.host_id, order.apply_seq, manifest.digest), spec.committed
 
-    def _spec(self, rollout_id: str, check: Callable[[], None]) -> RollSpec:
+    def _spec(self, rollout_id: str, check: Callable[[], None], ready: Ready | None) -> RollSpec:
         """With the signed records that it is judged by: the signing worker enters them within a second."""
         deadline = time.monotonic() + AWAITED_SECONDS
-        while (spec := self._broker.get_rollout(rollout_id)).awaited and needs_proof(self._host.folders, spec):
+        check()
+        while (spec := self._broker.get_rollout(rollout_id, ready)).awaited and needs_proof(self._host.folders, spec):
             check()
             if time.monotonic() > deadline:
                 message = "The policies' decision is not in the ledger yet: is the signing worker away?"

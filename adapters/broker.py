@@ -52,6 +52,7 @@ from headway.broker import (
     Noted,
     Offer,
     Output,
+    Ready,
     RequestBatch,
     RequestsHeard,
     RollSpec,
@@ -225,7 +226,10 @@ class BrokerClient:
         """Append to the job's stream; an empty batch only asks whether the job is to end."""
         return self._ask(Heard, "POST", f"/jobs/{job_id}/events", events, patience=patience)
 
-    def get_rollout(self, rollout_id: str) -> RollSpec:
+    def get_rollout(self, rollout_id: str, ready: Ready | None = None) -> RollSpec:
+        """With `ready` it may be committed by the same question. Raises as `commit` then."""
+        if ready is not None:
+            return self._ask(RollSpec, "POST", f"/rollouts/{rollout_id}/ready", ready)
         return self._ask(RollSpec, "GET", f"/rollouts/{rollout_id}")
 
     def commit(self, rollout_id: str) -> Committed:

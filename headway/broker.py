@@ -427,7 +427,8 @@ class InputPart(Wire):
 class Parcel(Wire):
     """An artifact's parts by presigned addresses; `packs` maps a pack's sha256 to its address.
 
-    `bundle_url` is empty while it is not signed; `keyring` is signed, or empty.
+    `bundle_url` is empty while it is not signed; `keyring` is signed, or empty. `rollout_id`: the one that it is for,
+    where that is known.
     """
 
     site_id: str
@@ -437,6 +438,7 @@ class Parcel(Wire):
     packs: dict[str, str]
     bundle_url: str = ""
     keyring: str = ""
+    rollout_id: str = ""
 
 
 class Coming(Wire):
@@ -451,9 +453,9 @@ class RollSpec(Parcel):
     `config_version` is 0 where there is no configuration to ask for; `instances` is 0 where the artifact says how many.
     `policies` are signed records of what the environment is held to, `proof` that of the
     decision, or of the release that runs there; `awaited`: the signing worker has not entered them yet, ask again.
+    `committed`: the point of no return is passed, as the host was ready.
     """
 
-    rollout_id: str
     job_id: str
     kind: str
     env_id: str
@@ -467,6 +469,14 @@ class RollSpec(Parcel):
     policies: list[str] = []
     proof: str = ""
     awaited: bool = False
+    committed: bool = False
+
+
+class Ready(Wire):
+    """What a host has examined ahead, by the keyring of that `sha256`, and needs nothing more for than to place it."""
+
+    digest: str
+    keyring_sha256: str
 
 
 class SealedConfig(Wire):

@@ -5,6 +5,7 @@ A help only. What is not ready by then, or went wrong, the rollout does in its o
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from adapters.hosting.host import Examined, Host
-from headway.broker import Coming, Parcel
+from headway.broker import Coming, Parcel, Ready
 from headway.errors import HeadwayError
 
 # What is verified counts for the rollout that it was told for, and for no later one.
@@ -36,7 +37,7 @@ class Begun:
     """A parcel that is looked at. `until`: when what was found is over, by the clock that does not jump."""
 
     until: float
-    keyring: str
+    parcel: Parcel
     examined: Future[Examined]
 
 
@@ -74,15 +75,28 @@ class Ahead:
             future = self._pool.submit(self._examine, parcel)
             with self._lock:
                 until = time.monotonic() + COUNTS_SECONDS
-                self._begun[parcel.site_id, parcel.digest] = Begun(until, parcel.keyring, future)
+                self._begun[parcel.site_id, parcel.digest] = Begun(until, parcel, future)
                 while len(self._begun) > MOST_KEPT:
                     self._begun.popitem(last=False)
+
+    def ready(self, rollout_id: str) -> Ready | None:
+        """What a rollout needs nothing more for than to be placed: static, examined, its tree made."""
+        with self._lock:
+            begun = next((one for one in self._begun.values() if one.parcel.rollout_id == rollout_id), None)
+        if begun is None or time.monotonic() > begun.until or not begun.examined.done():
+            return None
+        if begun.examined.cancelled() or begun.examined.exception() is not None:
+            return None
+        if begun.examined.result().manifest.kind != "static" or not self._host.trees.exists(begun.parcel.digest):
+            return None
+        keyring = hashlib.sha256(begun.parcel.keyring.encode()).hexdigest()
+        return Ready(digest=begun.parcel.digest, keyring_sha256=keyring)
 
     def take(self, parcel: Parcel, check: Callable[[], None]) -> Examined | None:
         """What was found of it, once; None where nothing was begun. Waits, with `check`, for what is under way."""
         with self._lock:
             begun = self._begun.pop((parcel.site_id, parcel.digest), None)
-        if begun is None or time.monotonic() > begun.until or begun.keyring != parcel.keyring:
+        if begun is None or time.monotonic() > begun.until or begun.parcel.keyring != parcel.keyring:
             return None
         future = begun.examined
         if future.cancel():

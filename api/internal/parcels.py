@@ -17,7 +17,14 @@ from store.session import Store
 DOCUMENTS: Final = ("manifest", "layout")
 
 
-def parcel_of(objects: Objects, site_id: str, digest: str, packs: Iterable[str], keyring: str | None = None) -> Parcel:
+def parcel_of(
+    objects: Objects,
+    site_id: str,
+    digest: str,
+    packs: Iterable[str],
+    keyring: str | None = None,
+    rollout_id: str = "",
+) -> Parcel:
     """`keyring`: what its signature is to be judged by; None while it has none."""
     documents = DOCUMENTS if keyring is None else (*DOCUMENTS, "bundle")
     return Parcel(
@@ -25,6 +32,7 @@ def parcel_of(objects: Objects, site_id: str, digest: str, packs: Iterable[str],
         digest=digest,
         packs={sha256: objects.presign_get(pack_key(site_id, sha256)) for sha256 in packs},
         keyring=keyring or "",
+        rollout_id=rollout_id,
         **{f"{part}_url": objects.presign_get(object_key(site_id, digest, part)) for part in documents},
     )
 
@@ -41,6 +49,6 @@ def what_comes(store: Store, objects: Objects, job_id: str) -> tuple[list[str], 
         found = comes_to(session, job_id)
         if found is None:
             return None
-        artifact, hosts = found
+        rollout_id, artifact, hosts = found
         packs, keyring = packs_of(session, artifact), keyring_of(session)
-    return hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring)
+    return hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, rollout_id)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from typing import Final
+
+from sqlmodel import Session
 
 from api.inputs import Inputs
 from api.internal.admission import admission_of
@@ -18,6 +21,7 @@ from headway.broker import (
     InputPart,
     Leftovers,
     Noted,
+    Ready,
     RollSpec,
     Serving,
     WantedInput,
@@ -27,8 +31,9 @@ from store.broker import hostnames, to_place
 from store.commands import begin_command, command_of
 from store.domains import redirects_of
 from store.drifts import note_drifts
-from store.fleet import leftovers, note_otherwise, require_part, serves, serves_otherwise
+from store.fleet import hosts_of, leftovers, note_otherwise, require_part, serves, serves_otherwise
 from store.locks import lock_text
+from store.models import Rollout
 from store.queue import commit_rollout
 from store.session import Store
 
@@ -43,15 +48,33 @@ class Rollouts:
     def spec(self, rollout_id: str, host_id: str) -> RollSpec:
         """Addresses that read just this artifact's objects, for an hour. For a host of the rollout."""
         with self.store.read() as session:
-            found = to_place(session, rollout_id)
-            require_part(session, found.rollout, host_id)
-            keyring, admission = keyring_of(session), admission_of(session, found.rollout)
-            lock = lock_text(session, found.rollout.env_id)
+            return self._spec(session, rollout_id, host_id)
+
+    def ready(self, rollout_id: str, host_id: str, body: Ready) -> RollSpec:
+        """The same, for a host that has seen this very artifact: where it is the only one, it may switch then.
+
+        What a policy decides on takes the longer way. Raises as `spec` and `commit`.
+        """
+
+        def answer(session: Session) -> RollSpec:
+            # Locked before it is read: what it was like a moment ago decides nothing.
+            rollout = session.get(Rollout, rollout_id, with_for_update=True)
+            spec = self._spec(session, rollout_id, host_id)
+            if rollout is None or hosts_of(session, rollout) != [host_id] or not _suits(spec, body):
+                return spec
+            commit_rollout(session, rollout_id, by=host_id)
+            return spec.model_copy(update={"committed": True})
+
+        return self.store.in_write(answer)
+
+    def _spec(self, session: Session, rollout_id: str, host_id: str) -> RollSpec:
+        found = to_place(session, rollout_id)
+        require_part(session, found.rollout, host_id)
+        keyring, admission = keyring_of(session), admission_of(session, found.rollout)
         rollout, artifact = found.rollout, found.artifact
-        parcel = parcel_of(self.objects, artifact.site_id, artifact.digest, found.packs, keyring)
+        parcel = parcel_of(self.objects, artifact.site_id, artifact.digest, found.packs, keyring, rollout.id)
         return RollSpec(
             **dict(parcel),
-            rollout_id=rollout.id,
             job_id=rollout.job_id,
             kind=rollout.kind,
             env_id=rollout.env_id,
@@ -61,7 +84,7 @@ class Rollouts:
             hostnames=found.hostnames,
             config_version=rollout.config_version,
             instances=rollout.instances or 0,
-            lock=lock,
+            lock=lock_text(session, rollout.env_id),
             policies=admission.policies,
             proof=admission.proof,
             awaited=admission.awaited,
@@ -117,4 +140,13 @@ class Rollouts:
             return Hostnames(env_id=env_id, hostnames=names, redirects=led, lock=lock)
 
 
+def _suits(spec: RollSpec, ready: Ready) -> bool:
+    """Whether what a host has seen is all that decides on it."""
+    keyring = hashlib.sha256(spec.keyring.encode()).hexdigest()
+    seen = (ready.digest, ready.keyring_sha256) == (spec.digest, keyring)
+    return seen and spec.kind in READY and not spec.policies
+
+
 PART: Final = 1 << 20
+# Kinds that bring an artifact which was there before the host was asked.
+READY: Final = frozenset({"deploy", "promote", "rollback"})

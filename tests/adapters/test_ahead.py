@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from adapters.hosting import ahead
 from adapters.hosting.ahead import Ahead
-from headway.broker import Coming, Parcel, RollSpec
+from headway.broker import Coming, Parcel, Ready, RollSpec
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine, keep_on
 
@@ -79,6 +81,25 @@ def wait_for_tree(machine: Machine, digest: str) -> None:
     while not machine.host.trees.exists(digest):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_it_says_which_rollout_needs_nothing_more(machine: Machine) -> None:
+    spec, manifest = machine.shelf.artifact(SITE)
+    told_of = told(machine, parcel_of(spec))
+    wait((told_of._begun[spec.site_id, spec.digest].examined,), timeout=30)
+    keyring = hashlib.sha256(spec.keyring.encode()).hexdigest()
+    assert told_of.ready(spec.rollout_id) == Ready(digest=manifest.digest, keyring_sha256=keyring)
+    assert told_of.ready("dep_another") is None
+    told_of.take(spec, keep_on)
+    assert told_of.ready(spec.rollout_id) is None
+
+
+def test_what_did_not_verify_is_not_ready(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    machine.shelf.objects[spec.bundle_url] = b"another"
+    told_of = told(machine, parcel_of(spec))
+    wait((told_of._begun[spec.site_id, spec.digest].examined,), timeout=30)
+    assert told_of.ready(spec.rollout_id) is None
 
 
 @pytest.mark.parametrize("other", ["digest", "site_id", "keyring"])

@@ -23,6 +23,7 @@ from activities.beating import beating
 from activities.host import HostActivities
 from adapters.artifact.manifest import parse_manifest
 from adapters.artifact.rules import HeaderRule, StaticRules
+from adapters.hosting.ahead import Ahead
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.drift import DriftBook
 from adapters.hosting.fetch import HttpDownloads
@@ -35,7 +36,19 @@ from adapters.hosting.upkeep import Pace, Upkeep
 from adapters.objects import ObjectStore
 from adapters.router.routes import list_routes
 from adapters.runtime.process.driver import ProcessDriver, Setup
-from headway.broker import Committed, Events, Heard, HostHello, Hostnames, Known, RollSpec, SealedConfig
+from headway.broker import (
+    Coming,
+    Committed,
+    Events,
+    Heard,
+    HostHello,
+    Hostnames,
+    Known,
+    Parcel,
+    Ready,
+    RollSpec,
+    SealedConfig,
+)
 from headway.errors import HeadwayError
 from temporal.messages import EnvironmentRef, RollOrder, Switch
 from tests.adapters.sites import ENV, HOST, ROOT, Machine, Shelf, keep_on, verify
@@ -622,6 +635,8 @@ class FakeBroker:
         self.specs = {spec.rollout_id: spec for spec in specs}
         self.gate: HeadwayError | None = None
         self.passed: list[str] = []
+        self.heard: list[Ready | None] = []
+        self.coming_next: list[Parcel] = []
 
     def commit(self, rollout_id: str) -> Committed:
         self.passed.append(rollout_id)
@@ -638,10 +653,19 @@ class FakeBroker:
     def hello(self, host_id: str, hello: HostHello, *, patience: float | None = None) -> Known:  # noqa: ARG002
         return Known(host_id=host_id, labels=hello.labels)
 
-    def get_rollout(self, rollout_id: str) -> RollSpec:
+    def get_rollout(self, rollout_id: str, ready: Ready | None = None) -> RollSpec:
+        self.heard.append(ready)
         if rollout_id not in self.specs:
             raise HeadwayError("deployment.not_found", "no such rollout")
-        return self.specs[rollout_id]
+        spec = self.specs[rollout_id]
+        if ready is None or ready.digest != spec.digest:
+            return spec
+        self.commit(rollout_id)
+        return spec.model_copy(update={"committed": True})
+
+    def coming(self, host_id: str) -> Coming:  # noqa: ARG002
+        told, self.coming_next = self.coming_next, []
+        return Coming(parcels=told)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
         return Hostnames(env_id=env_id, hostnames=[HOST])
@@ -651,13 +675,13 @@ def order(spec: RollSpec, apply_seq: int) -> RollOrder:
     return RollOrder(spec.job_id, spec.rollout_id, "deploy", spec.env_id, ("local",), apply_seq, apply_seq + 1)
 
 
-def activities_on(machine: Machine, broker: FakeBroker) -> HostActivities:
+def activities_on(machine: Machine, broker: FakeBroker, ahead: Ahead | None = None) -> HostActivities:
     """As the worker makes them, but for the loop that looks by itself."""
     folders = machine.host.folders
     services = Services(folders, ProcessDriver(Setup(state=folders.root / "run")))
     configuration = Configuration("local", folders.identity, broker)
     upkeep = Upkeep(folders, services, Pace(), DriftBook(folders.root / "drifts"))
-    return HostActivities("local", machine.host, broker, services, configuration, upkeep)
+    return HostActivities("local", machine.host, broker, services, configuration, upkeep, ahead=ahead)
 
 
 def test_a_roll_on_one_host_passes_the_gate_before_it_switches(machine: Machine) -> None:
@@ -678,6 +702,40 @@ def test_a_roll_on_one_host_passes_the_gate_before_it_switches(machine: Machine)
     assert (live.seq, live.previous) == (3, 1)
     assert run.run(activities.roll, order(two, 3)) == live
     assert broker.passed == ["roll_one", "roll_two", "roll_two", "roll_two"]
+    activities.close()
+
+
+def test_a_host_that_was_ready_asks_once_and_switches(machine: Machine) -> None:
+    one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    two, _ = machine.shelf.artifact({"index.html": b"two"}, rollout="roll_two")
+    broker = FakeBroker(one, two)
+    ahead = Ahead("local", machine.host, broker)
+    activities = activities_on(machine, broker, ahead)
+    run = ActivityEnvironment()
+    run.run(activities.route, EnvironmentRef(ENV))
+
+    def tell(spec: RollSpec) -> None:
+        broker.coming_next = [Parcel(**{name: getattr(spec, name) for name in Parcel.model_fields})]
+        ahead.look()
+        deadline = time.monotonic() + 30
+        while ahead.ready(spec.rollout_id) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    tell(one)
+    assert run.run(activities.roll, order(one, 1)).seq == 1
+    assert (broker.passed, len(broker.heard), broker.heard[0] is None) == (["roll_one"], 1, False)
+    tell(two)
+    broker.gate = HeadwayError("job.canceled", "a cancel came first")
+    with pytest.raises(ApplicationError) as caught:
+        run.run(activities.roll, order(two, 3))
+    assert caught.value.type == "job.canceled"
+    assert run.run(activities.live, EnvironmentRef(ENV)).seq == 1
+    broker.gate = None
+    # Of several hosts none is committed by itself, however ready it is.
+    tell(two)
+    run.run(activities.prepare, order(two, 5))
+    assert broker.heard[-1] is None
     activities.close()
 
 

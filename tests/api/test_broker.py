@@ -409,8 +409,6 @@ async def test_the_last_words_come_with_the_output(api: World, roles: Roles) -> 
     assert failure(refused, 500) == "upload.failed"
     heard = api.parts.events.lines(job)
     assert heard > before
-    woken: list[str] = []
-    api.parts.watch.poke = woken.append  # type: ignore[method-assign]
     answer, _ = await made.output({"index.html": b"one"}, last=last)
     assert (answer.status_code, api.parts.events.lines(job)) == (200, heard)
     assert answer.json()["job_id"] == job
@@ -469,7 +467,7 @@ async def test_how_an_app_runs_is_read_from_its_manifest(api: World, roles: Role
     await made.output({"serve": b"x"})
     await made.put("manifest", manifest.raw)
     told = {"command": None, "run": {"command": "./another"}}
-    change = {"manifest_sha256": manifest.digest, "kind": "dynamic", "plan": told, "pack": None}
+    change: dict[str, Any] = {"manifest_sha256": manifest.digest, "kind": "dynamic", "plan": told, "pack": None}
     answer, _ = await made.output({"serve": b"x"}, **change)
     assert answer.status_code == 200
     assert api.one(Build, id=made.build).plan == {"command": None, "run": run.as_dict()}
@@ -574,8 +572,23 @@ async def test_a_host_gets_what_it_has_to_place(api: World, roles: Roles) -> Non
     assert f"sites/{site['id']}/artifacts/{digest}/bundle.json" in spec.bundle_url
     names = (await roles.ask("host", "GET", f"/environments/{env}/hostnames")).json()
     assert names == {"env_id": env, "hostnames": spec.hostnames, "redirects": {}, "lock": ""}
+    ready = {"digest": digest, "keyring_sha256": hashlib.sha256(spec.keyring.encode()).hexdigest()}
+    asked = f"/rollouts/{rollout}/ready"
+    for odd in ({"digest": "e" * 64}, {"keyring_sha256": "e" * 64}):
+        answer = RollSpec.model_validate((await roles.ask("host", "POST", asked, ready | odd)).json())
+        assert answer == spec
+    assert api.one(Job, id=job["id"]).committed_at is None
+    api.change(Job, job["id"], cancel_requested_at=utcnow())
+    assert failure(await roles.ask("host", "POST", asked, ready), 409) == "job.canceled"
+    api.change(Job, job["id"], cancel_requested_at=None)
+    for _ in range(2):
+        answer = RollSpec.model_validate((await roles.ask("host", "POST", asked, ready)).json())
+        assert answer == spec.model_copy(update={"committed": True})
+    assert api.one(Job, id=job["id"]).stage == "switch"
+    assert api.one(Job, id=job["id"]).committed_at is not None
     api.change(Rollout, rollout, status="failed")
     assert failure(await roles.ask("host", "GET", f"/rollouts/{rollout}"), 409) == "attempt.stale"
+    assert failure(await roles.ask("host", "POST", asked, ready), 409) == "attempt.stale"
     assert failure(await roles.ask("host", "GET", "/rollouts/dep_none"), 404) == "deployment.not_found"
     assert failure(await roles.ask("host", "GET", "/environments/env_none/hostnames"), 404) == "environment.not_found"
 
