@@ -48,6 +48,31 @@ class BareFive:
         return done
 
 
+@workflow.defn(name="BareOne")
+class BareOne:
+    @workflow.run
+    async def run(self) -> int:
+        return await workflow.execute_activity(bare_step, 1, start_to_close_timeout=timedelta(seconds=10))
+
+
+async def one_activity(client: Client, times: int) -> list[float]:
+    """Seconds from the call to the end of the one empty activity of a workflow: no switch by a workflow is sooner."""
+    ends: list[float] = []
+
+    @activity.defn(name="BareStep")
+    async def step(number: int) -> int:
+        ends.append(time.perf_counter())
+        return number
+
+    taken = []
+    async with Worker(client, task_queue=QUEUE, workflows=[BareOne], activities=[step]):
+        for number in range(times):
+            began = time.perf_counter()
+            await client.execute_workflow(BareOne.run, id=f"bare-one-{number}", task_queue=QUEUE)
+            taken.append(ends[-1] - began)
+    return taken
+
+
 async def five_activities(client: Client, times: int) -> list[float]:
     """Seconds from the call to the result, one after the other, of a workflow of five empty activities."""
     taken = []

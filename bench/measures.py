@@ -102,6 +102,10 @@ def _archives(run: Run, repository: Repository) -> list[float]:
     return times
 
 
+async def _one(stack: Stack) -> list[float]:
+    return await bare.one_activity(await Client.connect(stack.temporal), SWITCHES)
+
+
 async def _five(stack: Stack) -> list[float]:
     return await bare.five_activities(await Client.connect(stack.temporal), DEPLOYS)
 
@@ -136,6 +140,7 @@ def rollback_and_promote(run: Run) -> dict[str, Any]:
     return {
         "rollback": spread(_rollbacks(run, made)),
         "promote": spread(_promotes(run, made)),
+        "bare_workflow_to_its_activity": spread(asyncio.run(_one(run.stack))),
         "goal": "p50 under 60 ms, p99 under 150 ms",
     }
 
