@@ -77,6 +77,17 @@ async def test_a_hosts_question_is_its_own(api: World, roles: Roles) -> None:
     assert (await roles.ask("host", "GET", "/hosts/local/coming")).json() == {"parcels": []}
 
 
+async def test_a_credential_that_has_ended_hears_of_nothing(api: World, roles: Roles) -> None:
+    lost = data(await api.admin.post("/v1/hosts", json={"id": "two"}))["credential"]
+    waits = asyncio.create_task(roles.ask(lost, "GET", "/hosts/two/coming"))
+    async with asyncio.timeout(30):
+        while not api.parts.board.listens("two"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    data(await api.admin.post("/v1/hosts/two/credential"))
+    api.parts.board.post(["two"], lambda: PARCEL)
+    assert failure(await waits, 401) == "auth.invalid_key"
+
+
 async def test_a_rollout_is_told_of_when_its_run_was_started(api: World, roles: Roles) -> None:
     site = await api.site(api.admin)
     build = await upload(api, roles, site)
