@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError
 
 from activities.beating import beating
+from activities.host import DISK_TRIES
 from activities.telling import Teller
 from adapters.hosting.inputs import fetch_input
 from adapters.hosting.services import Services
@@ -50,23 +52,17 @@ class Commands:
         # Once: a run whose keeper was killed may have done half of its work, and is not begun anew.
         with (
             beating() as check,
+            self._input(spec) as given,
             bounded_tries("runtime.unavailable", 1),
+            bounded_tries("roll.disk_floor", DISK_TRIES),
             self._turn(spec, check),
         ):
             began = time.monotonic()
-            given = self._given(spec, check)
+            if given is not None and spec.given is not None:
+                fetch_input(given, spec.given, lambda start: self._broker.command_input(spec.job_id, start).data, check)
             code = self._services.run_command(
-                spec.env_id,
-                spec.seq,
-                order.job_id,
-                spec.command,
-                spec.timeout,
-                activity.is_cancelled,
-                told.lines,
-                given,
+                spec.env_id, spec.seq, order.job_id, spec.command, spec.timeout, _is_unwanted, told.lines, given
             )
-        if given is not None:
-            given.unlink(missing_ok=True)
         told.flush()
         return CommandEnded(order.job_id, code, round(1000 * (time.monotonic() - began)))
 
@@ -88,13 +84,43 @@ class Commands:
         with self._turns.turn(spec.env_id, waits, check):
             yield
 
-    def _given(self, spec: CommandSpec, check: Callable[[], None]) -> Path | None:
-        """Its input, whole, as a file of this host."""
-        if spec.given is None:
-            return None
-        path = self._services.folders.inputs / spec.job_id
-        fetch_input(path, spec.given, lambda start: self._broker.command_input(spec.job_id, start).data, check)
-        return path
+    @contextlib.contextmanager
+    def _input(self, spec: CommandSpec) -> Iterator[Path | None]:
+        """Where its input lies, until no other attempt can want it."""
+        path = self._services.folders.inputs / spec.job_id if spec.given is not None else None
+        over = True
+        try:
+            yield path
+        except Exception as error:
+            over = _is_final(error)
+            raise
+        finally:
+            if path is not None and over:
+                path.unlink(missing_ok=True)
+
+
+def _is_unwanted() -> bool:
+    """Whether somebody wants the command's end. Raises service.unavailable where only this attempt is over: the worker
+    stops, or Temporal has not heard of it for too long. The command goes on then, and the next attempt joins it.
+    """
+    if not activity.is_cancelled():
+        return False
+    if _is_requested():
+        return True
+    raise HeadwayError("service.unavailable", "This host worker is gone; the command goes on.")
+
+
+def _is_requested() -> bool:
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested
+
+
+def _is_final(error: Exception) -> bool:
+    if isinstance(error, HeadwayError):
+        return not error.retryable
+    if isinstance(error, ApplicationError):
+        return error.non_retryable
+    return isinstance(error, CancelledError) and _is_requested()
 
 
 class Told:

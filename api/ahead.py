@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,6 +25,7 @@ FRESH_SECONDS: Final = 5.0
 MOST_KEPT: Final = 16
 # A burst of rollouts is faster done than told of.
 AT_ONCE: Final = 2
+MOST_TOLD: Final = 10_000
 log = logging.getLogger("headway.ahead")
 
 
@@ -105,10 +106,11 @@ class Announcing:
         self._board = board
         self._find = find
         self.telling: set[asyncio.Task[None]] = set()
+        self._told: OrderedDict[str, None] = OrderedDict()
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> object:
         started = await self._starts.start(job_id, job_type, labels=labels)
-        if started and job_type in TYPES and self._board.has_listeners() and len(self.telling) < AT_ONCE:
+        if started and job_type in TYPES and self._board.has_listeners() and self._is_next(job_id):
             task = asyncio.create_task(self._tell(job_id))
             self.telling.add(task)
             task.add_done_callback(self.telling.discard)
@@ -119,6 +121,15 @@ class Announcing:
 
     async def give_turn(self, ahead: Ahead) -> object:
         return await self._starts.give_turn(ahead)
+
+    def _is_next(self, job_id: str) -> bool:
+        """Whether it is to be told of now. Once: what waits for its turn is started again and again."""
+        if job_id in self._told or len(self.telling) >= AT_ONCE:
+            return False
+        self._told[job_id] = None
+        if len(self._told) > MOST_TOLD:
+            self._told.popitem(last=False)
+        return True
 
     async def _tell(self, job_id: str) -> None:
         try:

@@ -22,6 +22,7 @@ from headway.ids import is_id, new_id
 MOST: Final = 1 << 30
 FLOOR: Final = 512 << 20
 AT_ONCE: Final = 8  # of one environment
+AGAIN: Final = 2  # beside them, while they come: such as will be found to be one that is here
 # Seconds for which nobody touched it: one that stopped coming, and one that no command has taken.
 PARTIAL_KEPT: Final = 900.0
 WHOLE_KEPT: Final = 7200.0
@@ -69,11 +70,13 @@ class Inputs:
     def begin(self, env_id: str, *, again: bool = False) -> str:
         """The id of a new input; `again`: it repeats one that is counted already. Raises input.too_many."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not again and len(list(self.folder.glob(f"{env_id}.*"))) >= AT_ONCE:
-            message = f"{AT_ONCE} inputs of this environment wait for their commands, or are on their way."
-            raise HeadwayError("input.too_many", message)
         input_id = new_id("input")
         os.close(os.open(self._part(env_id, input_id), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        # Counted when it is there: of many at once none is overlooked.
+        if len(list(self.folder.glob(f"{env_id}.*"))) > AT_ONCE + (AGAIN if again else 0):
+            self.forget(env_id, input_id)
+            message = f"{AT_ONCE} inputs of this environment wait for their commands, or are on their way."
+            raise HeadwayError("input.too_many", message)
         return input_id
 
     @contextlib.contextmanager

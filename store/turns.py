@@ -64,6 +64,9 @@ def supersede(session: Session, build: Build) -> bool:
     if rollout is None or rollout.branch is None:
         return False
     session.get(Environment, rollout.env_id, with_for_update=True)
+    session.refresh(rollout, with_for_update=True)
+    if rollout.status != "waiting":
+        return False  # it was ended while this waited for the environment
     newer = session.exec(
         select(Rollout).where(
             Rollout.env_id == rollout.env_id,

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -44,6 +44,7 @@ log = logging.getLogger("headway.worker")
 VERSION = WorkerDeploymentConfig(WorkerDeploymentVersion("headway", __version__), use_worker_versioning=False)
 DRAIN = timedelta(seconds=5)
 BEHIND_SECONDS = 10.0
+FIRST_SECONDS = 10.0
 # Passed through the workflow sandbox: definitions only, no state of ours lives in them. To read the stories anew for
 # each run took a fifth of the control worker's time (docs/decisions/0049); the recorded histories are replayed so.
 PASSED = ("temporal", "activities", "headway")
@@ -52,7 +53,10 @@ STORIES = ("workflows",)
 
 @dataclass
 class Role:
-    """What one role's worker offers; `beside` runs as long as the worker. `lanes`: further queues of its process."""
+    """What one role's worker offers; `beside` runs as long as the worker. `lanes`: further queues of its process.
+
+    `first` is waited for before it is said that the role is ready, but not for long: the rest of a stack may be away.
+    """
 
     queue: str
     activities: Sequence[Callable[..., Any]]
@@ -61,6 +65,7 @@ class Role:
     beside: Sequence[Callable[[], Any]] = field(default_factory=tuple)
     polls: int = 5
     lanes: Sequence[Role] = ()
+    first: Callable[[], Awaitable[None]] | None = None
 
 
 # How much of each is done at once on a host. Most of it waits: threads are made when they are needed. Commands are
@@ -340,6 +345,7 @@ def host(settings: Settings, _client: Client) -> Role:
     return replace(
         role,
         lanes=lanes,
+        first=configuration.answered,
         beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
     )
 
@@ -414,8 +420,11 @@ async def serve(name: str, settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with working(client, [role]):
         log.info("%s polls %s", name, ", ".join(one.queue for one in (role, *role.lanes)))
-        announce()
         beside = [asyncio.create_task(work()) for work in role.beside]
+        if role.first is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(role.first(), FIRST_SECONDS)
+        announce()
         await stop.wait()
         for task in beside:
             task.cancel()

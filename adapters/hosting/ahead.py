@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from adapters.hosting.host import Examined, Host
@@ -32,13 +32,18 @@ class Broker(Protocol):
     def coming(self, host_id: str) -> Coming: ...
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Begun:
-    """A parcel that is looked at. `until`: when what was found is over, by the clock that does not jump."""
+    """A parcel to look at. `until`: when what is found is over, by the clock that does not jump.
+
+    `started`: somebody is at it, or was. `taken`: its rollout has come.
+    """
 
     until: float
     parcel: Parcel
-    examined: Future[Examined]
+    started: bool = False
+    taken: bool = False
+    found: Future[Examined | None] = field(default_factory=Future)
 
 
 class Ahead:
@@ -50,6 +55,7 @@ class Ahead:
         self._broker = broker
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ahead")
         self._lock = threading.Lock()
+        self._waiting = 0
         self._begun: OrderedDict[tuple[str, str], Begun] = OrderedDict()
 
     def run(self) -> None:
@@ -68,45 +74,53 @@ class Ahead:
         with self._lock:
             for key in [key for key, begun in self._begun.items() if time.monotonic() > begun.until]:
                 del self._begun[key]
-        for parcel in parcels:
-            if not parcel.bundle_url:
-                self._pool.submit(self._host.prepare, parcel, MOST_BYTES)
-                continue
-            future = self._pool.submit(self._examine, parcel)
-            with self._lock:
-                until = time.monotonic() + COUNTS_SECONDS
-                self._begun[parcel.site_id, parcel.digest] = Begun(until, parcel, future)
-                while len(self._begun) > MOST_KEPT:
-                    self._begun.popitem(last=False)
+            told = [Begun(time.monotonic() + COUNTS_SECONDS, one) for one in parcels[: MOST_KEPT - self._waiting]]
+            self._waiting += len(told)
+            self._begun.update(((one.parcel.site_id, one.parcel.digest), one) for one in told if one.parcel.bundle_url)
+            while len(self._begun) > MOST_KEPT:
+                self._begun.popitem(last=False)
+        for one in told:
+            self._pool.submit(self._work, one)
 
     def ready(self, rollout_id: str) -> Ready | None:
         """What a rollout needs nothing more for than to be placed: static, examined, its tree made."""
         with self._lock:
             begun = next((one for one in self._begun.values() if one.parcel.rollout_id == rollout_id), None)
-        if begun is None or time.monotonic() > begun.until or not begun.examined.done():
+        if begun is None or time.monotonic() > begun.until or not begun.found.done() or begun.found.exception():
             return None
-        if begun.examined.cancelled() or begun.examined.exception() is not None:
-            return None
-        if begun.examined.result().manifest.kind != "static" or not self._host.trees.exists(begun.parcel.digest):
+        examined = begun.found.result()
+        if examined is None or examined.manifest.kind != "static" or not self._host.trees.exists(begun.parcel.digest):
             return None
         keyring = hashlib.sha256(begun.parcel.keyring.encode()).hexdigest()
         return Ready(digest=begun.parcel.digest, keyring_sha256=keyring)
 
     def take(self, parcel: Parcel, check: Callable[[], None]) -> Examined | None:
-        """What was found of it, once; None where nothing was begun. Waits, with `check`, for what is under way."""
+        """What was found of it, once; None where nobody is at it yet. Waits, with `check`, for what is under way."""
         with self._lock:
             begun = self._begun.pop((parcel.site_id, parcel.digest), None)
-        if begun is None or time.monotonic() > begun.until or begun.parcel.keyring != parcel.keyring:
-            return None
-        future = begun.examined
-        if future.cancel():
-            return None
-        while not future.done():
+            if begun is None:
+                return None
+            begun.taken = True
+            over = time.monotonic() > begun.until or begun.parcel.keyring != parcel.keyring
+            if over or not begun.started:
+                return None
+        while not begun.found.done():
             check()
-            wait((future,), timeout=0.5)
-        return future.result() if future.exception() is None else None
+            wait((begun.found,), timeout=0.5)
+        return begun.found.result() if begun.found.exception() is None else None
 
-    def _examine(self, parcel: Parcel) -> Examined:
-        examined = self._host.examine(parcel)
-        self._host.prepare(parcel, MOST_BYTES, examined.manifest)
+    def _work(self, begun: Begun) -> None:
+        with self._lock:
+            self._waiting -= 1
+            if begun.taken or time.monotonic() > begun.until:
+                return
+            begun.started = True
+        try:
+            begun.found.set_result(self._look_at(begun.parcel))
+        except Exception as error:
+            begun.found.set_exception(error)
+
+    def _look_at(self, parcel: Parcel) -> Examined | None:
+        examined = self._host.examine(parcel) if parcel.bundle_url else None
+        self._host.prepare(parcel, MOST_BYTES, examined.manifest if examined is not None else None)
         return examined

@@ -20,8 +20,11 @@ from headway.broker import HostHello, Known, SealedConfig
 from headway.errors import HeadwayError
 
 AGAIN_SECONDS: Final = 5.0
+# While nobody has answered yet: whoever starts a stack asks for its hosts as soon as it is ready.
+FIRST_SECONDS: Final = 0.3
 # Who has been silent for longer has been away: what it missed comes to it once it speaks again.
 BEAT_SECONDS: Final = 5.0
+AWAY: Final = "service.unavailable"
 log = logging.getLogger("headway.host")
 
 
@@ -40,6 +43,7 @@ class Configuration:
         self.key_file = key_file
         self._broker = broker
         self._labels = sorted(set(labels))
+        self._answered = asyncio.Event()
 
     def register(self) -> None:
         """Raises host.key_changed where another key is pinned, and service.unavailable."""
@@ -54,13 +58,20 @@ class Configuration:
             try:
                 await asyncio.to_thread(self.register)
                 said = ""
-                await asyncio.sleep(BEAT_SECONDS)
-                continue
-            except HeadwayError as error:
-                if error.code != said:
-                    log.warning("this host is not registered: %s", error.message)
-                said = error.code
-            await asyncio.sleep(AGAIN_SECONDS)
+            except Exception as error:
+                # Whatever it was: who stops saying that it is there is away for everybody else.
+                code, why = (error.code, error.message) if isinstance(error, HeadwayError) else (AWAY, repr(error))
+                if code != said:
+                    log.warning("this host is not registered: %s", why)
+                said = code
+            if said != AWAY:
+                self._answered.set()
+            again = AGAIN_SECONDS if self._answered.is_set() else FIRST_SECONDS
+            await asyncio.sleep(again if said else BEAT_SECONDS)
+
+    async def answered(self) -> None:
+        """Wait until the platform knows this host, or has refused it."""
+        await self._answered.wait()
 
     def fetch(self, rollout_id: str) -> bytes:
         """What is sealed to this host for a rollout. Registers first where the broker does not know it.

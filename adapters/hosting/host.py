@@ -15,7 +15,7 @@ from adapters.artifact.layout import MAX_BYTES as MAX_LAYOUT
 from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import MAX_BYTES as MAX_MANIFEST
 from adapters.artifact.manifest import Manifest, parse_manifest
-from adapters.hosting.disk import check_floor
+from adapters.hosting.disk import check_floor, free_bytes
 from adapters.hosting.durable import write_file
 from adapters.hosting.fetch import Downloads, Missing, fetch_contents
 from adapters.hosting.layout import HostFolders
@@ -112,12 +112,16 @@ class Host:
         return Examined(verified, self._manifest(parcel))
 
     def prepare(self, parcel: Parcel, most: int, manifest: Manifest | None = None) -> None:
-        """Make an artifact's tree, to which nothing leads, if no more than `most` bytes of it are missing."""
+        """Make an artifact's tree, to which nothing leads, if no more than `most` bytes of it are missing.
+
+        Nothing makes way for it: where the disk has no room for them, they are left to the rollout.
+        """
         if self.trees.exists(parcel.digest):
             return
         manifest = manifest or self._manifest(parcel)
         missing = self.trees.missing(manifest)
-        if sum(content.size for content in missing) > most:
+        needed = sum(content.size for content in missing)
+        if needed > most or free_bytes(self.folders.root) - needed < self._limits.floor:
             return
         self._fetch(parcel, missing, lambda: None)
         with self.trees.in_use(), contextlib.suppress(FileNotFoundError):

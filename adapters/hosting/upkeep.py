@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from adapters.hosting.baking import baking_until
@@ -29,6 +29,7 @@ from headway.errors import HeadwayError
 EVERY = 2.0
 # Seconds that the end of a one-off command is kept.
 COMMAND_KEPT = 3600.0
+STOPS = 64  # at once; nearly all of it waits
 log = logging.getLogger("headway.upkeep")
 
 
@@ -77,9 +78,12 @@ class Upkeep:
         self._poked: deque[str] = deque()
         self._wake = threading.Event()
         self._closed = threading.Event()
-        # One environment whose app is slow to stop keeps no other waiting.
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="upkeep")
         self._busy: dict[str, Future[None]] = {}
+        # An app may take minutes to stop: meanwhile what serves is looked after, here and everywhere else.
+        self._stops = ThreadPoolExecutor(STOPS, thread_name_prefix="stop")
+        self._stopping: dict[InstanceRef, Future[None]] = {}
+        self._lock = threading.Lock()
 
     def run(self, after: Callable[[], None] = lambda: None) -> None:
         """Until `close`; it begins when `after` is done."""
@@ -127,9 +131,17 @@ class Upkeep:
         self._closed.set()
         self._wake.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stops.shutdown(wait=True, cancel_futures=True)
 
     def look(self, env_id: str) -> None:
-        """Put one environment right. One without instances, of which nothing waits for others, rests from then on."""
+        """Put one environment right, and wait until what has to stop has stopped."""
+        self._look_after(env_id)
+        with self._lock:
+            stopping = [future for ref, future in self._stopping.items() if ref.env_id == env_id]
+        wait(stopping)
+
+    def _look_after(self, env_id: str) -> None:
+        """One without instances, of which nothing waits for others, rests from then on."""
         seen = self._seen(env_id)
         self._rests.pop(env_id, None)
         if self._look(env_id) and not self._book.open_in(env_id):
@@ -152,7 +164,7 @@ class Upkeep:
             elif status.ref.process != RELEASE:
                 statuses.append(status)
             elif status.ref.seq <= last.seq:
-                self._services.driver.remove(status.ref)  # its rollout is over
+                self._stop(status.ref)  # its rollout is over
         self._count_restarts(env_id, statuses, {plans[last.live].origin: last.live} if last.live in plans else {})
         if last.live in plans and self._should_run(env_id, last.live):
             self._keep_running(env_id, last.live, plans[last.live], statuses)
@@ -170,11 +182,28 @@ class Upkeep:
         """Its result is kept for a worker that comes back; what is being taken away runs nothing any more."""
         over = status.state == "stopped" and time.time() - status.since > COMMAND_KEPT
         if over or not live:
-            self._services.driver.remove(status.ref)
+            self._stop(status.ref)
+
+    def _stop(self, ref: InstanceRef) -> None:
+        """Begin to stop and forget an instance, if nobody is at it."""
+        with self._lock:
+            if ref not in self._stopping:
+                self._stopping[ref] = self._stops.submit(self._remove, ref)
+
+    def _remove(self, ref: InstanceRef) -> None:
+        try:
+            self._services.driver.remove(ref)
+        except HeadwayError as error:
+            log.warning("%s: %s", ref, error.message)
+        except Exception:
+            log.exception("%s was not stopped", ref)
+        finally:
+            with self._lock:
+                self._stopping.pop(ref, None)
 
     def _safely(self, env_id: str) -> None:
         try:
-            self.look(env_id)
+            self._look_after(env_id)
         except HeadwayError as error:
             log.warning("%s: %s", env_id, error.message)
         except Exception:
@@ -249,7 +278,7 @@ class Upkeep:
         """Of a warm release only what answers visitors stays: two editions of a worker would share the work."""
         for one in statuses:
             if one.ref.process in plan.beside:
-                self._services.driver.remove(one.ref)
+                self._stop(one.ref)
 
     def _trim(self, env_id: str, origin: int, statuses: list[Status]) -> None:
         """Stop what a release that was scaled has no more of. Read anew: a rollout may want it again by now."""
@@ -266,7 +295,7 @@ class Upkeep:
         driver = self._services.driver
         for status in statuses:
             if status.state in ("stopped", "absent") or over or driver.connections(status.ref) == 0:
-                driver.remove(status.ref)
+                self._stop(status.ref)
 
 
 def _inode(path: str) -> tuple[int, int, int] | None:

@@ -15,7 +15,8 @@ REQUIREMENTS: Final = (
     *("docs-requirements.txt", "requirements-doc.txt", "docs/requirements-docs.txt"),
 )
 _CONF = re.compile(r"^(?:extensions|html_theme|project|master_doc|root_doc)\s*(?::[^=\n]+)?=", re.MULTILINE)
-_MATERIAL = re.compile(r"^\s+name:\s*['\"]?material\b|^theme:\s*['\"]?material\b", re.MULTILINE)
+# Within a line: a look from each of a file's empty lines to its end would take the square of them.
+_MATERIAL = re.compile(r"^[ \t]+name:[ \t]*['\"]?material\b|^theme:[ \t]*['\"]?material\b", re.MULTILINE)
 _THEME = re.compile(r"^html_theme\s*=\s*['\"](\w+)['\"]", re.MULTILINE)
 _THEMES: Final = {"furo": "furo", "sphinx_rtd_theme": "sphinx-rtd-theme", "pydata_sphinx_theme": "pydata-sphinx-theme"}
 

@@ -23,6 +23,7 @@ WALK_SHARE = 0.05  # at most this part of the time is spent walking unless space
 MOST_FILES = 2_000_000
 FLOOR = 256 << 20  # bytes that stay free on the file system whatever the limit says
 NOTICEABLE = 16 << 20
+MOST_SECONDS = 1.0  # of this thread's own time, in one look at what processes hold
 
 
 class DiskWatch:
@@ -52,14 +53,14 @@ class DiskWatch:
             return False
         started = time.monotonic()
         usage = measure(self._paths, MOST_FILES)
-        nameless = 0 if thorough else self._nameless()  # at the end nobody is left who could hold any
+        held = 0 if thorough else self._nameless()  # at the end nobody is left who could hold any
         took = time.monotonic() - started
         self._next_walk = time.monotonic() + max(1.0, took / WALK_SHARE)
         written = usage.blocks - self._before.blocks
-        if usage.blind:
+        if usage.blind or held is None:
             written = max(written, lost)  # what a build hides from its own uid it still takes from the disk
         else:
-            written += min(nameless, max(0, lost))
+            written += min(held, max(0, lost))
         self._known, self._free_then = written, free
         if written >= self._limit or usage.files - self._before.files >= MOST_FILES:
             return True
@@ -67,7 +68,7 @@ class DiskWatch:
             return True  # RLIMIT_FSIZE has stopped it
         return scarce and written > NOTICEABLE
 
-    def _nameless(self) -> int:
+    def _nameless(self) -> int | None:
         if self._first is None:
             return 0
         return nameless(descendants(self._first), {os.stat(path).st_dev for path in self._paths})
@@ -126,10 +127,14 @@ def descendants(first: int) -> list[int]:
     return found
 
 
-def nameless(pids: list[int], devices: set[int]) -> int:
-    """Bytes of the files on `devices` that have no name any more, and that these processes have open or mapped."""
+def nameless(pids: list[int], devices: set[int]) -> int | None:
+    """Bytes of the files on `devices` that have no name any more, and that these processes have open or mapped.
+
+    None where they have so many that to look at all of them would keep the run's own watch from looking at the run.
+    """
     opened: dict[tuple[int, int], int] = {}
     mapped: dict[tuple[int, int], int] = {}
+    until = time.thread_time() + MOST_SECONDS
     for pid in pids:
         with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
             for entry in entries:
@@ -140,9 +145,15 @@ def nameless(pids: list[int], devices: set[int]) -> int:
         with contextlib.suppress(OSError, ValueError):
             for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
                 if line.endswith(b" (deleted)"):
-                    where, _, offset, device, number, _ = line.split(maxsplit=5)
-                    major, minor = (int(part, 16) for part in device.split(b":"))
-                    key = (os.makedev(major, minor), int(number))
-                    begin, end = (int(part, 16) for part in where.split(b"-"))
-                    mapped[key] = max(mapped.get(key, 0), int(offset, 16) + end - begin)
+                    _note_mapped(mapped, line)
+        if time.thread_time() > until:
+            return None
     return sum(opened.values()) + sum(size for key, size in mapped.items() if key not in opened and key[0] in devices)
+
+
+def _note_mapped(mapped: dict[tuple[int, int], int], line: bytes) -> None:
+    where, _, offset, device, number, _ = line.split(maxsplit=5)
+    major, minor = (int(part, 16) for part in device.split(b":"))
+    key = (os.makedev(major, minor), int(number))
+    begin, end = (int(part, 16) for part in where.split(b"-"))
+    mapped[key] = max(mapped.get(key, 0), int(offset, 16) + end - begin)

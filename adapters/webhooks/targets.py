@@ -6,6 +6,8 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -14,6 +16,7 @@ from headway.errors import HeadwayError
 
 MAX_URL: Final = 2000
 MAX_HEADERS: Final = 10
+AT_ONCE: Final = 32  # names that are looked up
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 # What the sender says itself, and what steers the connection.
 _OWN: Final = ("forge-", "miosa-", "x-miosa-", "content-", "proxy-", "sec-")
@@ -30,7 +33,10 @@ class Targets:
 
     def __init__(self, private_ok: Iterable[str] = (), resolve: Resolve | None = None) -> None:
         self.private_ok = frozenset(normal(name) for name in private_ok)
-        self._resolve = resolve or resolved
+        self._resolve = resolve or self._resolved
+        # Of its own: a name whose servers never answer keeps a thread for half a minute, whoever has given up by then,
+        # and the loop's own threads are those that speak with the database.
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="names")
 
     def check(self, url: str) -> str:
         """`url` itself. Raises webhook_endpoint.url_refused; a name is judged again at each try, by its addresses."""
@@ -54,11 +60,11 @@ class Targets:
         """Those of a host's addresses that may be connected to, in their order. Raises OSError where it has none."""
         return [one for one in await self._resolve(host, port) if host in self.private_ok or is_public(one)]
 
-
-async def resolved(host: str, port: int) -> list[str]:
-    """By the machine's own resolver."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in found))
+    async def _resolved(self, host: str, port: int) -> list[str]:
+        """By the machine's own resolver."""
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
 def _parts(url: str) -> SplitResult:

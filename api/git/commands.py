@@ -63,14 +63,14 @@ class Command:
         if not self.ref.startswith(HEADS):
             raise HeadwayError("push.ref_unsupported", f"{shown(self.ref)} is neither a branch nor a tag.")
         name = self.ref.removeprefix(HEADS)
-        if not is_branch_name(name) or not name.isprintable() or any("\ud800" <= one <= "\udfff" for one in name):
+        if not is_branch_name(name) or not name.isprintable():
             raise HeadwayError("ref.invalid", f"{shown(name)} is no name for a branch.")
         return name
 
 
 def shown(text: str) -> str:
-    """A stranger's text on one line of a terminal."""
-    return "".join(one if one.isprintable() and one.isascii() else "?" for one in text[:120])
+    """A stranger's text on one line of a terminal: no controls, and nothing that turns a line round."""
+    return "".join(one if one.isprintable() else "?" for one in text[:120])
 
 
 __all__ = ["HEADS", "ZERO", "Command", "Options", "read_options", "shown"]

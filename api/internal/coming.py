@@ -20,11 +20,16 @@ SECONDS: Final = 20.0
 
 def coming_route(board: Board, doorkeeper: Doorkeeper) -> Route:
     async def answer(request: Request) -> Response:
+        host_id = str(request.path_params["id"])
+
+        def admit() -> None:
+            doorkeeper.admit(Shown.of(request.headers), "host").must_be(host_id)
+
         try:
-            host_id = str(request.path_params["id"])
-            asker = await anyio.to_thread.run_sync(doorkeeper.admit, Shown.of(request.headers), "host")
-            asker.must_be(host_id)
+            await anyio.to_thread.run_sync(admit)
             coming = await board.wait(host_id, SECONDS)
+            if coming.parcels:  # its credential may have ended while it waited
+                await anyio.to_thread.run_sync(admit)
         except Exception as error:
             return refuse(request, error)
         return Response(coming.model_dump_json(), media_type=JSON_TYPE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 
 from adapters.hosting import ahead
 from adapters.hosting.ahead import Ahead
+from adapters.hosting.host import Limits
+from adapters.hosting.store import Content
 from headway.broker import Coming, Parcel, Ready, RollSpec
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine, keep_on
@@ -41,7 +45,15 @@ def told(machine: Machine, parcel: Parcel) -> Ahead:
     broker.coming_next = [parcel]
     made = Ahead("local", machine.host, broker)
     made.look()
+    until(lambda: made._waiting == 0)
     return made
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def parcel_of(spec: RollSpec, **changes: Any) -> Parcel:
@@ -66,7 +78,7 @@ def test_what_is_not_signed_yet_is_fetched_and_examined_in_its_turn(machine: Mac
     spec, manifest = machine.shelf.artifact(SITE)
     bundle = machine.shelf.objects.pop(spec.bundle_url)
     ready = told(machine, parcel_of(spec, bundle_url=""))
-    wait_for_tree(machine, manifest.digest)
+    until(lambda: machine.host.trees.exists(manifest.digest))
     assert ready.take(spec, keep_on) is None
     with pytest.raises(HeadwayError, match="signature"):
         machine.host.place(spec, 1, keep_on)
@@ -76,17 +88,10 @@ def test_what_is_not_signed_yet_is_fetched_and_examined_in_its_turn(machine: Mac
     assert machine.shelf.asked == []
 
 
-def wait_for_tree(machine: Machine, digest: str) -> None:
-    deadline = time.monotonic() + 30
-    while not machine.host.trees.exists(digest):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_it_says_which_rollout_needs_nothing_more(machine: Machine) -> None:
     spec, manifest = machine.shelf.artifact(SITE)
     told_of = told(machine, parcel_of(spec))
-    wait((told_of._begun[spec.site_id, spec.digest].examined,), timeout=30)
+    wait((told_of._begun[spec.site_id, spec.digest].found,), timeout=30)
     keyring = hashlib.sha256(spec.keyring.encode()).hexdigest()
     assert told_of.ready(spec.rollout_id) == Ready(digest=manifest.digest, keyring_sha256=keyring)
     assert told_of.ready("dep_another") is None
@@ -98,7 +103,7 @@ def test_what_did_not_verify_is_not_ready(machine: Machine) -> None:
     spec, _ = machine.shelf.artifact(SITE)
     machine.shelf.objects[spec.bundle_url] = b"another"
     told_of = told(machine, parcel_of(spec))
-    wait((told_of._begun[spec.site_id, spec.digest].examined,), timeout=30)
+    wait((told_of._begun[spec.site_id, spec.digest].found,), timeout=30)
     assert told_of.ready(spec.rollout_id) is None
 
 
@@ -157,3 +162,37 @@ def test_what_nobody_came_for_is_forgotten(machine: Machine, monkeypatch: pytest
     assert len(ready._begun) == 1
     ready.look()
     assert ready._begun == {}
+
+
+def test_nothing_makes_way_for_what_may_come(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "host", Limits(floor=1 << 62))
+    kept = Content(hashlib.sha256(b"of a rollout that is being placed").hexdigest(), 33, "644")
+    machine.host.store.put(kept, [b"of a rollout that is being placed"])
+    spec, manifest = machine.shelf.artifact(SITE)
+    assert told(machine, parcel_of(spec)).take(spec, keep_on) is not None, "its signature counts all the same"
+    assert (machine.host.store.holds(kept), machine.host.trees.exists(manifest.digest)) == (True, False)
+
+
+def test_what_cannot_be_looked_at_in_time_is_not_kept(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "MOST_KEPT", 4)
+    goes_on, looked = threading.Event(), []
+
+    def stuck(parcel: Parcel, most: int, manifest: object = None) -> None:
+        looked.append(parcel.digest)
+        assert goes_on.wait(30)
+
+    monkeypatch.setattr(machine.host, "prepare", stuck)
+    broker = Telling()
+    made = Ahead("local", machine.host, broker)
+    spec, _ = machine.shelf.artifact(SITE)
+    try:
+        for number in range(1, 13):
+            broker.coming_next = [parcel_of(spec, digest=f"{number}", bundle_url="")]
+            made.look()
+            until(lambda: made._waiting + len(looked) == min(number, 4 + ahead.AT_ONCE))  # noqa: B023
+        assert made._pool._work_queue.qsize() == made._waiting == 4
+        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 2 * ahead.COUNTS_SECONDS)
+    finally:
+        goes_on.set()
+    until(lambda: made._waiting == 0)
+    assert len(looked) == ahead.AT_ONCE, "what waited for too long is nobody's any more"

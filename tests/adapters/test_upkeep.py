@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -321,6 +322,43 @@ def test_a_worker_of_a_warm_release_rests_and_comes_back_with_it(house: House, m
     house.driver.running[worker(old)] = Status(worker(old), "stopped", reason="killed")
     house.upkeep.look(ENV)
     assert [one.what for one in house.found("instance")] == ["worker.0 did not run (killed): it was started again"]
+
+
+def test_what_is_slow_to_stop_keeps_nothing_from_being_mended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, live = house.app(3), house.app(1)
+    for seq, number in ((old, 3), (live, 1)):
+        house.driver.start(seq, number)
+    os.utime(house.env.env / "fence", (time.time() - 3000, time.time() - 3000))
+    goes, asked, remove = threading.Event(), list[InstanceRef](), house.driver.remove
+
+    def slowly(ref: InstanceRef) -> None:
+        asked.append(ref)
+        goes.wait(60)
+        remove(ref)
+
+    monkeypatch.setattr(house.driver, "remove", slowly)
+    loop = threading.Thread(target=house.upkeep.run, daemon=True)
+    loop.start()
+    try:
+        until(lambda: len(asked) == 3, "each is told to stop")
+        for _ in range(2):
+            (house.env.env / "current").unlink()
+            house.upkeep.poke(ENV)
+            until(lambda: (house.env.env / "current").is_symlink(), "what serves is looked after meanwhile")
+        assert (len(asked), house.driver.indexes(old)) == (3, [0, 1, 2]), "and nobody is told twice"
+    finally:
+        goes.set()
+    until(lambda: house.driver.indexes(old) == [], "they are gone")
+    house.upkeep.close()
+    loop.join(30)
+    assert house.driver.indexes(live) == [0]
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
 
 
 # baking

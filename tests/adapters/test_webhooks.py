@@ -159,6 +159,27 @@ def test_failures_are_told_in_words() -> None:
     assert "cannot be resolved" in unknown
 
 
+def test_names_that_nobody_answers_for_keep_nothing_else_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def silent(host: str, *_args: object, **_named: object) -> list[object]:
+        release.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, f"{host} is not answered for")
+
+    async def all_at_once() -> None:
+        sender = Sender(Targets(), 0.2)
+        given_up = [asyncio.create_task(sender.send(f"https://a{n}.silent.test/", BODY, {})) for n in range(64)]
+        try:
+            assert {(await one).error for one in given_up} == {"no answer within 0.2 s"}
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "a row"), 20) == "a row"
+        finally:
+            release.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", silent)
+        asyncio.run(all_at_once())
+
+
 def test_a_receiver_that_does_not_answer_is_left_in_time() -> None:
     release = threading.Event()
 

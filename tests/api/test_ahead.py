@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from api import ahead
 from api.ahead import Announcing, Board
 from api.internal.parcels import what_comes
+from api.starting import Outbox
 from headway.broker import Coming, Parcel
-from store.models import Pack
+from store.models import Job, Pack, utcnow
 from store.queue import claim_job
 from temporal.messages import Labels
 from tests.api.doubles import RecordingStarts
@@ -75,6 +77,17 @@ async def test_a_hosts_question_is_its_own(api: World, roles: Roles) -> None:
     assert (await roles.ask("host", "GET", "/hosts/local/coming")).json() == {"parcels": []}
 
 
+async def test_a_credential_that_has_ended_hears_of_nothing(api: World, roles: Roles) -> None:
+    lost = data(await api.admin.post("/v1/hosts", json={"id": "two"}))["credential"]
+    waits = asyncio.create_task(roles.ask(lost, "GET", "/hosts/two/coming"))
+    async with asyncio.timeout(30):
+        while not api.parts.board.listens("two"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    data(await api.admin.post("/v1/hosts/two/credential"))
+    api.parts.board.post(["two"], lambda: PARCEL)
+    assert failure(await waits, 401) == "auth.invalid_key"
+
+
 async def test_a_rollout_is_told_of_when_its_run_was_started(api: World, roles: Roles) -> None:
     site = await api.site(api.admin)
     build = await upload(api, roles, site)
@@ -108,6 +121,29 @@ async def test_the_start_is_what_counts(case: str) -> None:
     started = await announcing.start("job", "build.run" if case == "build" else "deployment.rollback", labels=Labels())
     await asyncio.gather(*announcing.telling)
     assert (started, asked) == (case != "away", ["job"] if case == "broken" else [])
+
+
+async def test_what_waits_for_its_turn_is_told_of_once(api: World) -> None:
+    asked: list[str] = []
+
+    def find(job_id: str) -> None:
+        asked.append(job_id)
+
+    board, site = Board(), await api.site(api.admin)
+    env = site["production_env_id"]
+    await board.wait("local", 0)
+    announcing = Announcing(RecordingStarts(), board, find)
+    jobs = []
+    for seal in "ab":
+        artifact = api.artifact(site["id"], env, seal * 64)
+        path = f"/v1/sites/{site['id']}/environments/{env}/deployments"
+        jobs.append(data(await api.admin.post(path, json={"artifact_id": artifact}))["id"])
+    for job_id in jobs:
+        api.change(Job, job_id, created_at=utcnow() - timedelta(minutes=1))
+    for _ in range(3):
+        assert await Outbox(api.store, announcing).sweep() == 1
+        await asyncio.gather(*announcing.telling)
+    assert asked == jobs[:1]
 
 
 async def test_what_was_built_to_be_deployed_is_told_of_before_it_is_signed(api: World, roles: Roles) -> None:

@@ -229,6 +229,7 @@ async def test_previews_come_and_go_with_their_branches(tmp_path: Path) -> None:
         names = ("feature/A", "feature/a", "main2", "ünï/cödé", long, "staging", "live", "production")
         pushed = await server.push(work, *(f"main:refs/heads/{name}" for name in names))
         assert pushed.ok, pushed.text
+        assert "headway: ünï/cödé -> preview " in pushed.text
         rows = await server.environments(site["id"])
         assert rows["staging"]["kind"] == "staging"
         assert {name for name, row in rows.items() if row["kind"] == "preview"} == set(names) - {"staging"}

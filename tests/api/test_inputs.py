@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,21 @@ def test_one_request_writes_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(HeadwayError, match="Another request"), inputs.writer("env_0001", one, 0):
             pass
     assert inputs.finish("env_0001", one).size == 3
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_many_at_once_are_not_more_than_there_may_be(tmp_path: Path, again: bool) -> None:
+    inputs, begun = Inputs(tmp_path), list[str]()
+
+    def begin(_number: int) -> None:
+        with contextlib.suppress(HeadwayError):
+            begun.append(inputs.begin("env_0001", again=again))
+
+    for _ in range(4):
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(begin, range(64)))
+    assert len(begun) == len(list(tmp_path.iterdir())) <= AT_ONCE + 2 * again
+    for number in range(AT_ONCE):
+        begin(number)
+    assert len(begun) == AT_ONCE + 2 * again, "and not fewer, one after the other"
+    inputs.begin("env_0002")

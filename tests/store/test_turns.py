@@ -8,10 +8,10 @@ import pytest
 from sqlmodel import select
 
 from headway.ids import new_id
-from store.models import Build, Environment, Job, Project, Rollout, Site
+from store.models import Build, Environment, Job, Project, Rollout, Site, utcnow
 from store.outcomes import fail_build
 from store.session import Store
-from store.turns import Shares, must_wait, outdated
+from store.turns import Shares, must_wait, outdated, supersede
 from tests.workflows.rows import World
 
 
@@ -89,6 +89,22 @@ def test_a_push_that_no_builder_has_begun_makes_way_for_a_newer_one_of_its_branc
         assert session.get_one(Build, ids[0]).status == "superseded"
         assert session.exec(select(Rollout).where(Rollout.job_id == first.id)).one().status == "superseded"
     assert not ends(world, ids[0])
+
+
+def test_what_was_canceled_while_one_waited_for_the_environment_stays_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = world.accept_push("a"), world.accept_push("b")
+    with world.store.write() as session:
+        build = session.get_one(Build, build_of(world, first))
+
+        def meanwhile(row: object, *_fields: object, **_lock: object) -> None:
+            assert isinstance(row, Rollout)
+            row.status, row.finished_at = "canceled", utcnow()
+
+        monkeypatch.setattr(session, "refresh", meanwhile)
+        assert not supersede(session, build)
+        assert (build.status, build.finished_at) == ("queued", None)
 
 
 def test_what_was_frozen_from_a_sandbox_is_built_whatever_came_later(world: World) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,12 @@ def test_a_start_script_of_an_unknown_program_serves_where_there_is_nothing_to_p
     assert found.run.command.endswith("; exec json-server --port $PORT db.json")
     found = plan(tmp_path, {"index.html": "<p>a page"})
     assert found.run is None
+
+
+@pytest.mark.parametrize("piece", ["\n", " ", "a", "a.", "a=\n", "a:\n"], ids=repr)
+@pytest.mark.parametrize("file", ["mkdocs.yml", "docs/conf.py", "app.py", "requirements.txt", ".yarnrc.yml"])
+def test_no_file_takes_the_square_of_its_size(tmp_path: Path, file: str, piece: str) -> None:
+    others = {"requirements.txt": "flask", "package.json": BUILD, "yarn.lock": "__metadata:"}
+    began = time.process_time()
+    plan(tmp_path, {**others, file: piece * (50_000 // len(piece))})
+    assert time.process_time() - began < 5
