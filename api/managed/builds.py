@@ -14,9 +14,10 @@ from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
-from api.managed.jobs import STREAM_HEADERS, number_of
+from api.managed.jobs import STREAM_HEADERS
 from api.managed.rows import build_row
 from api.managed.schemas import BuildCreate, BuildRow, PlanRow, RunStatus
+from api.preferences import number_of, wants_events
 from api.streams import PING, frame
 from headway.errors import HeadwayError
 from store import builds
@@ -85,7 +86,7 @@ async def build_log(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     build = await call.read(lambda session: _build(call, session, site_id, env_id, build_id))
-    if "text/event-stream" in (accept or ""):
+    if wants_events(accept, "text/plain"):
         frames = _follow(call, build, number_of(last_event_id) or 0)
         return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
     return StreamingResponse(_text(call, build), media_type="text/plain; charset=utf-8")

@@ -120,7 +120,7 @@ class Paging:
 
 
 async def _call(request: Request) -> Call:
-    _refuse_unknown(request)
+    _check_query(request)
     return Call(request.app.state.parts, request.state.caller, request)
 
 
@@ -130,23 +130,30 @@ async def _keyed(
         str | None, Header(description="The same key (1 to 255 bytes) and request have one outcome for 24 hours.")
     ] = None,
 ) -> Call:
-    _refuse_unknown(request)
+    _check_query(request)
     return Call(request.app.state.parts, request.state.caller, request, idempotency_key)
 
 
 _QUERIES: dict[str, frozenset[str]] = {}
 
 
-def _refuse_unknown(request: Request) -> None:
-    """Raises request.unknown_parameter: a filter with a typing error in its name would answer with everything."""
+def _check_query(request: Request) -> None:
+    """A filter with a typing error in its name would answer with everything; one that stands twice, with half.
+
+    Raises request.unknown_parameter or request.invalid_parameter.
+    """
     if not request.url.query:
         return
     route: APIRoute = request.scope["route"]
     if route.unique_id not in _QUERIES:
         _QUERIES[route.unique_id] = frozenset(_asked(route.dependant))
-    for name in request.query_params:
+    given: set[str] = set()
+    for name, _ in request.query_params.multi_items():
         if name not in _QUERIES[route.unique_id]:
             raise HeadwayError("request.unknown_parameter", f"There is no parameter {name!r} here.", param=name)
+        if name in given:
+            raise HeadwayError("request.invalid_parameter", f"{name} stands twice.", param=name)
+        given.add(name)
 
 
 def _asked(dependant: Dependant) -> Iterator[str]:

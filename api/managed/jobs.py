@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Final
 
@@ -15,6 +14,7 @@ from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.rows import etag, job_row
 from api.managed.schemas import JobRow, JobStatus, Nothing, ResourceType
+from api.preferences import matches, number_of, preferred_wait
 from api.streams import JobStream
 from store import jobs
 from store.models import Job
@@ -22,7 +22,6 @@ from store.models import Job
 router = APIRouter(tags=["jobs"])
 STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 LONGEST: Final = 60
-_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
 _SCOPES: Final = {"site": "sites:write", "environment": "environments:write", "domain": "domains:write"}
 
 
@@ -113,23 +112,3 @@ async def _changed(call: Call, job: Job, seconds: float) -> Job:
             if now.rev != job.rev or left <= 0 or call.parts.watch.closing:
                 return now
             await subscription.wait(left)
-
-
-def preferred_wait(prefer: str | None) -> int:
-    """Seconds of `Prefer: wait=30` (RFC 7240); 0 where it does not say."""
-    found = _WAIT.search(prefer or "")
-    return int(found[1]) if found else 0
-
-
-def matches(if_none_match: str | None, tag: str) -> bool:
-    """Weak comparison (RFC 9110, section 13.1.2)."""
-    if if_none_match is None:
-        return False
-    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
-    return tag in given or given == ["*"]
-
-
-def number_of(last_event_id: str | None) -> int | None:
-    """The number that a reader has seen last; None where it names none of ours."""
-    text = (last_event_id or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None

@@ -19,9 +19,10 @@ from api.instance_logs import Line, Wanted
 from api.managed.call import Call, CallDep
 from api.managed.documents import lists_or_streams
 from api.managed.environments import E, env_to_read
-from api.managed.jobs import STREAM_HEADERS, number_of
+from api.managed.jobs import STREAM_HEADERS
 from api.managed.schemas import LogRow
 from api.paging import decode_cursor, encode_cursor
+from api.preferences import number_of, wants_events
 from api.streams import PING, frame
 from headway.errors import HeadwayError
 from store.models import Environment, utcnow
@@ -51,7 +52,7 @@ async def get_logs(
 ) -> Response:
     wanted = await call.read(lambda session: _wanted(call, session, site_id, env_id, release, instance, since))
     lines = Lines(call, env_id, wanted)
-    if "text/event-stream" in (accept or ""):
+    if wants_events(accept, "application/json"):
         frames = lines.frames(tail, number_of(last_event_id))
         return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
     path = call.request.url.path

@@ -15,7 +15,7 @@ from api.managed.rows import site_row
 from api.managed.schemas import CapabilitiesRow, Nothing, RuntimeRow, SiteCreate, SiteRow, SiteUpdate
 from headway.errors import HeadwayError
 from store import projects, sites
-from store.models import Environment, Job, Site
+from store.models import Job, Site
 from store.slugs import is_branch_name
 
 router = APIRouter(tags=["sites"])
@@ -35,8 +35,13 @@ RUNTIMES: Final[dict[str, tuple[str, ...]]] = {
 }
 CAPABILITIES: Final[dict[str, dict[str, Any]]] = {
     **{name: {"supported": False} for name in UNSUPPORTED},
-    "build": {"supported": True, "actions": ["run", "cancel"], "kind": "static"},
+    "build": {"supported": True, "actions": ["run", "cancel"]},
 }
+
+
+def capabilities_of(site: Site) -> dict[str, dict[str, Any]]:
+    """`kind` of a build is the site's profile: static, dynamic, or auto for what each commit turns out to be."""
+    return {**CAPABILITIES, "build": {**CAPABILITIES["build"], "kind": site.profile}}
 
 
 def check_branch(name: str, param: str) -> str:
@@ -119,8 +124,7 @@ async def update_site(call: CallDep, site_id: str, body: SiteUpdate) -> Response
         if body.profile is not None:
             site.profile = body.profile
         if body.default_branch is not None:
-            site.default_branch = check_branch(body.default_branch, "default_branch")
-            session.get_one(Environment, site.production_env_id).branch = site.default_branch
+            sites.set_default_branch(session, site, check_branch(body.default_branch, "default_branch"))
         return site
 
     return call.one(site_row(await call.write(work), call.parts.addresses))
@@ -139,7 +143,7 @@ async def delete_site(call: CallDep, site_id: str, body: Nothing | None = None) 
 @router.get("/sites/{site_id}/capabilities", **gives(CapabilitiesRow, "What a site's runtime can do"))
 async def site_capabilities(call: CallDep, site_id: str) -> Response:
     site = await call.read(lambda session: site_to_read(call, session, site_id))
-    return call.one({"runtime": site.runtime, "runtime_version": None, "capabilities": CAPABILITIES})
+    return call.one({"runtime": site.runtime, "runtime_version": None, "capabilities": capabilities_of(site)})
 
 
 @router.get("/runtimes", **lists(RuntimeRow, "The catalogue of runtimes"))
