@@ -17,6 +17,7 @@ from api.miosa.document import gives, gives_raw, lists
 from api.miosa.problems import error_body
 from api.miosa.rows import stamp
 from api.miosa.schemas import Nothing, OperationRow
+from api.preferences import number_of
 from api.streams import JobStream
 from headway.errors import HeadwayError
 from store import jobs
@@ -87,8 +88,7 @@ async def follow_operation(
     call: CallDep, operation_id: str, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
     job, parts = await call.read(lambda session: _job(call, session, operation_id)), call.parts
-    text = (last_event_id or "").strip()
-    after = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+    after = number_of(last_event_id)
     stream = JobStream(parts.store, parts.events, parts.watch, job, operation_row, after=after)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream.frames(), media_type="text/event-stream", headers=headers)

@@ -28,6 +28,7 @@ from api.miosa.schemas import (
     VersionRow,
     VersionState,
 )
+from api.preferences import number_of
 from api.streams import PING, frame
 from headway.errors import HeadwayError
 from store import environments
@@ -327,8 +328,8 @@ async def follow_build(
     call: CallDep, deployment_id: str, build_id: str, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
     _, build = await call.read(lambda session: _build(call, session, deployment_id, build_id))
-    after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-    return StreamingResponse(follow_lines(call, build, after), media_type="text/event-stream", headers=STREAM_HEADERS)
+    frames = follow_lines(call, build, number_of(last_event_id) or 0)
+    return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 def of_build(line: Json) -> bool:
