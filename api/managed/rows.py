@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
 from adapters.domains.records import Plan
 from api.parts import Addresses
 from headway.errors import HeadwayError, error_object
-from store.hostnames import preview_label
+from store.events import stamp
+from store.hostnames import addresses_of
 from store.models import (
     Account,
     ApiKey,
@@ -33,14 +33,6 @@ from store.models_webhooks import Delivery, Event, ForgeCall, ForgeHook, Webhook
 
 Json = dict[str, Any]
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
-
-
-def stamp(moment: datetime | None) -> str | None:
-    """RFC 3339, UTC, milliseconds."""
-    if moment is None:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{aware.microsecond // 1000:03d}Z"
 
 
 def error_row(error: Json | None, docs_url: str) -> Json | None:
@@ -96,11 +88,7 @@ def site_row(site: Site, addresses: Addresses) -> Json:
 
 def environment_row(environment: Environment, site: Site, names: Sequence[Hostname], addresses: Addresses) -> Json:
     """`url` is the address under its primary name; `preview_url` the stable one of a preview's branch."""
-    primary = next((name.name for name in names if name.is_primary), None)
-    stable = None
-    if environment.kind == "preview":
-        label = preview_label(site, environment)
-        stable = next((name.name for name in names if name.name.startswith(label)), primary)
+    primary, stable = addresses_of(site, environment, names)
     return {
         "id": environment.id,
         "site_id": environment.site_id,
