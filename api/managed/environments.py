@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.idempotency import Once
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
-from api.managed.hosts import operator_only
+from api.managed.machines import operator_only
 from api.managed.rows import drift_row, environment_row
 from api.managed.schemas import (
     DriftRow,

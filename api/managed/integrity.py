@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.idempotency import Once
 from api.managed.call import CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
-from api.managed.hosts import operator_only
+from api.managed.machines import operator_only
 from api.managed.schemas import FindingRow, IntegrityRow, ScrubRun
 from store.events import stamp
 from store.integrity import REPORT, list_findings, totals

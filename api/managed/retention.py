@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.idempotency import Once
 from api.managed.call import CallDep, KeyedDep
 from api.managed.documents import gives, starts_job
-from api.managed.hosts import operator_only
+from api.managed.machines import operator_only
 from api.managed.schemas import RetentionRow, RetentionRun
 from store.caches import cached_bytes
 from store.jobs import add_upkeep
