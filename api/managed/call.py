@@ -17,7 +17,7 @@ from starlette.responses import Response
 from api.conversation import Conversation
 from api.idempotency import Once, Replay
 from api.managed.rows import etag, job_row
-from api.paging import page_from, pagination
+from api.paging import EPOCH, number_after, page_from, pagination
 from api.problems import JSON_TYPE, json_bytes
 from headway.errors import HeadwayError
 from store import jobs
@@ -111,6 +111,15 @@ class Call(Conversation):
         page = page_from(of, paging.limit, paging.cursor)
         rows, more = await self.read(lambda session: fetch(session, page))
         return self.many([show(row) for row in rows], pagination(of, rows, more, position))
+
+    def numbered(self, paging: Paging, rows: Sequence[T], show: Callable[[T], Json]) -> Response:
+        """A page of a list that is known as a whole, by number."""
+        of = self.request.url.path
+        start = number_after(page_from(of, paging.limit, paging.cursor))
+        some = rows[start : start + paging.limit]
+        end = start + len(some)
+        block = pagination(of, some, end < len(rows), lambda _: (EPOCH, str(end)))
+        return self.many([show(row) for row in some], block)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from api.managed.documents import lists_or_streams
 from api.managed.environments import E, env_to_read
 from api.managed.jobs import STREAM_HEADERS
 from api.managed.schemas import LogRow
-from api.paging import decode_cursor, encode_cursor
+from api.paging import EPOCH, decode_cursor, encode_cursor
 from api.preferences import number_of, wants_events
 from api.streams import PING, frame
 from headway.errors import HeadwayError
@@ -31,7 +31,6 @@ from store.releases import release_of, releases_by_sequence, sequences_of
 router = APIRouter(tags=["observability"])
 READ: Final = "observability:read"
 LONGEST: Final = timedelta(days=365)
-EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _DURATION: Final = re.compile(r"\d{1,6}[smhdw]")
 
 

@@ -44,6 +44,16 @@ def capabilities_of(site: Site) -> dict[str, dict[str, Any]]:
     return {**CAPABILITIES, "build": {**CAPABILITIES["build"], "kind": site.profile}}
 
 
+def runtime_row(name: str, profiles: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "runtime": name,
+        "versions": [],
+        "profiles": list(profiles),
+        "available": bool(profiles),
+        "capabilities": CAPABILITIES if profiles else {},
+    }
+
+
 def check_branch(name: str, param: str) -> str:
     if not is_branch_name(name):
         raise HeadwayError("ref.invalid", f"{name!r} is no name that git takes for a branch.", param=param)
@@ -147,15 +157,5 @@ async def site_capabilities(call: CallDep, site_id: str) -> Response:
 
 
 @router.get("/runtimes", **lists(RuntimeRow, "The catalogue of runtimes"))
-async def list_runtimes(call: CallDep) -> Response:
-    rows = [
-        {
-            "runtime": name,
-            "versions": [],
-            "profiles": list(profiles),
-            "available": bool(profiles),
-            "capabilities": CAPABILITIES if profiles else {},
-        }
-        for name, profiles in RUNTIMES.items()
-    ]
-    return call.many(rows, {"next_cursor": None, "has_more": False})
+async def list_runtimes(call: CallDep, paging: PagingDep) -> Response:
+    return call.numbered(paging, list(RUNTIMES.items()), lambda row: runtime_row(*row))

@@ -74,6 +74,16 @@ async def test_a_forged_position_is_refused_not_believed(api: World) -> None:
         assert refused["code"] == "pagination.invalid_cursor"
 
 
+async def test_a_list_that_is_known_as_a_whole_has_pages_too(api: World) -> None:
+    whole = [row["runtime"] for row in data(await api.admin.get("/v1/runtimes"))]
+    first = (await api.admin.get("/v1/runtimes?limit=4")).json()
+    rest = (await api.admin.get("/v1/runtimes", params={"cursor": first["pagination"]["next_cursor"]})).json()
+    assert [row["runtime"] for row in (*first["data"], *rest["data"])] == whole
+    assert rest["pagination"] == {"next_cursor": None, "has_more": False}
+    other = (await api.admin.get("/v1/jobs?limit=1", params={"cursor": first["pagination"]["next_cursor"]})).json()
+    assert other["error"]["code"] == "pagination.invalid_cursor"
+
+
 async def test_filters(api: World) -> None:
     env, made = await builds(api, 2)
     site = await api.environment(api.admin, env.split("/")[3], "preview", "feature/x")
