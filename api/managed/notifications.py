@@ -129,8 +129,7 @@ async def update_notification(call: CallDep, notification_id: str, body: Notific
         found.events = events or found.events
         if url is not None:
             webhooks.set_hidden_url(call.parts.webhook_vault, found, url, shown(url))
-        if body.description is not None:
-            found.description = body.description
+        found.description = found.description if body.description is None else body.description
         if body.enabled is not None:
             webhooks.set_enabled(found, body.enabled)
         return notification_row(found)

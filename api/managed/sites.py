@@ -75,19 +75,7 @@ def site_to_change(call: Call, session: Session, site_id: str, scope: str = "sit
 
 @router.post("/sites", **starts_job("Make a site with its production environment"))
 async def create_site(call: KeyedDep, body: SiteCreate) -> Response:
-    if body.runtime == "wordpress" or body.profile in ("bedrock", "vanilla") or body.php_version is not None:
-        raise HeadwayError(
-            "environment.capability_unsupported", "This platform runs no PHP: it has no WordPress runtime."
-        )
-    policy = call.parts.repositories
-    wanted = sites.SiteRequest(
-        name=body.name.strip(),
-        slug=body.slug,
-        runtime=body.runtime,
-        profile=body.profile,
-        repository=policy.normal(body.repository) if body.repository is not None else None,
-        default_branch=check_branch(body.default_branch, "default_branch"),
-    )
+    wanted = _wanted(call, body)
 
     def work(session: Session, once: Once) -> Job:
         if body.project_id is not None:
@@ -99,6 +87,23 @@ async def create_site(call: KeyedDep, body: SiteCreate) -> Response:
         return sites.accept_site(session, project, wanted, call.caller.actor, call.parts.addresses.domain)
 
     return await call.start(body, work)
+
+
+def _wanted(call: Call, body: SiteCreate) -> sites.SiteRequest:
+    """Raises environment.capability_unsupported, repository.invalid, repository.not_allowed or ref.invalid."""
+    if body.runtime == "wordpress" or body.profile in ("bedrock", "vanilla") or body.php_version is not None:
+        raise HeadwayError(
+            "environment.capability_unsupported", "This platform runs no PHP: it has no WordPress runtime."
+        )
+    policy = call.parts.repositories
+    return sites.SiteRequest(
+        name=body.name.strip(),
+        slug=body.slug,
+        runtime=body.runtime,
+        profile=body.profile,
+        repository=policy.normal(body.repository) if body.repository is not None else None,
+        default_branch=check_branch(body.default_branch, "default_branch"),
+    )
 
 
 @router.get("/sites", **lists(SiteRow, "List sites"))
@@ -125,10 +130,7 @@ async def update_site(call: CallDep, site_id: str, body: SiteUpdate) -> Response
     def work(session: Session) -> Site:
         site = site_to_change(call, session, site_id)
         if body.project_id is not None:
-            project = projects.project(session, call.sight, body.project_id)
-            if project.team_id != site.team_id:
-                raise HeadwayError("project.not_found", "That project is another team's.", param="project_id")
-            site.project_id = project.id
+            site.project_id = _project_of_team(call, session, site, body.project_id)
         if body.name is not None:
             site.name = body.name.strip()
         if body.profile is not None:
@@ -138,6 +140,13 @@ async def update_site(call: CallDep, site_id: str, body: SiteUpdate) -> Response
         return site
 
     return call.one(site_row(await call.write(work), call.parts.addresses))
+
+
+def _project_of_team(call: Call, session: Session, site: Site, project_id: str) -> str:
+    project = projects.project(session, call.sight, project_id)
+    if project.team_id != site.team_id:
+        raise HeadwayError("project.not_found", "That project is another team's.", param="project_id")
+    return project.id
 
 
 @router.delete("/sites/{site_id}", **starts_job("Delete a site with all of its environments"))
