@@ -17,11 +17,12 @@ from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
 from adapters.artifact.window import PackWindow
 from adapters.ledger.keyring import read_keyring
+from api.managed.answers import ArtifactRow, FileRow
 from api.managed.call import Call, CallDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.rows import BUNDLE_TYPE, artifact_row
-from api.managed.schemas import ArtifactRow, ArtifactUpdate, FileRow
+from api.managed.schemas import ArtifactUpdate
 from headway.errors import HeadwayError
 from store import artifacts, ledger
 from store.models import Artifact

@@ -11,11 +11,12 @@ from pydantic import Field
 from sqlmodel import Session
 from starlette.responses import Response
 
+from api.managed.answers import BuildRow, DeletedRow, Row
 from api.managed.call import CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.machines import let_in, operator_only
 from api.managed.rows import build_row
-from api.managed.schemas import Body, BuildRow, DeletedRow, Nothing, Row
+from api.managed.schemas import Body, Nothing
 from store import builders
 from store.events import stamp
 from store.models import Build

@@ -11,12 +11,13 @@ from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
 from api.idempotency import Once
+from api.managed.answers import BuildRow, PlanRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.jobs import STREAM_HEADERS
 from api.managed.rows import build_row
-from api.managed.schemas import BuildCreate, BuildRow, PlanRow, RunStatus
+from api.managed.schemas import BuildCreate, RunStatus
 from api.preferences import number_of, wants_events
 from api.streams import PING, frame
 from headway.errors import HeadwayError

@@ -10,19 +10,12 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import DeploymentRow, ReleaseRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.rows import config_row, deployment_row, release_row
-from api.managed.schemas import (
-    DeploymentCreate,
-    DeploymentRow,
-    Promote,
-    ReleaseRow,
-    Rollback,
-    RolloutStatus,
-    SiteDeploymentCreate,
-)
+from api.managed.schemas import DeploymentCreate, Promote, Rollback, RolloutStatus, SiteDeploymentCreate
 from headway.errors import HeadwayError
 from store import artifacts, builds, environments, joining, releases, rollouts, sites
 from store.config_sets import configurations

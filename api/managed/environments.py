@@ -10,19 +10,12 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import DriftRow, EnvironmentRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.machines import operator_only
 from api.managed.rows import drift_row, environment_row
-from api.managed.schemas import (
-    DriftRow,
-    EnvironmentCreate,
-    EnvironmentRow,
-    EnvironmentUpdate,
-    Nothing,
-    RunCreate,
-    Scale,
-)
+from api.managed.schemas import EnvironmentCreate, EnvironmentUpdate, Nothing, RunCreate, Scale
 from api.managed.sites import check_branch, site_to_change, site_to_read
 from api.starting import ring
 from store import commands, drifts, environments, fleet, lifecycle

@@ -11,11 +11,13 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import DeletedRow
+from api.managed.answers_around import HostJoined, HostRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.machines import let_in, operator_only
 from api.managed.rows import host_row
-from api.managed.schemas import DeletedRow, HostAccept, HostJoin, HostJoined, HostLabels, HostRow, Nothing
+from api.managed.schemas import HostAccept, HostJoin, HostLabels, Nothing
 from store import hosts
 from store.ledger import document
 from store.models_configuration import Host

@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from api.idempotency import Once
 from api.inputs import Received
+from api.managed.answers import InputRow
 from api.managed.call import Call, CallDep, KeyedDep
 from api.managed.documents import gives
 from api.managed.environments import E, env_to_change
-from api.managed.schemas import InputRow
 from headway.errors import HeadwayError
 
 router = APIRouter(tags=["environments"])

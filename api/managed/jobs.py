@@ -10,10 +10,11 @@ from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
 from api.idempotency import Once
+from api.managed.answers import JobRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.rows import etag, job_row
-from api.managed.schemas import JobRow, JobStatus, Nothing, ResourceType
+from api.managed.schemas import JobStatus, Nothing, ResourceType
 from api.preferences import matches, number_of, preferred_wait
 from api.streams import JobStream
 from store import jobs

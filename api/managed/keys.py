@@ -14,10 +14,12 @@ from starlette.responses import Response
 from api.auth import Caller
 from api.durations import YEAR, duration
 from api.idempotency import Once
+from api.managed.answers import DeletedRow
+from api.managed.answers_around import KeyRow, NewKeyRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.rows import key_row
-from api.managed.schemas import DeletedRow, KeyCreate, KeyRoll, KeyRow, KeyUpdate, NewKeyRow, Pin
+from api.managed.schemas import KeyCreate, KeyRoll, KeyUpdate, Pin
 from api.scopes import PRESETS, ROLES, SCOPES, implied, unknown
 from headway.errors import HeadwayError
 from headway.ids import new_id

@@ -16,11 +16,11 @@ from starlette.responses import Response, StreamingResponse
 
 from api.durations import duration
 from api.instance_logs import Line, Wanted
+from api.managed.answers_around import LogRow
 from api.managed.call import Call, CallDep
 from api.managed.documents import lists_or_streams
 from api.managed.environments import E, env_to_read
 from api.managed.jobs import STREAM_HEADERS
-from api.managed.schemas import LogRow
 from api.paging import EPOCH, decode_cursor, encode_cursor
 from api.preferences import number_of, wants_events
 from api.streams import PING, frame

@@ -9,10 +9,11 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import CapabilitiesRow, RuntimeRow, SiteRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.rows import site_row
-from api.managed.schemas import CapabilitiesRow, Nothing, RuntimeRow, SiteCreate, SiteRow, SiteUpdate
+from api.managed.schemas import Nothing, SiteCreate, SiteUpdate
 from headway.errors import HeadwayError
 from store import projects, sites
 from store.models import Job, Site
