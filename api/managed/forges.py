@@ -17,7 +17,7 @@ from api.managed.answers import DeletedRow
 from api.managed.answers_around import ForgeCallRow, ForgeHookRow, NewForgeHookRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import forge_call_row, forge_hook_row
+from api.managed.rows_around import forge_call_row, forge_hook_row
 from api.managed.schemas import ForgeHookCreate
 from api.managed.sites import site_to_change, site_to_read
 from api.parts import Parts

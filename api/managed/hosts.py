@@ -16,7 +16,7 @@ from api.managed.answers_around import HostJoined, HostRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.machines import let_in, operator_only
-from api.managed.rows import host_row
+from api.managed.rows_around import host_row
 from api.managed.schemas import HostAccept, HostJoin, HostLabels, Nothing
 from store import hosts
 from store.ledger import document

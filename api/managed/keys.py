@@ -18,7 +18,7 @@ from api.managed.answers import DeletedRow
 from api.managed.answers_around import KeyRow, NewKeyRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import key_row
+from api.managed.rows_around import key_row
 from api.managed.schemas import KeyCreate, KeyRoll, KeyUpdate, Pin
 from api.scopes import PRESETS, ROLES, SCOPES, implied, unknown
 from headway.errors import HeadwayError

@@ -15,7 +15,7 @@ from api.idempotency import Once
 from api.managed.answers import DeletedRow, Row
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import verdict_text
+from api.managed.rows_around import verdict_text
 from api.managed.schemas import Body
 from api.managed.sites import site_to_change, site_to_read
 from headway.errors import HeadwayError

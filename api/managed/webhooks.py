@@ -17,7 +17,7 @@ from api.managed.answers_around import DeliveryRow, EndpointRow, NewEndpointRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.keys import check_pin
-from api.managed.rows import endpoint_row
+from api.managed.rows_around import endpoint_row
 from api.managed.schemas import EndpointCreate, EndpointRotate, EndpointUpdate, Nothing
 from api.webhooks import READ, WRITE, pin_of, seen, to_change, to_read
 from headway.webhooks import MANAGED, check_patterns
