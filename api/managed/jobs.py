@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
 from sqlmodel import Session
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.idempotency import Once
 from api.managed.answers import JobRow
@@ -16,12 +16,11 @@ from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.rows import etag, job_row
 from api.managed.schemas import JobStatus, Nothing, ResourceType
 from api.preferences import matches, number_of, preferred_wait
-from api.streams import JobStream
+from api.streams import JobStream, as_events
 from store import jobs
 from store.models import Job
 
 router = APIRouter(tags=["jobs"])
-STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 LONGEST: Final = 60
 _SCOPES: Final = {"site": "sites:write", "environment": "environments:write", "domain": "domains:write"}
 
@@ -82,7 +81,7 @@ async def stream_job(
         lambda row: job_row(row, parts.docs_url),
         after=number_of(last_event_id),
     )
-    return StreamingResponse(stream.frames(), media_type="text/event-stream", headers=STREAM_HEADERS)
+    return as_events(stream.frames())
 
 
 @router.post("/jobs/{job_id}/cancel", **starts_job("Cancel a job that has not switched anything yet"))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import anyio
 from fastapi import APIRouter, Header, Query
 from sqlmodel import Session
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.durations import duration
 from api.instance_logs import Line, Wanted
@@ -20,10 +20,9 @@ from api.managed.answers_around import LogRow
 from api.managed.call import Call, CallDep
 from api.managed.documents import lists_or_streams
 from api.managed.environments import E, env_to_read
-from api.managed.jobs import STREAM_HEADERS
 from api.paging import EPOCH, decode_cursor, encode_cursor
 from api.preferences import number_of, wants_events
-from api.streams import PING, frame
+from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store.models import Environment, utcnow
 from store.releases import release_of, releases_by_sequence, sequences_of
@@ -53,7 +52,7 @@ async def get_logs(
     lines = Lines(call, env_id, wanted)
     if wants_events(accept, "application/json"):
         frames = lines.frames(tail, number_of(last_event_id))
-        return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
+        return as_events(frames)
     path = call.request.url.path
     found, more = await lines.last(tail, position_of(path, cursor))
     block = {"next_cursor": cursor_of(path, found[0]["id"]) if more and found else None, "has_more": more}

@@ -29,12 +29,11 @@ from api.miosa.schemas import (
     VersionState,
 )
 from api.preferences import number_of
-from api.streams import PING, frame
+from api.streams import PING, as_events, frame, of_build
 from headway.errors import HeadwayError
 from store import environments
 from store.artifacts import artifact_of, require_kept
 from store.builds import Given
-from store.jobs import ROLL_STAGES
 from store.models import Artifact, Build, Environment, Job, Project, Site
 from store.rollouts import accept_push, accept_rollout, accept_stop
 from store.versions import (
@@ -52,7 +51,6 @@ router = APIRouter(tags=["versions"])
 Json = dict[str, Any]
 V: Final = D + "/versions/{version_id}"
 R: Final = D + "/releases/{release_id}"
-STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def _shown(call: Call, session: Session, site: Site, found: Version) -> Json:
@@ -329,11 +327,7 @@ async def follow_build(
 ) -> Response:
     _, build = await call.read(lambda session: _build(call, session, deployment_id, build_id))
     frames = follow_lines(call, build, number_of(last_event_id) or 0)
-    return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
-
-
-def of_build(line: Json) -> bool:
-    return line["k"] == "log" and line["stage"] not in ROLL_STAGES
+    return as_events(frames)
 
 
 async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
