@@ -75,4 +75,5 @@ def from_validation(found: Sequence[Any]) -> HeadwayError:
             return HeadwayError("request.missing_parameter", "The body is empty: send a JSON object.")
         name = param or where
         return HeadwayError("request.missing_parameter", f"The parameter {name!r} is required.", param=name)
-    return HeadwayError("request.invalid_parameter", f"{param or where}: {first['msg']}", param=param or where)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return HeadwayError("request.invalid_parameter", f"{param or where}: {message}", param=param or where)

@@ -125,7 +125,7 @@ def _wanted(
     since: str | None,
 ) -> Wanted:
     env_to_read(call, session, site_id, env_id, READ)
-    seqs = sequences_of(session, release_of(session, env_id, release)) if release is not None else None
+    seqs = sequences_of(session, release_of(session, env_id, release, param="release")) if release is not None else None
     return Wanted(seqs, instance, moment_of(since))
 
 

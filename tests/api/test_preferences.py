@@ -125,3 +125,14 @@ async def test_what_no_site_can_do_says_so_for_every_listed_call(api: World) -> 
     assert error(await api.admin.delete(unknown), 404)["code"] == "site.not_found"
     capable = data(await api.admin.get(f"/v1/sites/{site['id']}/capabilities"))["capabilities"]
     assert capable["build"]["kind"] == "dynamic"
+
+
+@pytest.mark.parametrize("query", ["since=0001-01-01T00:00:00%2B14:00", "until=9999-12-31T23:59:59-14:00"])
+async def test_a_time_that_utc_does_not_have_is_refused(api: World, query: str) -> None:
+    assert error(await api.admin.get(f"/v1/audit?{query}"), 400)["param"] == query.partition("=")[0]
+    site = await api.site(api.admin)
+    path = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}"
+    freeze = {"start": "2026-12-20T00:00:00Z", "end": "9999-12-31T23:59:59-05:00"}
+    refused = error(await api.admin.put(f"{path}/policy", json={"freezes": [freeze]}), 400)
+    assert (refused["param"], "Value error" in refused["message"]) == ("freezes.0", False)
+    assert error(await api.admin.get(f"{path}/logs?release=rel_0000"), 404)["param"] == "release"
