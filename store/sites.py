@@ -98,7 +98,7 @@ def set_default_branch(session: Session, site: Site, branch: str) -> None:
         Environment.branch == branch,
         col(Environment.deleted_at).is_(None),
     )
-    if (slug := session.exec(preview).first()) is not None:
+    if branch != site.default_branch and (slug := session.exec(preview).first()) is not None:
         message = f"The environment {slug} is the preview of {branch!r}: delete it first."
         raise HeadwayError("environment.branch_taken", message, param="default_branch")
     site.default_branch = branch

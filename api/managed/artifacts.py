@@ -125,7 +125,6 @@ async def download(call: CallDep, site_id: str, env_id: str, artifact_id: str) -
 
 @router.get(
     "/keys/signing.pub",
-    tags=["artifacts"],
     **gives_raw("The public key that bundles are checked with", "application/x-pem-file", "PEM."),
 )
 async def signing_key(call: CallDep, hint: Annotated[str | None, Query(max_length=100)] = None) -> Response:
