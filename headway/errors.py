@@ -184,7 +184,9 @@ CODES: dict[str, Code] = {
     "ref.invalid": _invalid("Name a branch, a tag or a commit."),
     "repository.invalid": _invalid("Use https://, ssh:// or an allowed file:// address, or leave it out."),
     "repository.missing": _conflict("Give the site a repository first."),
-    "repository.not_allowed": _invalid("Ask the operator to allow that address (see --local-repos)."),
+    "repository.not_allowed": _invalid(
+        "Ask the operator to allow that address: a folder by --local-repos, a host by HEADWAY_EGRESS_PRIVATE_OK."
+    ),
     "repository.unreachable": _fault("Check the address and that the remote answers.", retryable=True),
     "repository.access_denied": _invalid(
         "Give the site a deploy key or a token that may read it: `headway repository add-key` or `set-token`."
