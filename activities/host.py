@@ -19,7 +19,7 @@ from adapters.artifact.manifest import Manifest
 from adapters.events import timestamp
 from adapters.hosting.admission import needs_proof
 from adapters.hosting.ahead import Ahead
-from adapters.hosting.baking import Bakery, Watched
+from adapters.hosting.baking import Bakery
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
@@ -203,7 +203,8 @@ class HostActivities:
 
             story = Story(step, teller.line, teller.stage)
             seen = self._bakery.watch(order.env_id, order.seq, release, order.seconds, hostname, story)
-        return _measured(self.host_id, seen)
+        counted = (seen.seconds, seen.looks, seen.bad, seen.restarts, round(seen.slowest * 1000))
+        return Measured(self.host_id, *counted, seen.requests, seen.errors, seen.why)
 
     @activity.defn(name="host.live", no_thread_cancel_exception=True)
     @mapped
@@ -294,9 +295,3 @@ def beating(after_a_beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
     finally:
         ended.set()
         beating.join()
-
-
-def _measured(host_id: str, seen: Watched) -> Measured:
-    slowest = round(seen.slowest * 1000)
-    counted = (seen.seconds, seen.looks, seen.bad, seen.restarts, slowest, seen.requests, seen.errors, seen.why)
-    return Measured(host_id, *counted)
