@@ -12,13 +12,14 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import AnyRow
 from api.miosa.call import Call, KeyedDep
 from api.miosa.document import gives, gives_raw
 from api.miosa.freezing import Taken, keep_snapshot, take
 from api.miosa.paths import workspace_path
 from api.miosa.problems import error_body
 from api.miosa.sandboxes import WRITE, S, sandbox_of
-from api.miosa.schemas import AnyRow, Exec
+from api.miosa.schemas import Exec
 from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store.execs import accept_exec, result_key

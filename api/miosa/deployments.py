@@ -13,19 +13,11 @@ from starlette.responses import Response
 
 from api.idempotency import Once
 from api.miosa import names
+from api.miosa.answers import AnyRow, DeploymentRow, DeploymentState
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
 from api.miosa.rows import deployment_row
-from api.miosa.schemas import (
-    AnyRow,
-    DeploymentCreate,
-    DeploymentRow,
-    DeploymentState,
-    DeploymentUpdate,
-    Move,
-    Nothing,
-    Owned,
-)
+from api.miosa.schemas import DeploymentCreate, DeploymentUpdate, Move, Nothing, Owned
 from api.miosa.values import set_values, without_values
 from headway.errors import HeadwayError
 from store import sites

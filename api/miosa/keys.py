@@ -14,10 +14,11 @@ from starlette.responses import Response
 from api.durations import YEAR
 from api.idempotency import Once
 from api.managed.keys import refuse_escalation, refuse_whole_team, require_living, visible_keys
+from api.miosa.answers import AnyRow, KeyRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow, KeyCreate, KeyRow, KeyUpdate, ScopedKeyCreate
+from api.miosa.schemas import KeyCreate, KeyUpdate, ScopedKeyCreate
 from api.scopes import unknown
 from headway.errors import HeadwayError
 from headway.ids import new_id

@@ -15,11 +15,11 @@ from api.managed.logs import cursor_of, position_of
 from api.managed.requests import moment, request_row
 from api.managed.requests import shown as tally_row
 from api.miosa import names
+from api.miosa.answers import AnyRow, InstanceRow
 from api.miosa.call import Call, CallDep
 from api.miosa.deployments import D, one_shown, site_of
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow, InstanceRow
 from api.miosa.versions import follow_lines, text_lines
 from api.preferences import wants_events
 from api.requests import total

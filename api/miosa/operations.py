@@ -11,12 +11,13 @@ from starlette.responses import Response
 
 from api.idempotency import Once
 from api.miosa import names
+from api.miosa.answers import OperationRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import READ, WRITE
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.problems import error_body
 from api.miosa.rows import stamp
-from api.miosa.schemas import Nothing, OperationRow
+from api.miosa.schemas import Nothing
 from api.preferences import number_of
 from api.streams import JobStream, as_events
 from headway.errors import HeadwayError

@@ -10,11 +10,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import DeliveryRow, SubscriptionRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import Filter
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import DeliveryRow, Flat, Nothing, SubscriptionCreate, SubscriptionRow, SubscriptionUpdate
+from api.miosa.schemas import Flat, Nothing, SubscriptionCreate, SubscriptionUpdate
 from api.miosa.webhooks import shown
 from api.webhooks import READ, WRITE, seen
 from headway.errors import HeadwayError

@@ -13,21 +13,13 @@ from starlette.responses import Response, StreamingResponse
 
 from api.idempotency import Once
 from api.miosa import names
+from api.miosa.answers import BuildRow, DeploymentRow, ReleaseRow, VersionRow, VersionState
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import EXTERNAL, D, Filter, one_shown, site_of, site_to_change
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.publishing import PUBLISHES
 from api.miosa.rows import BUILD_STATES, build_row, release_row, version_row, version_state
-from api.miosa.schemas import (
-    BuildRow,
-    DeploymentRow,
-    Nothing,
-    Promote,
-    ReleaseRow,
-    Rollback,
-    VersionRow,
-    VersionState,
-)
+from api.miosa.schemas import Nothing, Promote, Rollback
 from api.preferences import number_of
 from api.streams import PING, as_events, frame, of_build
 from headway.errors import HeadwayError
