@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sqlmodel import Session, col, select
 from temporalio import activity
@@ -10,6 +12,7 @@ from temporalio import activity
 from adapters.githost.repositories import make_bare
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
+from store.environments import made_facts
 from store.forge_links import forget_link
 from store.labels import labels_of
 from store.locks import forget_lock
@@ -21,13 +24,17 @@ from store.session import Store
 from temporal.failures import error_dict, mapped
 from temporal.messages import Ended, Failure, JobRef, PlaceOrder, RetireOrder
 
+Json = dict[str, Any]
+
 
 class EnvironmentRecords:
-    """Activities of the role `control`. `repositories` is the folder of hosted bare repositories."""
+    """Activities of the role `control`. `repositories` is the folder of hosted bare repositories; `site_url` makes an
+    address of a host name."""
 
-    def __init__(self, store: Store, repositories: Path) -> None:
+    def __init__(self, store: Store, repositories: Path, site_url: Callable[[str], str]) -> None:
         self.store = store
         self.repositories = repositories
+        self.site_url = site_url
 
     @activity.defn(name="environment.claim")
     @mapped
@@ -63,7 +70,9 @@ class EnvironmentRecords:
         with self.store.write() as session:
             activate(session, order.env_id)
             job = job_by_id(session, order.job_id)
-            result = {"env_id": order.env_id, "site_id": order.site_id}
+            result: Json = {"env_id": order.env_id, "site_id": order.site_id}
+            if job.type == "environment.create":
+                result |= made_facts(session, order.env_id, self.site_url)
             return Ended(job.id, end_job(session, job, "succeeded", result=result).status)
 
     @activity.defn(name="environment.protected")

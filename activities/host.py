@@ -208,17 +208,8 @@ class HostActivities:
 
             story = Story(step, teller.line, teller.stage)
             seen = self._bakery.watch(order.env_id, order.seq, release, order.seconds, hostname, story)
-        return Measured(
-            self.host_id,
-            seen.seconds,
-            seen.looks,
-            seen.bad,
-            seen.restarts,
-            round(seen.slowest * 1000),
-            seen.requests,
-            seen.errors,
-            seen.why,
-        )
+        counted = (seen.seconds, seen.looks, seen.bad, seen.restarts, round(seen.slowest * 1000))
+        return Measured(self.host_id, *counted, seen.requests, seen.errors, seen.why)
 
     @activity.defn(name="host.live", no_thread_cancel_exception=True)
     @mapped

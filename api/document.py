@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,6 +23,13 @@ VERSION_HEADER = {
     "description": "Pins the behaviour to a date.",
     "schema": {"type": "string", "enum": ["2026-06-23"]},
 }
+# What changes only for `/v2`, by tag; everything else may still be found to be better otherwise (contract section 1).
+STABLE = frozenset(
+    (
+        *("builds", "artifacts", "deployments", "jobs", "sites", "environments", "configuration", "domains"),
+        *("api-keys", "account", "teams", "projects", "webhooks"),
+    )
+)
 
 
 def openapi_of(app: FastAPI, version: str) -> Json:
@@ -55,8 +63,15 @@ def _correct(operation: Json, *, secured: bool) -> None:
         for status in errors(body="requestBody" in operation):
             answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
         operation.setdefault("parameters", []).append(VERSION_HEADER)
+        operation["x-stability"] = _stability(operation.get("tags", ()))
     else:
         operation["security"] = []
+
+
+def _stability(tags: Iterable[str]) -> str:
+    if "unsupported" in tags:
+        return "experimental"
+    return "stable" if STABLE.issuperset(tags) else "beta"
 
 
 _STYLE = (

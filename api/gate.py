@@ -26,7 +26,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY: Final = 1 << 20
-SINGLE: Final = ("Authorization", "Idempotency-Key", "Forge-Version")
+SINGLE: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Forge-Version")
+# Lists, which may come in several lines.
+LISTS: Final = frozenset((b"accept", b"content-encoding", b"if-none-match", b"prefer"))
 # RFC 9110 section 15.5.2 has one with every 401.
 CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 
@@ -88,8 +90,9 @@ class Gate:
     async def _pass(
         self, scope: Scope, receive: Receive, send: Send, state: dict[str, Any], extra: list[tuple[bytes, bytes]]
     ) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
         check_once(scope["headers"])
+        scope["headers"] = joined(scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         path: str = scope["path"]
         if "\0" in path:
             raise HeadwayError("route.not_found", "There is nothing at this path.")
@@ -123,6 +126,16 @@ def check_once(headers: Sequence[tuple[bytes, bytes]]) -> None:
     for name in SINGLE:
         if sum(given == name.lower().encode() for given, _ in headers) > 1:
             raise HeadwayError("request.invalid_parameter", f"{name} stands twice.", param=name)
+
+
+def joined(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+    """The lines of each list as one (RFC 9110, section 5.3): whoever looks for a header finds one line of it."""
+    lines = Counter(name for name, _ in headers if name in LISTS)
+    again = [name for name, count in lines.items() if count > 1]
+    if not again:
+        return headers
+    whole = [(name, b", ".join(value for of, value in headers if of == name)) for name in again]
+    return [*(pair for pair in headers if pair[0] not in again), *whole]
 
 
 async def read_body(headers: dict[bytes, bytes], receive: Receive, most: int = MAX_BODY) -> bytes:

@@ -7,12 +7,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from headway.errors import HeadwayError
 from store.paging import Page
 
 T = TypeVar("T")
+# The moment of all rows of a list that is ordered by number alone.
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encode_cursor(of: str, moment: datetime, id: str) -> str:
@@ -40,6 +42,15 @@ def decode_cursor(of: str, cursor: str) -> tuple[datetime, str]:
 
 def page_from(of: str, limit: int, cursor: str | None) -> Page:
     return Page(limit, decode_cursor(of, cursor) if cursor is not None else None)
+
+
+def number_after(page: Page) -> int:
+    """The position in a list whose rows are numbered. Raises pagination.invalid_cursor."""
+    if page.after is None:
+        return 0
+    if not page.after[1].isdigit() or len(page.after[1]) > 9:
+        raise _invalid("This is not a cursor of ours.")
+    return int(page.after[1])
 
 
 def pagination(of: str, rows: Sequence[T], more: bool, position: Callable[[T], tuple[datetime, str]]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from headway.errors import HeadwayError, error_object
 Json = dict[str, Any]
 JSON_TYPE: Final = "application/json"
 log = logging.getLogger("headway.api")
+# In the place of a complaint: which of several types was tried, not a part of the body.
+_KINDS: Final = ("function-", "constrained-", "list[")
 
 
 def problem(error: HeadwayError, request_id: str, docs_url: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -60,7 +62,7 @@ def _from_http(error: HTTPException) -> HeadwayError:
 def from_validation(found: Sequence[Any]) -> HeadwayError:
     """The first complaint, in the words of contract section 5.3: validation is 400, never 422."""
     first = found[0]
-    place = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "constrained-"))]
+    place = [str(part) for part in first["loc"][1:] if not str(part).startswith(_KINDS)]
     param = ".".join(place) or None
     where = str(first["loc"][0]) if first["loc"] else "body"
     kind = first["type"]
@@ -73,4 +75,5 @@ def from_validation(found: Sequence[Any]) -> HeadwayError:
             return HeadwayError("request.missing_parameter", "The body is empty: send a JSON object.")
         name = param or where
         return HeadwayError("request.missing_parameter", f"The parameter {name!r} is required.", param=name)
-    return HeadwayError("request.invalid_parameter", f"{param or where}: {first['msg']}", param=param or where)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return HeadwayError("request.invalid_parameter", f"{param or where}: {message}", param=param or where)

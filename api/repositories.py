@@ -44,7 +44,8 @@ class RepositoryPolicy:
             raise _invalid("An address holds no credentials: they would be shown with the site.", param)
         self._check_host(host, param)
         if port is not None and port not in (22, 443) and host not in self.private_ok:
-            raise HeadwayError("repository.not_allowed", f"The port {port} is not allowed.", param=param)
+            message = f"The port {port} of {host} is not allowed: repositories are at 22 and 443."
+            raise HeadwayError("repository.not_allowed", message, param=param)
         return address
 
     def _check_host(self, host: str, param: str) -> None:

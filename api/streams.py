@@ -8,14 +8,28 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import anyio
+from starlette.responses import Response, StreamingResponse
 
 from api.events import EventLog, Reader
+from api.preferences import EVENTS
 from api.watch import Subscription, Watch
+from store.jobs import ROLL_STAGES
 from store.models import Job
 from store.session import Store
 
 PING: Final = 15.0
 Render = Callable[[Job], dict[str, Any]]
+
+
+def as_events(frames: AsyncIterator[bytes]) -> Response:
+    """The answer in which they are sent: nobody keeps it, and no proxy holds it back."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(frames, media_type=EVENTS, headers=headers)
+
+
+def of_build(line: dict[str, Any]) -> bool:
+    """Whether a line of a job's log is the build's, where a deployment follows in the same job."""
+    return line["k"] == "log" and line["stage"] not in ROLL_STAGES
 
 
 def frame(event: str, data: object, number: int | None = None) -> bytes:

@@ -60,6 +60,7 @@ CODES: dict[str, Code] = {
     "scope.insufficient": Code("permission", 403, "Use a key that holds the named scope."),
     "role.insufficient": Code("permission", 403, "Ask an admin of the team for a role that allows this."),
     "key.ip_not_allowed": Code("permission", 403, "Call from an address on the key's allowlist."),
+    "key.revoked": _conflict("A revoked key stays so: make a new one."),
     "key.escalation": Code("permission", 403, "A key cannot grant what it does not hold."),
     "rate_limit.exceeded": Code("rate_limit", 429, "Wait for Retry-After seconds.", True),
     "quota.exceeded": Code("quota_exceeded", 402, "Delete something, or raise the quota."),
@@ -183,7 +184,9 @@ CODES: dict[str, Code] = {
     "ref.invalid": _invalid("Name a branch, a tag or a commit."),
     "repository.invalid": _invalid("Use https://, ssh:// or an allowed file:// address, or leave it out."),
     "repository.missing": _conflict("Give the site a repository first."),
-    "repository.not_allowed": _invalid("Ask the operator to allow that address (see --local-repos)."),
+    "repository.not_allowed": _invalid(
+        "Ask the operator to allow that address: a folder by --local-repos, a host by HEADWAY_EGRESS_PRIVATE_OK."
+    ),
     "repository.unreachable": _fault("Check the address and that the remote answers.", retryable=True),
     "repository.access_denied": _invalid(
         "Give the site a deploy key or a token that may read it: `headway repository add-key` or `set-token`."

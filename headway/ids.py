@@ -9,7 +9,7 @@ from typing import Final
 from ulid import ULID
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-ID = re.compile(r"^[a-z]+_[0-9A-Za-z]{4,32}$")
+ID: Final = re.compile(r"[a-z]+_[0-9A-Za-z]{4,32}")
 
 
 def new_id(prefix: str) -> str:
@@ -19,7 +19,7 @@ def new_id(prefix: str) -> str:
 
 def is_id(text: str, prefix: str | None = None) -> bool:
     """Whether `text` has the shape of an id (of that prefix); says nothing about existence."""
-    return bool(ID.match(text)) and (prefix is None or text.startswith(prefix + "_"))
+    return ID.fullmatch(text) is not None and (prefix is None or text.startswith(prefix + "_"))
 
 
 def secret_digits() -> str:

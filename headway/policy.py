@@ -70,6 +70,10 @@ class Freeze(_Part):
     def _in_order(self) -> Self:
         if self.end <= self.start:
             raise ValueError("a freeze ends after it has started")
+        try:
+            self.end.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("a freeze ends in the year 9999 at last, in UTC") from None
         return self
 
     def until(self, now: datetime) -> datetime | None:

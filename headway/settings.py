@@ -91,10 +91,12 @@ class Settings(BaseSettings):
     )
     s3_region: str = Field(default="us-east-1", alias="AWS_REGION", description="The object store's region.")
     s3_access_key: SecretStr = Field(
-        default=SecretStr(""), alias="AWS_ACCESS_KEY_ID", description="The object store's key: API and signing only."
+        default=SecretStr(""),
+        alias="AWS_ACCESS_KEY_ID",
+        description="The object store's key: API, control and signing only.",
     )
     s3_secret_key: SecretStr = Field(
-        default=SecretStr(""), alias="AWS_SECRET_ACCESS_KEY", description="Its secret: API and signing only."
+        default=SecretStr(""), alias="AWS_SECRET_ACCESS_KEY", description="Its secret: API, control and signing only."
     )
     s3_bucket: str = Field(default="headway", description="The bucket of artifacts.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -11,7 +11,8 @@ from sqlmodel import Session, col, select
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
-from store.hostnames import claim_hostnames
+from store.events import stamp
+from store.hostnames import addresses_of, claim_hostnames, hostnames_of
 from store.jobs import add_job
 from store.locks import inherit_lock
 from store.models import Environment, Job, Site, utcnow
@@ -193,6 +194,27 @@ def _making(session: Session, site: Site, made: Environment, actor: Json) -> Job
         actor=actor,
         resource={"site_id": site.id, "kind": made.kind, "slug": made.slug, "branch": made.branch},
     )
+
+
+def made_facts(session: Session, env_id: str, site_url: Callable[[str], str]) -> Json:
+    """The environment as it begins, for the result of the job that made it. `site_url` makes an address of a name."""
+    environment = session.get_one(Environment, env_id)
+    names = hostnames_of(session, [env_id])[env_id]
+    primary, stable = addresses_of(session.get_one(Site, environment.site_id), environment, names)
+    return {
+        "id": environment.id,
+        "site_id": environment.site_id,
+        "kind": environment.kind,
+        "slug": environment.slug,
+        "branch": environment.branch,
+        "status": environment.status,
+        "url": site_url(primary) if primary else None,
+        "preview_url": site_url(stable) if stable else None,
+        "hostnames": [name.name for name in names],
+        "ephemeral": environment.ephemeral,
+        "expires_at": stamp(environment.expires_at),
+        "created_at": stamp(environment.created_at),
+    }
 
 
 def gone(session: Session, env_ids: Collection[str]) -> set[str]:

@@ -77,6 +77,15 @@ def hostnames_of(session: Session, env_ids: Sequence[str]) -> dict[str, list[Hos
     return found
 
 
+def addresses_of(site: Site, environment: Environment, names: Sequence[Hostname]) -> tuple[str | None, str | None]:
+    """Of its names the primary one, and of a preview the one that its branch keeps."""
+    primary = next((name.name for name in names if name.is_primary), None)
+    if environment.kind != "preview":
+        return primary, None
+    label = preview_label(site, environment)
+    return primary, next((name.name for name in names if name.name.startswith(label)), primary)
+
+
 def release_hostnames(session: Session, env_id: str) -> None:
     for row in session.exec(select(Hostname).where(Hostname.env_id == env_id)).all():
         session.delete(row)

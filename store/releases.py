@@ -28,10 +28,10 @@ def list_releases(session: Session, env_id: str, page: Page) -> tuple[Sequence[R
     return fetch_page(session, query, page, time=Release.deployed_at, id=Release.id)
 
 
-def release_of(session: Session, env_id: str, release_id: str) -> Release:
+def release_of(session: Session, env_id: str, release_id: str, *, param: str = "release_id") -> Release:
     found = session.get(Release, release_id)
     if found is None or found.env_id != env_id:
-        raise HeadwayError("release.not_found", f"There is no release {release_id}.", param="release_id")
+        raise HeadwayError("release.not_found", f"There is no release {release_id}.", param=param)
     return found
 
 

@@ -87,6 +87,24 @@ def check_slug(session: Session, team_id: str, slug: str, *, param: str) -> None
         raise HeadwayError("site.slug_taken", f"This team has a site with the slug {slug}.", param=param)
 
 
+def set_default_branch(session: Session, site: Site, branch: str) -> None:
+    """Production follows it. The site's row must be locked.
+
+    Raises environment.branch_taken: of what goes live no preview is brought up to date, or ended, any more.
+    """
+    preview = select(Environment.slug).where(
+        Environment.site_id == site.id,
+        Environment.kind == "preview",
+        Environment.branch == branch,
+        col(Environment.deleted_at).is_(None),
+    )
+    if branch != site.default_branch and (slug := session.exec(preview).first()) is not None:
+        message = f"The environment {slug} is the preview of {branch!r}: delete it first."
+        raise HeadwayError("environment.branch_taken", message, param="default_branch")
+    site.default_branch = branch
+    session.get_one(Environment, site.production_env_id).branch = branch
+
+
 def accept_deletion(session: Session, site: Site, actor: Json) -> Job:
     """From now on the site takes no work. A second request finds the first one's job."""
     open_job = select(Job).where(Job.site_id == site.id, Job.type == "site.delete", col(Job.finished_at).is_(None))

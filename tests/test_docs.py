@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 from adapters.artifact.folder import Folder
@@ -89,6 +92,39 @@ def test_every_command_is_documented() -> None:
     commands = [" ".join(words) for words, _ in generator().walk(cli, ("headway",))]
     assert len(commands) >= len(COMMANDS)
     assert [command for command in commands if f"### `{command}`" not in text] == []
+
+
+def calls_in(text: str) -> Iterator[list[str]]:
+    """The words behind `headway` (or `mf`) of each line of a document's shell blocks."""
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if found := re.search(r"(?:^|\s|\(|bin/)(?:headway|mf) ([a-z].*)", line):
+                yield shlex.split(re.split(r" +[#|<>&] ?|\)\"", found[1])[0].replace("[", "").replace("]", ""))
+
+
+def test_commands_in_the_documents_are_ones() -> None:
+    faults, seen = [], 0
+    for document in documents():
+        for words in calls_in(document.read_text()):
+            seen += 1
+            try:
+                parse(cli, words)
+            except click.UsageError as error:
+                if "does not exist" not in error.message:
+                    faults.append(f"{document.relative_to(ROOT)}: headway {' '.join(words)}: {error.format_message()}")
+    assert faults == []
+    assert seen > 80
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """As far as a call can be judged without being made. Raises click.UsageError."""
+    if isinstance(command, click.Group):
+        below = command.get_command(click.Context(command), words[0]) if words else None
+        if below is None:
+            raise click.UsageError(f"No such command {words[:1]}")
+        parse(below, words[1:])
+    else:
+        command.make_context("headway", [*words]).close()
 
 
 def documented_settings() -> list[str]:

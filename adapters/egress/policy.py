@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from headway.errors import HeadwayError
 
-NAME = re.compile(r"^(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$")
+PORT = re.compile(r"[0-9]{1,5}")
+NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 DEFAULT_PORT = 443
 INDEXES = "indexes"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -48,9 +49,10 @@ class Rule:
         if not colon or (":" in host and not host.startswith("[")):
             host, port = text.strip(), str(DEFAULT_PORT)
         host = normal(host)
-        if not port.isdigit() or not 0 < int(port) < 65536 or not (NAME.match(host) or is_literal(host)):
+        number = int(port) if PORT.fullmatch(port) else 0
+        if not 0 < number < 65536 or not (NAME.fullmatch(host) or is_literal(host)):
             raise HeadwayError("request.invalid_parameter", f"{text!r} is not a host, or host:port, to allow")
-        return cls(host, int(port))
+        return cls(host, number)
 
     @property
     def exact(self) -> bool:

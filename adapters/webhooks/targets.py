@@ -48,7 +48,7 @@ class Targets:
             raise _refused("A URL of a webhook has no fragment.")
         if parts.scheme != "https" and not (parts.scheme == "http" and host in self.private_ok):
             raise _refused("Webhooks go to https:// addresses.")
-        if not (NAME.match(host) and not host.startswith("*.")) and not is_literal(host):
+        if not (NAME.fullmatch(host) and not host.startswith("*.")) and not is_literal(host):
             raise _refused(f"{host[:80]!r} is no host.")
         if is_literal(host) and host not in self.private_ok and not is_public(host):
             raise _refused(f"{host} is not a public address.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Query
@@ -18,12 +17,12 @@ from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import MAX_BYTES, File, Manifest, parse_manifest
 from adapters.artifact.window import PackWindow
 from adapters.ledger.keyring import read_keyring
+from api.managed.answers import ArtifactRow, FileRow
 from api.managed.call import Call, CallDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.rows import BUNDLE_TYPE, artifact_row
-from api.managed.schemas import ArtifactRow, ArtifactUpdate, FileRow
-from api.paging import page_from, pagination
+from api.managed.schemas import ArtifactUpdate
 from headway.errors import HeadwayError
 from store import artifacts, ledger
 from store.models import Artifact
@@ -33,7 +32,6 @@ router = APIRouter(tags=["artifacts"])
 A = E + "/artifacts/{artifact_id}"
 READ = "deployments:read"
 WRITE = "deployments:write"
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @router.get(E + "/artifacts", **lists(ArtifactRow, "List what can be deployed onto an environment"))
@@ -104,15 +102,10 @@ async def get_provenance(call: CallDep, site_id: str, env_id: str, artifact_id: 
 
 @router.get(A + "/files", **lists(FileRow, "List an artifact's files, by path"))
 async def list_files(call: CallDep, paging: PagingDep, site_id: str, env_id: str, artifact_id: str) -> Response:
-    of = call.request.url.path
-    page = page_from(of, paging.limit, paging.cursor)
-    start = _index(page)
     artifact = await _artifact(call, site_id, env_id, artifact_id)
     raw = await _object(call, artifact, "manifest")
     entries = (await anyio.to_thread.run_sync(_manifest, raw, artifact.digest)).entries
-    rows = [(number, entry) for number, entry in enumerate(entries[start : start + paging.limit], start + 1)]
-    block = pagination(of, rows, start + len(rows) < len(entries), lambda row: (EPOCH, str(row[0])))
-    return call.many([_file_row(entry) for _, entry in rows], block)
+    return call.numbered(paging, entries, _file_row)
 
 
 @router.get(A + "/download", **gives_raw("All files as dist.tar.zst", "application/zstd", "A stream."))
@@ -132,7 +125,6 @@ async def download(call: CallDep, site_id: str, env_id: str, artifact_id: str) -
 
 @router.get(
     "/keys/signing.pub",
-    tags=["artifacts"],
     **gives_raw("The public key that bundles are checked with", "application/x-pem-file", "PEM."),
 )
 async def signing_key(call: CallDep, hint: Annotated[str | None, Query(max_length=100)] = None) -> Response:
@@ -174,14 +166,6 @@ async def _document(call: Call, site_id: str, env_id: str, artifact_id: str, par
 
 def _manifest(raw: bytes, digest: str) -> Manifest:
     return parse_manifest(raw, digest=digest)
-
-
-def _index(page: Page) -> int:
-    if page.after is None:
-        return 0
-    if not page.after[1].isdigit() or len(page.after[1]) > 9:
-        raise HeadwayError("pagination.invalid_cursor", "This is not a cursor of ours.", param="cursor")
-    return int(page.after[1])
 
 
 def _file_row(entry: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from api.managed.call import CallDep, PagingDep
 from api.managed.documents import gives_raw, lists
 from api.managed.ledger import JSON_LINES, item_of
 from api.managed.policy_schemas import AuditLogRow
+from headway.errors import HeadwayError
 from store import audit, ledger
 from store.models_policy import AuditRow
 from store.paging import Page
@@ -42,7 +43,7 @@ async def list_audit(
     until: AwareDatetime | None = None,
 ) -> Response:
     call.caller.require(READ)
-    wanted = audit.Wanted(site_id, env_id, account_id, key_id, action, _utc(since), _utc(until))
+    wanted = audit.Wanted(site_id, env_id, account_id, key_id, action, _utc(since, "since"), _utc(until, "until"))
 
     def fetch(session: Session, page: Page) -> tuple[Sequence[AuditRow], bool]:
         return audit.list_calls(session, call.sight, wanted, page)
@@ -79,5 +80,9 @@ def _lines(rows: list[Json]) -> bytes:
     return b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.astimezone(UTC) if moment is not None else None
+def _utc(moment: datetime | None, param: str) -> datetime | None:
+    try:
+        return moment.astimezone(UTC) if moment is not None else None
+    except OverflowError:
+        message = f"{param} is a time from the year 1 to 9999, in UTC."
+        raise HeadwayError("request.invalid_parameter", message, param=param) from None

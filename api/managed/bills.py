@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from adapters.sbom.difference import difference
 from adapters.sbom.document import MAX_BYTES, MEDIA_TYPE
+from api.managed.answers_evidence import BillChangesRow
 from api.managed.artifacts import READ, A
 from api.managed.call import Call, CallDep
 from api.managed.documents import gives, gives_raw
 from api.managed.environments import env_to_read
-from api.managed.schemas import BillChangesRow
 from store import artifacts
 from store.bills import bill_key, bill_of
 

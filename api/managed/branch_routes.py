@@ -9,9 +9,10 @@ from pydantic import Field
 from sqlmodel import Session
 from starlette.responses import Response
 
+from api.managed.answers import Row
 from api.managed.call import CallDep
 from api.managed.documents import gives
-from api.managed.schemas import Body, Row
+from api.managed.schemas import Body
 from api.managed.sites import site_to_change, site_to_read
 from store.branch_routes import LONGEST, MOST, read_routes, routes_of
 from store.models import Site

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -10,12 +11,12 @@ from pydantic import Field
 from sqlmodel import Session
 from starlette.responses import Response
 
-from api.idempotency import Once
-from api.managed.call import Call, CallDep, KeyedDep, PagingDep
+from api.managed.answers import BuildRow, DeletedRow, Row
+from api.managed.call import CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
+from api.managed.machines import let_in, operator_only
 from api.managed.rows import build_row
-from api.managed.schemas import Body, BuildRow, DeletedRow, Nothing, Row
-from headway.errors import HeadwayError
+from api.managed.schemas import Body, Nothing
 from store import builders
 from store.events import stamp
 from store.models import Build
@@ -43,16 +44,11 @@ class BuilderAdded(BuilderRow):
 
 
 def builder_row(one: Builder) -> Json:
-    used = stamp(one.last_used_at) if one.last_used_at is not None else None
-    return {"id": one.id, "created_at": stamp(one.created_at), "last_used_at": used}
+    return {"id": one.id, "created_at": stamp(one.created_at), "last_used_at": stamp(one.last_used_at)}
 
 
-def operator_only(call: Call, builder_id: str = "") -> None:
-    """A machine is nobody else's to see: 404 before 403."""
-    if not call.caller.operator:
-        if builder_id:
-            raise HeadwayError("builder.not_found", f"There is no builder {builder_id}.", param="builder_id")
-        raise HeadwayError("role.insufficient", "Only the operator may do that.", param="scope")
+def added_row(_session: Session, one: Builder) -> Json:
+    return builder_row(one)
 
 
 @router.get("", **lists(BuilderRow, "List builders on other machines (operator)"))
@@ -64,39 +60,27 @@ async def list_builders(call: CallDep, paging: PagingDep) -> Response:
 @router.post("", **gives(BuilderAdded, "Let a machine build: its credential, shown once (operator)"))
 async def add_builder(call: KeyedDep, body: BuilderAdd) -> Response:
     operator_only(call)
-    return await _let_in(call, body, lambda session: builders.add_builder(session, body.id))
+    return await let_in(call, body, partial(builders.add_builder, builder_id=body.id), added_row)
 
 
 @router.post(
     "/{builder_id}/credential", **gives(BuilderAdded, "Give a builder a new credential; the old one ends (operator)")
 )
 async def renew_builder(call: KeyedDep, builder_id: BuilderId, body: Nothing | None = None) -> Response:
-    operator_only(call, builder_id)
-    return await _let_in(call, body, lambda session: builders.renew_credential(session, builder_id))
-
-
-async def _let_in(
-    call: Call, body: BuilderAdd | Nothing | None, work: Callable[[Session], tuple[Builder, str]]
-) -> Response:
-    def admit(session: Session, once: Once) -> tuple[Json, Json]:
-        once.claim(session)
-        row, credential = work(session)
-        kept = {**builder_row(row), "broker_root": call.parts.broker_root}
-        return {**kept, "credential": credential}, {**kept, "credential": ""}
-
-    return await call.create(body, admit, status=200)
+    operator_only(call, "builder", builder_id)
+    return await let_in(call, body, partial(builders.renew_credential, builder_id=builder_id), added_row)
 
 
 @router.get("/{builder_id}", **gives(BuilderRow, "Get a builder (operator)"))
 async def get_builder(call: CallDep, builder_id: BuilderId) -> Response:
-    operator_only(call, builder_id)
+    operator_only(call, "builder", builder_id)
     return call.one(builder_row(await call.read(lambda session: builders.builder(session, builder_id))))
 
 
 @router.get("/{builder_id}/builds", **lists(BuildRow, "List what a builder has begun last, of all sites (operator)"))
 async def list_builds_of(call: CallDep, paging: PagingDep, builder_id: BuilderId) -> Response:
     """`local` is the one beside the API. One that was removed has its builds still."""
-    operator_only(call, builder_id)
+    operator_only(call, "builder", builder_id)
 
     def fetch(session: Session, page: Page) -> tuple[Sequence[Build], bool]:
         return builders.builds_of(session, builder_id, page)
@@ -106,6 +90,6 @@ async def list_builds_of(call: CallDep, paging: PagingDep, builder_id: BuilderId
 
 @router.delete("/{builder_id}", **gives(DeletedRow, "Remove a builder: its credential ends at once (operator)"))
 async def remove_builder(call: CallDep, builder_id: BuilderId) -> Response:
-    operator_only(call, builder_id)
+    operator_only(call, "builder", builder_id)
     gone = await call.write(lambda session: builders.remove_builder(session, builder_id).id)
     return call.one({"id": gone, "deleted": True})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Header, Query
@@ -11,17 +11,17 @@ from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
 from api.idempotency import Once
+from api.managed.answers import BuildRow, PlanRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
-from api.managed.jobs import STREAM_HEADERS, number_of
 from api.managed.rows import build_row
-from api.managed.schemas import BuildCreate, BuildRow, PlanRow, RunStatus
-from api.streams import PING, frame
+from api.managed.schemas import BuildCreate, RunStatus
+from api.preferences import number_of, wants_events
+from api.streams import PING, as_events, frame, of_build
 from headway.errors import HeadwayError
 from store import builds
 from store.environments import require_ready
-from store.jobs import ROLL_STAGES
 from store.models import Build, Job
 from store.paging import Page
 
@@ -85,20 +85,15 @@ async def build_log(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     build = await call.read(lambda session: _build(call, session, site_id, env_id, build_id))
-    if "text/event-stream" in (accept or ""):
+    if wants_events(accept, "text/plain"):
         frames = _follow(call, build, number_of(last_event_id) or 0)
-        return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
+        return as_events(frames)
     return StreamingResponse(_text(call, build), media_type="text/plain; charset=utf-8")
 
 
 def _build(call: Call, session: Session, site_id: str, env_id: str, build_id: str) -> Build:
     _, environment = env_to_read(call, session, site_id, env_id, READ)
     return builds.build_of(session, environment.id, build_id)
-
-
-def of_build(line: dict[str, Any]) -> bool:
-    """Whether a line of the job's log is the build's, where a deployment follows in the same job."""
-    return line["k"] == "log" and line["stage"] not in ROLL_STAGES
 
 
 async def _text(call: Call, build: Build) -> AsyncIterator[bytes]:

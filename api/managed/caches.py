@@ -9,10 +9,11 @@ from fastapi import APIRouter
 from sqlmodel import Session
 from starlette.responses import Response
 
+from api.managed.answers import Row
 from api.managed.call import CallDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.environments import env_to_change
-from api.managed.schemas import Nothing, Row
+from api.managed.schemas import Nothing
 from api.managed.sites import site_to_change, site_to_read
 from store import caches
 from store.events import stamp

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from api.conversation import Conversation
 from api.idempotency import Once, Replay
 from api.managed.rows import etag, job_row
-from api.paging import page_from, pagination
+from api.paging import EPOCH, number_after, page_from, pagination
 from api.problems import JSON_TYPE, json_bytes
 from headway.errors import HeadwayError
 from store import jobs
@@ -112,6 +112,15 @@ class Call(Conversation):
         rows, more = await self.read(lambda session: fetch(session, page))
         return self.many([show(row) for row in rows], pagination(of, rows, more, position))
 
+    def numbered(self, paging: Paging, rows: Sequence[T], show: Callable[[T], Json]) -> Response:
+        """A page of a list that is known as a whole, by number."""
+        of = self.request.url.path
+        start = number_after(page_from(of, paging.limit, paging.cursor))
+        some = rows[start : start + paging.limit]
+        end = start + len(some)
+        block = pagination(of, some, end < len(rows), lambda _: (EPOCH, str(end)))
+        return self.many([show(row) for row in some], block)
+
 
 @dataclass(frozen=True)
 class Paging:
@@ -120,7 +129,7 @@ class Paging:
 
 
 async def _call(request: Request) -> Call:
-    _refuse_unknown(request)
+    _check_query(request)
     return Call(request.app.state.parts, request.state.caller, request)
 
 
@@ -130,23 +139,30 @@ async def _keyed(
         str | None, Header(description="The same key (1 to 255 bytes) and request have one outcome for 24 hours.")
     ] = None,
 ) -> Call:
-    _refuse_unknown(request)
+    _check_query(request)
     return Call(request.app.state.parts, request.state.caller, request, idempotency_key)
 
 
 _QUERIES: dict[str, frozenset[str]] = {}
 
 
-def _refuse_unknown(request: Request) -> None:
-    """Raises request.unknown_parameter: a filter with a typing error in its name would answer with everything."""
+def _check_query(request: Request) -> None:
+    """A filter with a typing error in its name would answer with everything; one that stands twice, with half.
+
+    Raises request.unknown_parameter or request.invalid_parameter.
+    """
     if not request.url.query:
         return
     route: APIRoute = request.scope["route"]
     if route.unique_id not in _QUERIES:
         _QUERIES[route.unique_id] = frozenset(_asked(route.dependant))
-    for name in request.query_params:
+    given: set[str] = set()
+    for name, _ in request.query_params.multi_items():
         if name not in _QUERIES[route.unique_id]:
             raise HeadwayError("request.unknown_parameter", f"There is no parameter {name!r} here.", param=name)
+        if name in given:
+            raise HeadwayError("request.invalid_parameter", f"{name} stands twice.", param=name)
+        given.add(name)
 
 
 def _asked(dependant: Dependant) -> Iterator[str]:

@@ -14,11 +14,12 @@ from fastapi import APIRouter, Path
 from sqlmodel import Session
 from starlette.responses import Response
 
+from api.managed.answers import DeletedRow, SecretRow, VariableRow
 from api.managed.call import Call, CallDep, KeyedDep, Paging, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.rows import value_row
-from api.managed.schemas import DeletedRow, SecretRevoke, SecretRow, SecretSet, VariableRow, VariableSet
+from api.managed.schemas import SecretRevoke, SecretSet, VariableSet
 from api.managed.sites import site_to_change, site_to_read
 from store import config_values
 from store.config_values import Owner

@@ -10,23 +10,16 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
-from api.managed.call import CallDep, KeyedDep, PagingDep
+from api.managed.answers import DeploymentRow, ReleaseRow
+from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.rows import config_row, deployment_row, release_row
-from api.managed.schemas import (
-    DeploymentCreate,
-    DeploymentRow,
-    Promote,
-    ReleaseRow,
-    Rollback,
-    RolloutStatus,
-    SiteDeploymentCreate,
-)
+from api.managed.schemas import DeploymentCreate, Promote, Rollback, RolloutStatus, SiteDeploymentCreate
 from headway.errors import HeadwayError
 from store import artifacts, builds, environments, joining, releases, rollouts, sites
 from store.config_sets import configurations
-from store.models import Job, Release, Rollout
+from store.models import Environment, Job, Release, Rollout, Site
 from store.paging import Page
 
 router = APIRouter(tags=["deployments"])
@@ -58,13 +51,7 @@ async def deploy(call: KeyedDep, site_id: str, env_id: str, body: DeploymentCrea
 
 @router.post("/sites/{site_id}/deployments", **starts_job("Deploy a build, an artifact, or a ref that is built first"))
 async def deploy_to_target(call: KeyedDep, site_id: str, body: SiteDeploymentCreate) -> Response:
-    given = [name for name in ("build_id", "artifact_id", "ref") if getattr(body, name) is not None]
-    if len(given) != 1:
-        code = "request.invalid_parameter" if given else "request.missing_parameter"
-        raise HeadwayError(code, "Give exactly one of build_id, artifact_id and ref.", param=(given or ["ref"])[-1])
-    if body.clean and body.ref is None:
-        raise HeadwayError("request.invalid_parameter", "Only what is built can be built clean.", param="clean")
-    ref = builds.check_ref(body.ref) if body.ref is not None else None
+    check_one_given(body)
 
     def work(session: Session, once: Once) -> Job:
         site = sites.site(session, call.sight, site_id)
@@ -72,24 +59,43 @@ async def deploy_to_target(call: KeyedDep, site_id: str, body: SiteDeploymentCre
         environment = environments.target(session, call.sight, site, body.target, param="target")
         call.caller.require_change(WRITE, site_id=site.id, env_id=environment.id)
         once.claim(session)
-        actor = call.caller.actor
-        if ref is not None:
-            joining.lock(session, environment)
-            environments.require_ready(environment)
-            known = joining.of_ref(session, environment, ref, clean=body.clean)
-            return known or rollouts.accept_push(session, site, environment, ref, actor, clean=body.clean)
-        if body.build_id is not None:
-            build = builds.build_of_site(session, site.id, body.build_id)
-            artifact = rollouts.artifact_of_build(session, build)
-            environments.require_ready(environment)
-            return rollouts.accept_rollout(
-                session, site, environment, artifact, actor, ref=build.ref, build_id=build.id
-            )
-        artifact = artifacts.deployable(session, call.sight, site, body.artifact_id or "")
-        environments.require_ready(environment)
-        return rollouts.accept_rollout(session, site, environment, artifact, actor)
+        if body.ref is not None:
+            return _push(call, session, site, environment, body.ref, clean=body.clean)
+        return _roll(call, session, site, environment, body)
 
     return await call.start(body, work)
+
+
+def check_one_given(body: SiteDeploymentCreate) -> None:
+    """Raises request.missing_parameter, request.invalid_parameter or ref.invalid."""
+    given = [name for name in ("build_id", "artifact_id", "ref") if getattr(body, name) is not None]
+    if len(given) != 1:
+        code = "request.invalid_parameter" if given else "request.missing_parameter"
+        raise HeadwayError(code, "Give exactly one of build_id, artifact_id and ref.", param=(given or ["ref"])[-1])
+    if body.clean and body.ref is None:
+        raise HeadwayError("request.invalid_parameter", "Only what is built can be built clean.", param="clean")
+    if body.ref is not None:
+        builds.check_ref(body.ref)
+
+
+def _push(call: Call, session: Session, site: Site, environment: Environment, ref: str, *, clean: bool) -> Job:
+    """Built first, unless a job that is on its way has that commit already."""
+    joining.lock(session, environment)
+    environments.require_ready(environment)
+    known = joining.of_ref(session, environment, ref, clean=clean)
+    return known or rollouts.accept_push(session, site, environment, ref, call.caller.actor, clean=clean)
+
+
+def _roll(call: Call, session: Session, site: Site, environment: Environment, body: SiteDeploymentCreate) -> Job:
+    """What was built already: a build's artifact, or an artifact by itself."""
+    ref = build_id = None
+    if body.build_id is not None:
+        build = builds.build_of_site(session, site.id, body.build_id)
+        artifact, ref, build_id = rollouts.artifact_of_build(session, build), build.ref, build.id
+    else:
+        artifact = artifacts.deployable(session, call.sight, site, body.artifact_id or "")
+    environments.require_ready(environment)
+    return rollouts.accept_rollout(session, site, environment, artifact, call.caller.actor, ref=ref, build_id=build_id)
 
 
 @router.get(E + "/deployments", **lists(DeploymentRow, "List an environment's deployments"))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, create_model
 
-from api.managed.schemas import JobRow, Pagination, Problem
+from api.managed.answers import JobRow, Pagination, Problem
 
 Responses = dict[int | str, dict[str, Any]]
 Operation = dict[str, Any]

@@ -11,11 +11,12 @@ from starlette.responses import Response
 
 from api.domains import own_names
 from api.idempotency import Once
+from api.managed.answers_around import DomainRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.environments import E, env_to_change, env_to_read
-from api.managed.rows import domain_row
-from api.managed.schemas import DomainCreate, DomainRow, DomainUpdate, Nothing
+from api.managed.rows_around import domain_row
+from api.managed.schemas import DomainCreate, DomainUpdate, Nothing
 from store import domains
 from store.domains import DomainRequest, check_hostname
 from store.hostnames import hostnames_of

@@ -10,19 +10,12 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import DriftRow, EnvironmentRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
-from api.managed.hosts import operator_only
+from api.managed.machines import operator_only
 from api.managed.rows import drift_row, environment_row
-from api.managed.schemas import (
-    DriftRow,
-    EnvironmentCreate,
-    EnvironmentRow,
-    EnvironmentUpdate,
-    Nothing,
-    RunCreate,
-    Scale,
-)
+from api.managed.schemas import EnvironmentCreate, EnvironmentUpdate, Nothing, RunCreate, Scale
 from api.managed.sites import check_branch, site_to_change, site_to_read
 from api.starting import ring
 from store import commands, drifts, environments, fleet, lifecycle
@@ -68,15 +61,9 @@ async def create_environment(call: KeyedDep, site_id: str, body: EnvironmentCrea
     def work(session: Session, once: Once) -> Job:
         site = site_to_change(call, session, site_id, "environments:write")
         once.claim(session)
+        actor, domain, most = call.caller.actor, call.parts.addresses.domain, call.parts.previews.most
         return environments.accept_environment(
-            session,
-            site,
-            body.kind,
-            branch,
-            call.caller.actor,
-            call.parts.addresses.domain,
-            ephemeral=body.ephemeral,
-            most_previews=call.parts.previews.most,
+            session, site, body.kind, branch, actor, domain, ephemeral=body.ephemeral, most_previews=most
         )
 
     return await call.start(body, work)
@@ -124,21 +111,26 @@ async def delete_environment(call: CallDep, site_id: str, env_id: str, body: Not
 async def update_environment(call: CallDep, site_id: str, env_id: str, body: EnvironmentUpdate) -> Response:
     def work(session: Session) -> tuple[Json, list[Ahead]]:
         site, environment = env_to_change(call, session, site_id, env_id)
-        if body.bake_seconds is not None:
-            environment.bake_seconds = body.bake_seconds
-        if body.away is not None:
-            environment.away = body.away
-        if body.host_labels is not None:
-            operator_only(call)
-            fleet.choose_hosts(session, environment, body.host_labels)
-        if body.pinned is not None:
-            set_pin(environment, call.caller.actor if body.pinned else None, body.pin_reason or "")
+        _change(call, session, environment, body)
         freed = held_in(session, site.id, environment.id) if body.pinned is False else ()
         return shown(call, session, site, [environment])[0], [bell_of(session, one) for one in freed]
 
     row, bells = await call.write(work)
     await ring(call.parts.starts, bells)
     return call.one(row)
+
+
+def _change(call: Call, session: Session, environment: Environment, body: EnvironmentUpdate) -> None:
+    """What the body names. Raises role.insufficient: the hosts are the operator's to choose."""
+    if body.bake_seconds is not None:
+        environment.bake_seconds = body.bake_seconds
+    if body.away is not None:
+        environment.away = body.away
+    if body.host_labels is not None:
+        operator_only(call)
+        fleet.choose_hosts(session, environment, body.host_labels)
+    if body.pinned is not None:
+        set_pin(environment, call.caller.actor if body.pinned else None, body.pin_reason or "")
 
 
 async def _act(

@@ -11,15 +11,16 @@ from starlette.responses import Response
 
 from adapters.ledger.bundles import bundle_of
 from adapters.ledger.entry import entry_of
+from api.managed.answers_evidence import WhyRow
 from api.managed.call import CallDep
 from api.managed.documents import gives, gives_raw
 from api.managed.environments import E, env_to_read, shown
 from api.managed.ledger import item_of
 from api.managed.policies import outcome_row
-from api.managed.rows import BUNDLE_TYPE, stamp
-from api.managed.schemas import WhyRow
+from api.managed.rows import BUNDLE_TYPE
 from headway.errors import HeadwayError
 from store import ledger, releases
+from store.events import stamp
 from store.models_ledger import LedgerEntry
 from store.why import Why, why
 

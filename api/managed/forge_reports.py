@@ -11,10 +11,11 @@ from starlette.responses import Response
 
 from adapters.forges.places import place_of
 from api.idempotency import Once
+from api.managed.answers import DeletedRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.forge_schemas import ForgeLinkPut, ForgeLinkRow, ForgeReportRow
-from api.managed.schemas import DeletedRow, Nothing
+from api.managed.schemas import Nothing
 from api.managed.sites import site_to_change, site_to_read
 from headway.errors import HeadwayError
 from store import forge_links, reports

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.managed.schemas import Body, Row, TryRow, Url
+from api.managed.answers import Row
+from api.managed.answers_around import TryRow
+from api.managed.schemas import Body, Url
 
 Json = dict[str, Any]
 Provider = Literal["github", "gitlab", "gitea"]

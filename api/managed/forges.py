@@ -13,10 +13,12 @@ from starlette.responses import JSONResponse, Response
 from adapters.webhooks.forges import is_genuine, read_call
 from api.arriving import Work, follow, work_of
 from api.idempotency import Once
+from api.managed.answers import DeletedRow
+from api.managed.answers_around import ForgeCallRow, ForgeHookRow, NewForgeHookRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import forge_call_row, forge_hook_row
-from api.managed.schemas import DeletedRow, ForgeCallRow, ForgeHookCreate, ForgeHookRow, NewForgeHookRow
+from api.managed.rows_around import forge_call_row, forge_hook_row
+from api.managed.schemas import ForgeHookCreate
 from api.managed.sites import site_to_change, site_to_read
 from api.parts import Parts
 from api.problems import problem

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -10,11 +11,13 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import DeletedRow
+from api.managed.answers_around import HostJoined, HostRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import host_row
-from api.managed.schemas import DeletedRow, HostAccept, HostJoin, HostJoined, HostLabels, HostRow, Nothing
-from headway.errors import HeadwayError
+from api.managed.machines import let_in, operator_only
+from api.managed.rows_around import host_row
+from api.managed.schemas import HostAccept, HostJoin, HostLabels, Nothing
 from store import hosts
 from store.ledger import document
 from store.models_configuration import Host
@@ -25,12 +28,12 @@ Json = dict[str, Any]
 HostId = Annotated[str, Path(max_length=100)]
 
 
-def operator_only(call: Call, host_id: str = "") -> None:
-    """A machine is nobody else's to see: 404 before 403."""
-    if not call.caller.operator:
-        if host_id:
-            raise HeadwayError("host.not_found", f"There is no host {host_id}.", param="host_id")
-        raise HeadwayError("role.insufficient", "Only the operator may do that.", param="scope")
+def joined_row(call: Call, session: Session, host: Host) -> Json:
+    """With what it is to trust."""
+    found = {name: document(session, name) for name in ("trusted_root", "sigstore")}
+    told = {name: one.body.decode() if one is not None else None for name, one in found.items()}
+    key = call.parts.signing_key
+    return {**host_row(host), **told, "signing_keys": {key.name: key.read_text()} if key.is_file() else {}}
 
 
 @router.get("", **lists(HostRow, "List hosts (operator)"))
@@ -48,40 +51,26 @@ async def list_hosts(call: CallDep, paging: PagingDep) -> Response:
 )
 async def join_host(call: KeyedDep, body: HostJoin) -> Response:
     operator_only(call)
-    return await _admitted(call, body, lambda session: hosts.join_host(session, body.id, body.labels))
+    work = partial(hosts.join_host, host_id=body.id, labels=body.labels)
+    return await let_in(call, body, work, partial(joined_row, call))
 
 
 @router.post("/{host_id}/credential", **gives(HostJoined, "Give a host a new credential; the old one ends (operator)"))
 async def renew_credential(call: KeyedDep, host_id: HostId, body: Nothing | None = None) -> Response:
-    operator_only(call, host_id)
-    return await _admitted(call, body, lambda session: hosts.renew_credential(session, host_id))
-
-
-async def _admitted(
-    call: Call, body: HostJoin | Nothing | None, work: Callable[[Session], tuple[Host, str]]
-) -> Response:
-    def admit(session: Session, once: Once) -> tuple[Json, Json]:
-        once.claim(session)
-        row, credential = work(session)
-        found = {name: document(session, name) for name in ("trusted_root", "sigstore")}
-        told = {name: one.body.decode() if one is not None else None for name, one in found.items()}
-        key = call.parts.signing_key
-        signing = {key.name: key.read_text()} if key.is_file() else {}
-        kept = {**host_row(row), **told, "signing_keys": signing, "broker_root": call.parts.broker_root}
-        return {**kept, "credential": credential}, {**kept, "credential": ""}
-
-    return await call.create(body, admit, status=200)
+    operator_only(call, "host", host_id)
+    work = partial(hosts.renew_credential, host_id=host_id)
+    return await let_in(call, body, work, partial(joined_row, call))
 
 
 @router.get("/{host_id}", **gives(HostRow, "Get a host (operator)"))
 async def get_host(call: CallDep, host_id: HostId) -> Response:
-    operator_only(call, host_id)
+    operator_only(call, "host", host_id)
     return call.one(host_row(await call.read(lambda session: hosts.host(session, host_id))))
 
 
 @router.post("/{host_id}/accept", **gives(HostRow, "Pin the key that a host offers now (operator)"))
 async def accept_host_key(call: KeyedDep, host_id: HostId, body: HostAccept) -> Response:
-    operator_only(call, host_id)
+    operator_only(call, "host", host_id)
 
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         once.claim(session)
@@ -95,12 +84,12 @@ async def accept_host_key(call: KeyedDep, host_id: HostId, body: HostAccept) -> 
     "/{host_id}/labels", **gives(HostRow, "Label a host: environments that choose by label go there (operator)")
 )
 async def label_host(call: CallDep, host_id: HostId, body: HostLabels) -> Response:
-    operator_only(call, host_id)
+    operator_only(call, "host", host_id)
     return call.one(host_row(await call.write(lambda session: hosts.label_host(session, host_id, body.labels))))
 
 
 @router.delete("/{host_id}", **gives(DeletedRow, "Remove a host: its credential and key end (operator)"))
 async def forget_host(call: CallDep, host_id: HostId) -> Response:
-    operator_only(call, host_id)
+    operator_only(call, "host", host_id)
     gone = await call.write(lambda session: hosts.forget_host(session, host_id).id)
     return call.one({"id": gone, "deleted": True})

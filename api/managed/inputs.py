@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from api.idempotency import Once
 from api.inputs import Received
+from api.managed.answers import InputRow
 from api.managed.call import Call, CallDep, KeyedDep
 from api.managed.documents import gives
 from api.managed.environments import E, env_to_change
-from api.managed.schemas import InputRow
 from headway.errors import HeadwayError
 
 router = APIRouter(tags=["environments"])
@@ -51,20 +51,24 @@ async def create_input(call: KeyedDep, site_id: str, env_id: str, end: End = Tru
     env, again = await call.write(look)
     input_id = await anyio.to_thread.run_sync(partial(call.parts.inputs.begin, env, again=again))
     try:
-        received, sha256 = await _take(call, env, input_id, 0, end)
-        shown = _shown(env, input_id, received)
-
-        def keep(session: Session, once: Once) -> tuple[dict[str, Any], dict[str, Any]]:
-            once.claim(session)
-            return shown, shown
-
-        answer = await call.create(_Given(sha256=sha256, end=end), keep)
+        answer = await _first_part(call, env, input_id, end)
     except BaseException:
         call.parts.inputs.forget(env, input_id)  # nobody was told its id
         raise
     if "idempotent-replayed" in answer.headers:
         call.parts.inputs.forget(env, input_id)  # the first one counts
     return answer
+
+
+async def _first_part(call: Call, env_id: str, input_id: str, end: bool) -> Response:
+    received, sha256 = await _take(call, env_id, input_id, 0, end)
+    shown = _shown(env_id, input_id, received)
+
+    def keep(session: Session, once: Once) -> tuple[dict[str, Any], dict[str, Any]]:
+        once.claim(session)
+        return shown, shown
+
+    return await call.create(_Given(sha256=sha256, end=end), keep)
 
 
 @router.put(E + "/inputs/{input_id}", **gives(InputRow, "Go on with an input"), openapi_extra=_BYTES)

@@ -10,11 +10,12 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers_evidence import FindingRow, IntegrityRow
 from api.managed.call import CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
-from api.managed.hosts import operator_only
-from api.managed.rows import stamp
-from api.managed.schemas import FindingRow, IntegrityRow, ScrubRun
+from api.managed.machines import operator_only
+from api.managed.schemas import ScrubRun
+from store.events import stamp
 from store.integrity import REPORT, list_findings, totals
 from store.jobs import add_upkeep
 from store.models import Job, Mark

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
 from sqlmodel import Session
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import JobRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, gives_raw, lists, starts_job
 from api.managed.rows import etag, job_row
-from api.managed.schemas import JobRow, JobStatus, Nothing, ResourceType
-from api.streams import JobStream
+from api.managed.schemas import JobStatus, Nothing, ResourceType
+from api.preferences import matches, number_of, preferred_wait
+from api.streams import JobStream, as_events
 from store import jobs
 from store.models import Job
 
 router = APIRouter(tags=["jobs"])
-STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 LONGEST: Final = 60
-_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
 _SCOPES: Final = {"site": "sites:write", "environment": "environments:write", "domain": "domains:write"}
 
 
@@ -82,7 +81,7 @@ async def stream_job(
         lambda row: job_row(row, parts.docs_url),
         after=number_of(last_event_id),
     )
-    return StreamingResponse(stream.frames(), media_type="text/event-stream", headers=STREAM_HEADERS)
+    return as_events(stream.frames())
 
 
 @router.post("/jobs/{job_id}/cancel", **starts_job("Cancel a job that has not switched anything yet"))
@@ -113,23 +112,3 @@ async def _changed(call: Call, job: Job, seconds: float) -> Job:
             if now.rev != job.rev or left <= 0 or call.parts.watch.closing:
                 return now
             await subscription.wait(left)
-
-
-def preferred_wait(prefer: str | None) -> int:
-    """Seconds of `Prefer: wait=30` (RFC 7240); 0 where it does not say."""
-    found = _WAIT.search(prefer or "")
-    return int(found[1]) if found else 0
-
-
-def matches(if_none_match: str | None, tag: str) -> bool:
-    """Weak comparison (RFC 9110, section 13.1.2)."""
-    if if_none_match is None:
-        return False
-    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
-    return tag in given or given == ["*"]
-
-
-def number_of(last_event_id: str | None) -> int | None:
-    """The number that a reader has seen last; None where it names none of ours."""
-    text = (last_event_id or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None

@@ -14,10 +14,12 @@ from starlette.responses import Response
 from api.auth import Caller
 from api.durations import YEAR, duration
 from api.idempotency import Once
+from api.managed.answers import DeletedRow
+from api.managed.answers_around import KeyRow, NewKeyRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import key_row
-from api.managed.schemas import DeletedRow, KeyCreate, KeyRoll, KeyRow, KeyUpdate, NewKeyRow, Pin
+from api.managed.rows_around import key_row
+from api.managed.schemas import KeyCreate, KeyRoll, KeyUpdate, Pin
 from api.scopes import PRESETS, ROLES, SCOPES, implied, unknown
 from headway.errors import HeadwayError
 from headway.ids import new_id
@@ -39,33 +41,14 @@ async def list_keys(call: CallDep, paging: PagingDep) -> Response:
 
 @router.post("", **gives(NewKeyRow, "Make an API key", status=201))
 async def create_key(call: KeyedDep, body: KeyCreate) -> Response:
-    scopes = expand(body.scopes)
-    networks = check_networks(body.ip_allowlist)
+    scopes, networks = expand(body.scopes), check_networks(body.ip_allowlist)
     life = duration(body.expires_in, param="expires_in", longest=YEAR, shortest=timedelta(seconds=1))
 
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         call.caller.require(SCOPE)
-        kind, team_id, account_id = owner(call.caller, session, body)
-        pin = check_pin(call, session, body.resource, team_id)
-        role = session.get_one(Membership, (team_id, account_id)).role if kind == "personal" else "admin"
-        refuse_escalation(call.caller, grantable(scopes, role, body.scopes), pin, networks)
-        if account_id is None or account_id != call.caller.account_id:
-            refuse_whole_team(call.caller, pin)
+        key, secret = drafted(call, session, body, scopes, networks)
         once.claim(session)
-        secret = keys.new_secret(kind, keys.MSK if body.family == "msk" else None)
-        key = ApiKey(
-            id=new_id("key"),
-            team_id=team_id,
-            account_id=account_id,
-            kind=kind,
-            name=body.name.strip(),
-            prefix=keys.shown_prefix(secret),
-            secret_sha256=keys.hashed(secret),
-            scopes=sorted(grantable(scopes, role, body.scopes)),
-            resource=pin,
-            ip_allowlist=networks,
-            expires_at=utcnow() + life,
-        )
+        key.expires_at = utcnow() + life
         session.add(key)
         session.flush()
         return {**key_row(key), "secret": secret}, key_row(key)
@@ -86,19 +69,8 @@ async def update_key(call: CallDep, key_id: str, body: KeyUpdate) -> Response:
     def work(session: Session) -> Json:
         key = _key(call, session, key_id, lock=True)
         refuse_escalation(call.caller, frozenset(key.scopes), key.resource, key.ip_allowlist)
-        if body.name is not None:
-            key.name = body.name.strip()
-        if scopes is not None:
-            member = session.get(Membership, (key.team_id, key.account_id)) if key.kind == "personal" else None
-            granted = grantable(scopes, member.role if member else "admin", body.scopes)
-            refuse_escalation(call.caller, granted, key.resource, key.ip_allowlist)
-            key.scopes = sorted(granted)
-        if body.expires_in is not None:
-            life = duration(body.expires_in, param="expires_in", longest=YEAR, shortest=timedelta(seconds=1))
-            key.expires_at = utcnow() + life
-        if networks is not None:
-            refuse_escalation(call.caller, frozenset(key.scopes), key.resource, networks)
-            key.ip_allowlist = networks
+        require_living(key)
+        _change(call, session, key, body, scopes, networks)
         session.add(key)
         session.flush()
         return key_row(key)
@@ -127,11 +99,9 @@ async def roll_key(call: KeyedDep, key_id: str, body: KeyRoll | None = None) -> 
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         key = _key(call, session, key_id, lock=True)
         refuse_escalation(call.caller, frozenset(key.scopes), key.resource, key.ip_allowlist)
-        if key.kind == "personal" and not call.caller.operator and key.account_id != call.caller.account_id:
-            raise HeadwayError("key.escalation", "A personal key is rolled by its own account.")
+        refuse_others(call.caller, key)
         once.claim(session)
-        if key.revoked_at is not None:
-            raise HeadwayError("auth.revoked_key", "A revoked key is not rolled: make a new one.")
+        require_living(key)
         secret = keys.roll_key(session, key, grace)
         return {**key_row(key), "secret": secret}, key_row(key)
 
@@ -172,6 +142,69 @@ def _key(call: Call, session: Session, key_id: str, *, lock: bool = False) -> Ap
     key = keys.api_key(session, key_id, visible_keys(call.caller), lock=lock)
     call.caller.require(SCOPE)
     return key
+
+
+def refuse_others(caller: Caller, key: ApiKey) -> None:
+    """Whoever rolls a personal key acts as its account from then on. Raises key.escalation."""
+    if key.kind == "personal" and not caller.operator and key.account_id != caller.account_id:
+        raise HeadwayError("key.escalation", "A personal key is rolled by its own account.")
+
+
+def require_living(key: ApiKey) -> None:
+    """Raises key.revoked."""
+    if key.revoked_at is not None:
+        raise HeadwayError("key.revoked", f"The key {key.id} is revoked, and stays so: make a new one.")
+
+
+def drafted(
+    call: Call, session: Session, body: KeyCreate, scopes: frozenset[str], networks: list[str]
+) -> tuple[ApiKey, str]:
+    """A key that the caller may make, not in the session yet, and its secret. Raises what refuses it."""
+    kind, team_id, account_id = owner(call.caller, session, body)
+    pin = check_pin(call, session, body.resource, team_id)
+    role = session.get_one(Membership, (team_id, account_id)).role if kind == "personal" else "admin"
+    granted = grantable(scopes, role, body.scopes)
+    refuse_escalation(call.caller, granted, pin, networks)
+    if account_id is None or account_id != call.caller.account_id:
+        refuse_whole_team(call.caller, pin)
+    secret = keys.new_secret(kind, keys.MSK if body.family == "msk" else None)
+    key = ApiKey(
+        id=new_id("key"),
+        team_id=team_id,
+        account_id=account_id,
+        kind=kind,
+        name=body.name.strip(),
+        prefix=keys.shown_prefix(secret),
+        secret_sha256=keys.hashed(secret),
+        scopes=sorted(granted),
+        resource=pin,
+        ip_allowlist=networks,
+    )
+    return key, secret
+
+
+def _change(
+    call: Call,
+    session: Session,
+    key: ApiKey,
+    body: KeyUpdate,
+    scopes: frozenset[str] | None,
+    networks: list[str] | None,
+) -> None:
+    """What the body names. Raises key.escalation where the caller lacks what the key would get."""
+    if body.name is not None:
+        key.name = body.name.strip()
+    if scopes is not None:
+        member = session.get(Membership, (key.team_id, key.account_id)) if key.kind == "personal" else None
+        granted = grantable(scopes, member.role if member else "admin", body.scopes)
+        refuse_escalation(call.caller, granted, key.resource, key.ip_allowlist)
+        key.scopes = sorted(granted)
+    if body.expires_in is not None:
+        life = duration(body.expires_in, param="expires_in", longest=YEAR, shortest=timedelta(seconds=1))
+        key.expires_at = utcnow() + life
+    if networks is not None:
+        refuse_escalation(call.caller, frozenset(key.scopes), key.resource, networks)
+        key.ip_allowlist = networks
 
 
 def owner(caller: Caller, session: Session, body: KeyCreate) -> tuple[str, str, str | None]:

@@ -15,9 +15,9 @@ from adapters.ledger import tree
 from adapters.ledger.entry import Logged, item
 from adapters.ledger.note import Checkpoint, Log
 from adapters.ledger.root import parse_root
+from api.managed.answers_evidence import ConsistencyRow, InclusionRow, LedgerEntryRow
 from api.managed.call import CallDep
 from api.managed.documents import gives, gives_raw
-from api.managed.schemas import ConsistencyRow, InclusionRow, LedgerEntryRow
 from headway.errors import HeadwayError
 from store import ledger
 from store.models_ledger import LedgerEntry, LedgerHead

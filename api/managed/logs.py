@@ -12,17 +12,17 @@ from typing import Annotated, Any, Final
 import anyio
 from fastapi import APIRouter, Header, Query
 from sqlmodel import Session
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.durations import duration
 from api.instance_logs import Line, Wanted
+from api.managed.answers_around import LogRow
 from api.managed.call import Call, CallDep
 from api.managed.documents import lists_or_streams
 from api.managed.environments import E, env_to_read
-from api.managed.jobs import STREAM_HEADERS, number_of
-from api.managed.schemas import LogRow
-from api.paging import decode_cursor, encode_cursor
-from api.streams import PING, frame
+from api.paging import EPOCH, decode_cursor, encode_cursor
+from api.preferences import number_of, wants_events
+from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store.models import Environment, utcnow
 from store.releases import release_of, releases_by_sequence, sequences_of
@@ -30,7 +30,6 @@ from store.releases import release_of, releases_by_sequence, sequences_of
 router = APIRouter(tags=["observability"])
 READ: Final = "observability:read"
 LONGEST: Final = timedelta(days=365)
-EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _DURATION: Final = re.compile(r"\d{1,6}[smhdw]")
 
 
@@ -51,9 +50,9 @@ async def get_logs(
 ) -> Response:
     wanted = await call.read(lambda session: _wanted(call, session, site_id, env_id, release, instance, since))
     lines = Lines(call, env_id, wanted)
-    if "text/event-stream" in (accept or ""):
+    if wants_events(accept, "application/json"):
         frames = lines.frames(tail, number_of(last_event_id))
-        return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
+        return as_events(frames)
     path = call.request.url.path
     found, more = await lines.last(tail, position_of(path, cursor))
     block = {"next_cursor": cursor_of(path, found[0]["id"]) if more and found else None, "has_more": more}
@@ -126,7 +125,7 @@ def _wanted(
     since: str | None,
 ) -> Wanted:
     env_to_read(call, session, site_id, env_id, READ)
-    seqs = sequences_of(session, release_of(session, env_id, release)) if release is not None else None
+    seqs = sequences_of(session, release_of(session, env_id, release, param="release")) if release is not None else None
     return Wanted(seqs, instance, moment_of(since))
 
 

@@ -12,10 +12,12 @@ from starlette.responses import Response
 from adapters.notices.schemes import shown
 from api.idempotency import Once
 from api.managed import sent
+from api.managed.answers import DeletedRow, Row
+from api.managed.answers_around import DeliveryRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.keys import check_pin
-from api.managed.schemas import Body, DeletedRow, DeliveryRow, EventNames, Nothing, Pin, Row
+from api.managed.schemas import Body, EventNames, Nothing, Pin
 from api.managed.webhooks import RETRIES
 from api.webhooks import READ, WRITE, pin_of, seen, to_change, to_read
 from headway.webhooks import NOTICE, check_patterns
@@ -129,8 +131,7 @@ async def update_notification(call: CallDep, notification_id: str, body: Notific
         found.events = events or found.events
         if url is not None:
             webhooks.set_hidden_url(call.parts.webhook_vault, found, url, shown(url))
-        if body.description is not None:
-            found.description = body.description
+        found.description = found.description if body.description is None else body.description
         if body.enabled is not None:
             webhooks.set_enabled(found, body.enabled)
         return notification_row(found)

@@ -10,10 +10,11 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import Row
 from api.managed.call import Call, CallDep
 from api.managed.documents import gives, starts_job
 from api.managed.environments import env_to_change, env_to_read
-from api.managed.schemas import Body, Nothing, Row
+from api.managed.schemas import Body, Nothing
 from api.managed.sites import site_to_change, site_to_read
 from headway.passwords import LONGEST, SHORTEST, make_lock
 from store.events import stamp

@@ -14,13 +14,13 @@ from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.environments import E, env_to_change, env_to_read
 from api.managed.policy_schemas import ApprovalRow, Approve, BreakGlass, DecisionRow, PolicyRow
-from api.managed.rows import stamp
 from api.managed.sites import site_to_change, site_to_read
 from api.scopes import ROLES
 from api.starting import ring
 from headway.errors import HeadwayError
 from headway.policy import PolicyDocument
 from store import approvals, policies, rollouts
+from store.events import stamp
 from store.labels import bell_of
 from store.models import Environment, Rollout, Site
 from store.models_policy import Approval, Decision, Policy

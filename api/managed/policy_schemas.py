@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.managed.schemas import Body, Row
+from api.managed.answers import Row
+from api.managed.schemas import Body
 
 Json = dict[str, Any]
 

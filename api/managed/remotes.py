@@ -12,14 +12,16 @@ from starlette.responses import Response
 
 from adapters.source.deploy_key import make_deploy_key
 from api.idempotency import Once
+from api.managed.answers import DeletedRow, Row
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import stamp, verdict_text
-from api.managed.schemas import Body, DeletedRow, Row
+from api.managed.rows_around import verdict_text
+from api.managed.schemas import Body
 from api.managed.sites import site_to_change, site_to_read
 from headway.errors import HeadwayError
 from store import credentials, polling
 from store.credentials import DEPLOY_KEY, Credential
+from store.events import stamp
 from store.models import Site
 from store.models_arrivals import RemoteBranch
 from store.models_repositories import RepositoryCredential

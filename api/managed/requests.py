@@ -9,11 +9,11 @@ import anyio
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from api.managed.answers_around import MetricsRow, RequestLogRow
 from api.managed.call import Call, CallDep
 from api.managed.documents import gives, lists
 from api.managed.environments import E, env_to_read
 from api.managed.logs import READ, cursor_of, position_of
-from api.managed.schemas import MetricsRow, RequestLogRow
 from api.requests import Tally, total
 from store.models import utcnow
 

@@ -10,10 +10,11 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers_evidence import RetentionRow
 from api.managed.call import CallDep, KeyedDep
 from api.managed.documents import gives, starts_job
-from api.managed.hosts import operator_only
-from api.managed.schemas import RetentionRow, RetentionRun
+from api.managed.machines import operator_only
+from api.managed.schemas import RetentionRun
 from store.caches import cached_bytes
 from store.jobs import add_upkeep
 from store.models import Job, Mark

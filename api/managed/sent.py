@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.idempotency import Once
 from api.managed.call import Call, PagingDep
-from api.managed.rows import delivery_row
+from api.managed.rows_around import delivery_row
 from headway.errors import HeadwayError
 from store import deliveries
 from store.models_webhooks import Delivery, WebhookEndpoint

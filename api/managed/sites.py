@@ -9,13 +9,14 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import CapabilitiesRow, RuntimeRow, SiteRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists, starts_job
 from api.managed.rows import site_row
-from api.managed.schemas import CapabilitiesRow, Nothing, RuntimeRow, SiteCreate, SiteRow, SiteUpdate
+from api.managed.schemas import Nothing, SiteCreate, SiteUpdate
 from headway.errors import HeadwayError
 from store import projects, sites
-from store.models import Environment, Job, Site
+from store.models import Job, Site
 from store.slugs import is_branch_name
 
 router = APIRouter(tags=["sites"])
@@ -35,8 +36,23 @@ RUNTIMES: Final[dict[str, tuple[str, ...]]] = {
 }
 CAPABILITIES: Final[dict[str, dict[str, Any]]] = {
     **{name: {"supported": False} for name in UNSUPPORTED},
-    "build": {"supported": True, "actions": ["run", "cancel"], "kind": "static"},
+    "build": {"supported": True, "actions": ["run", "cancel"]},
 }
+
+
+def capabilities_of(site: Site) -> dict[str, dict[str, Any]]:
+    """`kind` of a build is the site's profile: static, dynamic, or auto for what each commit turns out to be."""
+    return {**CAPABILITIES, "build": {**CAPABILITIES["build"], "kind": site.profile}}
+
+
+def runtime_row(name: str, profiles: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "runtime": name,
+        "versions": [],
+        "profiles": list(profiles),
+        "available": bool(profiles),
+        "capabilities": CAPABILITIES if profiles else {},
+    }
 
 
 def check_branch(name: str, param: str) -> str:
@@ -60,19 +76,7 @@ def site_to_change(call: Call, session: Session, site_id: str, scope: str = "sit
 
 @router.post("/sites", **starts_job("Make a site with its production environment"))
 async def create_site(call: KeyedDep, body: SiteCreate) -> Response:
-    if body.runtime == "wordpress" or body.profile in ("bedrock", "vanilla") or body.php_version is not None:
-        raise HeadwayError(
-            "environment.capability_unsupported", "This platform runs no PHP: it has no WordPress runtime."
-        )
-    policy = call.parts.repositories
-    wanted = sites.SiteRequest(
-        name=body.name.strip(),
-        slug=body.slug,
-        runtime=body.runtime,
-        profile=body.profile,
-        repository=policy.normal(body.repository) if body.repository is not None else None,
-        default_branch=check_branch(body.default_branch, "default_branch"),
-    )
+    wanted = _wanted(call, body)
 
     def work(session: Session, once: Once) -> Job:
         if body.project_id is not None:
@@ -84,6 +88,23 @@ async def create_site(call: KeyedDep, body: SiteCreate) -> Response:
         return sites.accept_site(session, project, wanted, call.caller.actor, call.parts.addresses.domain)
 
     return await call.start(body, work)
+
+
+def _wanted(call: Call, body: SiteCreate) -> sites.SiteRequest:
+    """Raises environment.capability_unsupported, repository.invalid, repository.not_allowed or ref.invalid."""
+    if body.runtime == "wordpress" or body.profile in ("bedrock", "vanilla") or body.php_version is not None:
+        raise HeadwayError(
+            "environment.capability_unsupported", "This platform runs no PHP: it has no WordPress runtime."
+        )
+    policy = call.parts.repositories
+    return sites.SiteRequest(
+        name=body.name.strip(),
+        slug=body.slug,
+        runtime=body.runtime,
+        profile=body.profile,
+        repository=policy.normal(body.repository) if body.repository is not None else None,
+        default_branch=check_branch(body.default_branch, "default_branch"),
+    )
 
 
 @router.get("/sites", **lists(SiteRow, "List sites"))
@@ -110,20 +131,23 @@ async def update_site(call: CallDep, site_id: str, body: SiteUpdate) -> Response
     def work(session: Session) -> Site:
         site = site_to_change(call, session, site_id)
         if body.project_id is not None:
-            project = projects.project(session, call.sight, body.project_id)
-            if project.team_id != site.team_id:
-                raise HeadwayError("project.not_found", "That project is another team's.", param="project_id")
-            site.project_id = project.id
+            site.project_id = _project_of_team(call, session, site, body.project_id)
         if body.name is not None:
             site.name = body.name.strip()
         if body.profile is not None:
             site.profile = body.profile
         if body.default_branch is not None:
-            site.default_branch = check_branch(body.default_branch, "default_branch")
-            session.get_one(Environment, site.production_env_id).branch = site.default_branch
+            sites.set_default_branch(session, site, check_branch(body.default_branch, "default_branch"))
         return site
 
     return call.one(site_row(await call.write(work), call.parts.addresses))
+
+
+def _project_of_team(call: Call, session: Session, site: Site, project_id: str) -> str:
+    project = projects.project(session, call.sight, project_id)
+    if project.team_id != site.team_id:
+        raise HeadwayError("project.not_found", "That project is another team's.", param="project_id")
+    return project.id
 
 
 @router.delete("/sites/{site_id}", **starts_job("Delete a site with all of its environments"))
@@ -139,19 +163,9 @@ async def delete_site(call: CallDep, site_id: str, body: Nothing | None = None) 
 @router.get("/sites/{site_id}/capabilities", **gives(CapabilitiesRow, "What a site's runtime can do"))
 async def site_capabilities(call: CallDep, site_id: str) -> Response:
     site = await call.read(lambda session: site_to_read(call, session, site_id))
-    return call.one({"runtime": site.runtime, "runtime_version": None, "capabilities": CAPABILITIES})
+    return call.one({"runtime": site.runtime, "runtime_version": None, "capabilities": capabilities_of(site)})
 
 
 @router.get("/runtimes", **lists(RuntimeRow, "The catalogue of runtimes"))
-async def list_runtimes(call: CallDep) -> Response:
-    rows = [
-        {
-            "runtime": name,
-            "versions": [],
-            "profiles": list(profiles),
-            "available": bool(profiles),
-            "capabilities": CAPABILITIES if profiles else {},
-        }
-        for name, profiles in RUNTIMES.items()
-    ]
-    return call.many(rows, {"next_cursor": None, "has_more": False})
+async def list_runtimes(call: CallDep, paging: PagingDep) -> Response:
+    return call.numbered(paging, list(RUNTIMES.items()), lambda row: runtime_row(*row))

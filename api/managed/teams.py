@@ -10,21 +10,12 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.managed.answers import DeletedRow
+from api.managed.answers_around import AccountRow, MemberRow, ProjectRow, RateLimitsRow, TeamRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
-from api.managed.rows import account_row, key_row, member_row, project_row, team_row
-from api.managed.schemas import (
-    AccountRow,
-    DeletedRow,
-    MemberAdd,
-    MemberRow,
-    MemberUpdate,
-    ProjectCreate,
-    ProjectRow,
-    RateLimitsRow,
-    TeamCreate,
-    TeamRow,
-)
+from api.managed.rows_around import account_row, key_row, member_row, project_row, team_row
+from api.managed.schemas import MemberAdd, MemberUpdate, ProjectCreate, TeamCreate
 from api.scopes import ROLES
 from headway.errors import HeadwayError
 from store import accounts, projects

@@ -12,20 +12,13 @@ from starlette.responses import Response
 from api.durations import duration
 from api.idempotency import Once
 from api.managed import sent
+from api.managed.answers import DeletedRow
+from api.managed.answers_around import DeliveryRow, EndpointRow, NewEndpointRow
 from api.managed.call import Call, CallDep, KeyedDep, PagingDep
 from api.managed.documents import gives, lists
 from api.managed.keys import check_pin
-from api.managed.rows import endpoint_row
-from api.managed.schemas import (
-    DeletedRow,
-    DeliveryRow,
-    EndpointCreate,
-    EndpointRotate,
-    EndpointRow,
-    EndpointUpdate,
-    NewEndpointRow,
-    Nothing,
-)
+from api.managed.rows_around import endpoint_row
+from api.managed.schemas import EndpointCreate, EndpointRotate, EndpointUpdate, Nothing
 from api.webhooks import READ, WRITE, pin_of, seen, to_change, to_read
 from headway.webhooks import MANAGED, check_patterns
 from store import deliveries, webhooks

@@ -13,9 +13,10 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
+from api.miosa.answers import AnyRow
 from api.miosa.call import CallDep, KeyedDep
 from api.miosa.document import gives, lists
-from api.miosa.schemas import AnyRow, Body, Text
+from api.miosa.schemas import Body, Text
 from headway.errors import HeadwayError
 
 router = APIRouter(prefix="/actions", tags=["actions"])

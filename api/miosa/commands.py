@@ -9,17 +9,18 @@ from typing import Any, Final
 import anyio
 from fastapi import APIRouter
 from sqlmodel import Session
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import AnyRow
 from api.miosa.call import Call, KeyedDep
 from api.miosa.document import gives, gives_raw
 from api.miosa.freezing import Taken, keep_snapshot, take
 from api.miosa.paths import workspace_path
 from api.miosa.problems import error_body
 from api.miosa.sandboxes import WRITE, S, sandbox_of
-from api.miosa.schemas import AnyRow, Exec
-from api.streams import PING, frame
+from api.miosa.schemas import Exec
+from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store.execs import accept_exec, result_key
 from store.models import Job
@@ -76,8 +77,7 @@ async def _result(call: Call, job: Job) -> Json:
 )
 async def stream_command(call: KeyedDep, sandbox_id: str, body: Exec) -> Response:
     job = await _start(call, sandbox_id, body)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_frames(call, job), media_type="text/event-stream", headers=headers)
+    return as_events(_frames(call, job))
 
 
 async def _frames(call: Call, job: Job) -> AsyncIterator[bytes]:

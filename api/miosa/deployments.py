@@ -13,25 +13,17 @@ from starlette.responses import Response
 
 from api.idempotency import Once
 from api.miosa import names
+from api.miosa.answers import AnyRow, DeploymentRow, DeploymentState
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
 from api.miosa.rows import deployment_row
-from api.miosa.schemas import (
-    AnyRow,
-    DeploymentCreate,
-    DeploymentRow,
-    DeploymentState,
-    DeploymentUpdate,
-    Move,
-    Nothing,
-    Owned,
-)
+from api.miosa.schemas import DeploymentCreate, DeploymentUpdate, Move, Nothing, Owned
 from api.miosa.values import set_values, without_values
 from headway.errors import HeadwayError
 from store import sites
 from store.config_values import Owner
 from store.hostnames import hostnames_of
-from store.models import Environment, Job, Project, Site, utcnow
+from store.models import Environment, Hostname, Job, Project, Site, utcnow
 from store.sites import SiteRequest
 from store.slugs import fitted, is_branch_name, short_hash, slugify
 from store.standing import in_state, standings
@@ -233,27 +225,33 @@ async def update_deployment(call: CallDep, deployment_id: str, body: DeploymentU
 
     def work(session: Session) -> Json:
         site = site_to_change(call, session, deployment_id)
-        if given.get("slug") not in (None, site.slug):
-            raise HeadwayError("request.unsupported", "A slug is the address: it stays. Change the name.", param="slug")
-        branch = given.get("branch")
-        if branch is not None and not is_branch_name(branch):
-            raise HeadwayError("ref.invalid", f"{branch!r} is no name of a branch.", param="branch")
-        for name in ("build_command", "run_command", *EXTERNAL):
-            if name in given:
-                setattr(site, name, given[name])
-        for name, value in (("name", (given.get("name") or "").strip()), ("default_branch", branch)):
-            if value:
-                setattr(site, name, value)
-        if given.get("auto_deploy") is not None:
-            site.auto_deploy = given["auto_deploy"]
-        if "metadata" in given:
-            site.labels = given["metadata"]
+        _change(session, site, given)
         if given:
             site.updated_at = utcnow()
         session.flush()
         return one_shown(call, session, site)
 
     return call.one(await call.write(work))
+
+
+def _change(session: Session, site: Site, given: Json) -> None:
+    """Raises request.unsupported, ref.invalid and environment.branch_taken."""
+    if given.get("slug") not in (None, site.slug):
+        raise HeadwayError("request.unsupported", "A slug is the address: it stays. Change the name.", param="slug")
+    branch = given.get("branch")
+    if branch is not None and not is_branch_name(branch):
+        raise HeadwayError("ref.invalid", f"{branch!r} is no name of a branch.", param="branch")
+    for name in ("build_command", "run_command", *EXTERNAL):
+        if name in given:
+            setattr(site, name, given[name])
+    if named := (given.get("name") or "").strip():
+        site.name = named
+    if branch:
+        sites.set_default_branch(session, site, branch)
+    if given.get("auto_deploy") is not None:
+        site.auto_deploy = given["auto_deploy"]
+    if "metadata" in given:
+        site.labels = given["metadata"]
 
 
 @router.delete(D, **gives(AnyRow, "Delete a deployment: its routes go, its versions stay for retention"))
@@ -308,24 +306,27 @@ async def deployment_routes(call: CallDep, deployment_id: str) -> Response:
     def work(session: Session) -> Json:
         site = site_of(call, session, deployment_id)
         query = select(Environment).where(Environment.site_id == site.id, col(Environment.deleted_at).is_(None))
-        rows = []
         environments = session.exec(query).all()
         found = hostnames_of(session, [one.id for one in environments])
-        for one in environments:
-            live = live_build(session, one.id)
-            for name in found[one.id]:
-                rows.append(
-                    {
-                        "hostname": name.name,
-                        "url": call.parts.addresses.site_url(name.name),
-                        "environment": one.slug,
-                        "primary": name.is_primary,
-                        "version_id": names.shown_or_none(live[1] if live else None),
-                    }
-                )
+        rows = [row for one in environments for row in _routes(call, session, one, found[one.id])]
         return {"deployment_id": deployment_id, "routes": rows}
 
     return call.one(await call.read(work))
+
+
+def _routes(call: Call, session: Session, environment: Environment, hostnames: Sequence[Hostname]) -> list[Json]:
+    live = live_build(session, environment.id)
+    version = names.shown_or_none(live[1] if live else None)
+    return [
+        {
+            "hostname": name.name,
+            "url": call.parts.addresses.site_url(name.name),
+            "environment": environment.slug,
+            "primary": name.is_primary,
+            "version_id": version,
+        }
+        for name in hostnames
+    ]
 
 
 async def _out_of_scope(call: CallDep, deployment_id: str) -> Response:

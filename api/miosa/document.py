@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, create_model
 
-from api.miosa.schemas import PageBlock, Problem
+from api.miosa.answers import PageBlock, Problem
 
 Json = dict[str, Any]
 Operation = dict[str, Any]

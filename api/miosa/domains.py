@@ -13,11 +13,12 @@ from starlette.responses import Response
 from api.domains import own_names
 from api.idempotency import Once
 from api.miosa import names
+from api.miosa.answers import DomainRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import D, Filter, site_of
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import DomainAdd, DomainAssign, DomainChange, DomainRow, Nothing
+from api.miosa.schemas import DomainAdd, DomainAssign, DomainChange, Nothing
 from headway.errors import HeadwayError
 from store import domains, environments
 from store.domains import DomainRequest, check_hostname

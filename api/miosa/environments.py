@@ -10,11 +10,11 @@ from sqlmodel import Session, col, select
 from starlette.responses import Response
 
 from api.miosa import names
+from api.miosa.answers import AnyRow
 from api.miosa.call import CallDep, PagingDep
 from api.miosa.deployments import READ, Filter
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow
 from api.miosa.workspaces import project_of
 from headway.errors import HeadwayError
 from store.models import Environment, Site

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.miosa import names
 from api.miosa.call import Call, CallDep
@@ -18,8 +18,7 @@ from api.miosa.deployments import READ
 from api.miosa.document import gives_raw
 from api.miosa.problems import error_body
 from api.miosa.rows import stamp
-from api.miosa.versions import STREAM_HEADERS
-from api.streams import PING, frame
+from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store.feed import Fact, Feed
 
@@ -76,7 +75,7 @@ async def follow_events(
     # What happens after this answer's first byte is told.
     missed = await call.read(feed.look)
     frames = _frames(call, feed, patterns, missed)
-    return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
+    return as_events(frames)
 
 
 async def _frames(call: Call, feed: Feed, patterns: list[str], facts: list[Fact]) -> AsyncIterator[bytes]:

@@ -18,13 +18,14 @@ from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
 from api.gate import check_media, read_body
+from api.miosa.answers import AnyRow
 from api.miosa.call import Call, CallDep, KeyedDep
 from api.miosa.dialect import MAX_FILES
 from api.miosa.document import EXTRA, gives, gives_raw, takes
 from api.miosa.paths import ROOT, workspace_path
 from api.miosa.rows import stamp
 from api.miosa.sandboxes import WRITE, S, sandbox_of
-from api.miosa.schemas import AnyRow, FilesWrite, FileWrite, PathOf
+from api.miosa.schemas import FilesWrite, FileWrite, PathOf
 from headway.errors import HeadwayError
 from headway.ids import new_id
 from store import sandboxes

@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from api.durations import YEAR
 from api.idempotency import Once
-from api.managed.keys import refuse_escalation, refuse_whole_team, visible_keys
+from api.managed.keys import refuse_escalation, refuse_whole_team, require_living, visible_keys
+from api.miosa.answers import AnyRow, KeyRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow, KeyCreate, KeyRow, KeyUpdate, ScopedKeyCreate
+from api.miosa.schemas import KeyCreate, KeyUpdate, ScopedKeyCreate
 from api.scopes import unknown
 from headway.errors import HeadwayError
 from headway.ids import new_id
@@ -175,8 +176,8 @@ async def update_key(call: CallDep, key_id: str, body: KeyUpdate | None = None) 
 
     def work(session: Session) -> Json:
         found = _key(call, session, key_id)
-        if given.status == "active" and found.revoked_at is not None:
-            raise HeadwayError("auth.revoked_key", "A revoked key stays so: make a new one.")
+        if given.status == "active":
+            require_living(found)
         if given.name is not None:
             found.name = given.name.strip()
         if given.scopes is not None:
@@ -231,8 +232,7 @@ async def revoke_key(call: CallDep, key_id: str) -> Response:
 async def rotate_key(call: KeyedDep, key_id: str) -> Response:
     def work(session: Session) -> Json:
         found = _key(call, session, key_id)
-        if found.revoked_at is not None:
-            raise HeadwayError("auth.revoked_key", "A revoked key is not rotated: make a new one.")
+        require_living(found)
         secret = keys.roll_key(session, found, timedelta(0))
         return {**key_row(found), "key": secret, "token": secret}
 

@@ -8,21 +8,22 @@ from typing import Annotated, Any, Final
 import anyio
 from fastapi import APIRouter, Header, Query
 from sqlmodel import Session, col
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.instance_logs import Line, Wanted
 from api.managed.logs import cursor_of, position_of
 from api.managed.requests import moment, request_row
 from api.managed.requests import shown as tally_row
 from api.miosa import names
+from api.miosa.answers import AnyRow, InstanceRow
 from api.miosa.call import Call, CallDep
 from api.miosa.deployments import D, one_shown, site_of
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow, InstanceRow
-from api.miosa.versions import STREAM_HEADERS, follow_lines, text_lines
+from api.miosa.versions import follow_lines, text_lines
+from api.preferences import wants_events
 from api.requests import total
-from api.streams import PING, frame
+from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store import environments
 from store.instances import Instance, instances_of
@@ -123,10 +124,9 @@ async def deployment_logs(
 ) -> Response:
     """What its instances print; of files, which print nothing, the newest version's build."""
     env_id, build = await call.read(lambda session: _printing(call, session, deployment_id, environment))
-    streaming = "text/event-stream" in (accept or "")
-    if streaming:
+    if wants_events(accept, "application/json"):
         frames = _follow_app(call, env_id, lines) if env_id else follow_lines(call, build, 0) if build else _nothing()
-        return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM_HEADERS)
+        return as_events(frames)
     if env_id is not None:
         found, _ = await anyio.to_thread.run_sync(call.parts.logs.tail, env_id, lines, Wanted())
         texts = [line.text for line in found]

@@ -7,17 +7,19 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header
 from sqlmodel import Session, select
 from sqlmodel.sql.expression import SelectOfScalar
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.idempotency import Once
 from api.miosa import names
+from api.miosa.answers import OperationRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import READ, WRITE
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.problems import error_body
 from api.miosa.rows import stamp
-from api.miosa.schemas import Nothing, OperationRow
-from api.streams import JobStream
+from api.miosa.schemas import Nothing
+from api.preferences import number_of
+from api.streams import JobStream, as_events
 from headway.errors import HeadwayError
 from store import jobs
 from store.models import Job
@@ -87,11 +89,9 @@ async def follow_operation(
     call: CallDep, operation_id: str, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
     job, parts = await call.read(lambda session: _job(call, session, operation_id)), call.parts
-    text = (last_event_id or "").strip()
-    after = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+    after = number_of(last_event_id)
     stream = JobStream(parts.store, parts.events, parts.watch, job, operation_row, after=after)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream.frames(), media_type="text/event-stream", headers=headers)
+    return as_events(stream.frames())
 
 
 @router.post(OPERATION + "/cancel", **gives(OperationRow, "Cancel what has not switched anything yet"))

@@ -88,6 +88,7 @@ FIELDS: Final = {
     "artifact_id": "release_id",
     "team_id": "tenant_id",
     "repository": "repo_url",
+    "default_branch": "branch",
 }
 NOUNS: Final = {
     "site": "deployment",

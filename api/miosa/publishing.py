@@ -10,6 +10,7 @@ from sqlmodel import Session, select
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import AnyRow, PublishResultRow
 from api.miosa.call import Call, KeyedDep
 from api.miosa.deployments import (
     EXTERNAL,
@@ -25,7 +26,7 @@ from api.miosa.document import gives
 from api.miosa.freezing import freeze, source_path
 from api.miosa.paths import workspace_path
 from api.miosa.rows import release_row, service_rows, version_row
-from api.miosa.schemas import AnyRow, Bridge, DeploymentCreate, Publish, PublishFields, PublishResultRow
+from api.miosa.schemas import Bridge, DeploymentCreate, Publish, PublishFields
 from headway.broker import BuildOverrides
 from headway.errors import HeadwayError
 from store import environments

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from api.miosa.names import shown, shown_or_none, worded
 from api.miosa.problems import code_and_status
 from api.parts import Parts
 from headway.errors import HeadwayError
+from store.events import stamp as stamp
 from store.models import Artifact, Build, Project, Rollout, Site
 from store.models_sandboxes import Sandbox
 from store.standing import Standing
@@ -24,14 +25,6 @@ BUILD_STATES: Final = {
     "canceled": "cancelled",
     "superseded": "cancelled",
 }
-
-
-def stamp(moment: datetime | None) -> str | None:
-    """RFC 3339, UTC, milliseconds."""
-    if moment is None:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{aware.microsecond // 1000:03d}Z"
 
 
 def place(site: Site, project: Project | None) -> Json:

@@ -11,11 +11,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response, StreamingResponse
 
 from api.idempotency import Once
+from api.miosa.answers import AnyRow, SandboxRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import EXTERNAL, Filter, ownership
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import sandbox_row
-from api.miosa.schemas import AnyRow, Nothing, SandboxCreate, SandboxRow, SandboxUpdate
+from api.miosa.schemas import Nothing, SandboxCreate, SandboxUpdate
 from api.miosa.values import without_values
 from api.streams import frame
 from store import sandboxes

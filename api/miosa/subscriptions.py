@@ -10,11 +10,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import DeliveryRow, SubscriptionRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import Filter
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import DeliveryRow, Flat, Nothing, SubscriptionCreate, SubscriptionRow, SubscriptionUpdate
+from api.miosa.schemas import Flat, Nothing, SubscriptionCreate, SubscriptionUpdate
 from api.miosa.webhooks import shown
 from api.webhooks import READ, WRITE, seen
 from headway.errors import HeadwayError
@@ -88,34 +89,49 @@ async def list_event_subscriptions(
 
 @router.post("/event-subscriptions", **gives(SubscriptionRow, "Send events of a type to a webhook", 201))
 async def create_event_subscription(call: KeyedDep, body: SubscriptionCreate) -> Response:
+    _check_kinds(body)
+    narrowed = _check_filter(body.filter)
+
+    def work(session: Session, once: Once) -> tuple[Json, Json]:
+        call.caller.require(WRITE)
+        made = _drafted(call, body, narrowed, _consumer(call, session, body.consumer_id))
+        once.claim(session)
+        row = subscription_row(webhooks.create_subscription(session, made))
+        return row, row
+
+    return await call.create(body, work)
+
+
+def _check_kinds(body: SubscriptionCreate) -> None:
+    """Raises request.unsupported and event_subscription.type_unknown."""
     if body.consumer_kind != "webhook":
         raise HeadwayError("request.unsupported", "Events go to webhooks here.", param="consumer_kind")
-    narrowed = _check_filter(body.filter)
     try:
         check_patterns([body.event_type], MIOSA)
     except HeadwayError as error:
         raise HeadwayError("event_subscription.type_unknown", error.message, param="event_type") from None
 
-    def work(session: Session, once: Once) -> tuple[Json, Json]:
-        call.caller.require(WRITE)
-        known = seen(call.caller, MIOSA, call.team_id)
-        found = session.exec(select(WebhookEndpoint).where(WebhookEndpoint.id == body.consumer_id, *known)).first()
-        if found is None:
-            raise HeadwayError("event_subscription.consumer_not_found", "There is no such webhook.")
-        once.claim(session)
-        made = EventSubscription(
-            id=new_id("esub"),
-            team_id=call.team_id,
-            endpoint_id=found.id,
-            event_type=body.event_type,
-            filter=narrowed,
-            workspace_id=body.workspace_id,
-            project_id=body.project_id,
-        )
-        row = subscription_row(webhooks.create_subscription(session, made))
-        return row, row
 
-    return await call.create(body, work)
+def _drafted(
+    call: Call, body: SubscriptionCreate, narrowed: Json | None, consumer: WebhookEndpoint
+) -> EventSubscription:
+    return EventSubscription(
+        id=new_id("esub"),
+        team_id=call.team_id,
+        endpoint_id=consumer.id,
+        event_type=body.event_type,
+        filter=narrowed,
+        workspace_id=body.workspace_id,
+        project_id=body.project_id,
+    )
+
+
+def _consumer(call: Call, session: Session, consumer_id: str) -> WebhookEndpoint:
+    known = seen(call.caller, MIOSA, call.team_id)
+    found = session.exec(select(WebhookEndpoint).where(WebhookEndpoint.id == consumer_id, *known)).first()
+    if found is None:
+        raise HeadwayError("event_subscription.consumer_not_found", "There is no such webhook.")
+    return found
 
 
 @router.get(S, **gives(SubscriptionRow, "Get an event subscription"))

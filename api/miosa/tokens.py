@@ -11,11 +11,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import AnyRow, KeyRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
 from api.miosa.keys import SCOPE, key_row, known_scopes, minted, visible
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow, KeyRow, ScopedTokenCreate
+from api.miosa.schemas import ScopedTokenCreate
 from store import keys, workspaces
 from store.models import ApiKey, utcnow
 from store.workspaces import Ownership, owner_of

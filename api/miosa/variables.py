@@ -14,12 +14,13 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import AnyRow, VariableRow
 from api.miosa.call import Call, CallDep, KeyedDep
 from api.miosa.deployments import D, site_of, site_to_change
 from api.miosa.document import gives, lists
 from api.miosa.publishing import target
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow, VariableRow, VariablesSet
+from api.miosa.schemas import VariablesSet
 from api.miosa.values import set_values
 from headway.errors import HeadwayError
 from store import config_values, environments

@@ -13,27 +13,19 @@ from starlette.responses import Response, StreamingResponse
 
 from api.idempotency import Once
 from api.miosa import names
+from api.miosa.answers import BuildRow, DeploymentRow, ReleaseRow, VersionRow, VersionState
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import EXTERNAL, D, Filter, one_shown, site_of, site_to_change
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.publishing import PUBLISHES
 from api.miosa.rows import BUILD_STATES, build_row, release_row, version_row, version_state
-from api.miosa.schemas import (
-    BuildRow,
-    DeploymentRow,
-    Nothing,
-    Promote,
-    ReleaseRow,
-    Rollback,
-    VersionRow,
-    VersionState,
-)
-from api.streams import PING, frame
+from api.miosa.schemas import Nothing, Promote, Rollback
+from api.preferences import number_of
+from api.streams import PING, as_events, frame, of_build
 from headway.errors import HeadwayError
 from store import environments
 from store.artifacts import artifact_of, require_kept
 from store.builds import Given
-from store.jobs import ROLL_STAGES
 from store.models import Artifact, Build, Environment, Job, Project, Site
 from store.rollouts import accept_push, accept_rollout, accept_stop
 from store.versions import (
@@ -51,7 +43,6 @@ router = APIRouter(tags=["versions"])
 Json = dict[str, Any]
 V: Final = D + "/versions/{version_id}"
 R: Final = D + "/releases/{release_id}"
-STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def _shown(call: Call, session: Session, site: Site, found: Version) -> Json:
@@ -327,12 +318,8 @@ async def follow_build(
     call: CallDep, deployment_id: str, build_id: str, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
     _, build = await call.read(lambda session: _build(call, session, deployment_id, build_id))
-    after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-    return StreamingResponse(follow_lines(call, build, after), media_type="text/event-stream", headers=STREAM_HEADERS)
-
-
-def of_build(line: Json) -> bool:
-    return line["k"] == "log" and line["stage"] not in ROLL_STAGES
+    frames = follow_lines(call, build, number_of(last_event_id) or 0)
+    return as_events(frames)
 
 
 async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:

@@ -12,10 +12,11 @@ from starlette.responses import Response
 
 from adapters.webhooks.targets import check_headers
 from api.idempotency import Once
+from api.miosa.answers import AnyRow, DeliveryRow, WebhookRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import AnyRow, DeliveryRow, Nothing, Replay, WebhookCreate, WebhookRow, WebhookUpdate
+from api.miosa.schemas import Nothing, Replay, WebhookCreate, WebhookUpdate
 from api.webhooks import READ, WRITE, pin_of, seen, to_change, to_read
 from headway.webhooks import EVENTS, MIOSA, NAMES, check_patterns, named
 from store import deliveries, webhooks

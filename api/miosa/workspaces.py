@@ -11,19 +11,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response
 
 from api.idempotency import Once
+from api.miosa.answers import ProjectRow, WorkspaceRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import Filter
 from api.miosa.document import gives, lists
 from api.miosa.rows import stamp
-from api.miosa.schemas import (
-    Move,
-    ProjectCreate,
-    ProjectRow,
-    ProjectUpdate,
-    WorkspaceCreate,
-    WorkspaceRow,
-    WorkspaceUpdate,
-)
+from api.miosa.schemas import Move, ProjectCreate, ProjectUpdate, WorkspaceCreate, WorkspaceUpdate
 from headway.errors import HeadwayError
 from store import projects, workspaces
 from store.models import Project, Site, utcnow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from headway.cli.hosts import BROKER, SHOWN_ALREADY, write_private
+from headway.cli import papers
 from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 from headway.errors import HeadwayError
@@ -68,22 +68,17 @@ def add(session: Session, builder_id: str, output: Path, renew: bool) -> None:
 
     Then start it with HEADWAY_BROKER_TOKEN_FILE and HEADWAY_BROKER_ROOT_FILE in that folder: see docs/hosts.md.
     """
-    if (output / CREDENTIAL).exists() and not renew:
-        raise click.UsageError(f"{output / CREDENTIAL} is there already: choose another folder.")
-    if renew:
-        made = session.client.builders.renew(builder_id, idempotency_key=session.key)
-    else:
-        made = session.client.builders.add(builder_id, idempotency_key=session.key)
-    if not made.credential:
-        raise HeadwayError("builder.exists", SHOWN_ALREADY)
-    output.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(output / CREDENTIAL, made.credential + "\n")
-    if made.broker_root:
-        write_private(output / BROKER, made.broker_root)
+    with papers.folder(output, CREDENTIAL, renew=renew):
+        if renew:
+            made = session.client.builders.renew(builder_id, idempotency_key=session.key)
+        else:
+            made = session.client.builders.add(builder_id, idempotency_key=session.key)
+        if not made.credential:
+            raise HeadwayError("builder.exists", papers.SHOWN_ALREADY)
+        papers.write(output, {CREDENTIAL: made.credential + "\n", papers.BROKER: made.broker_root})
     if session.as_json:
         return print_json({**made.as_dict(), "credential": str(output / CREDENTIAL)})
-    if not made.broker_root:
-        say("The broker listens to no other machine yet: set HEADWAY_BROKER_LISTEN, and add --renew then.")
+    papers.warn_without_broker(made.broker_root)
     return say(f"{clean(builder_id)} may build: its papers are in {output}.")
 
 

@@ -13,6 +13,8 @@ from headway.errors import HeadwayError
 if TYPE_CHECKING:
     from headway.resources import Build
 
+RUN_STATES = ("queued", "running", "succeeded", "failed", "canceled", "superseded")
+
 
 @click.command()
 @site_option
@@ -51,8 +53,8 @@ def builds() -> None:
 @builds.command("list")
 @site_option
 @env_option
-@click.option("--status")
-@click.option("--ref")
+@click.option("--status", type=click.Choice(RUN_STATES), help="Only these.")
+@click.option("--ref", help="Only those of this branch, tag or commit, as it was asked for.")
 @limit_option
 @connected()
 def list_builds(session: Session, site: str, env: str, status: str | None, ref: str | None, limit: int | None) -> None:

@@ -14,8 +14,8 @@ from headway.cli.session import Session, connected, limit_option, site_option
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
-    from headway.client import Values
     from headway.resources import Value
+    from headway.values_client import Values
 
 env_option = click.option("--env", metavar="SLUG|ID", help="The environment; the site's defaults if left out.")
 key_argument = click.argument("key")

@@ -14,6 +14,8 @@ from headway.errors import HeadwayError
 if TYPE_CHECKING:
     from headway.resources import Deployment, Environment
 
+ROLLOUT_STATES = ("waiting", "held", "queued", "running", "succeeded", "failed", "canceled", "superseded")
+
 
 @click.command()
 @site_option
@@ -149,7 +151,7 @@ def deployments() -> None:
 @deployments.command("list")
 @site_option
 @env_option
-@click.option("--status")
+@click.option("--status", type=click.Choice(ROLLOUT_STATES), help="Only these.")
 @limit_option
 @connected()
 def list_deployments(session: Session, site: str, env: str, status: str | None, limit: int | None) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
+from headway.cli import papers
 from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 from headway.errors import HeadwayError
 
-SHOWN_ALREADY = "An earlier request with this Idempotency-Key had the credential: make a new one with --renew."
-CREDENTIAL, ROOT, BROKER, SIGSTORE = "host.token", "trusted_root.json", "broker.pem", "sigstore.json"
+CREDENTIAL, ROOT, SIGSTORE = "host.token", "trusted_root.json", "sigstore.json"
 
 
 @click.group()
@@ -75,22 +74,20 @@ def join(session: Session, host_id: str, labels: tuple[str, ...], output: Path, 
 
     Then start it with HEADWAY_BROKER_TOKEN_FILE and HEADWAY_TRUST_DIR in that folder: docs/hosts.md has the whole.
     """
-    if (output / CREDENTIAL).exists() and not renew:
-        raise click.UsageError(f"{output / CREDENTIAL} is there already: choose another folder.")
-    if renew:
-        made = session.client.hosts.renew(host_id, idempotency_key=session.key)
-    else:
-        made = session.client.hosts.join(host_id, labels, idempotency_key=session.key)
-    if not made.credential:
-        raise HeadwayError("host.exists", SHOWN_ALREADY)
-    output.mkdir(mode=0o700, parents=True, exist_ok=True)
-    documents = {ROOT: made.trusted_root, BROKER: made.broker_root, SIGSTORE: made.sigstore}
-    trust = {**made.signing_keys, **{name: text for name, text in documents.items() if text}}
-    for name, text in {CREDENTIAL: made.credential + "\n", **trust}.items():
-        write_private(output / Path(name).name, text)
+    with papers.folder(output, CREDENTIAL, renew=renew):
+        if renew:
+            made = session.client.hosts.renew(host_id, idempotency_key=session.key)
+        else:
+            made = session.client.hosts.join(host_id, labels, idempotency_key=session.key)
+        if not made.credential:
+            raise HeadwayError("host.exists", papers.SHOWN_ALREADY)
+        documents = {ROOT: made.trusted_root, papers.BROKER: made.broker_root, SIGSTORE: made.sigstore}
+        trusted = papers.write(output, {**made.signing_keys, **documents})
+        papers.write(output, {CREDENTIAL: made.credential + "\n"})
     if session.as_json:
         return print_json({**made.as_dict(), "credential": str(output / CREDENTIAL)})
-    return say(f"{clean(host_id)} may join: its credential and {len(trust)} files to trust are in {output}.")
+    papers.warn_without_broker(made.broker_root)
+    return say(f"{clean(host_id)} may join: its credential and {trusted} files to trust are in {output}.")
 
 
 @hosts.command()
@@ -113,13 +110,6 @@ def remove(session: Session, host_id: str, yes: bool) -> None:
         click.confirm(f"Remove {clean(host_id)}?", abort=True, err=True)
     done = session.client.hosts.forget(host_id)
     return print_json(done) if session.as_json else say(f"Removed {clean(host_id)}.")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Readable by its owner alone from its first byte on."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 @hosts.command()

@@ -8,6 +8,9 @@ from headway.cli.output import print_fields, print_json, print_table
 from headway.cli.session import Duration, Session, connected, limit_option
 from headway.cli.waiting import follow, show_started
 
+JOB_STATES = ("queued", "running", "succeeded", "failed", "canceled")
+RESOURCES = ("site", "environment", "build", "deployment", "domain", "sandbox", "command", "retention", "integrity")
+
 
 @click.group()
 def jobs() -> None:
@@ -15,8 +18,8 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--status", type=click.Choice(["queued", "running", "succeeded", "failed", "canceled"]))
-@click.option("--type", "resource_type", metavar="RESOURCE", help="site, environment, build or deployment.")
+@click.option("--status", type=click.Choice(JOB_STATES), help="Only these.")
+@click.option("--type", "resource_type", type=click.Choice(RESOURCES), help="Only what is about one of these.")
 @limit_option
 @connected()
 def list_jobs(session: Session, status: str | None, resource_type: str | None, limit: int | None) -> None:

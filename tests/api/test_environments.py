@@ -7,7 +7,10 @@ import re
 
 import pytest
 
+from activities.environments import EnvironmentRecords
 from store.models import Environment, Hostname, Job, Site
+from store.queue import claim_job
+from temporal.messages import PlaceOrder
 from tests.api.world import World, data, error
 
 pytestmark = pytest.mark.anyio
@@ -189,3 +192,24 @@ async def test_a_site_is_renamed_and_moved(api: World) -> None:
     again = await api.admin.post("/v1/projects", json={"name": "Other"})
     assert error(again, 409)["code"] == "project.slug_taken"
     assert error(await api.admin.patch(f"/v1/sites/{site['id']}", json={"slug": "x"}), 400)["param"] == "slug"
+
+
+async def test_the_job_that_made_an_environment_ends_with_it(api: World) -> None:
+    """Contract section 8.2: the result is the environment object, as far as it is fixed by then."""
+    site = await api.site(api.admin)
+    body = {"kind": "preview", "branch": "feature/x", "ephemeral": True}
+    job = data(await api.admin.post(f"/v1/sites/{site['id']}/environments", json=body))
+    with api.store.write() as session:
+        claim_job(session, job["id"])
+    records = EnvironmentRecords(api.store, api.folder, api.parts.addresses.site_url)
+    env_id = job["resource"]["id"]
+    order = PlaceOrder(job["id"], env_id, (), site["id"])
+    for _ in range(2):
+        await asyncio.to_thread(records.activate, order)
+    ended = data(await api.admin.get(f"/v1/jobs/{job['id']}"))
+    shown = data(await api.admin.get(f"/v1/sites/{site['id']}/environments/{env_id}"))
+    assert ended["status"] == "succeeded"
+    assert ended["result"].pop("env_id") == env_id
+    assert ended["result"] == {name: shown[name] for name in ended["result"]}
+    assert {"id", "site_id", "kind", "branch", "status", "preview_url", "created_at"} <= set(ended["result"])
+    assert ended["result"]["preview_url"].startswith("http://acme-store-feature-x-")

@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from adapters.artifact.manifest import File, make_manifest
+from store.artifacts import object_key
 from tests.api.world import World, data, error
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +74,32 @@ async def test_a_forged_position_is_refused_not_believed(api: World) -> None:
         forged = base64.urlsafe_b64encode(json.dumps(known | change).encode()).decode().rstrip("=")
         refused = error(await api.admin.get(f"{env}/builds", params={"cursor": forged}), 400)
         assert refused["code"] == "pagination.invalid_cursor"
+
+
+async def test_a_list_that_is_known_as_a_whole_has_pages_too(api: World) -> None:
+    whole = [row["runtime"] for row in data(await api.admin.get("/v1/runtimes"))]
+    first = (await api.admin.get("/v1/runtimes?limit=4")).json()
+    rest = (await api.admin.get("/v1/runtimes", params={"cursor": first["pagination"]["next_cursor"]})).json()
+    assert [row["runtime"] for row in (*first["data"], *rest["data"])] == whole
+    assert rest["pagination"] == {"next_cursor": None, "has_more": False}
+    other = (await api.admin.get("/v1/jobs?limit=1", params={"cursor": first["pagination"]["next_cursor"]})).json()
+    assert other["error"]["code"] == "pagination.invalid_cursor"
+
+
+async def test_the_files_of_an_artifact_have_pages(api: World) -> None:
+    site = await api.site(api.admin)
+    manifest = make_manifest([File(f"{number:03}.txt", "644", 1, "a" * 64) for number in range(7)])
+    artifact = api.artifact(site["id"], site["production_env_id"], manifest.digest)
+    api.objects.held[object_key(site["id"], manifest.digest, "manifest")] = manifest.raw
+    path = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/artifacts/{artifact}/files"
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        body = (await api.admin.get(path, params={"limit": 3, **({"cursor": cursor} if cursor else {})})).json()
+        seen += [row["path"] for row in body["data"]]
+        cursor = body["pagination"]["next_cursor"]
+        assert body["pagination"]["has_more"] is (cursor is not None)
+    assert seen == [entry.path for entry in manifest.entries]
 
 
 async def test_filters(api: World) -> None:

@@ -190,3 +190,22 @@ def test_deletions_answer_as_the_document_says(server: Served) -> None:
     assert (answer.status_code, answer.json()["data"]["type"]) == (202, "site.delete")
     unknown = httpx.delete(f"{server.address}/v1/api-keys/key_0000", headers=server.headers)
     assert unknown.status_code == 404
+
+
+def test_no_name_of_ours_stands_in_the_document(document: dict[str, Any]) -> None:
+    """Two models of one name would be told apart by the modules that they are in."""
+    assert [name for name in document["components"]["schemas"] if "__" in name] == []
+
+
+def test_each_operation_says_how_stable_it_is(document: dict[str, Any]) -> None:
+    said = {
+        (method.upper(), path): operation.get("x-stability")
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if path.startswith("/v1/")
+    }
+    env = "/v1/sites/{site_id}/environments/{env_id}"
+    assert said["POST", f"{env}/builds"] == said["GET", "/v1/jobs/{job_id}"] == "stable"
+    assert said["GET", "/v1/ledger/checkpoint"] == "beta"
+    assert said["POST", f"{env}/clone-content"] == "experimental"
+    assert set(said.values()) == {"stable", "beta", "experimental"}

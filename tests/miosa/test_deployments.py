@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.models import Job, Site
+from store.models import Environment, Job, Site
 from tests.miosa.org import Org, problem
 
 pytestmark = pytest.mark.anyio
@@ -191,3 +191,15 @@ async def test_temporal_being_away_keeps_nobody_waiting(org: Org) -> None:
     result = await org.publish(made["id"], await org.sandbox({"index.html": "x"}))
     assert result["version"]["state"] == "created"
     assert org.api.one(Job, id=result["operation_id"]).status == "queued"
+
+
+async def test_another_branch_is_productions_too_and_no_previews(org: Org) -> None:
+    made = await org.deployment()
+    path = f"/deployments/{made['id']}"
+    assert (await org.call("PATCH", path, {"branch": "trunk"}))["branch"] == "trunk"
+    site_id = made["id"].replace("dep_", "site_")
+    site = org.api.one(Site, id=site_id)
+    assert org.api.one(Environment, id=site.production_env_id).branch == "trunk"
+    await org.api.environment(org.api.admin, site_id, "preview", "feature")
+    taken = problem(await org.http.patch(f"/api/v1{path}", json={"branch": "feature"}), 409, "ENVIRONMENT_BRANCH_TAKEN")
+    assert "preview" in taken["message"]

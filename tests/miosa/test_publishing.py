@@ -260,6 +260,8 @@ async def test_logs_are_text_and_events(org: Org) -> None:
     assert (text.text, text.headers["content-type"]) == ("hello\n", "text/plain; charset=utf-8")
     stream = (await org.http.get(f"{path}/builds/{version['id']}/logs")).text
     assert "event: log_line" in stream
+    odd = await org.http.get(f"{path}/builds/{version['id']}/logs", headers={"Last-Event-ID": "9" * 5000})
+    assert (odd.status_code, odd.text) == (200, stream)
     last = [line for line in stream.splitlines() if line.startswith("data: ")][-1]
     assert json.loads(last.removeprefix("data: "))["result"] == {"state": "succeeded"}
     assert (await org.call("GET", f"/deployments/{made['id']}/logs"))["lines"] == ["hello"]

@@ -15,7 +15,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import zstandard
@@ -25,8 +25,9 @@ from adapters.artifact.manifest import File, make_manifest
 from adapters.signer.bundle import attest
 from adapters.signer.keys import create_key
 from adapters.signer.statement import BuildFacts, statement
+from api.managed import schemas
 from headway import transport
-from headway.cli import main
+from headway.cli import builds, deploy, jobs, main
 from headway.cli.doctor import summary
 from headway.cli.main import COMMANDS, cli
 from headway.cli.output import clean, print_json
@@ -666,3 +667,16 @@ def test_a_place_that_is_not_there_is_one_sentence(
         main.run(["export"])
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"headway: {tmp_path}/gone/shop.tar: No such file or directory.\n"
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        (jobs.JOB_STATES, schemas.JobStatus),
+        (jobs.RESOURCES, schemas.ResourceType),
+        (builds.RUN_STATES, schemas.RunStatus),
+        (deploy.ROLLOUT_STATES, schemas.RolloutStatus),
+    ],
+)
+def test_lists_are_narrowed_by_what_the_api_takes(offered: tuple[str, ...], taken: Any) -> None:
+    assert offered == get_args(taken)

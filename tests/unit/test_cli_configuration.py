@@ -125,3 +125,24 @@ def test_a_replayed_credential_is_not_taken_for_one(double: ApiDouble, tmp_path:
     assert done.exit_code == 5
     assert "--renew" in done.output
     assert not (tmp_path / "papers").exists()
+
+
+@pytest.mark.parametrize(("verb", "noun"), [("hosts join", "hosts"), ("builders add", "builders")])
+def test_no_credential_is_made_that_has_nowhere_to_be(double: ApiDouble, tmp_path: Path, verb: str, noun: str) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(f"{verb} two --output {tmp_path}/file/papers").exit_code == 1
+    assert double.calls("POST", f"/v1/{noun}") == []
+
+
+@pytest.mark.parametrize(("verb", "noun"), [("hosts join", "hosts"), ("builders add", "builders")])
+def test_papers_are_its_owners_and_say_what_is_missing(double: ApiDouble, tmp_path: Path, verb: str, noun: str) -> None:
+    row = {"id": "two", "credential": "hwx_1", "signing_keys": {"../signing.pub": "PEM"}, "public_key": ""}
+    double.data("POST", f"/v1/{noun}", {**row, "created_at": "2026-07-01T12:00:00.000Z", "broker_root": None})
+    done = run(f"{verb} two --output {tmp_path}/papers")
+    assert (done.exit_code, "HEADWAY_BROKER_LISTEN" in done.output) == (0, True)
+    written = {path.name: path for path in (tmp_path / "papers").iterdir()}
+    token = written.pop(f"{noun.removesuffix('s')}.token")
+    assert (token.read_text(), token.stat().st_mode & 0o777) == ("hwx_1\n", 0o600)
+    assert set(written) == ({"signing.pub"} if noun == "hosts" else set())
+    again = run(f"{verb} two --output {tmp_path}/papers")
+    assert (again.exit_code, len(double.calls("POST", f"/v1/{noun}"))) == (2, 1)

@@ -26,7 +26,19 @@ def test_rules_are_read_and_made_plain(text: str, rule: Rule) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "https://example.org", "a b", "example.org:0", "example.org:70000", "*", "*.*.org", "a..b", "-x", ":443"],
+    [
+        "",
+        "https://example.org",
+        "a b",
+        "example.org:0",
+        "example.org:70000",
+        "*",
+        "*.*.org",
+        "a..b",
+        "-x",
+        ":443",
+        "example.org:²",
+    ],
 )
 def test_what_is_no_host_is_an_error(text: str) -> None:
     with pytest.raises(HeadwayError) as caught:

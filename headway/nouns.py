@@ -1,0 +1,31 @@
+"""What the nouns of the client have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from headway.resources import Job, Resource
+from headway.transport import Answer, Transport
+
+R = TypeVar("R", bound=Resource)
+Json = dict[str, Any]
+
+
+def given(**fields: Any) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def env_path(site_id: str, env_id: str) -> str:
+    return f"/v1/sites/{site_id}/environments/{env_id}"
+
+
+class Noun:
+    def __init__(self, transport: Transport) -> None:
+        self._t = transport
+
+    def _list(self, kind: type[R], path: str, limit: int | None, **params: Any) -> Iterator[R]:
+        return (kind.model_validate(row) for row in self._t.pages(path, limit=limit, **params))
+
+    def _job(self, answer: Answer) -> Job:
+        return Job.model_validate(answer.data)
