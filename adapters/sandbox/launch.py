@@ -14,6 +14,7 @@ import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from adapters.sandbox.command import Limits
@@ -58,12 +59,13 @@ class Staging:
     def __init__(self, uid: int | None) -> None:
         self._uid = uid
         self._staged: dict[Path, str] = {}
-        self._avoid: list[Path] = []
+        self._avoid: set[Path] = set()
 
     def reach(self, source: Path, whole: Path | None = None) -> Path:
         """The path to use for `source`. `whole`: the folder to stage for it (default: itself)."""
         source = source.absolute()
-        self._avoid.append(source)
+        self._avoid.add(source)
+        self.__dict__.pop("_stage", None)
         if reachable(source, self._uid):
             return source
         top = (whole or source).absolute()
@@ -88,11 +90,11 @@ class Staging:
         files = [name for source, name in self._staged.items() if not source.is_dir()]
         return ["unshare", "--mount", "--", "sh", "-c", STAGE_SCRIPT, "stage", stage, table, *files, "--"]
 
-    @property
+    @cached_property
     def _stage(self) -> str:
-        used = [path for source in self._avoid for path in (source, *source.parents)]
+        used = {str(path) for source in self._avoid for path in (source, *source.parents)}
         for name in STAGES:
-            if Path(name).is_dir() and not Path(name).is_symlink() and Path(name) not in used:
+            if name not in used and Path(name).is_dir() and not Path(name).is_symlink():
                 return name
         raise HeadwayError("internal.error", f"none of {', '.join(STAGES)} is free for a private mount")
 
