@@ -112,8 +112,7 @@ class HostActivities:
                 self._host.lead(order.env_id, found.hostnames, found.lock)
             self._host.place_suspended(order.env_id, order.apply_seq)
             return Placed(self.host_id, order.apply_seq, ""), False
-        ready = self._ahead.ready(order.rollout_id) if alone and self._ahead is not None else None
-        spec = self._spec(order.rollout_id, check, ready)
+        spec = self._spec(order.rollout_id, check, self._ready_for(order.rollout_id) if alone else None)
         self._host.lead(order.env_id, spec.hostnames, spec.lock)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
@@ -124,6 +123,12 @@ class HostActivities:
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check, behind)
         return Placed(self.host_id, order.apply_seq, manifest.digest), spec.committed
+
+    def _ready_for(self, rollout_id: str) -> Ready | None:
+        """Another try takes the long way, step by step."""
+        if self._ahead is None or activity.info().attempt > 1:
+            return None
+        return self._ahead.ready(rollout_id)
 
     def _spec(self, rollout_id: str, check: Callable[[], None], ready: Ready | None) -> RollSpec:
         """With the signed records that it is judged by: the signing worker enters them within a second."""
