@@ -64,7 +64,7 @@ class Reports(Outbox):
     @activity.defn(name="forge.report")
     @mapped
     async def report(self, ref: ReportRef) -> Reported:
-        sending = await asyncio.to_thread(self._next, ref.report_id)
+        sending = await self.rows(self._next, ref.report_id)
         if sending is None:
             return Reported(ref.report_id)
         at, began = utcnow(), time.monotonic()
@@ -80,7 +80,7 @@ class Reports(Outbox):
             outcome = Outcome(_try(at, began, error=error.message), final=True)
         except Exception as error:
             outcome = Outcome(_try(at, began, error=f"could not be told: {type(error).__name__}"))
-        wait = await asyncio.to_thread(self._keep, sending, outcome)
+        wait = await self.rows(self._keep, sending, outcome)
         return Reported(ref.report_id, sending.number, wait)
 
     def _next(self, report_id: str) -> Sending | None:
@@ -137,7 +137,7 @@ class Reports(Outbox):
             await forge.delete_comment(pull, made)
 
     async def _write(self, work: Callable[..., str | None], *args: str) -> str | None:
-        return await asyncio.to_thread(self.store.in_write, lambda session: work(session, *args))
+        return await self.rows(self.store.in_write, lambda session: work(session, *args))
 
     def take(self) -> Sequence[Due]:
         with self.store.read() as session:

@@ -5,7 +5,6 @@ Neither a secret nor a body leaves this process but to its receiver: Temporal le
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 
@@ -53,13 +52,13 @@ class Webhooks(Outbox):
     @activity.defn(name="webhook.deliver")
     @mapped
     async def deliver(self, ref: DeliveryRef) -> Tried:
-        sending = await asyncio.to_thread(self._next, ref.delivery_id)
+        sending = await self.rows(self._next, ref.delivery_id)
         if sending is None:
             return Tried(ref.delivery_id)
         at = utcnow()
         outcome = await self._send(sending)
         made = Try(at, outcome.milliseconds, outcome.status, outcome.error)
-        wait = await asyncio.to_thread(self._keep, ref.delivery_id, made)
+        wait = await self.rows(self._keep, ref.delivery_id, made)
         return Tried(ref.delivery_id, sending.number, wait)
 
     def _next(self, delivery_id: str) -> Sending | None:

@@ -190,9 +190,12 @@ def check_media(headers: dict[bytes, bytes], body: bytes) -> None:
     """Raises request.unsupported_media_type."""
     if body and headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise HeadwayError("request.unsupported_media_type", "A body comes as it is: leave out Content-Encoding.")
-    media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if body and media != b"application/json":
+    if body and media_of(headers) != b"application/json":
         raise HeadwayError("request.unsupported_media_type", "A body has to be application/json.")
+
+
+def media_of(headers: dict[bytes, bytes]) -> bytes:
+    return headers.get(b"content-type", b"").split(b";")[0].strip().lower()
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import quote
 
 from adapters.forges.forge import ForgeAway, ForgeRefused, Status
-from adapters.forges.wire import PAGE, Wire
+from adapters.forges.wire import PAGE, Wire, number
 from adapters.webhooks.targets import Targets
 
 _STATES: Final = {"pending": "pending", "success": "success", "failure": "failure", "canceled": "error"}
@@ -53,14 +54,17 @@ class GitHub:
 
     async def _shows(self, commit: str, wanted: dict[str, str]) -> bool:
         """Whether the newest status of the context is this one."""
-        rows = await self._pages(f"{self._at}/commits/{commit}/statuses")
-        newest: dict[str, Any] = next((row for row in rows if row.get("context") == wanted["context"]), {})
+        newest: dict[str, Any] = {}
+        async for row in self._pages(f"{self._at}/commits/{commit}/statuses"):
+            if row.get("context") == wanted["context"]:
+                newest = row
+                break
         said = {**newest, "state": newest.get("state") or newest.get("status")}
         return all(said.get(name) == value for name, value in wanted.items())
 
     async def pulls_of(self, branch: str) -> list[str]:
-        rows = await self._pages(f"{self._at}/pulls", state="open", head=f"{self._owner}:{branch}")
-        return [str(row["number"]) for row in rows if self._is_from(row, branch)]
+        rows = self._pages(f"{self._at}/pulls", state="open", head=f"{self._owner}:{branch}")
+        return [number(row, "number") async for row in rows if self._is_from(row, branch)]
 
     def _is_from(self, pull: dict[str, Any], branch: str) -> bool:
         """Forks have branches of the same name."""
@@ -69,12 +73,12 @@ class GitHub:
         return head.get("ref") == branch and home.lower() == self._repository.lower()
 
     async def comments_with(self, pull: str, mark: str) -> list[str]:
-        rows = await self._pages(f"{self._at}/issues/{pull}/comments")
-        return sorted((str(row["id"]) for row in rows if mark in (row.get("body") or "")), key=int)
+        rows = self._pages(f"{self._at}/issues/{pull}/comments")
+        return sorted([number(row, "id") async for row in rows if mark in (row.get("body") or "")], key=int)
 
     async def add_comment(self, pull: str, body: str) -> str:
         made = await self._wire.ask("POST", f"{self._at}/issues/{pull}/comments", {"body": body})
-        return str(made["id"])
+        return number(made, "id")
 
     async def change_comment(self, pull: str, comment: str, body: str) -> bool:  # noqa: ARG002 - GitLab needs it
         try:
@@ -92,8 +96,8 @@ class GitHub:
             if failure.status not in _GONE:
                 raise
 
-    async def _pages(self, path: str, **params: Any) -> list[Any]:
-        return await self._wire.pages(path, **params, **{self.size: self.page})
+    def _pages(self, path: str, **params: Any) -> AsyncIterator[Any]:
+        return self._wire.pages(path, **params, **{self.size: self.page})
 
 
 class Gitea(GitHub):
@@ -107,5 +111,5 @@ class Gitea(GitHub):
         return {"Authorization": f"token {token}"}
 
     async def pulls_of(self, branch: str) -> list[str]:
-        rows = await self._pages(f"{self._at}/pulls", state="open")
-        return [str(row["number"]) for row in rows if self._is_from(row, branch)]
+        rows = self._pages(f"{self._at}/pulls", state="open")
+        return [number(row, "number") async for row in rows if self._is_from(row, branch)]

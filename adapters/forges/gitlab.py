@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from adapters.forges.forge import ForgeAway, ForgeRefused, Status
-from adapters.forges.wire import PAGE, Wire
+from adapters.forges.wire import PAGE, Wire, number
 from adapters.webhooks.targets import Targets
 
 _STATES: Final = {"pending": "running", "success": "success", "failure": "failed", "canceled": "canceled"}
@@ -44,25 +44,27 @@ class GitLab:
 
     async def _shows(self, commit: str, wanted: dict[str, str], of: Status | None = None) -> bool:
         name = of.context if of else wanted["name"]
-        rows = await self._wire.pages(f"{self._at}/repository/commits/{commit}/statuses", name=name, per_page=PAGE)
-        newest: dict[str, Any] = max(
-            (row for row in rows if row.get("name") == name), key=lambda row: int(row["id"]), default={}
-        )
+        newest: dict[str, Any] = {}
+        async for row in self._wire.pages(f"{self._at}/repository/commits/{commit}/statuses", name=name, per_page=PAGE):
+            if row.get("name") == name and (not newest or int(number(row, "id")) > newest["id"]):
+                newest = row
         said = {**newest, "state": newest.get("status")}
         return all(said.get(key) == value for key, value in wanted.items())
 
     async def pulls_of(self, branch: str) -> list[str]:
-        rows = await self._wire.pages(f"{self._at}/merge_requests", state="opened", source_branch=branch, per_page=PAGE)
-        own = [row for row in rows if row.get("source_project_id") == row.get("target_project_id")]
-        return [str(row["iid"]) for row in own if row.get("source_branch") == branch]
+        rows = self._wire.pages(f"{self._at}/merge_requests", state="opened", source_branch=branch, per_page=PAGE)
+        return [
+            number(row, "iid")
+            async for row in rows
+            if row.get("source_project_id") == row.get("target_project_id") and row.get("source_branch") == branch
+        ]
 
     async def comments_with(self, pull: str, mark: str) -> list[str]:
-        rows = await self._wire.pages(self._notes(pull), sort="asc", order_by="created_at", per_page=PAGE)
-        return sorted((str(row["id"]) for row in rows if mark in (row.get("body") or "")), key=int)
+        rows = self._wire.pages(self._notes(pull), sort="asc", order_by="created_at", per_page=PAGE)
+        return sorted([number(row, "id") async for row in rows if mark in (row.get("body") or "")], key=int)
 
     async def add_comment(self, pull: str, body: str) -> str:
-        made: dict[str, Any] = await self._wire.ask("POST", self._notes(pull), {"body": body})
-        return str(made["id"])
+        return number(await self._wire.ask("POST", self._notes(pull), {"body": body}), "id")
 
     async def change_comment(self, pull: str, comment: str, body: str) -> bool:
         try:

@@ -8,7 +8,7 @@ import json
 import math
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -40,7 +40,8 @@ class Wire:
     ) -> None:
         self._targets = targets
         self._base = base.rstrip("/")
-        self._headers = {"User-Agent": AGENT, "Accept": "application/json", **headers}
+        # As it is: a few coded bytes may stand for more than there is memory.
+        self._headers = {"User-Agent": AGENT, "Accept": "application/json", **headers, "Accept-Encoding": "identity"}
         self._secret = secret
         self._seconds = seconds
         self._tls: ssl.SSLContext | None = None
@@ -65,20 +66,24 @@ class Wire:
             raise self._failure(status, headers, raw)
         try:
             return json.loads(raw) if raw.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ForgeAway("its answer is no JSON: is this the address of an API?", status) from None
 
-    async def pages(self, path: str, **params: Any) -> list[Any]:
-        """Every row of a list. It ends with an empty page, or with one again: some lists of Gogs have no pages."""
-        found: list[Any] = []
+    async def pages(self, path: str, **params: Any) -> AsyncIterator[Any]:
+        """The rows of a list, some thousands at most, one page at a time.
+
+        It ends with an empty page, or with one again: some lists of Gogs have no pages.
+        """
         before: list[Any] = []
+        left = MAX_PAGES * PAGE
         for page in range(1, MAX_PAGES + 1):
             rows = await self.get(path, **params, page=page)
             if not isinstance(rows, list) or not rows or rows == before:
-                break
-            found += rows
+                return
+            for row in rows[:left]:
+                yield row
+            left -= len(rows[:left])
             before = rows
-        return found
 
     async def _send(
         self, method: str, url: str, body: Any, params: Mapping[str, Any] | None
@@ -91,8 +96,10 @@ class Wire:
             )
             answer = await client.send(request, stream=True, follow_redirects=False)
             try:
+                if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise ForgeAway("its answer is coded, which nobody asked for", answer.status_code)
                 raw = b""
-                async for part in answer.aiter_bytes():
+                async for part in answer.aiter_raw():
                     raw += part
                     if len(raw) > MAX_ANSWER:
                         raise ForgeAway("its answer is too long", answer.status_code)
@@ -111,6 +118,14 @@ class Wire:
         why += f": {_HINTS[status]}" if status in _HINTS else ""
         why += f" ({said})" if said else ""
         return ForgeRefused(status, why) if status in _FINAL else ForgeAway(why, status, wait)
+
+
+def number(row: Any, name: str) -> str:
+    """What a row is called by. Raises ForgeAway where that is no number: it is kept, and is part of addresses."""
+    found = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(found, int) or not 0 <= found < 1 << 64:
+        raise ForgeAway("its answer names no number: is this the address of an API?")
+    return str(found)
 
 
 def _patience(headers: httpx.Headers) -> float | None:
@@ -132,7 +147,7 @@ def _said(raw: bytes, secret: str) -> str:
     """The forge's own short word on it, without the token and without what a terminal would obey."""
     try:
         found = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     message = found.get("message") or found.get("error") if isinstance(found, dict) else None
     if not isinstance(message, str):

@@ -9,11 +9,14 @@ import json
 import logging
 import os
 import re
+import resource
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+# A server's answer is read whole by whatever library speaks with it, and unpacked.
+MOST_MEMORY: Final = 512 << 20
 _STATUS: Final = re.compile(r"error=(\d{3})\b")
 
 
@@ -75,6 +78,7 @@ def _why(refused: str, heard: Heard) -> str:
 
 def main() -> None:
     order = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     try:
         answer = say(order)
     except Exception as error:

@@ -138,6 +138,8 @@ def normalised(requirement: str) -> set[str]:
 
 def _project_names(project: dict[str, Any] | None) -> frozenset[str]:
     listed = table(project, "project").get("dependencies", [])
+    if not isinstance(listed, list):
+        raise HeadwayError("build.detect_failed", f"project.dependencies of {PYPROJECT} is not a list.")
     names = {one for text in listed if isinstance(text, str) for one in normalised(text)} if listed else set()
     return frozenset(names | {one.lower() for one in table(project, "tool", "poetry", "dependencies")} - {"python"})
 

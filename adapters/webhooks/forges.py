@@ -18,6 +18,7 @@ _BRANCH: Final = "refs/heads/"
 # More than a branch's name may have: one that is cut here is none.
 LONGEST: Final = 300
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
 _EVENT: Final = {"github": "x-github-event", "gitlab": "x-gitlab-event", "gitea": "x-gitea-event"}
 # The first that is there names the call; GitLab's event id is shared by calls that one event caused.
 _CALL: Final = {
@@ -62,10 +63,10 @@ def read_call(provider: str, headers: Mapping[str, str], body: bytes) -> Call:
     id = given[:200] or hashlib.sha256(body).hexdigest()
     event = headers.get(_EVENT[provider], "")[:100]
     payload = _object(body)
-    ref, after = payload.get("ref"), payload.get("after")
-    if event == "delete" and payload.get("ref_type") == "branch" and isinstance(ref, str):
+    ref, after = _plain(payload.get("ref")), payload.get("after")
+    if event == "delete" and payload.get("ref_type") == "branch" and ref is not None:
         return Call(id, event, ref[:LONGEST], deleted=True)  # Gitea tells a deletion apart from pushes
-    if event not in ("push", "Push Hook", "Tag Push Hook") or not isinstance(ref, str):
+    if event not in ("push", "Push Hook", "Tag Push Hook") or ref is None:
         return Call(id, event, opened=_opened(event, payload))
     if not ref.startswith(_BRANCH):
         return Call(id, event, ref=ref[:LONGEST])
@@ -78,12 +79,17 @@ def read_call(provider: str, headers: Mapping[str, str], body: bytes) -> Call:
 def _opened(event: str, payload: dict[str, Any]) -> str | None:
     """The branch, in whatever repository: who looks for pull requests later tells forks apart."""
     if event == "pull_request" and payload.get("action") in ("opened", "reopened"):
-        branch: object = _inner(_inner(payload, "pull_request"), "head").get("ref")
+        branch = _plain(_inner(_inner(payload, "pull_request"), "head").get("ref"))
     elif event == "Merge Request Hook" and _inner(payload, "object_attributes").get("action") in ("open", "reopen"):
-        branch = _inner(payload, "object_attributes").get("source_branch")
+        branch = _plain(_inner(payload, "object_attributes").get("source_branch"))
     else:
         return None
-    return branch[:LONGEST] if isinstance(branch, str) else None
+    return branch[:LONGEST] if branch is not None else None
+
+
+def _plain(given: object) -> str | None:
+    """Without what no database takes: what stands there instead is in no name of a branch."""
+    return _ODD.sub("?", given) if isinstance(given, str) else None
 
 
 def _inner(payload: dict[str, Any], name: str) -> dict[str, Any]:

@@ -18,6 +18,8 @@ PREFIX: Final = "/v1"
 VERSION: Final = "2026-06-23"
 # What commands are given: bytes, and more of them than fit into a request elsewhere.
 INPUTS: Final = re.compile(PREFIX + r"/sites/[^/]+/environments/[^/]+/inputs(/[^/]+)?")
+# What forges call, by a form too.
+HOOKS: Final = re.compile(r"/hooks/[^/]+")
 
 
 class Managed:
@@ -34,7 +36,7 @@ class Managed:
         return path != PREFIX and not path.startswith(PREFIX + "/")
 
     def reads_body(self, path: str) -> bool:
-        return INPUTS.fullmatch(path) is not None
+        return INPUTS.fullmatch(path) is not None or HOOKS.fullmatch(path) is not None
 
     def bucket(self, method: str, path: str) -> Name:
         return bucket_of(method, path)

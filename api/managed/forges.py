@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from adapters.webhooks.forges import is_genuine, read_call
 from api.arriving import Work, follow, work_of
+from api.gate import check_body, media_of, read_body
 from api.idempotency import Once
 from api.managed.answers import DeletedRow
 from api.managed.answers_around import ForgeCallRow, ForgeHookRow, NewForgeHookRow
@@ -33,6 +34,7 @@ Json = dict[str, Any]
 READ: Final = "sites:read"
 WRITE: Final = "sites:write"
 H: Final = "/{hook_id}"
+FORM: Final = b"application/x-www-form-urlencoded"
 
 
 def _shown(call: Call, hook: ForgeHook) -> Json:
@@ -87,7 +89,8 @@ async def list_forge_calls(call: CallDep, paging: PagingDep, site_id: str, hook_
 
 async def take(parts: Parts, hook_id: str, request: Request) -> Response:
     """One call. Raises forge_hook.not_found and forge_hook.forged; every other verdict is an answer at once."""
-    body, headers = await request.body(), {name.lower(): value for name, value in request.headers.items()}
+    body = await _body(request)
+    headers = {name.lower(): value for name, value in request.headers.items()}
     try:
         row, follows = await anyio.to_thread.run_sync(_judged, parts, hook_id, headers, body)
     except HeadwayError as error:
@@ -98,6 +101,15 @@ async def take(parts: Parts, hook_id: str, request: Request) -> Response:
         return problem(refused, request.state.request_id, parts.docs_url, {"Retry-After": str(wait)})
     await follow(parts.starts, follows)
     return JSONResponse({"data": row}, 409 if row["verdict"] == "refused" else 202)
+
+
+async def _body(request: Request) -> bytes:
+    """JSON, or the form that GitHub and Gitea send where nobody has chosen. Raises as every body does."""
+    headers = dict(request.scope["headers"])
+    body = await read_body(headers, request.receive)
+    if media_of(headers) != FORM:
+        check_body(headers, body)
+    return body
 
 
 def _judged(parts: Parts, hook_id: str, headers: Mapping[str, str], body: bytes) -> tuple[Json, Work]:

@@ -24,7 +24,7 @@ class Odd:
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
-    body: Json = field(default_factory=dict)
+    body: Any = field(default_factory=dict)
     after: bool = False
     hold: threading.Event | None = None
 
@@ -207,7 +207,7 @@ def _handler(forge: ForgeServer) -> type[BaseHTTPRequestHandler]:
             return self._send(odd.status, odd.body, odd.headers) if odd else self._send(status, body, {})
 
         def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
-            raw = b"" if body is None else json.dumps(body).encode()
+            raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -30,6 +30,8 @@ class Receiver:
     answers: list[int | Callable[[], int]] = field(default_factory=list)
     got: list[Got] = field(default_factory=list)
     location: str = ""
+    body: bytes = b"ok"
+    coding: str = ""
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -62,9 +64,11 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             if receiver.location:
                 self.send_header("Location", receiver.location)
-            self.send_header("Content-Length", "2")
+            if receiver.coding:
+                self.send_header("Content-Encoding", receiver.coding)
+            self.send_header("Content-Length", str(len(receiver.body)))
             self.end_headers()
-            self.wfile.write(b"ok")
+            self.wfile.write(receiver.body)
 
         def log_message(self, *_: object) -> None:
             return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import zstandard
 
 from adapters.forges.forge import Forge, ForgeAway, ForgeRefused, Status
 from adapters.forges.places import Place, open_forge, place_of
@@ -72,6 +74,33 @@ def test_gitlab_refuses_what_is_so_already_which_is_no_failure() -> None:
         server.odd.append(Odd(400, body={"message": "Cannot transition status via :run from :running"}))
         with pytest.raises(ForgeRefused):
             say(server, "success")
+
+
+def test_an_answer_that_is_coded_or_nested_without_end_is_not_read(server: ForgeServer) -> None:
+    for coding, packed in (("gzip", gzip.compress(bytes(1 << 24))), ("zstd", zstandard.compress(bytes(1 << 24)))):
+        server.odd.append(Odd(200, {"Content-Encoding": coding}, packed))
+        with pytest.raises(ForgeAway, match="coded"):
+            asyncio.run(forge(server).check())
+    for status, why in ((200, "no JSON"), (500, "answered 500")):
+        server.odd.append(Odd(status, body=b"[" * 100_000))
+        with pytest.raises(ForgeAway, match=why):
+            asyncio.run(forge(server).check())
+    server.odd.append(Odd(200, {"Content-Encoding": "identity"}))
+    asyncio.run(forge(server).check())
+
+
+@pytest.mark.parametrize("odd", ["1" * 1000, None, [], -1, 1 << 70])
+def test_what_has_no_number_is_not_kept(server: ForgeServer, odd: object) -> None:
+    server.odd.append(Odd(201, body={"id": odd}))
+    with pytest.raises(ForgeAway, match="no number"):
+        asyncio.run(forge(server).add_comment("1", "text"))
+
+
+def test_of_a_list_without_an_end_some_thousand_rows_are_read(server: ForgeServer) -> None:
+    for page in range(3):
+        server.odd.append(Odd(200, body=[{"id": page * 15_000 + row, "body": MARK} for row in range(15_000)]))
+    found = asyncio.run(forge(server).comments_with("1", MARK))
+    assert (len(found), found[-1]) == (20_000, "19999")
 
 
 def test_a_list_without_pages_is_read_once(server: ForgeServer) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import zlib
 from email import message_from_string
 from email.policy import default
 from pathlib import Path
@@ -145,6 +146,16 @@ def test_slack_hears_it() -> None:
     assert "Acme: site.deployed" in said
     assert "A deployment has finished rolling." in said
     assert "<b>" not in said
+
+
+@pytest.mark.slow
+def test_an_answer_that_unpacks_to_more_than_there_is_room_for_is_a_failure() -> None:
+    packing = zlib.compressobj(1, wbits=31)
+    packed = b"".join([packing.compress(bytes(1 << 20)) for _ in range(1024)] + [packing.flush()])
+    assert len(packed) < 8 << 20
+    with Receiver(body=packed, coding="gzip") as receiver:
+        # And not that it took too long, which it would with gigabytes in hand.
+        assert send(slack_at(receiver.url, "127.0.0.1"), SLACK).error == "it was not taken"
 
 
 @pytest.mark.slow

@@ -64,6 +64,29 @@ def test_signatures_are_each_forges_own() -> None:
     assert is_genuine("github", "It's a Secret to Everybody", example, b"Hello, World!")
 
 
+async def test_a_call_comes_as_json_or_as_the_form_that_is_sent_where_nobody_has_chosen(api: World) -> None:
+    site, hook = await make(api, api.admin)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    async def tells(body: bytes, call_id: str, **media: str) -> Any:
+        headers = {**signed("github", hook["secret"], body, call_id), **form, **media}
+        return await call(api, hook, body, headers)
+
+    taken = await tells(urlencode({"payload": push().decode()}).encode(), "one")
+    assert (taken.status_code, data(taken)["verdict"]) == (202, "accepted")
+    assert api.one(Build, site_id=site["id"]).commit_sha == COMMIT
+    for number, odd in enumerate(("a\0b", "a\ud800", "\udfff")):
+        odd_push = urlencode({"payload": push(odd).decode()}).encode()
+        refused = await tells(odd_push, f"odd{number}")
+        assert (refused.status_code, refused.json()["data"]["verdict"]) == (409, "refused"), odd
+    assert error(await tells(b"payload=" + b"a" * (1 << 20), "large"), 413)["code"] == "request.too_large"
+    plain = await tells(push(), "plain", **{"Content-Type": "text/plain"})
+    assert error(plain, 415)["code"] == "request.unsupported_media_type"
+    assert error(await tells(b"{", "half", **{"Content-Type": "application/json"}), 400)["code"] == (
+        "request.malformed_json"
+    )
+
+
 def test_what_is_no_push_has_no_branch() -> None:
     for body in (b"[]", b"nonsense", b"{}", b'{"ref": 7}', b'{"ref": "refs/tags/v1", "after": "' + b"a" * 40 + b'"}'):
         assert read_call("github", {"x-github-event": "push"}, body).branch is None

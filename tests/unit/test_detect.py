@@ -125,3 +125,10 @@ def test_no_file_takes_the_square_of_its_size(tmp_path: Path, file: str, piece: 
     began = time.process_time()
     plan(tmp_path, {**others, file: piece * (50_000 // len(piece))})
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("given", ["1", "true", "nan", '"flask"', "{ flask = 1 }", "1979-05-27"])
+def test_dependencies_that_are_no_list_are_said(tmp_path: Path, given: str) -> None:
+    refused = refusal(tmp_path, {"pyproject.toml": f"[project]\nname = 'x'\ndependencies = {given}\n", "app.py": ""})
+    assert refused.code == "build.detect_failed"
+    assert "project.dependencies" in refused.message
