@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.durations import YEAR
 from api.idempotency import Once
-from api.managed.keys import refuse_escalation, refuse_whole_team, require_living, visible_keys
+from api.managed.keys import refuse_escalation, refuse_whole_team, require_good, require_living, visible_keys
 from api.miosa.answers import AnyRow, KeyRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
@@ -232,7 +232,7 @@ async def revoke_key(call: CallDep, key_id: str) -> Response:
 async def rotate_key(call: KeyedDep, key_id: str) -> Response:
     def work(session: Session) -> Json:
         found = _key(call, session, key_id)
-        require_living(found)
+        require_good(found)
         secret = keys.roll_key(session, found, timedelta(0))
         return {**key_row(found), "key": secret, "token": secret}
 
