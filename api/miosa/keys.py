@@ -176,22 +176,27 @@ async def update_key(call: CallDep, key_id: str, body: KeyUpdate | None = None) 
 
     def work(session: Session) -> Json:
         found = _key(call, session, key_id)
-        if given.status == "active":
-            require_living(found)
-        if given.name is not None:
-            found.name = given.name.strip()
-        if given.scopes is not None:
-            scopes = known_scopes(given.scopes)
-            refuse_escalation(call.caller, scopes, found.resource, found.ip_allowlist)
-            found.scopes = sorted(scopes)
-        if given.status == "revoked":
-            keys.revoke_key(session, found)
+        _change(call, session, found, given)
         session.flush()
         return key_row(found)
 
     row = await call.write(work)
     call.parts.auth.forget()
     return call.one(row)
+
+
+def _change(call: Call, session: Session, key: ApiKey, given: KeyUpdate) -> None:
+    """What was given. Raises key.revoked where it is to live again, and key.escalation."""
+    if given.status == "active":
+        require_living(key)
+    if given.name is not None:
+        key.name = given.name.strip()
+    if given.scopes is not None:
+        scopes = known_scopes(given.scopes)
+        refuse_escalation(call.caller, scopes, key.resource, key.ip_allowlist)
+        key.scopes = sorted(scopes)
+    if given.status == "revoked":
+        keys.revoke_key(session, key)
 
 
 async def _no_presets(call: KeyedDep) -> Response:
