@@ -61,6 +61,7 @@ CODES: dict[str, Code] = {
     "role.insufficient": Code("permission", 403, "Ask an admin of the team for a role that allows this."),
     "key.ip_not_allowed": Code("permission", 403, "Call from an address on the key's allowlist."),
     "key.revoked": _conflict("A revoked key stays so: make a new one."),
+    "key.expired": _conflict("Let the key live on first (expires_in), or make a new one."),
     "key.escalation": Code("permission", 403, "A key cannot grant what it does not hold."),
     "rate_limit.exceeded": Code("rate_limit", 429, "Wait for Retry-After seconds.", True),
     "quota.exceeded": Code("quota_exceeded", 402, "Delete something, or raise the quota."),

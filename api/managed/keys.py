@@ -101,7 +101,7 @@ async def roll_key(call: KeyedDep, key_id: str, body: KeyRoll | None = None) -> 
         refuse_escalation(call.caller, frozenset(key.scopes), key.resource, key.ip_allowlist)
         refuse_others(call.caller, key)
         once.claim(session)
-        require_living(key)
+        require_good(key)
         secret = keys.roll_key(session, key, grace)
         return {**key_row(key), "secret": secret}, key_row(key)
 
@@ -154,6 +154,13 @@ def require_living(key: ApiKey) -> None:
     """Raises key.revoked."""
     if key.revoked_at is not None:
         raise HeadwayError("key.revoked", f"The key {key.id} is revoked, and stays so: make a new one.")
+
+
+def require_good(key: ApiKey) -> None:
+    """Of a key that is no good a new secret would be none either. Raises key.revoked or key.expired."""
+    require_living(key)
+    if key.expires_at is not None and key.expires_at <= utcnow():
+        raise HeadwayError("key.expired", f"The key {key.id} has expired: let it live on first.")
 
 
 def drafted(

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.durations import YEAR
 from api.idempotency import Once
-from api.managed.keys import refuse_escalation, refuse_whole_team, require_living, visible_keys
+from api.managed.keys import refuse_escalation, refuse_whole_team, require_good, require_living, visible_keys
 from api.miosa.answers import AnyRow, KeyRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
@@ -176,22 +176,27 @@ async def update_key(call: CallDep, key_id: str, body: KeyUpdate | None = None) 
 
     def work(session: Session) -> Json:
         found = _key(call, session, key_id)
-        if given.status == "active":
-            require_living(found)
-        if given.name is not None:
-            found.name = given.name.strip()
-        if given.scopes is not None:
-            scopes = known_scopes(given.scopes)
-            refuse_escalation(call.caller, scopes, found.resource, found.ip_allowlist)
-            found.scopes = sorted(scopes)
-        if given.status == "revoked":
-            keys.revoke_key(session, found)
+        _change(call, session, found, given)
         session.flush()
         return key_row(found)
 
     row = await call.write(work)
     call.parts.auth.forget()
     return call.one(row)
+
+
+def _change(call: Call, session: Session, key: ApiKey, given: KeyUpdate) -> None:
+    """What was given. Raises key.revoked where it is to live again, and key.escalation."""
+    if given.status == "active":
+        require_living(key)
+    if given.name is not None:
+        key.name = given.name.strip()
+    if given.scopes is not None:
+        scopes = known_scopes(given.scopes)
+        refuse_escalation(call.caller, scopes, key.resource, key.ip_allowlist)
+        key.scopes = sorted(scopes)
+    if given.status == "revoked":
+        keys.revoke_key(session, key)
 
 
 async def _no_presets(call: KeyedDep) -> Response:
@@ -232,7 +237,7 @@ async def revoke_key(call: CallDep, key_id: str) -> Response:
 async def rotate_key(call: KeyedDep, key_id: str) -> Response:
     def work(session: Session) -> Json:
         found = _key(call, session, key_id)
-        require_living(found)
+        require_good(found)
         secret = keys.roll_key(session, found, timedelta(0))
         return {**key_row(found), "key": secret, "token": secret}
 

@@ -55,20 +55,23 @@ async def create_sandbox(call: KeyedDep, body: SandboxCreate | None = None) -> R
         call.caller.require(WRITE)
         once.claim(session)
         owner = owner_of(session, call.sight, call.team_id, ownership(given))
-        wanted = SandboxRequest(
-            name=given.name.strip() if given.name else None,
-            template_id=given.template_id or given.template or given.image or TEMPLATE,
-            labels=given.metadata or {},
-            tags={"tags": given.tags} if given.tags else None,
-            idle_timeout_sec=given.idle_timeout_sec,
-            **{name: getattr(given, name) for name in EXTERNAL},
-        )
-        made = sandboxes.make_sandbox(session, owner, wanted, call.caller.actor, call.parts.sandboxes)
+        made = sandboxes.make_sandbox(session, owner, _wanted(given), call.caller.actor, call.parts.sandboxes)
         keep_env(session, call.parts.vault, made.id, given.env or {})
         row = shown(session, [made])[0]
         return row, row
 
     return await call.create(without_values(given), work)
+
+
+def _wanted(given: SandboxCreate) -> SandboxRequest:
+    return SandboxRequest(
+        name=given.name.strip() if given.name else None,
+        template_id=given.template_id or given.template or given.image or TEMPLATE,
+        labels=given.metadata or {},
+        tags={"tags": given.tags} if given.tags else None,
+        idle_timeout_sec=given.idle_timeout_sec,
+        **{name: getattr(given, name) for name in EXTERNAL},
+    )
 
 
 @router.get("/sandboxes", **lists(SandboxRow, "List sandboxes"))

@@ -124,15 +124,7 @@ async def list_webhooks(call: CallDep, paging: PagingDep) -> Response:
 
 @router.post("/webhooks", **gives(WebhookRow, "Make a webhook; its secret is shown once", 201))
 async def create_webhook(call: KeyedDep, body: WebhookCreate) -> Response:
-    wanted = EndpointRequest(
-        MIOSA,
-        call.parts.targets.check(body.url),
-        check_patterns(body.events, MIOSA),
-        body.retry_count,
-        name=body.name,
-        headers=check_headers(body.headers),
-        labels=body.metadata,
-    )
+    wanted = _wanted(call, body)
 
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         call.caller.require(WRITE)
@@ -144,6 +136,19 @@ async def create_webhook(call: KeyedDep, body: WebhookCreate) -> Response:
         return {**webhook_row(made), "secret": secret}, webhook_row(made)
 
     return await call.create(body, work, beside=("secret",))
+
+
+def _wanted(call: Call, body: WebhookCreate) -> EndpointRequest:
+    """Raises webhook_endpoint.url_refused and request.invalid_parameter."""
+    return EndpointRequest(
+        MIOSA,
+        call.parts.targets.check(body.url),
+        check_patterns(body.events, MIOSA),
+        body.retry_count,
+        name=body.name,
+        headers=check_headers(body.headers),
+        labels=body.metadata,
+    )
 
 
 @router.get(W, **gives(WebhookRow, "Get a webhook, without its secret"))

@@ -106,20 +106,22 @@ async def create_workspace(call: KeyedDep, body: WorkspaceCreate) -> Response:
         known = workspaces.workspace_by_external(session, call.team_id, external) if external else None
         if known is not None:
             return workspace_row(known), True
-        name = body.name.strip()
-        made = workspaces.make_workspace(
-            session,
-            call.team_id,
-            name,
-            slug=body.slug,
-            external_id=external,
-            labels={"description": body.description, "metadata": body.metadata or {}},
-            twice=body.allow_duplicate_name,
-        )
-        return workspace_row(made), False
+        return workspace_row(_made(call, session, body)), False
 
     row, reused = await call.write(work)
     return call.one({**row, "reused": reused}, 200 if reused else 201, reused=reused)
+
+
+def _made(call: Call, session: Session, body: WorkspaceCreate) -> Workspace:
+    return workspaces.make_workspace(
+        session,
+        call.team_id,
+        body.name.strip(),
+        slug=body.slug,
+        external_id=body.external_workspace_id,
+        labels={"description": body.description, "metadata": body.metadata or {}},
+        twice=body.allow_duplicate_name,
+    )
 
 
 @router.get(W, **gives(WorkspaceRow, "Get a workspace"))
@@ -183,13 +185,7 @@ async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         _may_change(call)
         once.claim(session)
-        wanted = Ownership(
-            workspace_id=body.workspace_id,
-            workspace_slug=body.workspace_slug,
-            workspace_name=body.workspace_name,
-            external_workspace_id=body.external_workspace_id,
-        )
-        home = workspaces.home_of(session, call.team_id, wanted)
+        home = workspaces.home_of(session, call.team_id, _home(body))
         made = workspaces.add_project(
             session,
             home,
@@ -202,6 +198,15 @@ async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
         return project_row(made), project_row(made)
 
     return await call.create(body, work)
+
+
+def _home(body: ProjectCreate) -> Ownership:
+    return Ownership(
+        workspace_id=body.workspace_id,
+        workspace_slug=body.workspace_slug,
+        workspace_name=body.workspace_name,
+        external_workspace_id=body.external_workspace_id,
+    )
 
 
 def project_of(call: Call, session: Session, project_id: str, scope: str = READ) -> Project:

@@ -40,7 +40,7 @@ def secrets() -> None:
 def set_variable(session: Session, key: str, value: str | None, site: str, env: str | None) -> None:
     """Set a variable to VALUE, or to what is read from stdin."""
     given = read_value(key, hidden=False) if value is None else value
-    _shown_set(session, session.client.variables.set(*_place(session, site, env), key, given))
+    _shown_set(session, session.client.variables.set(*session.owner(site, env), key, given))
 
 
 @secrets.command("set")
@@ -53,7 +53,7 @@ def set_secret(session: Session, key: str, site: str, env: str | None) -> None:
 
     It is never an argument: others on the machine could see that.
     """
-    where = _place(session, site, env)
+    where = session.owner(site, env)
     _shown_set(session, session.client.secrets.set(*where, key, read_value(key, hidden=True)))
 
 
@@ -64,7 +64,7 @@ def set_secret(session: Session, key: str, site: str, env: str | None) -> None:
 @connected()
 def list_variables(session: Session, site: str, env: str | None, limit: int | None) -> None:
     """List variables: the environment's own, and the site's defaults that it does not replace."""
-    rows = list(session.client.variables.list(*_place(session, site, env), limit=limit))
+    rows = list(session.client.variables.list(*session.owner(site, env), limit=limit))
     if session.as_json:
         return print_json([row.as_dict() for row in rows])
     return print_table(
@@ -80,7 +80,7 @@ def list_variables(session: Session, site: str, env: str | None, limit: int | No
 @connected()
 def list_secrets(session: Session, site: str, env: str | None, limit: int | None) -> None:
     """List secrets, never their values."""
-    rows = list(session.client.secrets.list(*_place(session, site, env), limit=limit))
+    rows = list(session.client.secrets.list(*session.owner(site, env), limit=limit))
     if session.as_json:
         return print_json([row.as_dict() for row in rows])
     return print_table(
@@ -96,7 +96,7 @@ def list_secrets(session: Session, site: str, env: str | None, limit: int | None
 @connected()
 def get_variable(session: Session, key: str, site: str, env: str | None) -> None:
     """Print a variable's value."""
-    row = session.client.variables.get(*_place(session, site, env), key)
+    row = session.client.variables.get(*session.owner(site, env), key)
     return print_json(row.as_dict()) if session.as_json else click.echo(clean(row.value or ""))
 
 
@@ -128,7 +128,7 @@ def unset_secret(session: Session, key: str, site: str, env: str | None) -> None
 @connected()
 def list_variable_versions(session: Session, key: str, site: str, env: str | None, limit: int | None) -> None:
     """List a variable's versions, newest first."""
-    rows = session.client.variables.versions(*_place(session, site, env), key, limit=limit)
+    rows = session.client.variables.versions(*session.owner(site, env), key, limit=limit)
     _versions(session, list(rows), valued=True)
 
 
@@ -140,7 +140,7 @@ def list_variable_versions(session: Session, key: str, site: str, env: str | Non
 @connected()
 def list_secret_versions(session: Session, key: str, site: str, env: str | None, limit: int | None) -> None:
     """List a secret's versions, newest first."""
-    rows = session.client.secrets.versions(*_place(session, site, env), key, limit=limit)
+    rows = session.client.secrets.versions(*session.owner(site, env), key, limit=limit)
     _versions(session, list(rows), valued=False)
 
 
@@ -156,7 +156,7 @@ def revoke(session: Session, key: str, site: str, env: str | None, version: str,
 
     What runs with it keeps it until its next rollout.
     """
-    where = _place(session, site, env)
+    where = session.owner(site, env)
     found = _version(session.client.secrets.versions(*where, key), key, version)
     if not yes:
         click.confirm(f"Destroy version {found.version} of {clean(key)} for good?", abort=True, err=True)
@@ -183,13 +183,6 @@ def read_value(key: str, *, hidden: bool) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _place(session: Session, site: str, env: str | None) -> tuple[str, str | None]:
-    if env is None:
-        return session.site(site).id, None
-    where, found = session.place(site, env)
-    return where.id, found.id
-
-
 def _shown_set(session: Session, row: Value) -> None:
     if session.as_json:
         return print_json(row.as_dict())
@@ -197,7 +190,7 @@ def _shown_set(session: Session, row: Value) -> None:
 
 
 def _unset(session: Session, values: Values, key: str, site: str, env: str | None) -> None:
-    done = values.unset(*_place(session, site, env), key)
+    done = values.unset(*session.owner(site, env), key)
     return print_json(done) if session.as_json else say(f"{clean(key)} is unset from the next rollout on.")
 
 

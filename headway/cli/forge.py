@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headway.cli.configuration import read_value
-from headway.cli.output import clean, print_fields, print_json, print_table, say
+from headway.cli.output import clean, last_answer, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option, site_option
 
 if TYPE_CHECKING:
@@ -67,7 +67,10 @@ def reports(session: Session, site: str, status: str | None, limit: int | None) 
         return print_json([row.as_dict() for row in rows])
     return print_table(
         ("id", "kind", "of", "says", "status", "tries", "last"),
-        [(row.id, row.kind, _subject(row), row.state, row.status, row.attempts, _last(row)) for row in rows],
+        [
+            (row.id, row.kind, _subject(row), row.state, row.status, row.attempts, last_answer(row.tries))
+            for row in rows
+        ],
     )
 
 
@@ -85,11 +88,6 @@ def retry(session: Session, report_id: str, site: str) -> None:
 
 def _subject(report: ForgeReport) -> str:
     return {"status": (report.commit_sha or "")[:12], "comment": report.branch or ""}.get(report.kind, "")
-
-
-def _last(report: ForgeReport) -> str:
-    last = report.tries[-1] if report.tries else {}
-    return str(last.get("error") or last.get("status") or "")
 
 
 def _show(session: Session, link: ForgeLink) -> None:

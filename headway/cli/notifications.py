@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headway.cli.configuration import read_value
-from headway.cli.output import clean, print_fields, print_json, print_table, say
+from headway.cli.output import clean, last_answer, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def deliveries(session: Session, notification_id: str, limit: int | None) -> Non
         return print_json([row.as_dict() for row in rows])
     return print_table(
         ("id", "event", "status", "tries", "last", "created"),
-        [(row.id, row.event_type, row.status, row.attempts, _last(row), row.created_at) for row in rows],
+        [(row.id, row.event_type, row.status, row.attempts, last_answer(row.tries), row.created_at) for row in rows],
     )
 
 
@@ -121,11 +121,6 @@ def replay(session: Session, notification_id: str, delivery_id: str) -> None:
 
 def _names(events: str) -> list[str]:
     return [one.strip() for one in events.split(",") if one.strip()]
-
-
-def _last(delivery: Delivery) -> str:
-    last = delivery.tries[-1] if delivery.tries else {}
-    return str(last.get("error") or last.get("status") or "")
 
 
 def _show(session: Session, row: Notification) -> None:

@@ -55,6 +55,12 @@ def printable_json(text: str) -> str:
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def last_answer(tries: Sequence[Mapping[str, Any]]) -> str:
+    """What the last of these `{at, status, error, ms}` came to."""
+    last = tries[-1] if tries else {}
+    return str(last.get("error") or last.get("status") or "")
+
+
 def say(text: str) -> None:
     """A word to the person, never part of the result."""
     click.echo(text, err=True)

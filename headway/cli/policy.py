@@ -29,7 +29,7 @@ def policy() -> None:
 @connected()
 def get(session: Session, site: str, env: str | None) -> None:
     """Print a policy as JSON. An environment is held to its own and to its site's."""
-    row = session.client.policies.get(*_place(session, site, env))
+    row = session.client.policies.get(*session.owner(site, env))
     print_json(row if session.as_json else row["document"])
 
 
@@ -40,7 +40,7 @@ def get(session: Session, site: str, env: str | None) -> None:
 @connected()
 def set_policy(session: Session, site: str, env: str | None, file: Path) -> None:
     """Set a policy from a TOML or JSON file (- is stdin); an empty document is none."""
-    row = session.client.policies.set(*_place(session, site, env), _read(file))
+    row = session.client.policies.set(*session.owner(site, env), _read(file))
     if session.as_json:
         return print_json(row)
     return print_fields({name: row[name] for name in ("id", "version", "digest")})
@@ -53,7 +53,7 @@ def set_policy(session: Session, site: str, env: str | None, file: Path) -> None
 @connected()
 def versions(session: Session, site: str, env: str | None, limit: int | None) -> None:
     """List every version of a policy, newest first."""
-    rows = list(session.client.policies.versions(*_place(session, site, env), limit=limit))
+    rows = list(session.client.policies.versions(*session.owner(site, env), limit=limit))
     if session.as_json:
         return print_json(rows)
     return print_table(
@@ -113,13 +113,6 @@ def break_glass(session: Session, site: str, env: str, deployment: str, reason: 
         where.id, found.id, deployment, reason=reason, idempotency_key=session.key
     )
     return print_json(row) if session.as_json else print_fields({"id": row["id"], "override": row["override"]})
-
-
-def _place(session: Session, site: str, env: str | None) -> tuple[str, str | None]:
-    if env is None:
-        return session.site(site).id, None
-    where, found = session.place(site, env)
-    return where.id, found.id
 
 
 def _read(file: Path) -> dict[str, Any]:

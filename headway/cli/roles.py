@@ -62,7 +62,12 @@ CADDY_STATE = Path("/tmp/caddy")  # noqa: S108
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT of the sites.")
 @click.option("--tls-listen", default=None, help="ADDRESS:PORT of the sites by TLS, with certificates on demand.")
-@click.option("--state", type=click.Path(path_type=Path), default=CADDY_STATE, help="Where certificates are kept.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=CADDY_STATE,
+    help="Where certificates and the access log are kept.",
+)
 @click.option("--api", default=None, help="NAME:PORT of the API; every address of the name is a replica.")
 @click.option("--api-listen", default="127.0.0.1:8081", show_default=True, help="ADDRESS:PORT where the API is served.")
 def web_config(
@@ -71,7 +76,7 @@ def web_config(
     """Write the configuration that `caddy run --config FILE` serves the sites of this data folder with.
 
     It is the same for any number of sites; a new version of Headway may bring a new one. With --api the same Caddy
-    spreads the API's requests over its replicas.
+    spreads the API's requests over its replicas. With DATA/caddy for --state requests are counted (HEADWAY_ACCESS_LOG).
     """
     import json
 
@@ -80,8 +85,9 @@ def web_config(
     from headway.settings import Settings
 
     settings = Settings()
-    run = settings.path("run")
-    tls = None
+    run, tls = settings.path("run"), None
+    # The host worker of this data folder looks for the log there, and nowhere else.
+    counted = state.absolute() == settings.path("caddy").absolute()
     if tls_listen is not None:
         tls = Tls(tls_listen, settings.ask_url, settings.acme_directory, settings.acme_email, settings.acme_root)
     config = render(
@@ -90,12 +96,13 @@ def web_config(
         rules_socket=run / "rules.sock",
         plain_socket=run / "plain.sock",
         state=state,
+        logged=settings.access_log if counted else "off",
         tls=tls,
     )
     if api is not None:
         config = with_api(config, listen=api_listen, upstream=api)
     # A new machine: the web server is started in the one and opens a socket in the other, before any worker has run.
-    for folder in (settings.path("host", "routes"), run):
+    for folder in (settings.path("host", "routes"), run, *([state] if counted else [])):
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     part = output.with_name(f".{output.name}.{os.getpid()}")

@@ -52,6 +52,13 @@ class Session:
         found = self.site(site)
         return found, self.client.environments.find(found.id, env)
 
+    def owner(self, site: str, env: str | None) -> tuple[str, str | None]:
+        """The ids of what a site, or one of its environments, holds for itself."""
+        if env is None:
+            return self.site(site).id, None
+        where, found = self.place(site, env)
+        return where.id, found.id
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()

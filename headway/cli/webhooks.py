@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headway.cli.output import clean, print_fields, print_json, print_table, say
+from headway.cli.output import clean, last_answer, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def deliveries(session: Session, endpoint_id: str, limit: int | None) -> None:
         return print_json([row.as_dict() for row in rows])
     return print_table(
         ("id", "event", "status", "tries", "last", "created"),
-        [(row.id, row.event_type, row.status, row.attempts, _last(row), row.created_at) for row in rows],
+        [(row.id, row.event_type, row.status, row.attempts, last_answer(row.tries), row.created_at) for row in rows],
     )
 
 
@@ -126,11 +126,6 @@ def deliveries(session: Session, endpoint_id: str, limit: int | None) -> None:
 def replay(session: Session, endpoint_id: str, delivery_id: str) -> None:
     """Send a delivery's event once more."""
     _show_delivery(session, session.client.webhooks.replay(endpoint_id, delivery_id, idempotency_key=session.key))
-
-
-def _last(delivery: Delivery) -> str:
-    last = delivery.tries[-1] if delivery.tries else {}
-    return str(last.get("error") or last.get("status") or "")
 
 
 def _show(session: Session, row: dict[str, Any]) -> None:

@@ -298,3 +298,13 @@ async def test_to_roll_a_revoked_key_is_a_conflict_and_says_nothing_of_the_calle
         answer = await api.admin.request(method, f"/v1/api-keys/{made['id']}{path}", json=body)
         assert error(answer, 409)["code"] == "key.revoked"
         assert "www-authenticate" not in answer.headers
+
+
+async def test_an_expired_key_is_not_rolled_into_another_that_is_expired(api: World) -> None:
+    made = data(await api.admin.post("/v1/api-keys", json={"name": "k", "scopes": ["sites:read"]}))
+    path = f"/v1/api-keys/{made['id']}"
+    api.change(ApiKey, made["id"], expires_at=utcnow() - timedelta(seconds=1))
+    assert error(await api.admin.post(f"{path}/roll"), 409)["code"] == "key.expired"
+    assert (await api.admin.patch(path, json={"expires_in": "90d"})).status_code == 200
+    rolled = data(await api.admin.post(f"{path}/roll"))
+    assert (await api.client(rolled["secret"]).get("/v1/sites")).status_code == 200

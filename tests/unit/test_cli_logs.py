@@ -8,10 +8,15 @@ import pty
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from adapters.router.caddy import ACCESS_LOG
+from headway.cli.main import cli
+from headway.settings import Settings
 from tests.unit.api_double import ApiDouble, Reply, events
 from tests.unit.test_cli import E, double, home, process_env, run
 
@@ -106,3 +111,22 @@ def test_request_logs(double: ApiDouble) -> None:
     done = run(f"request-logs {WHERE} --tail 7")
     assert done.stdout.splitlines()[1].split() == ["2026-06-24T14:31:20.114Z", "GET", "/x", "200", "1.25", "5"]
     assert json.loads(run(f"request-logs {WHERE} --json").stdout)[0]["path"] == "/\x1b[2Jx"
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "logged"), [("caddy", "services", True), ("caddy", "off", False), ("elsewhere", "all", False)]
+)
+def test_a_further_host_counts_requests_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, wanted: str, logged: bool
+) -> None:
+    """The log is written where the host worker of the same data folder looks for it."""
+    monkeypatch.setenv("HEADWAY_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HEADWAY_ACCESS_LOG", wanted)
+    done = CliRunner().invoke(cli, ["web-config", "--output", f"{tmp_path}/c.json", "--state", f"{tmp_path}/{state}"])
+    assert done.exit_code == 0, done.output
+    config = json.loads((tmp_path / "c.json").read_text())
+    assert ("logs" in config["apps"]["http"]["servers"]["sites"]) is logged
+    if logged:
+        written = config["logging"]["logs"]["access"]["writer"]["filename"]
+        assert written == str(Settings().path("caddy", ACCESS_LOG))
+        assert (tmp_path / "caddy").is_dir()
