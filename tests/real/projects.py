@@ -16,6 +16,9 @@ HIGHLIGHT = """[build]
 command = "npm run demo"
 output = "demo/_site"
 """
+FLAT = """[build]
+install = "npm install"
+"""
 FLASKR = """[run]
 command = "flask --app flaskr run --host ${HOST:-0.0.0.0} --port $PORT"
 release_command = "flask --app flaskr init-db"
@@ -117,7 +120,13 @@ PROJECTS: Mapping[str, Project] = {
     "vite-vue": Project(lambda: locked(vite("vue"), YARN, "yarn.lock"), "Vite", "yarn 1", {"/": "/assets/index-"}),
     "vite-svelte": Project(lambda: locked(vite("svelte"), PNPM, "pnpm-lock.yaml"), "Vite", "pnpm", {"/": "/assets/"}),
     "vite-preact": Project(lambda: locked(vite("preact"), BERRY, "yarn.lock"), "Vite", "yarn 4", {"/": "/assets/"}),
-    "astro": Project(lambda: npm_package("astro-accelerator@5.10.19"), "Astro", "pnpm", {"/": "Astro Accelerator"}),
+    "astro": Project(
+        # It imports what it does not list, which pnpm, its own manager, keeps from it.
+        lambda: npm_package("astro-accelerator@5.10.19").plus({"headway.toml": FLAT}),
+        "Astro",
+        "npm",
+        {"/": "Astro Accelerator"},
+    ),
     "eleventy": Project(
         lambda: npm_package("@11ty/eleventy-plugin-syntaxhighlight").plus({"headway.toml": HIGHLIGHT}),
         None,

@@ -16,7 +16,8 @@ from tests.real.conftest import Commit
 from tests.real.projects import PROJECTS
 from tests.real.taking import note, take
 
-pytestmark = pytest.mark.slow
+# Hundreds of packages, twice, on as many processors as there are.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 @pytest.mark.parametrize("name", PROJECTS)
