@@ -201,7 +201,8 @@ def requests(run: Run) -> dict[str, Any]:
 def services(run: Run) -> dict[str, Any]:
     """A one-file WSGI app under 200 new connections a second: new instances by deploys, warm ones by rollbacks.
 
-    A deploy starts the app: a bare start of it, to its first answer, stands beside.
+    A deploy starts the app: a bare start of it, to its first answer, stands beside. So does, under the same load, the
+    way of a workflow to its first activity.
     """
     made = _editions(run, "service", Service)
     staging = f"/v1/sites/{made.site.id}/environments/{made.site.staging}"
@@ -218,11 +219,13 @@ def services(run: Run) -> dict[str, Any]:
                 cold.append(time.perf_counter() - began)
                 run.caller.finish(job)
         warm = _rollbacks(run, made)
+        least = asyncio.run(_one(run.stack))
     counts = load.result["counts"]
     failed = {why: number for why, number in counts.items() if why != "ok"} if isinstance(counts, dict) else {}
     return {
         "update": spread(cold),
         "rollback_to_warm": spread(warm),
+        "bare_workflow_to_its_activity": spread(least),
         "bare_start": spread(bare.service_starts(run.stack.repos / "service", UPDATES)),
         **load.result,
         "rate": SERVICE_RATE,
