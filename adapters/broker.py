@@ -1,4 +1,4 @@
-"""The broker's client: the only way in which builders and hosts reach what the API keeps (headway/broker.py)."""
+"""The broker's client: the only way in which builders and hosts reach what the API keeps (headway/broker)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The broker: what builders and hosts may ask. They have neither database nor keys; headway/broker.py has the table."""
+"""The broker: what builders and hosts may ask. They have neither database nor keys; headway/broker has the table."""
