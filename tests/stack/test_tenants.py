@@ -106,6 +106,7 @@ def new_tenant(stack: Stack, operator: Caller, enter: Enter, new_repository: New
         "domain_id": proven_domain(place, caller),
         "hook_id": hook["id"],
         "credential_id": "cred_01J8AA1B2C3D4E5F6G7H8J9K0M",
+        "record_id": "rec_01J8AA1B2C3D4E5F6G7H8J9K0M",
         "endpoint_id": endpoint["id"],
         "delivery_id": delivery["id"],
         "site_id": place.site.id,
