@@ -18,7 +18,13 @@ def app_root() -> Path:
 
 
 def enter() -> Path:
-    """Put the rooms first on `sys.path`, so that no other distribution's `api` or `workflows` is found before them."""
+    """Put the rooms first on `sys.path`, so that no other distribution's `api` or `workflows` is found before them.
+
+    Every process of ours comes by here first, so what none of them needs is left out here.
+    """
+    # Libraries' own extras, which do without where they are not there: a command line, and colours of templates.
+    for extra in ("httpx._main", "mako.ext.pygmentplugin"):
+        sys.modules.setdefault(extra, None)  # type: ignore[arg-type]
     root = app_root()
     sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
     return root

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from adapters.ledger.dsse import pae
 from adapters.ledger.note import Log, decoded, log_id
 from adapters.ledger.proofs import ProofError
 
@@ -86,7 +87,7 @@ def record_of(raw: Json) -> KeyRecord:
 def sign_keyring(document: KeyringDocument, signers: Iterable[tuple[str, Sign]]) -> bytes:
     """The envelope. `signers` are hints with their signing functions: the ledger's, and every signing key at hand."""
     payload = rfc8785.dumps({"version": document.version, "keys": [one.as_dict() for one in document.keys]})
-    message = _pae(payload)
+    message = pae(PAYLOAD_TYPE, payload)
     signatures = [{"keyid": hint, "sig": base64.b64encode(sign(message)).decode()} for hint, sign in signers]
     envelope = {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE, "signatures": signatures}
     return json.dumps(envelope, indent=1).encode() + b"\n"
@@ -103,7 +104,7 @@ def open_keyring(raw: bytes, log: Log, trusted: Sequence[ec.EllipticCurvePublicK
         raise ProofError("the keyring is too large")
     envelope = _envelope(raw)
     payload = _payload(envelope)
-    message = _pae(payload)
+    message = pae(PAYLOAD_TYPE, payload)
     if not _signed(envelope, message, [log.public]):
         raise ProofError("the ledger did not sign the keyring")
     if not _signed(envelope, message, trusted):
@@ -155,9 +156,3 @@ def _moment(text: str | None) -> datetime | None:
     if moment.tzinfo is None:
         raise ProofError("the keyring is malformed")
     return moment
-
-
-def _pae(payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding."""
-    kind = PAYLOAD_TYPE.encode()
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)

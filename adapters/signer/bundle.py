@@ -19,11 +19,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
-from securesystemslib.dsse import Envelope
 from sigstore_models import intoto
 from sigstore_models.bundle.v1 import Bundle
 
 from adapters.ledger.bundles import MEDIA_TYPE, bundle_of
+from adapters.ledger.dsse import pae
 from adapters.ledger.entry import PAYLOAD_TYPE, Entry
 from adapters.signer.keys import Keyring, SigningKey, public_pem
 from adapters.signer.records import AUDIT_TYPE, DECISION_TYPE, INTEGRITY_TYPE, KEY_TYPE, POLICY_TYPE, ROLLOUT_TYPE
@@ -72,7 +72,7 @@ class Verified:
 
 def attest(statement: bytes, key: SigningKey, *, ledger: LedgerWriter | None = None) -> bytes:
     """Sign a statement; answers the bundle as JSON. Raises sign.failed where the signer does not answer."""
-    entry = Entry(statement, key.raw(Envelope(statement, PAYLOAD_TYPE, {}).pae()), key.pem)
+    entry = Entry(statement, key.raw(pae(PAYLOAD_TYPE, statement)), key.pem)
     if ledger is None:
         return bundle_of(entry)
     standing, item = ledger.append(entry)
@@ -138,7 +138,7 @@ def _believe(
     if key.not_after is not None and at > key.not_after:
         raise refused("its key was no longer valid")
     try:
-        key.public.verify(entry.signature, Envelope(entry.payload, PAYLOAD_TYPE, {}).pae(), ec.ECDSA(hashes.SHA256()))
+        key.public.verify(entry.signature, pae(PAYLOAD_TYPE, entry.payload), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise refused("the signature does not fit its contents") from None
     return hint, entry, at, int(items[0]["logIndex"]) if items else None
