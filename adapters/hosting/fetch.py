@@ -1,8 +1,13 @@
-"""From presigned addresses into the content store: the ranges of packs that hold what is missing here."""
+"""From presigned addresses into the content store: the ranges of packs that hold what is missing here.
+
+Streams are closed by whoever reads them. One that is left to the garbage collector may be closed while the HTTP
+library's pool holds its own lock, in the same thread, and no download of this process comes to an end after that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -29,8 +34,8 @@ class Downloads(Protocol):
     def read(self, url: str, limit: int) -> bytes:
         """A whole object of at most `limit` bytes. Raises artifact.collected (404) or roll.place_failed."""
 
-    def range(self, url: str, start: int, length: int) -> Iterator[bytes]:
-        """Exactly `length` bytes from `start`, in pieces. Raises as `read` does."""
+    def range(self, url: str, start: int, length: int) -> Generator[bytes, None, None]:
+        """Exactly `length` bytes from `start`, in pieces, for the caller to close. Raises as `read` does."""
 
 
 class HttpDownloads:
@@ -45,23 +50,25 @@ class HttpDownloads:
 
     def read(self, url: str, limit: int) -> bytes:
         body = bytearray()
-        for chunk in self._stream(url, {}, 200):
-            body += chunk
-            if len(body) > limit:
-                raise HeadwayError("roll.verify_failed", f"An object is larger than {limit >> 20} MiB.")
+        with closing(self._stream(url, {}, 200)) as chunks:
+            for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    raise HeadwayError("roll.verify_failed", f"An object is larger than {limit >> 20} MiB.")
         return bytes(body)
 
-    def range(self, url: str, start: int, length: int) -> Iterator[bytes]:
+    def range(self, url: str, start: int, length: int) -> Generator[bytes, None, None]:
         left = length
-        for chunk in self._stream(url, {"Range": f"bytes={start}-{start + length - 1}"}, 206):
-            yield chunk[:left]
-            left -= len(chunk)
-            if left <= 0:
-                return
+        with closing(self._stream(url, {"Range": f"bytes={start}-{start + length - 1}"}, 206)) as chunks:
+            for chunk in chunks:
+                yield chunk[:left]
+                left -= len(chunk)
+                if left <= 0:
+                    return
         if left > 0:
             raise Short("roll.place_failed", "The object store sent too little.")
 
-    def _stream(self, url: str, headers: dict[str, str], wanted: int) -> Iterator[bytes]:
+    def _stream(self, url: str, headers: dict[str, str], wanted: int) -> Generator[bytes, None, None]:
         # Packs are bytes as they are: an encoding on the way would only have to be undone.
         fields = {"Accept-Encoding": "identity", **headers}
         try:
@@ -134,10 +141,11 @@ def fetch_contents(
             url = packs.get(span.pack)
             if url is None:
                 raise HeadwayError("roll.verify_failed", f"Nobody gave an address for the pack {span.pack[:12]}….")
-            pieces = _Pieces(downloads.range(url, span.start, span.length), span.start, check)
-            for content, where in span.contents:
-                pieces.skip_to(where.offset)
-                intake.put(content, pieces.take(where.size))
+            with closing(downloads.range(url, span.start, span.length)) as chunks:
+                pieces = _Pieces(chunks, span.start, check)
+                for content, where in span.contents:
+                    pieces.skip_to(where.offset)
+                    intake.put(content, pieces.take(where.size))
     for content in twins:
         store.mirror(content)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -102,14 +103,16 @@ class Lender:
     def _from_there(self, spec: MendSpec, out: BinaryIO, sha256: str, size: int) -> bool:
         if spec.get_url is None:
             return False
-        return _copied(out, self._range(spec.get_url, out.tell(), size), sha256, size)
+        with closing(self._range(spec.get_url, out.tell(), size)) as chunks:
+            return _copied(out, chunks, sha256, size)
 
     def _fill(self, spec: MendSpec, out: BinaryIO, upto: int) -> None:
         gap = upto - out.tell()
         if gap > 0 and spec.get_url is not None:
-            out.writelines(self._range(spec.get_url, out.tell(), gap))
+            with closing(self._range(spec.get_url, out.tell(), gap)) as chunks:
+                out.writelines(chunks)
 
-    def _range(self, url: str, start: int, length: int) -> Iterator[bytes]:
+    def _range(self, url: str, start: int, length: int) -> Generator[bytes, None, None]:
         """Of an object that is shorter than it should be, what there is of it."""
         try:
             yield from self._downloads.range(url, start, length) if length else ()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +103,11 @@ class _Filling:
         left = list(span.places)
 
         def work() -> None:
-            for place, pieces in pieces_of(_chunks(self._http, url, left), tuple(left)):
-                self._place(place.files, pieces)
-                left.remove(place)
+            # Closed here: what is left to the garbage collector may be closed under the HTTP library's own lock.
+            with contextlib.closing(_chunks(self._http, url, left)) as chunks:
+                for place, pieces in pieces_of(chunks, tuple(left)):
+                    self._place(place.files, pieces)
+                    left.remove(place)
 
         _again(work)
 
@@ -132,21 +134,22 @@ class _Filling:
 
 def _read(http: httpx.Client, url: str) -> bytes:
     raw = bytearray()
-    for chunk in _stream(http, url, {}):
-        raw += chunk
-        if len(raw) > MAX_BYTES:
-            raise HeadwayError("source.too_large", f"A snapshot has at most {MAX_BYTES} bytes.")
+    with contextlib.closing(_stream(http, url, {})) as chunks:
+        for chunk in chunks:
+            raw += chunk
+            if len(raw) > MAX_BYTES:
+                raise HeadwayError("source.too_large", f"A snapshot has at most {MAX_BYTES} bytes.")
     return bytes(raw)
 
 
-def _chunks(http: httpx.Client, url: str, places: Sequence[Place]) -> Iterator[bytes]:
+def _chunks(http: httpx.Client, url: str, places: Sequence[Place]) -> Generator[bytes, None, None]:
     """From the first place on; nothing where only empty files are left."""
     start, end = places[0].offset, places[-1].offset + places[-1].size
     if end > start:
         yield from _stream(http, url, {"range": f"bytes={start}-{end - 1}"})
 
 
-def _stream(http: httpx.Client, url: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+def _stream(http: httpx.Client, url: str, headers: Mapping[str, str]) -> Generator[bytes, None, None]:
     try:
         with http.stream("GET", url, headers={"accept-encoding": "identity", **headers}) as answer:
             if answer.status_code != (206 if headers else 200):

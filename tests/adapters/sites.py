@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +46,7 @@ class Shelf:
         assert len(self.objects[url]) <= limit
         return self.objects[url]
 
-    def range(self, url: str, start: int, length: int) -> Iterator[bytes]:
+    def range(self, url: str, start: int, length: int) -> Generator[bytes, None, None]:
         self.asked.append((url, start, length))
         data = self.read(url, 1 << 30)[start : start + length]
         for at in range(0, len(data), 7_000):
