@@ -134,12 +134,14 @@ class HostActivities:
         """With the signed records that it is judged by: the signing worker enters them within a second."""
         deadline = time.monotonic() + AWAITED_SECONDS
         check()
-        while (spec := self._broker.get_rollout(rollout_id, ready)).awaited and needs_proof(self._host.folders, spec):
+        spec = self._broker.get_rollout(rollout_id, ready)
+        while spec.awaited and needs_proof(self._host.folders, spec):
             check()
             if time.monotonic() > deadline:
                 message = "The policies' decision is not in the ledger yet: is the signing worker away?"
                 raise HeadwayError("roll.place_failed", message)
             time.sleep(0.1)
+            spec = self._broker.get_rollout(rollout_id)
         return spec
 
     def _start(

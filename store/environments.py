@@ -15,7 +15,7 @@ from store.events import stamp
 from store.hostnames import addresses_of, claim_hostnames, hostnames_of
 from store.jobs import add_job
 from store.locks import inherit_lock
-from store.models import Environment, Job, Site, utcnow
+from store.models import Environment, Hostname, Job, Site, utcnow
 from store.paging import Page, fetch_page
 from store.sight import Sight
 from store.slugs import SLUG, branch_slug, fitted, short_hash
@@ -197,10 +197,17 @@ def _making(session: Session, site: Site, made: Environment, actor: Json) -> Job
 
 
 def made_facts(session: Session, env_id: str, site_url: Callable[[str], str]) -> Json:
-    """The environment as it begins, for the result of the job that made it. `site_url` makes an address of a name."""
+    """The environment as it begins, for the result of the job that made it."""
     environment = session.get_one(Environment, env_id)
-    names = hostnames_of(session, [env_id])[env_id]
-    primary, stable = addresses_of(session.get_one(Site, environment.site_id), environment, names)
+    site, names = session.get_one(Site, environment.site_id), hostnames_of(session, [env_id])[env_id]
+    return facts(environment, site, names, site_url)
+
+
+def facts(environment: Environment, site: Site, names: Sequence[Hostname], site_url: Callable[[str], str]) -> Json:
+    """What an environment is, and where. `url` is the address under its primary name, `preview_url` the stable one of a
+    preview's branch; `site_url` makes an address of a name.
+    """
+    primary, stable = addresses_of(site, environment, names)
     return {
         "id": environment.id,
         "site_id": environment.site_id,

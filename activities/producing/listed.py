@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +59,7 @@ class ListedTree:
     def plan(self, spec: BuildSpec, tools: Tools | None) -> Plan:
         """Raises NotListed for anything but files that are published as they are."""
         try:
-            plan = overridden(detect(self._folder(), spec.profile, tools), spec.overrides)
+            plan = overridden(detect(self._folder, spec.profile, tools), spec.overrides)
         except HeadwayError as error:
             raise NotListed(error.message) from error
         if plan.steps or plan.run is not None or plan.secrets or plan.watch:
@@ -66,12 +67,12 @@ class ListedTree:
         return plan
 
     def inputs(self, plan: Plan, source_sha256: str) -> str | None:
-        return inputs_digest(self._folder(), plan, source_sha256)
+        return inputs_digest(self._folder, plan, source_sha256)
 
     def output(self, plan: Plan, bounds: Bounds, entrypoint: str | None) -> tuple[Tree, Manifest]:
         """What a scan of the output would find. Raises NotListed, also for what that would refuse."""
         try:
-            root = self._folder().folder(plan.root)
+            root = self._folder.folder(plan.root)
             for one in plan.outputs if root is not None else ():
                 if root is not None and root.folder(one) is not None:
                     prefix = "".join(f"{part}/" for part in (plan.root, one) if part)
@@ -140,5 +141,6 @@ class ListedTree:
         here = {one.blob: self.known[one.blob] for one in self.entries if one.blob in self.known}
         return {name: blob for name, blob in {**here, **self.known}.items() if name not in links}
 
+    @cached_property
     def _folder(self) -> ListedFolder:
         return ListedFolder(self.entries, self.held, self.known)

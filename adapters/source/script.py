@@ -149,8 +149,8 @@ resolve() {
   esac
 }
 
-done=
-trap 'rm -rf "$temp" $done' EXIT
+over=
+trap 'rm -rf "$temp" $over' EXIT
 : >"$HW_MIRROR/busy"
 if ! get_all 2>"$temp/said"; then
   # Another kind of names than the mirror has: what lies there is of no use.
@@ -160,7 +160,7 @@ if ! get_all 2>"$temp/said"; then
   set_up $format
   get_all || exit 80
 fi
-done=$HW_MIRROR/busy
+over=$HW_MIRROR/busy
 [ ! -s "$temp/said" ] || cat "$temp/said" >&2
 # As many characters as a whole object name has.
 whole=????????????????????????????????????????

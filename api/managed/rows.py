@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from api.parts import Addresses
 from headway.errors import HeadwayError, error_object
+from store.environments import facts
 from store.events import stamp
-from store.hostnames import addresses_of
 from store.models import Artifact, Build, Environment, Hostname, Job, Release, Rollout, Site
 from store.models_configuration import ConfigValue
 from store.models_lifecycle import Drift
@@ -70,20 +70,8 @@ def site_row(site: Site, addresses: Addresses) -> Json:
 
 
 def environment_row(environment: Environment, site: Site, names: Sequence[Hostname], addresses: Addresses) -> Json:
-    """`url` is the address under its primary name; `preview_url` the stable one of a preview's branch."""
-    primary, stable = addresses_of(site, environment, names)
     return {
-        "id": environment.id,
-        "site_id": environment.site_id,
-        "kind": environment.kind,
-        "slug": environment.slug,
-        "branch": environment.branch,
-        "status": environment.status,
-        "url": addresses.site_url(primary) if primary else None,
-        "preview_url": addresses.site_url(stable) if stable else None,
-        "hostnames": [name.name for name in names],
-        "ephemeral": environment.ephemeral,
-        "expires_at": stamp(environment.expires_at),
+        **facts(environment, site, names, addresses.site_url),
         "active_release_id": environment.active_release_id,
         "instances": environment.instances,
         "bake_seconds": environment.bake_seconds,
@@ -91,7 +79,6 @@ def environment_row(environment: Environment, site: Site, names: Sequence[Hostna
         "hosts": environment.hosts,
         "host_labels": environment.host_labels,
         "away": environment.away,
-        "created_at": stamp(environment.created_at),
     }
 
 
