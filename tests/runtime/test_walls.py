@@ -200,6 +200,16 @@ def test_a_volume_outlives_releases_and_belongs_to_its_environment(stage: Stage,
     assert not (stage.tree / "storage" / "data").exists(), "the tree itself was changed"
 
 
+def test_whoever_comes_first_has_its_volume_in_a_folder_that_is_closed_to_it(box: Stage, place: Path) -> None:
+    """A release command runs before anything has written there."""
+    (place / "volumes").mkdir(mode=0o700)
+    volume = Volume(place / "volumes" / "data", "data")
+    command = "echo made > data/rows && cat data/rows"
+    spec = box.spec(command=command, ref=InstanceRef("env_1", 1, "release"), volumes=(volume,))
+    code, lines = box.driver.run_once(spec, 60.0)
+    assert (code, [one.line for one in lines if one.stream == "stdout"]) == (0, ["made"]), lines
+
+
 def test_temporary_files_are_private_and_bounded(box: Stage) -> None:
     first, second = box.serve(seq=1), box.serve(seq=2)
     assert box.text(first, "/write", path="/tmp/mine") == "written"
