@@ -12,6 +12,7 @@ from typing import Protocol
 from temporalio import activity
 
 from activities.beating import beating
+from activities.early import Early
 from activities.telling import Teller
 from adapters.artifact.manifest import Manifest
 from adapters.events import timestamp
@@ -54,7 +55,7 @@ log = logging.getLogger("headway.host")
 class Broker(Protocol):
     def get_rollout(self, rollout_id: str, ready: Ready | None = None) -> RollSpec: ...
 
-    def take(self, job_id: str, ready: Ready | None = None) -> BrokerTurn: ...
+    def take(self, job_id: str, ready: Ready | None = None, *, early: bool = False) -> BrokerTurn: ...
 
     def get_hostnames(self, env_id: str) -> Hostnames: ...
 
@@ -87,6 +88,9 @@ class HostActivities:
         self._bakery = bakery or Bakery(services)
         self._handshake = handshake or Handshake(0)
         self._ahead = ahead
+        self._early = Early(self._take_early)
+        if ahead is not None:
+            ahead.go, ahead.warm = self._early.begin, services.warm
         self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
 
     def close(self) -> None:
@@ -109,8 +113,12 @@ class HostActivities:
                 self._tell_placing(order)
 
         with beating(tell) as check, contextlib.ExitStack() as behind:
+            ready = self._ready_for(ref.job_id)
+            joined = self._early.join(ref.job_id, check)
+            if joined.live is not None:
+                return joined
             try:
-                spec = self._broker.take(ref.job_id, self._ready_for(ref.job_id)).spec
+                spec = self._broker.take(ref.job_id, ready).spec
             except HeadwayError:
                 return Taken()  # why, the run hears when it asks for its turn
             if spec is None:
@@ -118,6 +126,19 @@ class HostActivities:
             began.append(_order_of(spec, self.host_id))
             live = self._carry_out(began[0], self._with_proof(spec, check), check, behind)
             return Taken(spec.rollout_id, live)
+
+    def _take_early(self, job_id: str) -> Taken:
+        """While the run's first steps are on their way: what lies ready, and needs nothing more than to be shown."""
+        ready = self._ahead.ready(job_id) if self._ahead is not None else None
+        spec = self._broker.take(job_id, ready, early=True).spec if ready is not None else None
+        if self._ahead is None or spec is None or not spec.committed:
+            return Taken()
+        self._host.lead(spec.env_id, spec.hostnames, spec.lock)
+        manifest = self._host.place(spec, spec.apply_seq, _go_on, self._ahead.take(spec, _go_on))
+        with contextlib.ExitStack() as behind:
+            if manifest.kind == "dynamic":
+                self._start(_order_of(spec, self.host_id), spec, manifest, _go_on, behind, judged=True)
+            return Taken(spec.rollout_id, self._switch(Switch(spec.rollout_id, spec.env_id, spec.apply_seq)))
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
     @mapped
@@ -192,6 +213,8 @@ class HostActivities:
         manifest: Manifest,
         check: Callable[[], None],
         behind: contextlib.ExitStack,
+        *,
+        judged: bool = False,
     ) -> None:
         env_id, seq = order.env_id, order.apply_seq
         teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{_try()}")
@@ -220,6 +243,7 @@ class HostActivities:
             configure,
             web=spec.instances,
             reuse=REUSE.get(order.kind, "warm"),
+            judged=judged,
         )
         if teller.staged:
             teller.flush(now=True)
@@ -304,16 +328,22 @@ class HostActivities:
         self._tidying.submit(work, *args).add_done_callback(_report)
 
 
+def _go_on() -> None:
+    """Past the point of no return nobody cancels."""
+
+
 def _order_of(spec: RollSpec, host_id: str) -> RollOrder:
     """For the only host."""
     numbers = (spec.apply_seq, spec.undo_seq)
     return RollOrder(spec.job_id, spec.rollout_id, spec.kind, spec.env_id, (host_id,), *numbers)
 
 
-def _try() -> int:
-    """Which try at a rollout this is. It may have been taken up at once before the first one that was ordered."""
+def _try() -> str:
+    """Which try at a rollout this is: it may have been taken up before the first one that was ordered."""
+    if not activity.in_activity():
+        return "early"
     info = activity.info()
-    return 0 if info.activity_type == "host.take" else info.attempt
+    return "taken" if info.activity_type == "host.take" else str(info.attempt)
 
 
 def _report(done: Future[None]) -> None:

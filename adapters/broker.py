@@ -234,9 +234,9 @@ class BrokerClient:
             return self._ask(RollSpec, "POST", f"/rollouts/{rollout_id}/ready", ready)
         return self._ask(RollSpec, "GET", f"/rollouts/{rollout_id}")
 
-    def take(self, job_id: str, ready: Ready | None = None) -> Turn:
-        """A job's rollout for this host alone, at once. Raises as `commit`."""
-        return self._ask(Turn, "POST", f"/jobs/{job_id}/take", WantedTurn(ready=ready))
+    def take(self, job_id: str, ready: Ready | None = None, *, early: bool = False) -> Turn:
+        """A job's rollout for this host alone, at once; `early`: if its run is known to exist. Raises as `commit`."""
+        return self._ask(Turn, "POST", f"/jobs/{job_id}/take", WantedTurn(ready=ready, early=early))
 
     def commit(self, rollout_id: str) -> Committed:
         """Pass the point of no return. Raises job.canceled where a cancel came first."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -26,6 +27,8 @@ MOST_KEPT: Final = 16
 # A burst of rollouts is faster done than told of.
 AT_ONCE: Final = 2
 MOST_TOLD: Final = 10_000
+# What a start takes while its host looks at the artifact.
+MOMENT_SECONDS: Final = 0.1
 log = logging.getLogger("headway.ahead")
 
 
@@ -49,6 +52,8 @@ class Board:
         self._places: dict[str, _Place] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._known = threading.Condition()
+        self._runs: OrderedDict[str, None] = OrderedDict()
 
     def listens(self, host_id: str) -> bool:
         """Whether a host waits, or did a moment ago."""
@@ -82,6 +87,19 @@ class Board:
         place.parcels.clear()
         return Coming(parcels=fresh)
 
+    def note_run(self, job_id: str) -> None:
+        """A run exists that will carry the job to its end, whatever becomes of who begins with it."""
+        with self._known:
+            self._runs[job_id] = None
+            if len(self._runs) > MOST_TOLD:
+                self._runs.popitem(last=False)
+            self._known.notify_all()
+
+    def has_run(self, job_id: str) -> bool:
+        """Whether this process has started it, or does so within a moment. For threads."""
+        with self._known:
+            return self._known.wait_for(lambda: job_id in self._runs, MOMENT_SECONDS)
+
     def close(self) -> None:
         """Let everybody go who waits: the process stops."""
         self._closed = True
@@ -110,11 +128,15 @@ class Announcing:
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> object:
         """Both at the same time: of a run that is started later some hosts hear in vain."""
-        if job_type in TYPES and self._board.has_listeners() and self._is_next(job_id):
+        told = job_type in TYPES and self._board.has_listeners() and self._is_next(job_id)
+        if told:
             task = asyncio.create_task(self._tell(job_id))
             self.telling.add(task)
             task.add_done_callback(self.telling.discard)
-        return await self._starts.start(job_id, job_type, labels=labels)
+        started = await self._starts.start(job_id, job_type, labels=labels)
+        if told and started:
+            self._board.note_run(job_id)
+        return started
 
     async def cancel(self, job_id: str) -> object:
         return await self._starts.cancel(job_id)

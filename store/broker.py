@@ -211,14 +211,26 @@ def _insert_new(session: Session, table: Any, rows: list[dict[str, Any]], *, mov
         session.connection().execute(statement, batch)
 
 
-def comes_to(session: Session, job_id: str) -> tuple[Artifact, list[str]] | None:
-    """What the rollout that waits for its run will place, and on which hosts; None where that is not known yet."""
+@dataclass(frozen=True)
+class Comes:
+    """What will be placed, and on which hosts. `hostname`: of the environment, where it goes back to a service."""
+
+    artifact: Artifact
+    hosts: list[str]
+    env_id: str
+    hostname: str = ""
+
+
+def comes_to(session: Session, job_id: str) -> Comes | None:
+    """What the rollout that waits for its run brings; None where that is not known yet."""
     rollout = session.exec(_WAITS, params={"job_id": job_id}).first()
     artifact = session.get(Artifact, rollout.artifact_id) if rollout is not None and rollout.artifact_id else None
     environment = session.get(Environment, rollout.env_id) if rollout is not None else None
     if rollout is None or artifact is None or artifact.collected_at is not None or environment is None:
         return None
-    return artifact, hosts_for(session, environment)
+    back = rollout.kind == "rollback" and artifact.kind == "dynamic"
+    names = hostnames(session, rollout.env_id) if back else []
+    return Comes(artifact, hosts_for(session, environment), environment.id, next(iter(names), ""))
 
 
 def built_for(session: Session, build_id: str) -> list[str]:

@@ -15,12 +15,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from adapters.artifact.manifest import Manifest
 from adapters.hosting.host import Examined, Host
+from adapters.hosting.services import Plan
 from headway.broker import Coming, Parcel, Ready
 from headway.errors import HeadwayError
 
 # What is verified counts for the rollout that it was told for, and for no later one.
 COUNTS_SECONDS: Final = 20.0
+# An answer of an app is soon old.
+WARM_SECONDS: Final = 1.0
 MOST_KEPT: Final = 16
 MOST_BYTES: Final = 64 << 20
 AT_ONCE: Final = 2
@@ -38,13 +42,16 @@ class Broker(Protocol):
 class Begun:
     """A parcel to look at. `until`: when what is found is over, by the clock that does not jump.
 
-    `started`: somebody is at it, or was. `taken`: its rollout has come.
+    `started`: somebody is at it, or was. `taken`: its rollout has come. `warm`: what a service goes back to, for as
+    long as `asked` is only a moment ago.
     """
 
     until: float
     parcel: Parcel
     started: bool = False
     taken: bool = False
+    warm: Plan | None = None
+    asked: float = 0.0
     found: Future[Examined | None] = field(default_factory=Future)
 
 
@@ -59,6 +66,10 @@ class Ahead:
         self._lock = threading.Lock()
         self._waiting = 0
         self._begun: OrderedDict[tuple[str, str], Begun] = OrderedDict()
+        # Says which instances are warm, and asks them.
+        self.warm: Callable[[str, Manifest, str], Plan | None] = lambda *_: None
+        # Told of each job whose rollout lies ready.
+        self.go: Callable[[str], None] = lambda _job_id: None
 
     def run(self) -> None:
         while True:
@@ -85,7 +96,7 @@ class Ahead:
             self._pool.submit(self._work, one)
 
     def ready(self, job_id: str) -> Ready | None:
-        """What a job's rollout needs nothing more for than to be placed: static, examined, its tree made.
+        """What a job's rollout needs nothing more for than to be placed: examined, its tree made, static or warm.
 
         For what is just being looked at it waits a moment.
         """
@@ -98,10 +109,15 @@ class Ahead:
         if not begun.found.done() or begun.found.exception():
             return None
         examined = begun.found.result()
-        if examined is None or examined.manifest.kind != "static" or not self._host.trees.exists(begun.parcel.digest):
+        if examined is None or not self._host.trees.exists(begun.parcel.digest):
             return None
         keyring = hashlib.sha256(begun.parcel.keyring.encode()).hexdigest()
-        return Ready(digest=begun.parcel.digest, keyring_sha256=keyring)
+        ready = Ready(digest=begun.parcel.digest, keyring_sha256=keyring)
+        if examined.manifest.kind == "static":
+            return ready
+        if begun.warm is None or time.monotonic() > begun.asked + WARM_SECONDS:
+            return None
+        return ready.model_copy(update={"config_version": begun.warm.config_version, "web": begun.warm.web})
 
     def take(self, parcel: Parcel, check: Callable[[], None]) -> Examined | None:
         """What was found of it, once; None where nobody is at it yet. Waits, with `check`, for what is under way."""
@@ -125,11 +141,18 @@ class Ahead:
                 return
             begun.started = True
         try:
-            begun.found.set_result(self._look_at(begun.parcel))
+            begun.found.set_result(self._look_at(begun))
         except Exception as error:
             begun.found.set_exception(error)
+            return
+        if begun.parcel.job_id and self.ready(begun.parcel.job_id) is not None:
+            self.go(begun.parcel.job_id)
 
-    def _look_at(self, parcel: Parcel) -> Examined | None:
+    def _look_at(self, begun: Begun) -> Examined | None:
+        parcel = begun.parcel
         examined = self._host.examine(parcel) if parcel.bundle_url else None
         self._host.prepare(parcel, MOST_BYTES, examined.manifest if examined is not None else None)
+        if examined is not None and examined.manifest.kind == "dynamic" and parcel.hostname:
+            begun.asked = time.monotonic()
+            begun.warm = self.warm(parcel.env_id, examined.manifest, parcel.hostname)
         return examined

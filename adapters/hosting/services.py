@@ -101,19 +101,20 @@ class Services:
         *,
         web: int = 0,
         reuse: Reuse = "warm",
+        judged: bool = False,
     ) -> None:
         """Start the placed release's instances, or take over warm ones, and wait until they are healthy.
 
         `configure` brings the release's configuration, and is only called where something has to be started. `web`
-        (0: the manifest's) is how many instances of the web process there are. Raises roll.start_failed,
-        roll.health_failed, runtime.*; what was started for it is stopped then.
+        (0: the manifest's) is how many instances of the web process there are. `judged`: the warm ones have just been
+        asked. Raises roll.start_failed, roll.health_failed, runtime.*; what was started for it is stopped then.
         """
         run = _run(manifest)
         plan = self._plan(env_id, seq, manifest, config_version, web or run.instances, reuse)
         if plan.origin != seq:
             if reuse == "grow":
                 return self._grow(env_id, seq, plan, run, hostname, story)
-            if self._still_healthy(env_id, plan, run, hostname):
+            if judged or self._still_healthy(env_id, plan, run, hostname):
                 story.line(f"taking over the warm instances of release {plan.origin}: nothing is started")
                 return self._link(env_id, seq, plan)
             plan = replace(plan, origin=seq)
@@ -125,6 +126,12 @@ class Services:
             self.stop(env_id, seq)
             raise
         self._link(env_id, seq, plan)
+
+    def warm(self, env_id: str, manifest: Manifest, hostname: str) -> Plan | None:
+        """Instances that a way back to this artifact would take over, if they answer as they should."""
+        plans = sorted(self.origins(env_id).items(), reverse=True)
+        plan = next((one for _, one in plans if one.digest == manifest.digest and not one.stopping), None)
+        return plan if plan is not None and self._still_healthy(env_id, plan, _run(manifest), hostname) else None
 
     def run_release_command(self, env_id: str, seq: int, manifest: Manifest, story: Story) -> None:
         """Once per rollout, before anything of it is started. Raises roll.release_command_failed."""

@@ -157,7 +157,7 @@ def _of_builders(parts: Parts) -> tuple[Question, ...]:
 
 
 def _of_hosts(parts: Parts) -> tuple[Question, ...]:
-    rollouts = Rollouts(parts.store, parts.objects, parts.inputs, parts.addresses.site_url)
+    rollouts = Rollouts(parts.store, parts.objects, parts.inputs, parts.addresses.site_url, parts.board)
     configuration = Configuration(parts.store, parts.vault)
     observing = Observing(parts.store, parts.logs, parts.requests)
     mending = Mending(parts.store, parts.objects)

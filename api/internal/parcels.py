@@ -23,16 +23,16 @@ def parcel_of(
     digest: str,
     packs: Iterable[str],
     keyring: str | None = None,
-    job_id: str = "",
+    **about: str,
 ) -> Parcel:
-    """`keyring`: what its signature is to be judged by; None while it has none."""
+    """`keyring`: what its signature is to be judged by; None while it has none. `about`: the parcel's other fields."""
     documents = DOCUMENTS if keyring is None else (*DOCUMENTS, "bundle")
     return Parcel(
         site_id=site_id,
         digest=digest,
         packs={sha256: objects.presign_get(pack_key(site_id, sha256)) for sha256 in packs},
         keyring=keyring or "",
-        job_id=job_id,
+        **about,
         **{f"{part}_url": objects.presign_get(object_key(site_id, digest, part)) for part in documents},
     )
 
@@ -49,6 +49,7 @@ def what_comes(store: Store, objects: Objects, job_id: str) -> tuple[list[str], 
         found = comes_to(session, job_id)
         if found is None:
             return None
-        artifact, hosts = found
+        artifact = found.artifact
         packs, keyring = packs_of(session, artifact), keyring_of(session)
-    return hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, job_id)
+    about = {"job_id": job_id, "env_id": found.env_id, "hostname": found.hostname}
+    return found.hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, **about)

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlmodel import Session
 
+from api.ahead import Board
 from api.inputs import Inputs
 from api.internal.admission import admission_of
 from api.internal.parcels import keyring_of, parcel_of
@@ -42,11 +43,14 @@ from store.taking import Later, take
 
 
 class Rollouts:
-    def __init__(self, store: Store, objects: Objects, inputs: Inputs, site_url: Callable[[str], str]) -> None:
+    def __init__(
+        self, store: Store, objects: Objects, inputs: Inputs, site_url: Callable[[str], str], board: Board
+    ) -> None:
         self.store = store
         self.objects = objects
         self.inputs = inputs
         self.site_url = site_url
+        self.board = board
 
     def spec(self, rollout_id: str, host_id: str) -> RollSpec:
         """Addresses that read just this artifact's objects, for an hour. For a host of the rollout."""
@@ -74,6 +78,8 @@ class Rollouts:
 
         Where it is not to be had like that nothing has changed. Raises as `ready`.
         """
+        if body.early and not self.board.has_run(job_id):
+            return Turn()
 
         def answer(session: Session) -> Turn:
             spec = self._spec(session, take(session, job_id, host_id).id, host_id)
@@ -89,12 +95,11 @@ class Rollouts:
         require_part(session, found.rollout, host_id)
         keyring, admission = keyring_of(session), admission_of(session, found.rollout)
         rollout, artifact = found.rollout, found.artifact
-        parcel = parcel_of(self.objects, artifact.site_id, artifact.digest, found.packs, keyring, rollout.job_id)
+        parcel = parcel_of(self.objects, artifact.site_id, artifact.digest, found.packs, keyring)
         return RollSpec(
-            **dict(parcel),
+            **{**dict(parcel), "job_id": rollout.job_id, "env_id": rollout.env_id},
             rollout_id=rollout.id,
             kind=rollout.kind,
-            env_id=rollout.env_id,
             artifact_id=artifact.id,
             apply_seq=rollout.apply_seq or 0,
             undo_seq=rollout.undo_seq or 0,
@@ -169,6 +174,9 @@ def _suits(spec: RollSpec, ready: Ready) -> bool:
     """Whether what a host has seen is all that decides on it."""
     keyring = hashlib.sha256(spec.keyring.encode()).hexdigest()
     seen = (ready.digest, ready.keyring_sha256) == (spec.digest, keyring)
+    if ready.web:
+        same = ready.config_version == spec.config_version and spec.instances in (0, ready.web)
+        return seen and same and spec.kind == "rollback" and not spec.policies
     return seen and spec.kind in READY and not spec.policies
 
 

@@ -11,6 +11,7 @@ class Parcel(Wire):
     """An artifact's parts by presigned addresses; `packs` maps a pack's sha256 to its address.
 
     `bundle_url` is empty while it is not signed; `keyring` is signed, or empty. `job_id`: the one that it is for.
+    Where that goes back to a service, `hostname` is what the instances in `env_id` that may be warm are asked as.
     """
 
     site_id: str
@@ -21,6 +22,8 @@ class Parcel(Wire):
     bundle_url: str = ""
     keyring: str = ""
     job_id: str = ""
+    env_id: str = ""
+    hostname: str = ""
 
 
 class Coming(Wire):
@@ -40,7 +43,6 @@ class RollSpec(Parcel):
 
     rollout_id: str
     kind: str
-    env_id: str
     artifact_id: str
     apply_seq: int
     undo_seq: int
@@ -55,16 +57,22 @@ class RollSpec(Parcel):
 
 
 class Ready(Wire):
-    """What a host has examined ahead, by the keyring of that `sha256`, and needs nothing more for than to place it."""
+    """What a host has examined ahead, by the keyring of that `sha256`, and needs nothing more for than to place it.
+
+    Of a service: so many warm instances of its web process, with this configuration, have answered just now.
+    """
 
     digest: str
     keyring_sha256: str
+    config_version: int = 0
+    web: int = 0
 
 
 class WantedTurn(Wire):
-    """A host would take a job's rollout up at once; `ready` as above."""
+    """A host would take a job's rollout up at once; `ready` as above. `early`: it has not heard of it from its run."""
 
     ready: Ready | None = None
+    early: bool = False
 
 
 class Turn(Wire):

@@ -20,6 +20,7 @@ from typing import Any
 from adapters.artifact.layout import Layout, Location
 from adapters.artifact.manifest import File, Link, Manifest, make_manifest
 from adapters.artifact.rules import StaticRules
+from adapters.artifact.run import RunSettings
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host, Limits
 from adapters.hosting.layout import HostFolders
@@ -58,6 +59,7 @@ class Shelf:
         *,
         links: Mapping[str, str] | None = None,
         static: StaticRules | None = None,
+        run: RunSettings | None = None,
         executable: frozenset[str] = frozenset(),
         rollout: str = "roll_01TESTTESTTESTTESTTESTTEST",
         env_id: str = ENV,
@@ -71,7 +73,7 @@ class Shelf:
             if sha not in located:
                 located[sha] = (len(pack), len(data))
                 pack += data
-        manifest = make_manifest(entries, static=static)
+        manifest = make_manifest(entries, static=static, run=run)
         sha = hashlib.sha256(pack).hexdigest()
         layout = Layout({one: Location(sha, offset, size) for one, (offset, size) in located.items()})
         base = f"shelf:{manifest.digest}"

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from adapters.artifact.manifest import Manifest
+from adapters.artifact.run import RunSettings
 from adapters.hosting import ahead
 from adapters.hosting.ahead import Ahead
 from adapters.hosting.host import Limits
+from adapters.hosting.services import Plan
 from adapters.hosting.store import Content
 from headway.broker import Coming, Parcel, Ready, RollSpec
 from headway.errors import HeadwayError
@@ -54,6 +57,53 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_what_lies_ready_is_told_of_and_what_has_no_job_is_not(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    gone: list[str] = []
+    for job_id in ("job_one", ""):
+        broker = Telling()
+        broker.coming_next = [parcel_of(spec, job_id=job_id)]
+        made = Ahead("local", machine.host, broker)
+        made.go = gone.append
+        made.look()
+        wait((made._begun[spec.site_id, spec.digest].found,), timeout=30)
+        made._pool.shutdown(wait=True)
+    assert gone == ["job_one"]
+
+
+def test_a_service_is_ready_if_what_it_goes_back_to_has_answered_just_now(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, manifest = machine.shelf.artifact({"app.py": b"app"}, run=RunSettings("python3 app.py"))
+    parcel, plan = parcel_of(spec, hostname="shop.test"), Plan(3, manifest.digest, 7, 2)
+    asked: list[tuple[str, str, str]] = []
+    found: list[Plan | None] = [plan, None]
+
+    def warm(env_id: str, manifest: Manifest, hostname: str) -> Plan | None:
+        asked.append((env_id, manifest.digest, hostname))
+        return found[0]
+
+    def looked_at(parcel: Parcel) -> Ahead:
+        broker = Telling()
+        broker.coming_next = [parcel]
+        made = Ahead("local", machine.host, broker)
+        made.warm = warm
+        made.look()
+        wait((made._begun[spec.site_id, spec.digest].found,), timeout=30)
+        return made
+
+    ready = looked_at(parcel).ready(spec.job_id)
+    assert ready is not None
+    assert (ready.digest, ready.config_version, ready.web) == (manifest.digest, 7, 2)
+    assert asked == [(spec.env_id, manifest.digest, "shop.test")]
+    assert looked_at(parcel_of(spec)).ready(spec.job_id) is None, "it goes forward: something has to be started"
+    found.pop(0)
+    assert looked_at(parcel).ready(spec.job_id) is None, "nothing is warm"
+    found.insert(0, plan)
+    monkeypatch.setattr(ahead, "WARM_SECONDS", -1.0)
+    assert looked_at(parcel).ready(spec.job_id) is None, "an answer is soon old"
 
 
 def parcel_of(spec: RollSpec, **changes: Any) -> Parcel:

@@ -638,6 +638,8 @@ class FakeBroker:
         self.passed: list[str] = []
         self.heard: list[Ready | None] = []
         self.busy: HeadwayError | None = None
+        self.has_run = False
+        self.early = 0
         self.coming_next: list[Parcel] = []
 
     def commit(self, rollout_id: str) -> Committed:
@@ -665,7 +667,10 @@ class FakeBroker:
         self.commit(rollout_id)
         return spec.model_copy(update={"committed": True})
 
-    def take(self, job_id: str, ready: Ready | None = None) -> Turn:
+    def take(self, job_id: str, ready: Ready | None = None, *, early: bool = False) -> Turn:
+        self.early += early
+        if early and not self.has_run:
+            return Turn()
         if self.busy is not None:
             raise self.busy
         spec = next((one for one in self.specs.values() if one.job_id == job_id), None)
@@ -772,6 +777,7 @@ def test_a_rollout_is_taken_up_without_an_order(machine: Machine) -> None:
     broker.busy = None
     assert run.run(activities.take, JobRef("job_two")).live == Live("local", ENV, 3, 1)
     assert (broker.passed, broker.heard[-1] is None) == (["roll_one", "roll_two"], False)
+    assert broker.early == 1, "it had asked before, when there was no run"
     # A cancel that came before the point of no return is its verdict; what was live still is.
     three, _ = machine.shelf.artifact({"index.html": b"three"}, rollout="roll_three")
     broker.specs["roll_three"] = three.model_copy(update={"job_id": "job_three", "apply_seq": 5, "undo_seq": 6})
@@ -780,6 +786,29 @@ def test_a_rollout_is_taken_up_without_an_order(machine: Machine) -> None:
         run.run(activities.take, JobRef("job_three"))
     assert (caught.value.type, caught.value.non_retryable) == ("job.canceled", True)
     assert run.run(activities.live, EnvironmentRef(ENV)).seq == 3
+    activities.close()
+
+
+def test_what_lies_ready_is_shown_once_its_run_exists_and_the_activity_joins_it(machine: Machine) -> None:
+    one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    one = one.model_copy(update={"job_id": "job_one", "apply_seq": 1, "undo_seq": 2})
+    broker = FakeBroker(one)
+    broker.has_run = True
+    ahead = Ahead("local", machine.host, broker)
+    activities = activities_on(machine, broker, ahead)
+    run = ActivityEnvironment()
+    broker.coming_next = [Parcel(**{name: getattr(one, name) for name in Parcel.model_fields})]
+    ahead.look()
+    deadline = time.monotonic() + 30
+    while machine.host.environment(ENV).live().seq != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert list_routes(machine.host.folders.routes) == {HOST: ENV}
+    assert run.run(activities.take, JobRef("job_one")) == Taken("roll_one", Live("local", ENV, 1, 0))
+    assert (len(broker.heard), broker.passed, broker.early) == (1, ["roll_one"], 1), "asked once"
+    # An activity that comes again, or to another process, goes by what the broker says.
+    assert run.run(activities.take, JobRef("job_one")) == Taken("roll_one", Live("local", ENV, 1, 0))
+    assert broker.early == 1
     activities.close()
 
 

@@ -103,8 +103,25 @@ async def test_a_rollout_is_told_of_when_its_run_was_started(api: World, roles: 
     (parcel,) = (await waits).parcels
     assert (parcel.site_id, parcel.digest, list(parcel.packs)) == (site["id"], digest, [api.one(Pack).sha256])
     assert f"{digest}/bundle.json" in parcel.bundle_url
+    assert (parcel.job_id, parcel.env_id, parcel.hostname) == (job["id"], site["production_env_id"], "")
+    assert await asyncio.to_thread(api.parts.board.has_run, job["id"])
     api.roll(site["production_env_id"])
     assert what_comes(api.store, api.parts.objects, job["id"]) is None, "it has been carried out"
+
+
+async def test_only_what_was_started_has_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    monkeypatch.setattr(ahead, "MOMENT_SECONDS", 0.05)
+    await board.wait("local", 0)
+    for away in (True, False):
+        announcing = Announcing(RecordingStarts(away=away), board, lambda _: None)
+        await announcing.start(f"job_{away}", "deployment.rollback", labels=Labels())
+        assert await asyncio.to_thread(board.has_run, f"job_{away}") is not away
+    monkeypatch.setattr(ahead, "MOMENT_SECONDS", 30.0)
+    waits = asyncio.create_task(asyncio.to_thread(board.has_run, "job_late"))
+    await asyncio.sleep(0.05)
+    board.note_run("job_late")
+    assert await waits
 
 
 @pytest.mark.parametrize("case", ["away", "build", "broken"])

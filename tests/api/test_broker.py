@@ -609,6 +609,11 @@ async def test_a_host_takes_a_rollout_up_by_itself(api: World, roles: Roles) -> 
         return Turn.model_validate(answer.json()).spec
 
     assert await take(second) is None, "it is not next"
+    early = {"early": True}
+    answer = await roles.ask("host", "POST", f"/jobs/{first['id']}/take", early)
+    assert (answer.json(), api.one(Job, id=first["id"]).status) == ({"spec": None}, "queued"), "it has no run yet"
+    api.parts.board.note_run(first["id"])
+    assert (await roles.ask("host", "POST", f"/jobs/{first['id']}/take", early)).json()["spec"]["apply_seq"] == 1
     for _ in range(2):
         spec = await take(first)
         assert spec is not None
@@ -624,6 +629,37 @@ async def test_a_host_takes_a_rollout_up_by_itself(api: World, roles: Roles) -> 
     assert failure(await roles.ask("host", "POST", "/jobs/job_none/take", {}), 404) == "deployment.not_found"
     api.change(Rollout, spec.rollout_id, status="failed", finished_at=utcnow())
     assert await take(first) is None, "it has ended"
+
+
+@pytest.mark.parametrize(
+    ("kind", "web", "version", "wanted", "goes"),
+    [
+        ("rollback", 2, 1, None, True),
+        ("rollback", 2, 1, 2, True),
+        ("rollback", 2, 1, 3, False),
+        ("rollback", 2, 9, None, False),
+        ("promote", 2, 1, None, False),
+    ],
+)
+async def test_a_service_is_committed_ahead_on_its_way_back_to_just_what_is_warm(
+    api: World, roles: Roles, kind: str, web: int, version: int, wanted: int | None, goes: bool
+) -> None:
+    site = await api.site(api.admin)
+    env = site["production_env_id"]
+    build = await upload(api, roles, site)
+    _, digest = await build.output({"app.py": b"app"})
+    path = f"/v1/sites/{site['id']}/environments/{env}/deployments"
+    job = data(await api.admin.post(path, json={"artifact_id": api.artifact(site["id"], env, digest)}))
+    api.change(Rollout, job["resource"]["id"], kind=kind, instances=wanted)
+    asked = f"/jobs/{job['id']}/take"
+    spec = Turn.model_validate((await roles.ask("host", "POST", asked, {})).json()).spec
+    assert spec is not None
+    api.change(Rollout, spec.rollout_id, config_version=1)
+    ready = {"digest": digest, "keyring_sha256": hashlib.sha256(spec.keyring.encode()).hexdigest()}
+    body = {"ready": {**ready, "config_version": version, "web": web}}
+    answer = Turn.model_validate((await roles.ask("host", "POST", asked, body)).json()).spec
+    assert answer is not None
+    assert (answer.committed, api.one(Job, id=job["id"]).committed_at is not None) == (goes, goes)
 
 
 async def test_the_documents_of_an_artifact_are_served(api: World, roles: Roles) -> None:
