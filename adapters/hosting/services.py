@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shlex
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -238,6 +239,15 @@ class Services:
                 if plan.origin == origin and not plan.stopping:
                     self._write(env_id, seq, replace(plan, stopping=True))
         return True
+
+    def leaving_for(self, env_id: str, origin: int) -> float:
+        """Seconds since the instances of a release were marked as on their way out; 0 where they are not."""
+        times = []
+        for seq, plan in self.origins(env_id).items():
+            if plan.origin == origin and plan.stopping:
+                with contextlib.suppress(FileNotFoundError):  # it has been pruned meanwhile
+                    times.append((self._release(env_id, seq) / FILE).stat().st_mtime)
+        return max(0.0, time.time() - max(times)) if times else 0.0
 
     # what a release needs
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import TypeVar
 
 from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
@@ -31,6 +32,7 @@ EVERY = 2.0
 COMMAND_KEPT = 3600.0
 STOPS = 64  # at once; nearly all of it waits
 log = logging.getLogger("headway.upkeep")
+T = TypeVar("T")
 
 
 Seen = tuple[tuple[int, int, int] | None, ...]
@@ -86,10 +88,10 @@ class Upkeep:
         self._lock = threading.Lock()
 
     def run(self, after: Callable[[], None] = lambda: None) -> None:
-        """Until `close`; it begins when `after` is done."""
-        after()
+        """Until `close`; it begins when `after` is done. A driver that is away (an engine may be) costs a look."""
+        _told(after)
         while not self._closed.is_set():
-            for env in self.due():
+            for env in _told(self.due) or ():
                 self._begin(env)
             again = time.monotonic() + EVERY
             while self._wake.wait(max(0.0, again - time.monotonic())) and not self._closed.is_set():
@@ -272,7 +274,9 @@ class Upkeep:
         if not self._services.retire(env_id, origin):
             return
         last = ReleaseSwitch(self._folders.environment(env_id)).last_step()
-        self._stop_unused(statuses, self._since_switch(env_id) > self._warm_for(env_id, last) + self._pace.drain)
+        over = self._since_switch(env_id) > self._warm_for(env_id, last) + self._pace.drain
+        # A later switch gives it no more time: who deploys all day would keep each edition that somebody is connected to.
+        self._stop_unused(statuses, over or self._services.leaving_for(env_id, origin) > self._pace.drain)
 
     def _rest_beside(self, plan: Plan, statuses: list[Status]) -> None:
         """Of a warm release only what answers visitors stays: two editions of a worker would share the work."""
@@ -296,6 +300,16 @@ class Upkeep:
         for status in statuses:
             if status.state in ("stopped", "absent") or over or driver.connections(status.ref) == 0:
                 self._stop(status.ref)
+
+
+def _told(what: Callable[[], T]) -> T | None:
+    try:
+        return what()
+    except HeadwayError as error:
+        log.warning("%s", error.message)
+    except Exception:
+        log.exception("upkeep")
+    return None
 
 
 def _inode(path: str) -> tuple[int, int, int] | None:

@@ -295,6 +295,44 @@ def test_what_was_undone_does_not_stay_ready(house: House) -> None:
     assert (house.driver.indexes(old), house.driver.indexes(bad)) == ([0], [])
 
 
+def test_visitors_of_an_old_release_have_their_time_however_often_one_deploys(house: House) -> None:
+    old = house.app(1)
+    house.driver.start(old, 1)
+    house.driver.visited = {InstanceRef(ENV, old, "web", 0)}
+    for seq in (house.app(1), house.app(1)):
+        house.driver.start(seq, 1)
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == [0]
+    long_ago = time.time() - 61
+    os.utime(house.env.release(old) / "instances.json", (long_ago, long_ago))
+    house.driver.start(house.app(1), 1)
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == []
+
+
+def test_a_driver_that_is_away_for_a_while_is_asked_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [HeadwayError("runtime.unavailable", "the engine does not answer"), OSError(24, "too many files")]
+    seen = threading.Event()
+
+    def environments() -> set[str]:
+        if answers:
+            raise answers.pop()
+        seen.set()
+        return set()
+
+    def never() -> None:
+        raise HeadwayError("runtime.unavailable", "the engine does not answer")
+
+    monkeypatch.setattr(house.driver, "environments", environments)
+    monkeypatch.setattr("adapters.hosting.upkeep.EVERY", 0.01)
+    loop = threading.Thread(target=house.upkeep.run, args=(never,), daemon=True)
+    loop.start()
+    assert seen.wait(5.0), "nothing is mended any more"
+    house.upkeep.close()
+    loop.join(5.0)
+    assert not loop.is_alive()
+
+
 def test_a_worker_of_a_warm_release_rests_and_comes_back_with_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def worker(seq: int) -> InstanceRef:
         return InstanceRef(ENV, seq, "worker")
