@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ SEALED: Final = "config.sealed"
 DEATHS: Final = 3
 # So many looks are told one by one; later ones where their answer is another.
 TOLD: Final = 60
+# Of a release command's, the last ones.
+TOLD_LINES: Final = 2_000
 RELEASE: Final = "release"
 COMMAND: Final = "run-"
 # Whose instances a release may have: none but its own, warm ones that are just what it wants, or those that are live
@@ -135,11 +138,12 @@ class Services:
         story.stage("start")
         story.line(f"release command: {run.release_command}")
         spec = self._spec(InstanceRef(env_id, seq, RELEASE), self._release(env_id, seq), run, run.release_command)
-        code, told = self.driver.run_once(spec, run.release_timeout)
-        lines = list(told)
-        for line in lines:
+        # Kept until the rollout is over, which the host's own look sees: another try of it finds the result.
+        code, lines = self.driver.run_once(spec, run.release_timeout)
+        if len(lines) > TOLD_LINES:
+            story.line(f"{len(lines) - TOLD_LINES} earlier lines of it are left out")
+        for line in lines[-TOLD_LINES:]:
             story.line(line.line)
-        self.driver.remove(spec.ref)
         if code != 0:
             said = " · ".join(line.line for line in lines[-5:])[-800:]
             raise HeadwayError(
@@ -205,9 +209,9 @@ class Services:
         return run.health if run is not None else None
 
     def stop(self, env_id: str, origin: int) -> None:
-        """Stop and forget the instances that were started for a release."""
+        """Stop and forget the instances that were started for a release; what its release command gave is kept."""
         for status in self.driver.list(env_id):
-            if status.ref.seq == origin:
+            if status.ref.seq == origin and status.ref.process != RELEASE and not is_command(status.ref):
                 self.driver.remove(status.ref)
 
     def plan_of(self, env_id: str, seq: int) -> Plan | None:
@@ -371,7 +375,9 @@ class Services:
 
         def check() -> None:
             story.check()
-            self._alive(spec.ref)
+            # Its keeper was killed, or an earlier try of this very rollout has let go of it meanwhile.
+            if self._alive(spec.ref).state in ("stopped", "absent"):
+                self.driver.ensure(spec)
 
         endpoint = self._endpoint(spec, story)
         try:
@@ -393,7 +399,7 @@ class Services:
             status = self.driver.ensure(spec)
         return status.endpoint
 
-    def _alive(self, ref: InstanceRef) -> None:
+    def _alive(self, ref: InstanceRef) -> Status:
         status = self.driver.status(ref)
         if status.state == "crash_loop" or status.restarts >= DEATHS:
             said = " · ".join(self._last_lines(ref, 5))
@@ -402,6 +408,7 @@ class Services:
                 f"{ref.process}.{ref.index} ended {status.restarts} times, last with {status.exit_code}"
                 f"{reason_of(status)}. Its last lines: {said[-800:] or 'none'}",
             )
+        return status
 
     def _why_silent(self, spec: InstanceSpec) -> str:
         """What is known of an app that gives no answer."""
@@ -415,7 +422,7 @@ class Services:
 
     def _last_lines(self, ref: InstanceRef, number: int = 20) -> list[str]:
         with contextlib.suppress(HeadwayError, OSError):
-            return [line.line for line in self.driver.logs(ref, limit=1_000_000)][-number:]
+            return [line.line for line in deque(self.driver.logs(ref, limit=1_000_000), maxlen=number)]
         return []
 
     def _still_healthy(self, env_id: str, plan: Plan, run: RunSettings, hostname: str) -> bool:

@@ -275,7 +275,7 @@ class Upkeep:
             return
         last = ReleaseSwitch(self._folders.environment(env_id)).last_step()
         over = self._since_switch(env_id) > self._warm_for(env_id, last) + self._pace.drain
-        # A later switch gives it no more time: who deploys all day would keep each edition that somebody is connected to.
+        # A later switch gives it no more time: who deploys all day would keep each edition that has a visitor.
         self._stop_unused(statuses, over or self._services.leaving_for(env_id, origin) > self._pace.drain)
 
     def _rest_beside(self, plan: Plan, statuses: list[Status]) -> None:

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any, cast
 
 from adapters.redaction import Redactor
 from adapters.runtime import door
-from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.driver import MOST_LINES, Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.engine import established
 from adapters.runtime.frame import lay
 from adapters.runtime.process.opening import CannotOpen, open_configuration
@@ -200,7 +201,7 @@ class SystemdDriver:
         # What it said last may be on its way into the journal still.
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run([self._setup.journalctl, "--sync"], capture_output=True, timeout=SECONDS, check=False)
-        return self.status(spec.ref).exit_code or 0, [*self.logs(spec.ref, limit=1 << 62)]
+        return self.status(spec.ref).exit_code or 0, [*deque(self.logs(spec.ref, limit=1 << 62), maxlen=MOST_LINES)]
 
     def connections(self, ref: InstanceRef) -> int:
         status, port = self.status(ref), self._facts(ref).get("port")

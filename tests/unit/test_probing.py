@@ -35,7 +35,7 @@ def test_what_answers_is_healthy(tmp_path: Path) -> None:
         assert probing.look(f"unix:{tmp_path / 's'}", "/", "acme.localhost", 0.0).status == 204
 
 
-class _app:  # noqa: N801 - a context, as it reads
+class _app:
     def __init__(self, path: Path, first: bytes, again: bytes, pause: float) -> None:
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(str(path))

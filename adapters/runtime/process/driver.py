@@ -14,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from adapters import cgroup
-from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.driver import MOST_LINES, Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.process import control, identity, log, view
 from adapters.runtime.process.app import MARK
 from adapters.runtime.process.places import Places
@@ -193,7 +194,7 @@ class ProcessDriver:
         record = self._record(spec.ref)
         if record.get("state") != "stopped":
             raise HeadwayError("runtime.unavailable", f"the keeper of {spec.ref} was killed while the command ran")
-        return int(record.get("exit_code") or 0), [*self.logs(spec.ref, limit=sys.maxsize)]
+        return int(record.get("exit_code") or 0), [*deque(self.logs(spec.ref, limit=sys.maxsize), maxlen=MOST_LINES)]
 
     def connections(self, ref: InstanceRef) -> int:
         said = control.ask(str(self._places.control(ref)), op="status")
