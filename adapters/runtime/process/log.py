@@ -75,18 +75,20 @@ class LogWriter:
         self._write(stream, text)
 
     def _write(self, stream: str, text: str) -> None:
-        self._number += 1
         plain = CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
         now = time.time()
         ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-        line = json.dumps([self._number, ts, stream, plain], ensure_ascii=False, separators=(",", ":"))
+        line = json.dumps([self._number + 1, ts, stream, plain], ensure_ascii=False, separators=(",", ":"))
         data = line.encode("utf-8", "replace") + b"\n"
-        if self._size + len(data) > self._limit:
-            self._rotate()
         try:
-            os.write(self._file, data)
+            if self._size + len(data) > self._limit:
+                self._rotate()
+            if os.write(self._file, data) < len(data):
+                os.ftruncate(self._file, self._size)
+                return
         except OSError:
             return  # a full disk must not end the app
+        self._number += 1
         self._size += len(data)
 
     def _open(self) -> None:
@@ -96,12 +98,14 @@ class LogWriter:
             os.write(self._file, b"\n")  # a writer was killed in the middle
 
     def _rotate(self) -> None:
-        os.close(self._file)
-        for number in range(KEEP - 1, 0, -1):
-            older = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
-            if older.exists():
-                older.replace(self._path.with_name(f"{NAME}.{number}"))
+        """Where there is no room for a new file the old one stays open, and takes nothing more until there is."""
+        older = self._file
+        for number in range(KEEP - 1, 0, -1) if self._path.exists() else ():
+            place = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
+            if place.exists():
+                place.replace(self._path.with_name(f"{NAME}.{number}"))
         self._open()
+        os.close(older)
 
 
 @dataclass(frozen=True)
