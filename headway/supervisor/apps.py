@@ -23,6 +23,7 @@ def coming_back(folder: Folder) -> int:
 
 def _is_open(endpoint: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as one:
+        one.settimeout(0.5)  # one that nobody accepts from fills up, and would be waited at for ever
         try:
             one.connect(os.path.realpath(endpoint))
         except OSError:

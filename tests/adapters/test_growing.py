@@ -15,7 +15,7 @@ import pytest
 from adapters.artifact.manifest import Manifest
 from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.hosting.services import Plan, Services, Story
-from adapters.runtime.driver import InstanceRef, InstanceSpec, LogLine, Status
+from adapters.runtime.driver import InstanceRef, InstanceSpec, Lines, LogLine, Status
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine
 
@@ -101,7 +101,7 @@ class Migrating(Driver):
     code: int = 0
     runs: int = 0
 
-    def run_once(self, spec: InstanceSpec, _timeout: float, **_more: object) -> tuple[int, list[LogLine]]:
+    def run_once(self, spec: InstanceSpec, _timeout: float, **_more: object) -> tuple[int, Lines]:
         if spec.ref not in self.running:
             self.runs += 1
             self.running[spec.ref] = Status(spec.ref, "stopped", exit_code=self.code)
