@@ -18,10 +18,11 @@ from adapters.hosting.drift import Drift, DriftBook, DriftReports
 from adapters.hosting.mending import LEAST, MOST, SHARE, Mender, Scrubber
 from adapters.hosting.releases import is_suspended, prune_releases
 from adapters.hosting.services import Plan, Services, Story
+from adapters.hosting.serving import ServingReports
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.upkeep import EVERY, Pace, Upkeep
 from adapters.runtime.driver import InstanceRef, Status
-from headway.broker import Drifts, Noted
+from headway.broker import Drifts, Leftovers, Noted, Serving
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine, keep_on, running_server
 
@@ -150,6 +151,37 @@ def test_a_release_whose_folder_is_gone_is_asked_for_and_its_instances_go_on(hou
 
 
 # trees
+
+
+def test_a_link_to_the_tree_that_has_become_a_folder_is_a_finding(house: House) -> None:
+    live = house.machine.deploy(FILES)
+    (house.env.release(live) / "root").unlink()
+    (house.env.release(live) / "root").mkdir()
+    house.upkeep.look(ENV)
+    assert [one.seq for one in house.found("release")] == [live]
+    house.machine.host.collect()
+
+
+def test_one_damaged_environment_keeps_no_other_from_being_told_of(house: House) -> None:
+    _, beside = house.machine.site(FILES)
+    house.machine.deploy(FILES)
+    told: list[Serving] = []
+    left: list[str] = []
+
+    class Broker:
+        def tell_serving(self, _host_id: str, serving: Serving) -> Leftovers:
+            told.append(serving)
+            return Leftovers(environments=[ENV, beside])
+
+    def leave(env_id: str) -> None:
+        if env_id == ENV:
+            raise HeadwayError("internal.error", "The fence of an environment cannot be read.")
+        left.append(env_id)
+
+    (house.env.env / "fence").write_text("{")
+    ServingReports("local", house.machine.host.folders, Broker(), leave).look()
+    assert told[0].live == {beside: 1}
+    assert left == [beside]
 
 
 def test_what_was_changed_in_a_tree_is_put_back_from_the_store(house: House) -> None:
