@@ -24,12 +24,14 @@ from adapters.hosting.mending import MOST
 from adapters.hosting.releases import is_suspended
 from adapters.hosting.services import RELEASE, Plan, Services, is_command, reason_of
 from adapters.hosting.switch import ReleaseSwitch, Step
+from adapters.hosting.turns import AT_ONCE
 from adapters.runtime.driver import InstanceRef, Status
 from headway.errors import HeadwayError
 
 EVERY = 2.0
-# Seconds that the end of a one-off command is kept.
-COMMAND_KEPT = 3600.0
+# Seconds that the end of a one-off command is kept; and of an environment's older ones. As many as run on a host at
+# once may not have been told yet when its worker is killed: those are the newest.
+COMMAND_KEPT, MANY_KEPT = 3600.0, 60.0
 STOPS = 64  # at once; nearly all of it waits
 log = logging.getLogger("headway.upkeep")
 T = TypeVar("T")
@@ -159,14 +161,15 @@ class Upkeep:
         if not self._mend(env_id):
             return False  # what lies there does not say what should run: what runs goes on
         plans = self._services.origins(env_id)
-        statuses = []
+        statuses, commands = list[Status](), list[Status]()
         for status in self._services.driver.list(env_id):
             if is_command(status.ref):
-                self._forget_command(status, last.live)
+                commands.append(status)
             elif status.ref.process != RELEASE:
                 statuses.append(status)
             elif status.ref.seq <= last.seq:
                 self._stop(status.ref)  # its rollout is over
+        self._forget_commands(commands, last.live)
         self._count_restarts(env_id, statuses, {plans[last.live].origin: last.live} if last.live in plans else {})
         if last.live in plans and self._should_run(env_id, last.live):
             self._keep_running(env_id, last.live, plans[last.live], statuses)
@@ -180,11 +183,14 @@ class Upkeep:
                 self._let_go(env_id, origin, of_it)
         return not plans and not statuses
 
-    def _forget_command(self, status: Status, live: int) -> None:
-        """Its result is kept for a worker that comes back; what is being taken away runs nothing any more."""
-        over = status.state == "stopped" and time.time() - status.since > COMMAND_KEPT
-        if over or not live:
-            self._stop(status.ref)
+    def _forget_commands(self, commands: list[Status], live: int) -> None:
+        """Results are kept for a worker that comes back; what is being taken away runs nothing any more."""
+        ended = sorted((one for one in commands if one.state == "stopped"), key=lambda one: -one.since)
+        for rank, one in enumerate(ended):
+            if time.time() - one.since > (COMMAND_KEPT if rank < AT_ONCE else MANY_KEPT):
+                self._stop(one.ref)
+        for one in commands if not live else ():
+            self._stop(one.ref)
 
     def _stop(self, ref: InstanceRef) -> None:
         """Begin to stop and forget an instance, if nobody is at it."""

@@ -20,6 +20,7 @@ from adapters.hosting.releases import is_suspended, prune_releases
 from adapters.hosting.services import Plan, Services, Story
 from adapters.hosting.serving import ServingReports
 from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.turns import AT_ONCE
 from adapters.hosting.upkeep import EVERY, Pace, Upkeep
 from adapters.runtime.driver import InstanceRef, Status
 from headway.broker import Drifts, Leftovers, Noted, Serving
@@ -363,6 +364,20 @@ def test_a_driver_that_is_away_for_a_while_is_asked_again(house: House, monkeypa
     house.upkeep.close()
     loop.join(5.0)
     assert not loop.is_alive()
+
+
+def test_results_of_commands_are_kept_for_who_may_not_have_been_told(house: House) -> None:
+    live = house.app(1)
+    house.driver.start(live, 1)
+    now = time.time()
+    for number, ago in enumerate([5.0] * 10 + [100.0] * 100 + [4000.0]):
+        ref = InstanceRef(ENV, live, f"run-{number:03d}")
+        house.driver.running[ref] = Status(ref, "stopped", since=now - ago - number / 1000)
+    running = InstanceRef(ENV, live, "run-now")
+    house.driver.running[running] = Status(running, "running", since=now - 5000.0)
+    house.upkeep.look(ENV)
+    kept = sorted(ref.process for ref in house.driver.running if ref.process != "web")
+    assert kept == [*(f"run-{number:03d}" for number in range(AT_ONCE)), "run-now"]
 
 
 def test_a_worker_of_a_warm_release_rests_and_comes_back_with_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
