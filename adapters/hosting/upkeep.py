@@ -6,6 +6,7 @@ above the last step are being prepared by somebody else, and a step that is take
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -103,7 +104,8 @@ class Upkeep:
 
     def _begin(self, env_id: str) -> None:
         if env_id not in self._busy or self._busy[env_id].done():
-            self._busy[env_id] = self._pool.submit(self._safely, env_id)
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                self._busy[env_id] = self._pool.submit(self._safely, env_id)
 
     def due(self) -> list[str]:
         """The environments to look at now: all but those that rested at their last look and were not touched since.
