@@ -220,7 +220,7 @@ def caddy(options: Options) -> Component:
         name="caddy",
         title="web server of the sites",
         argv=(options.caddy, "run", "--config", str(folder.path("caddy", "caddy.json"))),
-        env={"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "HEADWAY_WEB_CONFIG": options.web_config},
+        env={"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "CADDY_CONFIG_SHA256": options.web_config},
         ready=(f"{options.block.origin('sites')}/",),
         tier=1,
         # Services are dialled by a path that is relative to here.
