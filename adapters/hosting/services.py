@@ -25,6 +25,7 @@ from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import Probe, look, wait_until_healthy
 from adapters.hosting.releases import digest_of
 from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.volumes import volume_of
 from adapters.router.caddy import SOCKETS
 from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, LogLine, RuntimeDriver, Status, Volume
 from headway.errors import HeadwayError
@@ -334,7 +335,7 @@ class Services:
             env=dict(run.env),
             sealed=sealed if sealed.exists() else None,
             egress=run.egress,
-            volumes=tuple(Volume(volumes / name, name) for name in run.volumes),
+            volumes=tuple(Volume(volume_of(volumes, name), name) for name in run.volumes),
             bounds=Bounds(memory=run.memory, cpu=run.cpu_millis / 1000),
             stop_grace=float(run.stop_grace),
         )

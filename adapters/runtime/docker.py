@@ -42,7 +42,7 @@ from adapters.runtime.process.opening import CannotOpen, open_configuration
 from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
-from adapters.runtime.process.view import allowed_sockets, inside, port_of
+from adapters.runtime.process.view import allowed_sockets, inside, make_volume, port_of
 from adapters.unix_sockets import AnySocket
 from headway.errors import HeadwayError
 
@@ -270,7 +270,7 @@ class DockerDriver:
         shown = lay(root, [target for _, target in volumes], self._places.folder(spec.ref) / "tree")
         binds = [f"{source}:{target}:ro" for source, target in shown]
         for source, target in volumes:
-            source.mkdir(parents=True, exist_ok=True)
+            make_volume(source)
             if uid is not None:
                 os.chown(source, uid, uid)
             binds.append(f"{source}:{target}")

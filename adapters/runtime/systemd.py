@@ -36,7 +36,7 @@ from adapters.runtime.process.opening import CannotOpen, open_configuration
 from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
-from adapters.runtime.process.view import allowed_sockets, inside, port_of
+from adapters.runtime.process.view import allowed_sockets, inside, make_volume, port_of
 from adapters.runtime.units import ENDED, STDERR, Facts, app_unit, door_unit, environment_file
 from headway.errors import HeadwayError
 
@@ -237,7 +237,7 @@ class SystemdDriver:
             hidden=hidden,
         )
         for source, _ in facts.volumes:
-            source.mkdir(parents=True, exist_ok=True)
+            make_volume(source)
             os.chown(source, uid, uid)
         texts = {f"{name}.service": app_unit(spec, facts)}
         if port is not None:

@@ -200,6 +200,17 @@ def test_a_volume_outlives_releases_and_belongs_to_its_environment(stage: Stage,
     assert not (stage.tree / "storage" / "data").exists(), "the tree itself was changed"
 
 
+def test_a_link_is_no_volume(box: Stage, place: Path) -> None:
+    hidden = place / "host"
+    hidden.mkdir(mode=0o711)
+    (place / "volumes").mkdir()
+    (place / "volumes" / "data").symlink_to(hidden)
+    with pytest.raises(HeadwayError) as caught:
+        box.driver.ensure(box.spec(volumes=(Volume(place / "volumes" / "data", "data"),)))
+    assert caught.value.code == "runtime.spec_invalid"
+    assert hidden.stat().st_mode & 0o777 == 0o711
+
+
 def test_temporary_files_are_private_and_bounded(box: Stage) -> None:
     first, second = box.serve(seq=1), box.serve(seq=2)
     assert box.text(first, "/write", path="/tmp/mine") == "written"

@@ -287,7 +287,7 @@ class ProcessDriver:
 
     def _lend(self, source: Path, uid: int | None) -> None:
         try:
-            source.mkdir(parents=True, exist_ok=True)
+            view.make_volume(source)
             if uid is not None and source.stat().st_uid != uid:
                 hand_over(source, uid, uid)
                 source.chmod(0o700)
