@@ -33,7 +33,8 @@ EVERY = 2.0
 # Seconds that the end of a one-off command is kept; and of an environment's older ones. As many as run on a host at
 # once may not have been told yet when its worker is killed: those are the newest.
 COMMAND_KEPT, MANY_KEPT = 3600.0, 60.0
-STOPS = 64  # at once; nearly all of it waits
+# At once, and of one environment; nearly all of it waits, for an hour where an app is given that to stop.
+STOPS, STOPS_EACH = 256, 16
 log = logging.getLogger("headway.upkeep")
 T = TypeVar("T")
 
@@ -195,9 +196,10 @@ class Upkeep:
             self._stop(one.ref)
 
     def _stop(self, ref: InstanceRef) -> None:
-        """Begin to stop and forget an instance, if nobody is at it."""
+        """Begin to stop and forget an instance, if nobody is at it; one of many of its environment at a later look."""
         with self._lock:
-            if ref not in self._stopping:
+            beside = sum(one.env_id == ref.env_id for one in self._stopping)
+            if ref not in self._stopping and beside < STOPS_EACH:
                 self._stopping[ref] = self._stops.submit(self._remove, ref)
 
     def _remove(self, ref: InstanceRef) -> None:

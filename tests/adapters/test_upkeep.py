@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.hosting import upkeep
 from adapters.hosting.baking import Bakery
 from adapters.hosting.drift import Drift, DriftBook, DriftReports
 from adapters.hosting.mending import LEAST, MOST, SHARE, Mender, Scrubber
@@ -437,6 +438,27 @@ def test_what_is_slow_to_stop_keeps_nothing_from_being_mended(house: House, monk
     house.upkeep.close()
     loop.join(30)
     assert house.driver.indexes(live) == [0]
+
+
+def test_one_environment_that_is_slow_to_stop_keeps_no_other_running(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "STOPS_EACH", 2)
+    goes, asked = threading.Event(), list[InstanceRef]()
+
+    def slowly(ref: InstanceRef) -> None:
+        asked.append(ref)
+        goes.wait(60)
+
+    monkeypatch.setattr(house.driver, "remove", slowly)
+    for index in range(5):
+        house.upkeep._stop(InstanceRef(ENV, 1, "web", index))
+    house.upkeep._stop(InstanceRef("env_01KVT00000000000000000000B", 1))
+    until(lambda: len(asked) == 3, "two of the one, and the other's")
+    goes.set()
+    until(lambda: not house.upkeep._stopping, "they are gone")
+    house.upkeep._stop(InstanceRef(ENV, 1, "web", 4))
+    until(lambda: len(asked) == 4, "at a later look")
 
 
 def until(true: Callable[[], bool], what: str) -> None:

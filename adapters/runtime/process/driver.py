@@ -38,7 +38,7 @@ BOOT = "import sys; sys.path[:0] = sys.argv[1:3]; from adapters.runtime.process.
 TRY = "import sys; sys.path[:0] = sys.argv[1:3]; from adapters.runtime.process.network import enter; enter()"
 START_SECONDS = 30.0
 EXTRA_SECONDS = 15.0  # beyond a stop's grace, for the kernel to end and reap everything
-LOOK, SHOWS = 0.01, 0.02
+LOOK, SELDOM, SHOWS = 0.01, 0.2, 0.02
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ class ProcessDriver:
     def _over(self, ref: InstanceRef, seconds: float) -> bool:
         """Wait until no keeper holds the lock."""
         path = self._places.folder(ref) / "lock"
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, LOOK
         while True:
             try:
                 held = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -330,9 +330,12 @@ class ProcessDriver:
                 pass
             finally:
                 os.close(held)
-            if time.monotonic() > deadline:
+            left = deadline - time.monotonic()
+            if left < 0:
                 return False
-            time.sleep(LOOK)
+            # An app may be given an hour to stop, and many may stop at once.
+            time.sleep(min(pause, max(left, LOOK)))
+            pause = min(1.5 * pause, SELDOM)
 
     def _sweep(self, ref: InstanceRef) -> None:
         """End and remove what a killed keeper left. Its app dies with it; this is for what was about to start."""
