@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from headway.errors import HeadwayError
 from headway.supervisor import accounts, identity, processes
-from headway.supervisor.apps import coming_back, stop_apps
+from headway.supervisor.apps import coming_back, keeper_of, stop_apps
 from headway.supervisor.folder import Folder, write_json
 from headway.supervisor.logs import last_line, rotate
 from headway.supervisor.plan import Plan
@@ -272,7 +272,7 @@ class Supervisor:
             self.progress.say,
             lambda: len(self._signals) > asked,
         )
-        stop_apps(self.folder, self.progress.say)
+        stop_apps(self.folder, self.progress.say, keeper_of(self.plan.components))
         accounts.take_back(self.plan.components)
         self._reap_orphans()
         with suppress(OSError):

@@ -200,6 +200,14 @@ def test_a_volume_outlives_releases_and_belongs_to_its_environment(stage: Stage,
     assert not (stage.tree / "storage" / "data").exists(), "the tree itself was changed"
 
 
+def test_a_new_volume_in_a_closed_folder_is_there_at_the_first_start(box: Stage, place: Path) -> None:
+    closed = place / "closed"
+    closed.mkdir(mode=0o700)
+    ref = box.serve(volumes=(Volume(closed / "env_1" / "data", "data"),))
+    assert box.text(ref, "/write", path="data/rows") == "written"
+    assert (closed / "env_1" / "data" / "rows").read_text() == "written"
+
+
 def test_a_link_is_no_volume(box: Stage, place: Path) -> None:
     hidden = place / "host"
     hidden.mkdir(mode=0o711)
