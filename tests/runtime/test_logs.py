@@ -121,6 +121,29 @@ def test_binary_is_escaped_and_long_lines_are_cut(box: Stage) -> None:
     box.until_line(ref, "on stderr", "stderr")
 
 
+def test_the_end_of_a_log_is_found_without_reading_all_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = log.LogWriter(tmp_path, 0)
+    for number in range(1, 801):
+        writer.say(f"{number} {'x' * 100}")
+    writer.close()
+    kept = [number for number, *_ in log.read(tmp_path)]
+    assert len(list(tmp_path.iterdir())) == log.KEEP
+    read, really = list[bytes](), json.loads
+
+    def loads(line: bytes) -> object:
+        read.append(line)
+        return really(line)
+
+    monkeypatch.setattr(json, "loads", loads)
+    for since in (0, kept[0] - 1, kept[0], kept[250], 799, 800, 900):
+        read.clear()
+        wanted = [number for number in kept if number > since]
+        assert [number for number, *_ in log.read(tmp_path, since)] == wanted
+        assert len(read) == len(wanted)
+
+
 def test_a_line_half_written_by_a_killed_writer_is_skipped(tmp_path: Path) -> None:
     writer = log.LogWriter(tmp_path, 1 << 20)
     writer.feed("stdout", b"one\ntwo\n")

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from adapters.redaction import Redactor
 
 KEEP = 3
+HEAD = 24  # bytes of a line in which its number is
 LONGEST = 8192  # bytes of a line; the rest of it is counted, not kept
 NAME = "log"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")  # but for tabs and the escapes of colours
@@ -133,7 +134,9 @@ def read_on(folder: Path, since: int, place: Place | None) -> Iterator[tuple[Ite
             while os.fstat(files[0].fileno()).st_ino != place.inode:
                 files.pop(0)
             files[0].seek(place.offset)
-        for item, found in _items(iter(files)):
+        while len(files) > 1 and 0 < _number(os.pread(files[1].fileno(), HEAD, 0)) <= since + 1:
+            files.pop(0)
+        for item, found in _items(iter(files), since):
             if item[0] > since:
                 since = item[0]
                 yield item, found
@@ -163,11 +166,20 @@ def _opened(folder: Path, stack: contextlib.ExitStack) -> list[BinaryIO]:
     return files[::-1]
 
 
-def _items(files: Iterator[BinaryIO]) -> Iterator[tuple[Item, Place]]:
+def _number(line: bytes) -> int:
+    """By which a line begins; 0 where it is none."""
+    number = line[1:HEAD].partition(b",")[0]
+    return int(number) if line[:1] == b"[" and number.isdigit() else 0
+
+
+def _items(files: Iterator[BinaryIO], since: int = 0) -> Iterator[tuple[Item, Place]]:
+    """Of those up to `since` nothing is read but the number: a worker that comes back asks for the end of each log."""
     for file in files:
         inode, offset = os.fstat(file.fileno()).st_ino, file.tell()
         for line in file:
             offset += len(line)
+            if since and 0 < _number(line) <= since:
+                continue
             try:
                 number, ts, stream, text = json.loads(line)
             except ValueError:
