@@ -245,6 +245,14 @@ class Services:
                     self._write(env_id, seq, replace(plan, stopping=True))
         return True
 
+    def keep(self, env_id: str, seq: int) -> None:
+        """Take the mark off what was put back while its visitors left: it is live, and its next time is a new one."""
+        switch = ReleaseSwitch(self.folders.environment(env_id))
+        with switch.spared(-1):
+            plan = self.plan_of(env_id, seq)
+            if plan is not None and plan.stopping and switch.last_step().live == seq:
+                self._write(env_id, seq, replace(plan, stopping=False))
+
     def leaving_for(self, env_id: str, origin: int) -> float:
         """Seconds since the instances of a release were marked as on their way out; 0 where they are not."""
         times = []

@@ -175,6 +175,8 @@ class Upkeep:
         self._forget_commands(commands, last.live)
         self._count_restarts(env_id, statuses, {plans[last.live].origin: last.live} if last.live in plans else {})
         if last.live in plans and self._should_run(env_id, last.live):
+            if plans[last.live].stopping and not self._stops_any(env_id, plans[last.live].origin):
+                self._services.keep(env_id, last.live)
             self._keep_running(env_id, last.live, plans[last.live], statuses)
         for origin in sorted({status.ref.seq for status in statuses}):
             of_it = [one for one in statuses if one.ref.seq == origin]
@@ -201,6 +203,10 @@ class Upkeep:
             beside = sum(one.env_id == ref.env_id for one in self._stopping)
             if ref not in self._stopping and beside < STOPS_EACH:
                 self._stopping[ref] = self._stops.submit(self._remove, ref)
+
+    def _stops_any(self, env_id: str, origin: int) -> bool:
+        with self._lock:
+            return any((ref.env_id, ref.seq) == (env_id, origin) for ref in self._stopping)
 
     def _remove(self, ref: InstanceRef) -> None:
         try:

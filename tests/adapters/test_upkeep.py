@@ -344,6 +344,26 @@ def test_visitors_of_an_old_release_have_their_time_however_often_one_deploys(ho
     assert house.driver.indexes(old) == []
 
 
+def test_what_was_put_back_has_its_time_anew(house: House) -> None:
+    old = house.app(1)
+    house.driver.start(old, 1)
+    house.driver.visited = {InstanceRef(ENV, old, "web", 0)}
+    for seq in (house.app(1), house.app(1)):
+        house.driver.start(seq, 1)
+    house.upkeep.look(ENV)
+    plan = house.env.release(old) / "instances.json"
+    assert json.loads(plan.read_bytes())["stopping"]
+    os.utime(plan, (time.time() - 1000, time.time() - 1000))
+    house.machine.seq += 1
+    house.env.undo(house.machine.seq, old)
+    house.upkeep.look(ENV)
+    assert not json.loads(plan.read_bytes())["stopping"]
+    for seq in (house.app(1), house.app(1)):
+        house.driver.start(seq, 1)
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == [0], "who is connected may take a minute to leave"
+
+
 def test_a_driver_that_is_away_for_a_while_is_asked_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [HeadwayError("runtime.unavailable", "the engine does not answer"), OSError(24, "too many files")]
     seen = threading.Event()
