@@ -149,8 +149,10 @@ class SystemdDriver:
         found = read_status(ref, shown, endpoint)
         if found.state != "stopped" or found.exit_code is not None:
             return found
-        # A unit that ended well is forgotten by systemd, and how it ended with it.
-        return replace(found, exit_code=self._ended(ref))
+        # A unit that ended well is forgotten by systemd, and how and when it ended with it.
+        noted = self._places.folder(ref) / ENDED
+        since = found.since or (noted.stat().st_mtime if noted.exists() else 0.0)
+        return replace(found, exit_code=self._ended(ref), since=since)
 
     def list(self, env_id: str | None = None) -> list[Status]:
         return [one for ref in self._places.known(env_id) if (one := self.status(ref)).state != "absent"]
