@@ -132,15 +132,27 @@ class Services:
         self._link(env_id, seq, plan)
 
     def run_release_command(self, env_id: str, seq: int, manifest: Manifest, story: Story) -> None:
-        """Once per rollout, before anything of it is started. Raises roll.release_command_failed."""
+        """Once per rollout, before anything of it is started. Raises roll.release_command_failed.
+
+        Where the story ends this try, the command goes on: another try joins it, and once the rollout is over it is
+        stopped, by the host's own look or by the next rollout's command.
+        """
         run = _run(manifest)
         if run.release_command is None:
             return
         story.stage("start")
         story.line(f"release command: {run.release_command}")
         spec = self._spec(InstanceRef(env_id, seq, RELEASE), self._release(env_id, seq), run, run.release_command)
+        for status in self.driver.list(env_id):
+            if status.ref.process == RELEASE and status.ref.seq < seq:
+                self.driver.remove(status.ref)
+
+        def unwanted() -> bool:
+            story.check()
+            return False
+
         # Kept until the rollout is over, which the host's own look sees: another try of it finds the result.
-        code, lines = self.driver.run_once(spec, run.release_timeout)
+        code, lines = self.driver.run_once(spec, run.release_timeout, canceled=unwanted)
         if len(lines) > TOLD_LINES:
             story.line(f"{len(lines) - TOLD_LINES} earlier lines of it are left out")
         for line in lines[-TOLD_LINES:]:

@@ -101,10 +101,14 @@ class Migrating(Driver):
     code: int = 0
     runs: int = 0
 
-    def run_once(self, spec: InstanceSpec, _timeout: float, **_more: object) -> tuple[int, Lines]:
+    def run_once(
+        self, spec: InstanceSpec, _timeout: float, *, canceled: Callable[[], bool] = lambda: False
+    ) -> tuple[int, Lines]:
         if spec.ref not in self.running:
             self.runs += 1
-            self.running[spec.ref] = Status(spec.ref, "stopped", exit_code=self.code)
+            self.running[spec.ref] = Status(spec.ref, "running")
+        assert not canceled()
+        self.running[spec.ref] = Status(spec.ref, "stopped", exit_code=self.code)
         return self.code, [LogLine(number, "", "stdout", f"row {number}") for number in range(1, 5_000)]
 
 
@@ -137,6 +141,27 @@ def test_a_release_command_runs_once_however_often_a_rollout_is_tried(tmp_path: 
     assert driver.runs == 1
     assert "row 4999" in said
     assert len(said) < 4_100, "the last two thousand lines are enough of each try"
+
+
+def test_a_rollout_that_is_canceled_waits_for_no_release_command(tmp_path: Path, answering: str) -> None:
+    machine, driver = Machine(tmp_path / "h"), Migrating(answering)
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    live = machine.deploy({"a": b"a"})
+    manifest = replace(MANIFEST, run=RunSettings("serve", release_command="migrate"))
+
+    def canceled() -> None:
+        raise HeadwayError("job.canceled", "canceled")
+
+    for seq, story in ((live + 1, Story(canceled)), (live + 3, Story(lambda: None))):
+        machine.host.environment(ENV).release(seq).mkdir()
+        if seq == live + 1:
+            with pytest.raises(HeadwayError, match="canceled"):
+                services.run_release_command(ENV, seq, manifest, story)
+            assert [(ref.seq, one.state) for ref, one in driver.running.items()] == [(seq, "running")]
+        else:
+            services.run_release_command(ENV, seq, manifest, story)
+    assert [ref.seq for ref in driver.running] == [live + 3], "one migration at a time"
+    assert driver.runs == 2
 
 
 def test_an_instance_that_is_gone_while_it_is_looked_at_is_started_again(tmp_path: Path, answering: str) -> None:
