@@ -26,9 +26,22 @@ from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
 from adapters.router.handshake import Handshake
 from headway.broker import Committed, Event, Events, Heard, Hostnames, Ready, RollSpec
+from headway.broker import Turn as BrokerTurn
 from headway.errors import HeadwayError
 from temporal.failures import bounded_tries, mapped
-from temporal.messages import Bake, Certified, DomainOrder, EnvironmentRef, Live, Measured, Placed, RollOrder, Switch
+from temporal.messages import (
+    Bake,
+    Certified,
+    DomainOrder,
+    EnvironmentRef,
+    JobRef,
+    Live,
+    Measured,
+    Placed,
+    RollOrder,
+    Switch,
+    Taken,
+)
 
 # A full disk is refused early: a rollout that waits for room would hold its environment's queue.
 DISK_TRIES = 2
@@ -40,6 +53,8 @@ log = logging.getLogger("headway.host")
 
 class Broker(Protocol):
     def get_rollout(self, rollout_id: str, ready: Ready | None = None) -> RollSpec: ...
+
+    def take(self, job_id: str, ready: Ready | None = None) -> BrokerTurn: ...
 
     def get_hostnames(self, env_id: str) -> Hostnames: ...
 
@@ -82,17 +97,43 @@ class HostActivities:
     @mapped
     def prepare(self, order: RollOrder) -> Placed:
         with beating(lambda: self._tell_placing(order)) as check, contextlib.ExitStack() as behind:
-            return self._make_ready(order, check, behind)[0]
+            return self._make_ready(order, self._spec_of(order, check), check, behind)
+
+    @activity.defn(name="host.take", no_thread_cancel_exception=True)
+    @mapped
+    def take(self, ref: JobRef) -> Taken:
+        began: list[RollOrder] = []
+
+        def tell() -> None:
+            for order in began:
+                self._tell_placing(order)
+
+        with beating(tell) as check, contextlib.ExitStack() as behind:
+            try:
+                spec = self._broker.take(ref.job_id, self._ready_for(ref.job_id)).spec
+            except HeadwayError:
+                return Taken()  # why, the run hears when it asks for its turn
+            if spec is None:
+                return Taken()
+            began.append(_order_of(spec, self.host_id))
+            live = self._carry_out(began[0], self._with_proof(spec, check), check, behind)
+            return Taken(spec.rollout_id, live)
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
     @mapped
     def roll(self, order: RollOrder) -> Live:
         with beating(lambda: self._tell_placing(order)) as check, contextlib.ExitStack() as behind:
-            _, committed = self._make_ready(order, check, behind, alone=True)
-            if not committed:
-                check()
-                self._broker.commit(order.rollout_id)
-            return self._switch(Switch(order.rollout_id, order.env_id, order.apply_seq))
+            return self._carry_out(order, self._spec_of(order, check, self._ready_for(order.job_id)), check, behind)
+
+    def _carry_out(
+        self, order: RollOrder, spec: RollSpec | None, check: Callable[[], None], behind: contextlib.ExitStack
+    ) -> Live:
+        """Up to the switch, and that, where this host is the only one; the point of no return may be passed already."""
+        self._make_ready(order, spec, check, behind)
+        if spec is None or not spec.committed:
+            check()
+            self._broker.commit(order.rollout_id)
+        return self._switch(Switch(order.rollout_id, order.env_id, order.apply_seq))
 
     @activity.defn(name="host.switch", no_thread_cancel_exception=True)
     @mapped
@@ -100,19 +141,15 @@ class HostActivities:
         return self._switch(order)
 
     def _make_ready(
-        self, order: RollOrder, check: Callable[[], None], behind: contextlib.ExitStack, *, alone: bool = False
-    ) -> tuple[Placed, bool]:
-        """Also whether it is committed already, which it can be where this host is `alone` and was ready before.
-
-        `behind` gets what can wait until the caller is done.
-        """
-        if order.kind == "suspend":
+        self, order: RollOrder, spec: RollSpec | None, check: Callable[[], None], behind: contextlib.ExitStack
+    ) -> Placed:
+        """`behind` gets what can wait until the caller is done. A suspension has nothing to place."""
+        if spec is None:
             if not self._host.knows(order.env_id):
                 found = self._broker.get_hostnames(order.env_id)
                 self._host.lead(order.env_id, found.hostnames, found.lock)
             self._host.place_suspended(order.env_id, order.apply_seq)
-            return Placed(self.host_id, order.apply_seq, ""), False
-        spec = self._spec(order.rollout_id, check, self._ready_for(order.rollout_id) if alone else None)
+            return Placed(self.host_id, order.apply_seq, "")
         self._host.lead(order.env_id, spec.hostnames, spec.lock)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
@@ -122,26 +159,30 @@ class HostActivities:
             manifest = self._host.place(spec, order.apply_seq, check, examined)
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check, behind)
-        return Placed(self.host_id, order.apply_seq, manifest.digest), spec.committed
+        return Placed(self.host_id, order.apply_seq, manifest.digest)
 
-    def _ready_for(self, rollout_id: str) -> Ready | None:
+    def _ready_for(self, job_id: str) -> Ready | None:
         """Another try takes the long way, step by step."""
         if self._ahead is None or activity.info().attempt > 1:
             return None
-        return self._ahead.ready(rollout_id)
+        return self._ahead.ready(job_id)
 
-    def _spec(self, rollout_id: str, check: Callable[[], None], ready: Ready | None) -> RollSpec:
+    def _spec_of(self, order: RollOrder, check: Callable[[], None], ready: Ready | None = None) -> RollSpec | None:
+        if order.kind == "suspend":
+            return None
+        check()
+        return self._with_proof(self._broker.get_rollout(order.rollout_id, ready), check)
+
+    def _with_proof(self, spec: RollSpec, check: Callable[[], None]) -> RollSpec:
         """With the signed records that it is judged by: the signing worker enters them within a second."""
         deadline = time.monotonic() + AWAITED_SECONDS
-        check()
-        spec = self._broker.get_rollout(rollout_id, ready)
         while spec.awaited and needs_proof(self._host.folders, spec):
             check()
             if time.monotonic() > deadline:
                 message = "The policies' decision is not in the ledger yet: is the signing worker away?"
                 raise HeadwayError("roll.place_failed", message)
             time.sleep(0.1)
-            spec = self._broker.get_rollout(rollout_id)
+            spec = self._broker.get_rollout(spec.rollout_id)
         return spec
 
     def _start(
@@ -153,8 +194,7 @@ class HostActivities:
         behind: contextlib.ExitStack,
     ) -> None:
         env_id, seq = order.env_id, order.apply_seq
-        attempt = activity.info().attempt
-        teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{attempt}")
+        teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{_try()}")
 
         def look() -> None:
             teller.flush()
@@ -262,6 +302,18 @@ class HostActivities:
     def _tidy(self, work: Callable[..., None], *args: str) -> None:
         """Behind the switch, never in its time. What is missed here the next switch does."""
         self._tidying.submit(work, *args).add_done_callback(_report)
+
+
+def _order_of(spec: RollSpec, host_id: str) -> RollOrder:
+    """For the only host."""
+    numbers = (spec.apply_seq, spec.undo_seq)
+    return RollOrder(spec.job_id, spec.rollout_id, spec.kind, spec.env_id, (host_id,), *numbers)
+
+
+def _try() -> int:
+    """Which try at a rollout this is. It may have been taken up at once before the first one that was ordered."""
+    info = activity.info()
+    return 0 if info.activity_type == "host.take" else info.attempt
 
 
 def _report(done: Future[None]) -> None:

@@ -47,6 +47,7 @@ from temporal.messages import (
     Signed,
     Suspects,
     Switch,
+    Taken,
     Tried,
     Turn,
     TurnRef,
@@ -84,6 +85,12 @@ def sign(order: BuildOrder) -> Signed:
 
 
 # host/<id>
+
+
+@activity.defn(name="host.take")
+def take(ref: JobRef) -> Taken:
+    """Take the job's turn, if it is to be had just now, and do as `host.roll`. Raises as that."""
+    raise NotImplementedError
 
 
 @activity.defn(name="host.roll")

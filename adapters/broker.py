@@ -61,6 +61,7 @@ from headway.broker import (
     Serving,
     StoredCache,
     Taken,
+    Turn,
     Upload,
     UploadRequest,
     WantedCache,
@@ -68,6 +69,7 @@ from headway.broker import (
     WantedPacks,
     WantedRepository,
     WantedSecrets,
+    WantedTurn,
     Wire,
 )
 from headway.errors import CODES, HeadwayError
@@ -231,6 +233,10 @@ class BrokerClient:
         if ready is not None:
             return self._ask(RollSpec, "POST", f"/rollouts/{rollout_id}/ready", ready)
         return self._ask(RollSpec, "GET", f"/rollouts/{rollout_id}")
+
+    def take(self, job_id: str, ready: Ready | None = None) -> Turn:
+        """A job's rollout for this host alone, at once. Raises as `commit`."""
+        return self._ask(Turn, "POST", f"/jobs/{job_id}/take", WantedTurn(ready=ready))
 
     def commit(self, rollout_id: str) -> Committed:
         """Pass the point of no return. Raises job.canceled where a cancel came first."""

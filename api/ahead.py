@@ -109,12 +109,12 @@ class Announcing:
         self._told: OrderedDict[str, None] = OrderedDict()
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> object:
-        started = await self._starts.start(job_id, job_type, labels=labels)
-        if started and job_type in TYPES and self._board.has_listeners() and self._is_next(job_id):
+        """Both at the same time: of a run that is started later some hosts hear in vain."""
+        if job_type in TYPES and self._board.has_listeners() and self._is_next(job_id):
             task = asyncio.create_task(self._tell(job_id))
             self.telling.add(task)
             task.add_done_callback(self.telling.discard)
-        return started
+        return await self._starts.start(job_id, job_type, labels=labels)
 
     async def cancel(self, job_id: str) -> object:
         return await self._starts.cancel(job_id)

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Labels:
-    """What an operator reads in the Temporal UI."""
+    """What an operator reads in the Temporal UI; `host`: where the rollout may be taken up at once, if anywhere."""
 
     site: str = ""
     environment: str = ""
     job_type: str = ""
     commit: str = ""
     digest: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True)

@@ -211,14 +211,14 @@ def _insert_new(session: Session, table: Any, rows: list[dict[str, Any]], *, mov
         session.connection().execute(statement, batch)
 
 
-def comes_to(session: Session, job_id: str) -> tuple[str, Artifact, list[str]] | None:
-    """The rollout that waits for its run, what it will place, and on which hosts; None where that is not known yet."""
+def comes_to(session: Session, job_id: str) -> tuple[Artifact, list[str]] | None:
+    """What the rollout that waits for its run will place, and on which hosts; None where that is not known yet."""
     rollout = session.exec(_WAITS, params={"job_id": job_id}).first()
     artifact = session.get(Artifact, rollout.artifact_id) if rollout is not None and rollout.artifact_id else None
     environment = session.get(Environment, rollout.env_id) if rollout is not None else None
     if rollout is None or artifact is None or artifact.collected_at is not None or environment is None:
         return None
-    return rollout.id, artifact, hosts_for(session, environment)
+    return artifact, hosts_for(session, environment)
 
 
 def built_for(session: Session, build_id: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import bindparam, select
@@ -9,6 +10,7 @@ from sqlmodel import Session, SQLModel
 
 from headway.labels import Ahead, Labels
 from store.models import Job, Rollout
+from store.taking import may_begin_on
 
 _SITES, _ENVIRONMENTS = SQLModel.metadata.tables["site"], SQLModel.metadata.tables["environment"]
 # On the path of every acceptance: built once, executed below the ORM.
@@ -38,7 +40,7 @@ def labels_of(
 
 
 def labels_of_job(session: Session, job: Job) -> Labels:
-    return labels_of(session, job.env_id, job)
+    return replace(labels_of(session, job.env_id, job), host=may_begin_on(session, job))
 
 
 def bell_of(session: Session, rollout: Rollout) -> Ahead:

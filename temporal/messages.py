@@ -10,9 +10,13 @@ from headway.labels import Labels as Labels
 
 @dataclass(frozen=True)
 class JobRef:
-    """The outermost workflow of a job: everything else is in the row."""
+    """The outermost workflow of a job: everything else is in the row.
+
+    `host`: where its rollout may be taken up at once; empty where it asks for its turn first.
+    """
 
     job_id: str
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,14 @@ class Live:
     env_id: str
     seq: int
     previous: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A rollout that its host has taken up and carried out; without `live` it was not to be had like that."""
+
+    rollout_id: str = ""
+    live: Live | None = None
 
 
 @dataclass(frozen=True)

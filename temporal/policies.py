@@ -61,6 +61,14 @@ PLACE: Final[Policy] = {
     "retry_policy": _PATIENT,
 }
 
+# A rollout that its host takes up by itself, once: what comes of no host in time, or breaks off, asks for its turn.
+TAKE: Final[Policy] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "schedule_to_start_timeout": timedelta(seconds=2),
+    "retry_policy": RetryPolicy(maximum_attempts=1),
+}
+
 # A bake lasts as long as its environment says (an hour at most); a host that is away for long has not proven anything.
 BAKE: Final[Policy] = {
     "start_to_close_timeout": timedelta(minutes=70),

@@ -95,7 +95,7 @@ class TemporalStarts:
     async def _run(self, job_id: str, job_type: str, labels: Labels) -> None:
         await self.client.start_workflow(
             WORKFLOWS[job_type],
-            JobRef(job_id),
+            JobRef(job_id, labels.host),
             id=job_id,
             task_queue=names.CONTROL,
             # A run that was ended from outside before it claimed the row must not keep the job queued for ever; one

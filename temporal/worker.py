@@ -94,7 +94,7 @@ def host_roles(host_id: str, activities: Sequence[Callable[..., Any]]) -> list[R
     for one in activities:
         name = _name_of(one)
         found[names.LANE_OF.get(name)].append(one)
-        if name in ("host.roll", "host.prepare"):
+        if name in ("host.take", "host.roll", "host.prepare"):
             found["starts"].append(one)
     return [
         Role(names.host_queue(host_id, lane), offers, threads=HOST_THREADS[lane], polls=2 if lane else 5)

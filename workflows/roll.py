@@ -9,13 +9,25 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.failures import describe_failure, stage_of
-    from temporal.messages import Ended, Failure, JobRef, Live, RollOrder, RolloutRef, Settle, Switch, Turn, TurnRef
+    from temporal.messages import (
+        Ended,
+        Failure,
+        JobRef,
+        Live,
+        RollOrder,
+        RolloutRef,
+        Settle,
+        Switch,
+        Taken,
+        Turn,
+        TurnRef,
+    )
     from workflows import fleet
     from workflows.bake import bake
 
@@ -27,6 +39,8 @@ WAIT_FOR_IT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 class Rollout:
     """The story that deploy, promote and rollback share: they differ in what was asked, not in what is done."""
+
+    kind = "deploy"
 
     def __init__(self) -> None:
         self.stage = "place"
@@ -40,16 +54,40 @@ class Rollout:
 
     async def carry_out(self, ref: JobRef, artifact_id: str = "") -> Ended:
         """`artifact_id`: what the job itself has built, and its rollout waits for."""
+        taken = await self._at_once(ref) if ref.host else None
+        if isinstance(taken, Taken):
+            return await to_the_end(asyncio.create_task(self._record(RolloutRef(taken.rollout_id))))
         turn = await self._take_turn(TurnRef(ref.job_id, artifact_id))
         if turn.order is None:
             return Ended(turn.rollout_id, turn.status)
         try:
+            if taken is not None:
+                raise taken
             return await self._roll(turn.order)
         except fleet.PutBack as error:
             self.undone, self.lost = len(turn.order.hosts) > 1, error.lost
             return await self._fail(turn.order, error.why)
         except (FailureError, asyncio.CancelledError) as error:
             return await self._fail(turn.order, error)
+
+    async def _at_once(self, ref: JobRef) -> Taken | BaseException | None:
+        """Its only host may have it without being told by way of the rows; or its verdict, or None: it was not to be.
+
+        Whatever became of it, turn and rollout have the same rows and numbers, so that the longer way goes on from it.
+        """
+        workflow.set_current_details(f"**place** · on {ref.host}, if it is its turn")
+        try:
+            taken = await workflow.execute_activity(
+                act.take,
+                ref,
+                task_queue=names.placing_queue(ref.host, self.kind),
+                summary=f"take it up on {ref.host}",
+                cancellation_type=WAIT_FOR_IT,
+                **policies.TAKE,
+            )
+        except (FailureError, asyncio.CancelledError) as error:
+            return error if is_verdict(error) else None
+        return taken if taken.live is not None else None
 
     async def _fail(self, order: RollOrder, error: BaseException) -> Ended:
         timed_out = TIMED_OUT.get(self.stage, "roll.timeout")
@@ -117,8 +155,10 @@ class Rollout:
             raise
 
     async def _finish(self, order: RollOrder, lives: Sequence[Live]) -> Ended:
-        ref = RolloutRef(order.rollout_id, fleet.missing(order.hosts, lives))
         self._tell("record", order)
+        return await self._record(RolloutRef(order.rollout_id, fleet.missing(order.hosts, lives)))
+
+    async def _record(self, ref: RolloutRef) -> Ended:
         return await workflow.execute_local_activity(
             act.record_release, ref, summary="append release", **policies.RECORD
         )
@@ -183,6 +223,12 @@ async def fence(order: RollOrder, host: str, policy: policies.Policy) -> Live:
         summary=f"what does {host} serve?",
         **policy,
     )
+
+
+def is_verdict(error: BaseException) -> bool:
+    """Whether another try comes to the same: it was canceled, or what was found is the artifact's own."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return is_cancelled_exception(error) or (isinstance(cause, ApplicationError) and cause.non_retryable)
 
 
 async def to_the_end(task: asyncio.Task[T]) -> T:

@@ -14,6 +14,8 @@ with workflow.unsafe.imports_passed_through():
 class Rollback(Rollout):
     """History is appended to, never rewritten: going back is one more rollout with a higher number."""
 
+    kind = "rollback"
+
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
         return await self.carry_out(ref)

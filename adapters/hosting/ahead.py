@@ -24,6 +24,8 @@ COUNTS_SECONDS: Final = 20.0
 MOST_KEPT: Final = 16
 MOST_BYTES: Final = 64 << 20
 AT_ONCE: Final = 2
+# About what the longer way would cost.
+MOMENT_SECONDS: Final = 0.05
 PAUSE_SECONDS: Final = 1.0
 log = logging.getLogger("headway.host")
 
@@ -82,11 +84,18 @@ class Ahead:
         for one in told:
             self._pool.submit(self._work, one)
 
-    def ready(self, rollout_id: str) -> Ready | None:
-        """What a rollout needs nothing more for than to be placed: static, examined, its tree made."""
+    def ready(self, job_id: str) -> Ready | None:
+        """What a job's rollout needs nothing more for than to be placed: static, examined, its tree made.
+
+        For what is just being looked at it waits a moment.
+        """
         with self._lock:
-            begun = next((one for one in self._begun.values() if one.parcel.rollout_id == rollout_id), None)
-        if begun is None or time.monotonic() > begun.until or not begun.found.done() or begun.found.exception():
+            begun = next((one for one in self._begun.values() if one.parcel.job_id == job_id), None)
+        if begun is None or time.monotonic() > begun.until:
+            return None
+        if begun.started:
+            wait((begun.found,), MOMENT_SECONDS)
+        if not begun.found.done() or begun.found.exception():
             return None
         examined = begun.found.result()
         if examined is None or examined.manifest.kind != "static" or not self._host.trees.exists(begun.parcel.digest):

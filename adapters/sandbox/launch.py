@@ -21,13 +21,13 @@ from adapters.sandbox.command import Limits
 from headway.errors import HeadwayError
 
 STAGES = ("/mnt", "/srv", "/media", "/opt", "/home", "/var/tmp")  # noqa: S108 – mount points only, in a private namespace
-# Paths come as arguments, never as text of the script; the names that follow are those of files. One program mounts
-# all: each one more costs milliseconds.
+# Paths come as arguments, never as text of the script; a source may have been made since they were written. One
+# program mounts all: each one more costs milliseconds.
 STAGE_SCRIPT = """set -e
 umask 022
 at=$1 table=$2; shift 2
 mount -t tmpfs -o mode=0711,size=1m headway "$at"
-while [ "$1" != -- ]; do : > "$at/$1"; shift; done
+while [ "$1" != -- ]; do [ -d "$2" ] || : > "$at/$1"; shift 2; done
 shift
 printf '%s\\n' "$table" > "$at/table"
 mount -a -T "$at/table"
@@ -87,8 +87,8 @@ class Staging:
             f"{_in_table(source)} {_in_table(Path(stage, name))} none bind,X-mount.mkdir 0 0"
             for source, name in self._staged.items()
         )
-        files = [name for source, name in self._staged.items() if not source.is_dir()]
-        return ["unshare", "--mount", "--", "sh", "-c", STAGE_SCRIPT, "stage", stage, table, *files, "--"]
+        staged = [word for source, name in self._staged.items() for word in (name, str(source))]
+        return ["unshare", "--mount", "--", "sh", "-c", STAGE_SCRIPT, "stage", stage, table, *staged, "--"]
 
     @cached_property
     def _stage(self) -> str:

@@ -50,11 +50,13 @@ from headway.broker import (
     RollSpec,
     Seen,
     Serving,
+    Turn,
     UploadRequest,
     WantedCache,
     WantedInput,
     WantedPacks,
     WantedSecrets,
+    WantedTurn,
     Wire,
 )
 from headway.errors import HeadwayError
@@ -211,6 +213,14 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
             lambda asker, id, body: rollouts.ready(id, asker.host_id, body),
             Ready,
             wakes=lambda _, spec: spec.job_id if isinstance(spec, RollSpec) and spec.committed else "",
+        ),
+        Question(
+            "POST",
+            "/jobs/{id}/take",
+            role,
+            lambda asker, id, body: rollouts.take(id, asker.host_id, body),
+            WantedTurn,
+            wakes=lambda job_id, turn: job_id if isinstance(turn, Turn) and turn.spec is not None else "",
         ),
         Question("GET", "/rollouts/{id}/config", role, config),
         Question("POST", "/commands/{id}/begin", role, command, wakes=_itself),

@@ -23,7 +23,7 @@ def parcel_of(
     digest: str,
     packs: Iterable[str],
     keyring: str | None = None,
-    rollout_id: str = "",
+    job_id: str = "",
 ) -> Parcel:
     """`keyring`: what its signature is to be judged by; None while it has none."""
     documents = DOCUMENTS if keyring is None else (*DOCUMENTS, "bundle")
@@ -32,7 +32,7 @@ def parcel_of(
         digest=digest,
         packs={sha256: objects.presign_get(pack_key(site_id, sha256)) for sha256 in packs},
         keyring=keyring or "",
-        rollout_id=rollout_id,
+        job_id=job_id,
         **{f"{part}_url": objects.presign_get(object_key(site_id, digest, part)) for part in documents},
     )
 
@@ -49,6 +49,6 @@ def what_comes(store: Store, objects: Objects, job_id: str) -> tuple[list[str], 
         found = comes_to(session, job_id)
         if found is None:
             return None
-        rollout_id, artifact, hosts = found
+        artifact, hosts = found
         packs, keyring = packs_of(session, artifact), keyring_of(session)
-    return hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, rollout_id)
+    return hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, job_id)

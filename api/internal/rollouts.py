@@ -24,7 +24,9 @@ from headway.broker import (
     Ready,
     RollSpec,
     Serving,
+    Turn,
     WantedInput,
+    WantedTurn,
 )
 from headway.errors import HeadwayError
 from store.broker import hostnames, to_place
@@ -36,6 +38,7 @@ from store.locks import lock_text
 from store.models import Rollout
 from store.queue import commit_rollout
 from store.session import Store
+from store.taking import Later, take
 
 
 class Rollouts:
@@ -60,22 +63,36 @@ class Rollouts:
             # Locked before it is read: what it was like a moment ago decides nothing.
             rollout = session.get(Rollout, rollout_id, with_for_update=True)
             spec = self._spec(session, rollout_id, host_id)
-            if rollout is None or hosts_of(session, rollout) != [host_id] or not _suits(spec, body):
+            if rollout is None or hosts_of(session, rollout) != [host_id]:
                 return spec
-            commit_rollout(session, rollout_id, by=host_id)
-            return spec.model_copy(update={"committed": True})
+            return _committed(session, spec, host_id, body)
 
         return self.store.in_write(answer)
+
+    def take(self, job_id: str, host_id: str, body: WantedTurn) -> Turn:
+        """The turn and the spec, and as `ready` the point of no return, for the only host of a job's rollout.
+
+        Where it is not to be had like that nothing has changed. Raises as `ready`.
+        """
+
+        def answer(session: Session) -> Turn:
+            spec = self._spec(session, take(session, job_id, host_id).id, host_id)
+            return Turn(spec=spec if body.ready is None else _committed(session, spec, host_id, body.ready))
+
+        try:
+            return self.store.in_write(answer)
+        except Later:
+            return Turn()
 
     def _spec(self, session: Session, rollout_id: str, host_id: str) -> RollSpec:
         found = to_place(session, rollout_id)
         require_part(session, found.rollout, host_id)
         keyring, admission = keyring_of(session), admission_of(session, found.rollout)
         rollout, artifact = found.rollout, found.artifact
-        parcel = parcel_of(self.objects, artifact.site_id, artifact.digest, found.packs, keyring, rollout.id)
+        parcel = parcel_of(self.objects, artifact.site_id, artifact.digest, found.packs, keyring, rollout.job_id)
         return RollSpec(
             **dict(parcel),
-            job_id=rollout.job_id,
+            rollout_id=rollout.id,
             kind=rollout.kind,
             env_id=rollout.env_id,
             artifact_id=artifact.id,
@@ -138,6 +155,14 @@ class Rollouts:
             led = {name: self.site_url(target) for name, target in redirects_of(session, env_id).items()}
             names, lock = hostnames(session, env_id), lock_text(session, env_id)
             return Hostnames(env_id=env_id, hostnames=names, redirects=led, lock=lock)
+
+
+def _committed(session: Session, spec: RollSpec, host_id: str, ready: Ready) -> RollSpec:
+    """Past the point of no return, if what the host has seen is all that decides on it."""
+    if not _suits(spec, ready):
+        return spec
+    commit_rollout(session, spec.rollout_id, by=host_id)
+    return spec.model_copy(update={"committed": True})
 
 
 def _suits(spec: RollSpec, ready: Ready) -> bool:

@@ -31,6 +31,7 @@ itself alone, and reaches the rollouts and environments that it has a part in. A
 | GET  /rollouts/{rollout_id} | host | → RollSpec |
 | POST /rollouts/{rollout_id}/ready | host | Ready → RollSpec |
 | POST /rollouts/{rollout_id}/commit | host | → Committed |
+| POST /jobs/{job_id}/take | host | WantedTurn → Turn |
 | GET  /rollouts/{rollout_id}/config | host | → SealedConfig |
 | POST /commands/{job_id}/begin | host | → CommandSpec |
 | PUT  /hosts/{host_id} | host | HostHello → Known |
@@ -112,6 +113,8 @@ from headway.broker.rolls import Parcel as Parcel
 from headway.broker.rolls import Ready as Ready
 from headway.broker.rolls import RollSpec as RollSpec
 from headway.broker.rolls import SealedConfig as SealedConfig
+from headway.broker.rolls import Turn as Turn
+from headway.broker.rolls import WantedTurn as WantedTurn
 from headway.broker.wire import HOLDER as HOLDER
 from headway.broker.wire import MAX_PACKS as MAX_PACKS
 from headway.broker.wire import TLS_NAME as TLS_NAME

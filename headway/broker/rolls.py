@@ -10,8 +10,7 @@ from headway.broker.wire import Wire
 class Parcel(Wire):
     """An artifact's parts by presigned addresses; `packs` maps a pack's sha256 to its address.
 
-    `bundle_url` is empty while it is not signed; `keyring` is signed, or empty. `rollout_id`: the one that it is for,
-    where that is known.
+    `bundle_url` is empty while it is not signed; `keyring` is signed, or empty. `job_id`: the one that it is for.
     """
 
     site_id: str
@@ -21,7 +20,7 @@ class Parcel(Wire):
     packs: dict[str, str]
     bundle_url: str = ""
     keyring: str = ""
-    rollout_id: str = ""
+    job_id: str = ""
 
 
 class Coming(Wire):
@@ -39,7 +38,7 @@ class RollSpec(Parcel):
     `committed`: the point of no return is passed, as the host was ready.
     """
 
-    job_id: str
+    rollout_id: str
     kind: str
     env_id: str
     artifact_id: str
@@ -60,6 +59,18 @@ class Ready(Wire):
 
     digest: str
     keyring_sha256: str
+
+
+class WantedTurn(Wire):
+    """A host would take a job's rollout up at once; `ready` as above."""
+
+    ready: Ready | None = None
+
+
+class Turn(Wire):
+    """What the host has taken up; nothing where the rollout's run has to ask for its turn."""
+
+    spec: RollSpec | None = None
 
 
 class SealedConfig(Wire):

@@ -93,10 +93,27 @@ def test_it_says_which_rollout_needs_nothing_more(machine: Machine) -> None:
     told_of = told(machine, parcel_of(spec))
     wait((told_of._begun[spec.site_id, spec.digest].found,), timeout=30)
     keyring = hashlib.sha256(spec.keyring.encode()).hexdigest()
-    assert told_of.ready(spec.rollout_id) == Ready(digest=manifest.digest, keyring_sha256=keyring)
-    assert told_of.ready("dep_another") is None
+    assert told_of.ready(spec.job_id) == Ready(digest=manifest.digest, keyring_sha256=keyring)
+    assert told_of.ready("job_another") is None
     told_of.take(spec, keep_on)
-    assert told_of.ready(spec.rollout_id) is None
+    assert told_of.ready(spec.job_id) is None
+
+
+def test_it_waits_a_moment_for_what_is_being_looked_at(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    read, goes_on = machine.shelf.read, threading.Event()
+
+    def slowly(url: str, limit: int) -> bytes:
+        assert goes_on.wait(30)
+        return read(url, limit)
+
+    monkeypatch.setattr(machine.shelf, "read", slowly)
+    told_of = told(machine, parcel_of(spec))
+    until(lambda: told_of._begun[spec.site_id, spec.digest].started)
+    assert told_of.ready(spec.job_id) is None, "not for longer than a moment"
+    monkeypatch.setattr(ahead, "MOMENT_SECONDS", 30.0)
+    threading.Timer(0.05, goes_on.set).start()
+    assert told_of.ready(spec.job_id) is not None
 
 
 def test_what_did_not_verify_is_not_ready(machine: Machine) -> None:
@@ -104,7 +121,7 @@ def test_what_did_not_verify_is_not_ready(machine: Machine) -> None:
     machine.shelf.objects[spec.bundle_url] = b"another"
     told_of = told(machine, parcel_of(spec))
     wait((told_of._begun[spec.site_id, spec.digest].found,), timeout=30)
-    assert told_of.ready(spec.rollout_id) is None
+    assert told_of.ready(spec.job_id) is None
 
 
 @pytest.mark.parametrize("other", ["digest", "site_id", "keyring"])

@@ -48,9 +48,10 @@ from headway.broker import (
     Ready,
     RollSpec,
     SealedConfig,
+    Turn,
 )
 from headway.errors import HeadwayError
-from temporal.messages import EnvironmentRef, RollOrder, Switch
+from temporal.messages import EnvironmentRef, JobRef, Live, RollOrder, Switch, Taken
 from tests.adapters.sites import ENV, HOST, ROOT, Machine, Shelf, keep_on, verify
 from tests.adapters.weed import open_store, running_weed
 
@@ -636,6 +637,7 @@ class FakeBroker:
         self.gate: HeadwayError | None = None
         self.passed: list[str] = []
         self.heard: list[Ready | None] = []
+        self.busy: HeadwayError | None = None
         self.coming_next: list[Parcel] = []
 
     def commit(self, rollout_id: str) -> Committed:
@@ -662,6 +664,12 @@ class FakeBroker:
             return spec
         self.commit(rollout_id)
         return spec.model_copy(update={"committed": True})
+
+    def take(self, job_id: str, ready: Ready | None = None) -> Turn:
+        if self.busy is not None:
+            raise self.busy
+        spec = next((one for one in self.specs.values() if one.job_id == job_id), None)
+        return Turn(spec=spec and self.get_rollout(spec.rollout_id, ready))
 
     def coming(self, host_id: str) -> Coming:  # noqa: ARG002
         told, self.coming_next = self.coming_next, []
@@ -718,7 +726,7 @@ def test_a_host_that_was_ready_asks_once_and_switches(machine: Machine) -> None:
         broker.coming_next = [Parcel(**{name: getattr(spec, name) for name in Parcel.model_fields})]
         ahead.look()
         deadline = time.monotonic() + 30
-        while ahead.ready(spec.rollout_id) is None:
+        while ahead.ready(spec.job_id) is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -736,6 +744,42 @@ def test_a_host_that_was_ready_asks_once_and_switches(machine: Machine) -> None:
     tell(two)
     run.run(activities.prepare, order(two, 5))
     assert broker.heard[-1] is None
+    activities.close()
+
+
+def test_a_rollout_is_taken_up_without_an_order(machine: Machine) -> None:
+    one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    one = one.model_copy(update={"job_id": "job_one", "apply_seq": 1, "undo_seq": 2})
+    two, _ = machine.shelf.artifact({"index.html": b"two"}, rollout="roll_two")
+    two = two.model_copy(update={"job_id": "job_two", "apply_seq": 3, "undo_seq": 4})
+    broker = FakeBroker(one, two)
+    ahead = Ahead("local", machine.host, broker)
+    activities = activities_on(machine, broker, ahead)
+    run = ActivityEnvironment()
+    run.run(activities.route, EnvironmentRef(ENV))
+    assert run.run(activities.take, JobRef("job_none")) == Taken()
+    taken = run.run(activities.take, JobRef("job_one"))
+    assert taken == Taken("roll_one", Live("local", ENV, 1, 0))
+    assert (broker.passed, broker.heard) == (["roll_one"], [None])
+    broker.coming_next = [Parcel(**{name: getattr(two, name) for name in Parcel.model_fields})]
+    ahead.look()
+    deadline = time.monotonic() + 30
+    while ahead.ready("job_two") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    broker.busy = HeadwayError("service.unavailable", "the broker is away")
+    assert run.run(activities.take, JobRef("job_two")) == Taken(), "why, its run hears by itself"
+    broker.busy = None
+    assert run.run(activities.take, JobRef("job_two")).live == Live("local", ENV, 3, 1)
+    assert (broker.passed, broker.heard[-1] is None) == (["roll_one", "roll_two"], False)
+    # A cancel that came before the point of no return is its verdict; what was live still is.
+    three, _ = machine.shelf.artifact({"index.html": b"three"}, rollout="roll_three")
+    broker.specs["roll_three"] = three.model_copy(update={"job_id": "job_three", "apply_seq": 5, "undo_seq": 6})
+    broker.gate = HeadwayError("job.canceled", "a cancel came first")
+    with pytest.raises(ApplicationError) as caught:
+        run.run(activities.take, JobRef("job_three"))
+    assert (caught.value.type, caught.value.non_retryable) == ("job.canceled", True)
+    assert run.run(activities.live, EnvironmentRef(ENV)).seq == 3
     activities.close()
 
 

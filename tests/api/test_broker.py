@@ -20,7 +20,7 @@ from adapters.ledger.keyring import EVER, KeyRecord, KeyringDocument, sign_keyri
 from adapters.signer.keys import create_key
 from api.bootstrap import broker_tokens
 from api.internal.app import create_broker
-from headway.broker import HOLDER, BuildSpec, RollSpec
+from headway.broker import HOLDER, BuildSpec, RollSpec, Turn
 from store import ledger
 from store.builders import add_builder
 from store.hosts import join_host
@@ -591,6 +591,39 @@ async def test_a_host_gets_what_it_has_to_place(api: World, roles: Roles) -> Non
     assert failure(await roles.ask("host", "POST", asked, ready), 409) == "attempt.stale"
     assert failure(await roles.ask("host", "GET", "/rollouts/dep_none"), 404) == "deployment.not_found"
     assert failure(await roles.ask("host", "GET", "/environments/env_none/hostnames"), 404) == "environment.not_found"
+
+
+async def test_a_host_takes_a_rollout_up_by_itself(api: World, roles: Roles) -> None:
+    site = await api.site(api.admin)
+    env = site["production_env_id"]
+    build = await upload(api, roles, site)
+    _, digest = await build.output({"index.html": b"one"})
+    artifact = api.artifact(site["id"], env, digest)
+    path = f"/v1/sites/{site['id']}/environments/{env}/deployments"
+    first, second = [data(await api.admin.post(path, json={"artifact_id": artifact})) for _ in range(2)]
+
+    async def take(job: dict[str, Any], **ready: str) -> RollSpec | None:
+        body = {"ready": ready} if ready else {}
+        answer = await roles.ask("host", "POST", f"/jobs/{job['id']}/take", body)
+        assert answer.status_code == 200, answer.text
+        return Turn.model_validate(answer.json()).spec
+
+    assert await take(second) is None, "it is not next"
+    for _ in range(2):
+        spec = await take(first)
+        assert spec is not None
+        assert (spec.job_id, spec.digest, spec.apply_seq, spec.committed) == (first["id"], digest, 1, False)
+    assert spec == RollSpec.model_validate((await roles.ask("host", "GET", f"/rollouts/{spec.rollout_id}")).json())
+    assert (api.one(Job, id=first["id"]).status, api.one(Job, id=first["id"]).committed_at) == ("running", None)
+    keyring = hashlib.sha256(spec.keyring.encode()).hexdigest()
+    assert await take(first, digest="e" * 64, keyring_sha256=keyring) == spec, "it has seen something else"
+    committed = await take(first, digest=digest, keyring_sha256=keyring)
+    assert committed == spec.model_copy(update={"committed": True})
+    assert api.one(Job, id=first["id"]).committed_at is not None
+    assert failure(await roles.ask("builder", "POST", f"/jobs/{second['id']}/take", {}), 403) == "role.insufficient"
+    assert failure(await roles.ask("host", "POST", "/jobs/job_none/take", {}), 404) == "deployment.not_found"
+    api.change(Rollout, spec.rollout_id, status="failed", finished_at=utcnow())
+    assert await take(first) is None, "it has ended"
 
 
 async def test_the_documents_of_an_artifact_are_served(api: World, roles: Roles) -> None:

@@ -87,6 +87,7 @@ async def test_a_host_has_no_way_to_what_it_has_no_part_in(api: World) -> None:
             ("POST", f"/rollouts/{rollout}/commit", None),
             ("GET", f"/rollouts/{rollout}", None),
             ("POST", f"/rollouts/{rollout}/ready", {"digest": "d", "keyring_sha256": "k"}),
+            ("POST", f"/jobs/{job}/take", {}),
             ("GET", f"/rollouts/{rollout}/config", None),
             ("GET", f"/environments/{env}/hostnames", None),
             ("POST", f"/jobs/{job}/events", told),

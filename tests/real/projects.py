@@ -121,8 +121,8 @@ PROJECTS: Mapping[str, Project] = {
     "vite-svelte": Project(lambda: locked(vite("svelte"), PNPM, "pnpm-lock.yaml"), "Vite", "pnpm", {"/": "/assets/"}),
     "vite-preact": Project(lambda: locked(vite("preact"), BERRY, "yarn.lock"), "Vite", "yarn 4", {"/": "/assets/"}),
     "astro": Project(
-        # It imports what it does not list, which pnpm, its own manager, keeps from it.
-        lambda: npm_package("astro-accelerator@5.10.19").plus({"headway.toml": FLAT}),
+        # It imports what it does not list, which pnpm, its own manager, keeps from it; without pages it builds nothing.
+        lambda: npm_package("astro-accelerator@5.10.19", "", "sample/").plus({"headway.toml": FLAT}),
         "Astro",
         "npm",
         {"/": "Astro Accelerator"},

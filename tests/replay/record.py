@@ -76,6 +76,26 @@ async def rollouts(made: Engine) -> dict[str, str]:
     }
 
 
+async def at_once(made: Engine) -> dict[str, str]:
+    """Taken up by the host itself, by way of the rows after it broke off, and refused."""
+    made.at_once = "local"
+    artifact = made.world.artifact("a" * 64)
+    roll = await made.run(made.world.accept_roll(artifact))
+    back = await made.run(made.world.accept_roll(artifact, "rollback"))
+    push = await made.run(made.world.accept_push())
+    made.host.breaks = 1
+    broken = await made.run(made.world.accept_roll(artifact, "promote"))
+    made.host.refuse = "artifact.signature_invalid"
+    refused = await made.run(made.world.accept_roll(artifact))
+    return {
+        "roll-at-once": roll.id,
+        "rollback-at-once": back.id,
+        "push-at-once": push.id,
+        "promote-breaks-off": broken.id,
+        "roll-at-once-refused": refused.id,
+    }
+
+
 async def roll_is_preempted(made: Engine) -> dict[str, str]:
     artifact = made.world.artifact("a" * 64)
     made.host.place_gate = asyncio.Event()
@@ -294,6 +314,7 @@ STORIES: tuple[tuple[Story, bool], ...] = (
     (build_breaks, False),
     (build_is_canceled, False),
     (rollouts, False),
+    (at_once, False),
     (roll_is_preempted, False),
     (pushes, False),
     (lost_runs, True),

@@ -129,12 +129,12 @@ def test_paths_below_a_private_folder_are_staged(tmp_path: Path) -> None:
     odd = private / "a b\\c\n#d"
     odd.touch()
     staging.reach(odd)
-    table, *files = staging.words[staging.words.index("/mnt") + 1 :]
+    table, *staged = staging.words[staging.words.index("/mnt") + 1 :]
     assert table.splitlines() == [
         f"{private}/data /mnt/0 none bind,X-mount.mkdir 0 0",
         rf"{private}/a\040b\134c\012\043d /mnt/1 none bind,X-mount.mkdir 0 0",
     ]
-    assert files == ["1", "--"]
+    assert staged == ["0", f"{private}/data", "1", str(odd), "--"]
 
 
 @pytest.mark.parametrize("cwd", ["..", "../x", "/etc", "a/../../b", "a\0b"])

@@ -28,6 +28,7 @@ from temporal.messages import (
     Ended,
     EnvironmentRef,
     ExecOrder,
+    JobRef,
     Live,
     LookRef,
     Measured,
@@ -37,6 +38,7 @@ from temporal.messages import (
     RollOrder,
     Signed,
     Switch,
+    Taken,
 )
 from tests.holder import HOLDER
 
@@ -144,7 +146,8 @@ class Executor:
 class Host:
     """Memory in place of folders, with the same fence. Its gates hold a step until the test opens it.
 
-    `place_free`: kinds of rollouts that the gate of placing does not hold.
+    `place_free`: kinds of rollouts that the gate of placing does not hold. `turn` is the broker's part of a rollout
+    that is taken up at once; `breaks` is how often one breaks off after it was placed.
     """
 
     host_id: str = "local"
@@ -171,6 +174,22 @@ class Host:
     refuse: str | None = None
     refuse_switch: str | None = None
     commit: Callable[[str], object] = str
+    turn: Callable[[str], RollOrder | None] = lambda _: None
+    asked: list[str] = field(default_factory=list)
+    breaks: int = 0
+
+    @activity.defn(name="host.take")
+    @mapped
+    async def take(self, ref: JobRef) -> Taken:
+        self.asked.append(ref.job_id)
+        order = self.turn(ref.job_id)
+        if order is None:
+            return Taken()
+        if self.breaks:
+            self.breaks -= 1
+            await self._prepare(order)
+            raise ApplicationError("the network went away", type="roll.place_failed")
+        return Taken(order.rollout_id, await self.roll(order))
 
     @activity.defn(name="host.roll")
     @mapped

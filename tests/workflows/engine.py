@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from activities.labels import roll_order
 from activities.reconcile import Reconciler
 from activities.retention import Retention  # noqa: F401 - its tables, before they are made
 from adapters.config.vault import Vault, make_key_file
@@ -27,9 +29,10 @@ from store.models import Job
 from store.pushes import Previews
 from store.queue import commit_rollout
 from store.session import Store
+from store.taking import Later, take
 from temporal import names
 from temporal.attributes import ALL as ATTRIBUTES
-from temporal.messages import Labels
+from temporal.messages import Labels, RollOrder
 from temporal.starts import TemporalStarts
 from temporal.worker import Role, control, host_roles, working
 from tests.workflows.doubles import Builder, Executor, Host, Remotes, Signer
@@ -57,9 +60,11 @@ class Engine:
     executor: Executor | None = None
     remotes: Remotes | None = None
     workers: list[Worker] = field(default_factory=list)
+    at_once: str = ""
 
     async def start(self, job: Job) -> None:
-        labels = Labels(site="acme", environment="production", job_type=job.type)
+        """`at_once`: the host on which its run begins."""
+        labels = Labels(site="acme", environment="production", job_type=job.type, host=self.at_once)
         while not await self.starts.start(job.id, job.type, labels=labels):  # noqa: ASYNC110 – half a second each: a busy machine
             await asyncio.sleep(0.1)
 
@@ -125,6 +130,7 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dic
     )
     made.remotes = Remotes(looks)
     made.host.commit = lambda rollout_id: store.in_write(lambda session: commit_rollout(session, rollout_id))
+    made.host.turn = partial(_turn, store)
     roles = [
         control(settings, client),
         Role(names.BUILDERS, [made.builder.produce, made.executor.execute, made.remotes.look]),
@@ -132,6 +138,7 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dic
         *host_roles(
             "local",
             [
+                made.host.take,
                 made.host.roll,
                 made.host.prepare,
                 made.host.switch,
@@ -153,3 +160,11 @@ async def _running(client: Client, tmp_path: Path, reconcile: bool, changes: dic
             stack.callback(watch.cancel)
         yield made
     store.close()
+
+
+def _turn(store: Store, job_id: str) -> RollOrder | None:
+    """As the broker answers a host."""
+    try:
+        return store.in_write(lambda session: roll_order(session, take(session, job_id, "local")))
+    except Later:
+        return None

@@ -230,10 +230,9 @@ class ProcessDriver:
     def _recipe(self, spec: InstanceSpec, once: float | None) -> Recipe:
         machine, setup = self._require(), self._setup
         uid = uid_of(self._places.state, spec.ref.env_id) if self._drop else None
-        # They are there before the walls are planned: how one is staged depends on its being a folder.
+        walls = view.walls(spec, machine, uid)
         for volume in spec.volumes:
             self._lend(volume.source, uid)
-        walls = view.walls(spec, machine, uid)
         port = view.port_of(spec) if once is None else None
         opener = None
         if spec.sealed is not None:
