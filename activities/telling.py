@@ -12,6 +12,8 @@ from headway.errors import HeadwayError
 
 EVERY: Final = 0.3
 MAX_LINE: Final = 8_000
+# Of a batch; and of what waits while the broker is away, the newest.
+AT_ONCE, KEPT = 200, 5_000
 
 
 class Broker(Protocol):
@@ -45,8 +47,14 @@ class Teller:
         if not self._waiting or (not now and time.monotonic() - self._sent < EVERY):
             return
         self._sent = time.monotonic()
+        dropped = max(0, len(self._waiting) - KEPT)
+        self._next += dropped
+        del self._waiting[:dropped]
         with contextlib.suppress(HeadwayError):
-            events = Events(source=self._source, first=self._next, events=self._waiting)
-            self._broker.append(self._job_id, events, patience=1.0)
-            self._next += len(self._waiting)
-            self._waiting = []
+            while self._waiting:
+                batch = self._waiting[:AT_ONCE]
+                self._broker.append(
+                    self._job_id, Events(source=self._source, first=self._next, events=batch), patience=1.0
+                )
+                self._next += len(batch)
+                del self._waiting[:AT_ONCE]

@@ -194,6 +194,12 @@ def test_decisions_are_listed() -> None:
     assert [page.name for page in sorted(folder.glob("0*.md")) if f"({page.name})" not in listed] == []
 
 
+def test_backups_have_what_apps_have_written() -> None:
+    backup = (ROOT / "docs" / "operations.md").read_text().partition("## Back up")[2].partition("\n## ")[0]
+    assert "DIR/host/volumes/" in backup
+    assert '/ "volumes" / ref.env_id' in (ROOT / "adapters" / "hosting" / "services.py").read_text()
+
+
 def test_failure_table_names_tests_that_exist() -> None:
     table = (ROOT / "ARCHITECTURE.md").read_text().partition("## What dies")[2].partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| what")]

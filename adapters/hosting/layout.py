@@ -8,6 +8,7 @@ env/<env_id>/current → r/<seq>         what is live
 env/<env_id>/r/<seq>/config.sealed     its configuration, for this host's key alone
 env/<env_id>/fence, lock               the last applied sequence number; held while it is compared
 routes/<host name> → ../env/<env_id>
+volumes/<env_id>/<mount>               what an app keeps across releases; it is nowhere else
 trust/*.pub, identity.key, tmp/, inputs/
 ```
 """

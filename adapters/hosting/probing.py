@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from adapters.artifact.run import HealthCheck
 from headway.errors import HeadwayError
 
 ONE_LOOK: Final = 5.0
+# Bytes of an answer's head.
+MOST: Final = 256 << 10
 # Until an app listens it is looked for more often than its interval says: a start is over in milliseconds.
 FIRST_PAUSE: Final = 0.02
 
@@ -30,6 +32,28 @@ class Probe:
         return f"{self.status or self.why} in {self.seconds * 1000:.0f} ms"
 
 
+class _Bounded(socket.socket):
+    """Ends ONE_LOOK after it was made, and after MOST bytes: an app may send its head a byte at a time, or one
+    `100 Continue` after the other for ever.
+    """
+
+    def __init__(self, *how: Any, **more: Any) -> None:
+        super().__init__(*how, **more)
+        self.settimeout(ONE_LOOK)
+        self._until, self._room = time.monotonic() + ONE_LOOK, MOST
+
+    def recv_into(self, *how: Any) -> int:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if self._room <= 0:
+            raise http.client.LineTooLong("head")
+        self.settimeout(left)
+        count = super().recv_into(*how)
+        self._room -= count
+        return count
+
+
 class _Connection(http.client.HTTPConnection):
     """HTTP/1.1 to `unix:/path` or `tcp:host:port`."""
 
@@ -40,12 +64,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         kind, _, place = self._endpoint.partition(":")
         if kind == "unix":
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(ONE_LOOK)
+            self.sock = _Bounded(socket.AF_UNIX, socket.SOCK_STREAM)
             self.sock.connect(place)
         else:
             host, _, port = place.rpartition(":")
-            self.sock = socket.create_connection((host, int(port)), ONE_LOOK)
+            self.sock = _Bounded(fileno=socket.create_connection((host, int(port)), ONE_LOOK).detach())
 
 
 def look(endpoint: str, path: str, hostname: str, began: float) -> Probe:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -89,11 +90,13 @@ def lacks(release: Path, env_id: str) -> str:
 
 
 def digest_of(release: Path) -> str | None:
-    """The artifact that a release leads to."""
+    """The artifact that a release leads to; None also where its link has become something else."""
     try:
         return Path(os.readlink(release / "root")).parent.name
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+            return None
+        raise
 
 
 def prune_releases(folders: HostFolders, env_id: str, keep: int) -> list[int]:

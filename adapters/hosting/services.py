@@ -11,6 +11,8 @@ import contextlib
 import json
 import os
 import shlex
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import Probe, look, wait_until_healthy
 from adapters.hosting.releases import digest_of
 from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.volumes import volume_of
 from adapters.router.caddy import SOCKETS
 from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, LogLine, RuntimeDriver, Status, Volume
 from headway.errors import HeadwayError
@@ -33,6 +36,8 @@ SEALED: Final = "config.sealed"
 DEATHS: Final = 3
 # So many looks are told one by one; later ones where their answer is another.
 TOLD: Final = 60
+# Of a release command's, the last ones.
+TOLD_LINES: Final = 2_000
 RELEASE: Final = "release"
 COMMAND: Final = "run-"
 # Whose instances a release may have: none but its own, warm ones that are just what it wants, or those that are live
@@ -134,18 +139,31 @@ class Services:
         return plan if plan is not None and self._still_healthy(env_id, plan, _run(manifest), hostname) else None
 
     def run_release_command(self, env_id: str, seq: int, manifest: Manifest, story: Story) -> None:
-        """Once per rollout, before anything of it is started. Raises roll.release_command_failed."""
+        """Once per rollout, before anything of it is started. Raises roll.release_command_failed.
+
+        Where the story ends this try, the command goes on: another try joins it, and once the rollout is over it is
+        stopped, by the host's own look or by the next rollout's command.
+        """
         run = _run(manifest)
         if run.release_command is None:
             return
         story.stage("start")
         story.line(f"release command: {run.release_command}")
         spec = self._spec(InstanceRef(env_id, seq, RELEASE), self._release(env_id, seq), run, run.release_command)
-        code, told = self.driver.run_once(spec, run.release_timeout)
-        lines = list(told)
-        for line in lines:
+        for status in self.driver.list(env_id):
+            if status.ref.process == RELEASE and status.ref.seq < seq:
+                self.driver.remove(status.ref)
+
+        def unwanted() -> bool:
+            story.check()
+            return False
+
+        # Kept until the rollout is over, which the host's own look sees: another try of it finds the result.
+        code, lines = self.driver.run_once(spec, run.release_timeout, canceled=unwanted)
+        if len(lines) > TOLD_LINES:
+            story.line(f"{len(lines) - TOLD_LINES} earlier lines of it are left out")
+        for line in lines[-TOLD_LINES:]:
             story.line(line.line)
-        self.driver.remove(spec.ref)
         if code != 0:
             said = " · ".join(line.line for line in lines[-5:])[-800:]
             raise HeadwayError(
@@ -211,9 +229,9 @@ class Services:
         return run.health if run is not None else None
 
     def stop(self, env_id: str, origin: int) -> None:
-        """Stop and forget the instances that were started for a release."""
+        """Stop and forget the instances that were started for a release; what its release command gave is kept."""
         for status in self.driver.list(env_id):
-            if status.ref.seq == origin:
+            if status.ref.seq == origin and status.ref.process != RELEASE and not is_command(status.ref):
                 self.driver.remove(status.ref)
 
     def plan_of(self, env_id: str, seq: int) -> Plan | None:
@@ -245,6 +263,23 @@ class Services:
                 if plan.origin == origin and not plan.stopping:
                     self._write(env_id, seq, replace(plan, stopping=True))
         return True
+
+    def keep(self, env_id: str, seq: int) -> None:
+        """Take the mark off what was put back while its visitors left: it is live, and its next time is a new one."""
+        switch = ReleaseSwitch(self.folders.environment(env_id))
+        with switch.spared(-1):
+            plan = self.plan_of(env_id, seq)
+            if plan is not None and plan.stopping and switch.last_step().live == seq:
+                self._write(env_id, seq, replace(plan, stopping=False))
+
+    def leaving_for(self, env_id: str, origin: int) -> float:
+        """Seconds since the instances of a release were marked as on their way out; 0 where they are not."""
+        times = []
+        for seq, plan in self.origins(env_id).items():
+            if plan.origin == origin and plan.stopping:
+                with contextlib.suppress(FileNotFoundError):  # it has been pruned meanwhile
+                    times.append((self._release(env_id, seq) / FILE).stat().st_mtime)
+        return max(0.0, time.time() - max(times)) if times else 0.0
 
     # what a release needs
 
@@ -327,7 +362,7 @@ class Services:
             env=dict(run.env),
             sealed=sealed if sealed.exists() else None,
             egress=run.egress,
-            volumes=tuple(Volume(volumes / name, name) for name in run.volumes),
+            volumes=tuple(Volume(volume_of(volumes, name), name) for name in run.volumes),
             bounds=Bounds(memory=run.memory, cpu=run.cpu_millis / 1000),
             stop_grace=float(run.stop_grace),
         )
@@ -368,7 +403,9 @@ class Services:
 
         def check() -> None:
             story.check()
-            self._alive(spec.ref)
+            # Its keeper was killed, or an earlier try of this very rollout has let go of it meanwhile.
+            if self._alive(spec.ref).state in ("stopped", "absent"):
+                self.driver.ensure(spec)
 
         endpoint = self._endpoint(spec, story)
         try:
@@ -390,7 +427,7 @@ class Services:
             status = self.driver.ensure(spec)
         return status.endpoint
 
-    def _alive(self, ref: InstanceRef) -> None:
+    def _alive(self, ref: InstanceRef) -> Status:
         status = self.driver.status(ref)
         if status.state == "crash_loop" or status.restarts >= DEATHS:
             said = " · ".join(self._last_lines(ref, 5))
@@ -399,6 +436,7 @@ class Services:
                 f"{ref.process}.{ref.index} ended {status.restarts} times, last with {status.exit_code}"
                 f"{reason_of(status)}. Its last lines: {said[-800:] or 'none'}",
             )
+        return status
 
     def _why_silent(self, spec: InstanceSpec) -> str:
         """What is known of an app that gives no answer."""
@@ -412,7 +450,7 @@ class Services:
 
     def _last_lines(self, ref: InstanceRef, number: int = 20) -> list[str]:
         with contextlib.suppress(HeadwayError, OSError):
-            return [line.line for line in self.driver.logs(ref, limit=1_000_000)][-number:]
+            return [line.line for line in deque(self.driver.logs(ref, limit=1_000_000), maxlen=number)]
         return []
 
     def _still_healthy(self, env_id: str, plan: Plan, run: RunSettings, hostname: str) -> bool:

@@ -7,8 +7,9 @@ its disk was replaced or put back: then a rollout in that environment's order pu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from adapters.hosting.layout import HostFolders
@@ -46,14 +47,26 @@ class ServingReports:
             await asyncio.sleep(EVERY)
 
     def look(self) -> list[str]:
-        """What was let go of. Raises what the broker answers."""
-        live = {
-            path.name: ReleaseSwitch(path).live().seq
-            for path in self._folders.environments.iterdir()
-            if is_id(path.name) and (path / "r").is_dir()
-        }
+        """What was let go of. Raises what the broker answers.
+
+        One whose folder is damaged is left out, which says that it serves nothing: it is put right, and no other waits.
+        """
+        live = {}
+        for path in self._folders.environments.iterdir():
+            if is_id(path.name) and (path / "r").is_dir():
+                with _told(path.name):
+                    live[path.name] = ReleaseSwitch(path).live().seq
         gone = self._broker.tell_serving(self._host_id, Serving(live=live)).environments
         for env_id in gone:
             log.warning("%s has no business on this host any more: it goes", env_id)
-            self._leave(env_id)
+            with _told(env_id):
+                self._leave(env_id)
         return gone
+
+
+@contextlib.contextmanager
+def _told(env_id: str) -> Iterator[None]:
+    try:
+        yield
+    except HeadwayError as error:
+        log.warning("%s: %s", env_id, error.message)

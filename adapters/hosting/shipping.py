@@ -85,7 +85,9 @@ class Shipper:
         self._wake.set()
 
     def leaving(self, ref: InstanceRef) -> None:
-        """The instance is about to be forgotten: take what of its log is not heard yet."""
+        """The instance is about to be forgotten: take what of its log is not heard yet. A command's is its job's."""
+        if is_command(ref):
+            return
         mark, kept = self._marks.pop(ref, Mark()), deque[LogLine]()
         # Without a mark they may have been heard: the broker knows which.
         lines, room = deque(self._driver.logs(ref, mark.number, KEPT), maxlen=LINES), CHARACTERS

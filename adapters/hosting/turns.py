@@ -18,7 +18,10 @@ LOOK: Final = 0.3
 
 
 class Turns:
-    """Thread-safe. Next is whose environment runs the fewest; among these, whoever came first."""
+    """Thread-safe. Next is whose environment runs the fewest; among these, whoever came first.
+
+    Where too many wait, the last one of the environment of which the most wait makes way for one with fewer.
+    """
 
     def __init__(self, at_once: int = AT_ONCE, waiting: int = WAITING, patience: float = PATIENCE) -> None:
         self.at_once, self._most, self._patience = at_once, waiting, patience
@@ -51,11 +54,13 @@ class Turns:
     def _take(self, env_id: str, waits: Callable[[int], None], check: Callable[[], None]) -> None:
         me, until, told = object(), time.monotonic() + self._patience, False
         with self._changed:
-            if self._free() <= 0 and len(self._waiting) >= self._most:
+            if self._free() <= 0 and len(self._waiting) >= self._most and not self._made_way(env_id):
                 raise _busy(f"{self._running.total()} commands run on this host, and {len(self._waiting)} wait.")
             self._waiting[me] = env_id
         try:
             while not self._mine(me):
+                if me not in self._waiting:
+                    raise _busy("Too many wait on this host, and of no other environment as many.")
                 if time.monotonic() > until:
                     raise _busy(f"It has waited for {self._patience:.0f} s: others run on this host.")
                 if not told:
@@ -79,7 +84,18 @@ class Turns:
             return True
 
     def _next(self) -> object:
-        return min(self._waiting, key=lambda one: self._running[self._waiting[one]])
+        return min(self._waiting, key=lambda one: self._running[self._waiting[one]], default=None)
+
+    def _made_way(self, env_id: str) -> bool:
+        waiting = Counter(self._waiting.values())
+        if not waiting:
+            return False
+        [(whose, many)] = waiting.most_common(1)
+        if many <= waiting[env_id] + 1:
+            return False
+        del self._waiting[next(one for one, its in reversed(self._waiting.items()) if its == whose)]
+        self._changed.notify_all()
+        return True
 
     def _free(self) -> int:
         return self.at_once - self._running.total()

@@ -6,6 +6,7 @@ above the last step are being prepared by somebody else, and a step that is take
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import TypeVar
 
 from adapters.hosting.baking import baking_until
 from adapters.hosting.drift import DriftBook
@@ -23,14 +25,18 @@ from adapters.hosting.mending import MOST
 from adapters.hosting.releases import is_suspended
 from adapters.hosting.services import RELEASE, Plan, Services, is_command, reason_of
 from adapters.hosting.switch import ReleaseSwitch, Step
+from adapters.hosting.turns import AT_ONCE
 from adapters.runtime.driver import InstanceRef, Status
 from headway.errors import HeadwayError
 
 EVERY = 2.0
-# Seconds that the end of a one-off command is kept.
-COMMAND_KEPT = 3600.0
-STOPS = 64  # at once; nearly all of it waits
+# Seconds that the end of a one-off command is kept; and of an environment's older ones. As many as run on a host at
+# once may not have been told yet when its worker is killed: those are the newest.
+COMMAND_KEPT, MANY_KEPT = 3600.0, 60.0
+# At once, and of one environment; nearly all of it waits, for an hour where an app is given that to stop.
+STOPS, STOPS_EACH = 256, 16
 log = logging.getLogger("headway.upkeep")
+T = TypeVar("T")
 
 
 Seen = tuple[tuple[int, int, int] | None, ...]
@@ -86,10 +92,10 @@ class Upkeep:
         self._lock = threading.Lock()
 
     def run(self, after: Callable[[], None] = lambda: None) -> None:
-        """Until `close`; it begins when `after` is done."""
-        after()
+        """Until `close`; it begins when `after` is done. A driver that is away (an engine may be) costs a look."""
+        _told(after)
         while not self._closed.is_set():
-            for env in self.due():
+            for env in _told(self.due) or ():
                 self._begin(env)
             again = time.monotonic() + EVERY
             while self._wake.wait(max(0.0, again - time.monotonic())) and not self._closed.is_set():
@@ -99,7 +105,8 @@ class Upkeep:
 
     def _begin(self, env_id: str) -> None:
         if env_id not in self._busy or self._busy[env_id].done():
-            self._busy[env_id] = self._pool.submit(self._safely, env_id)
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                self._busy[env_id] = self._pool.submit(self._safely, env_id)
 
     def due(self) -> list[str]:
         """The environments to look at now: all but those that rested at their last look and were not touched since.
@@ -157,16 +164,19 @@ class Upkeep:
         if not self._mend(env_id):
             return False  # what lies there does not say what should run: what runs goes on
         plans = self._services.origins(env_id)
-        statuses = []
+        statuses, commands = list[Status](), list[Status]()
         for status in self._services.driver.list(env_id):
             if is_command(status.ref):
-                self._forget_command(status, last.live)
+                commands.append(status)
             elif status.ref.process != RELEASE:
                 statuses.append(status)
             elif status.ref.seq <= last.seq:
                 self._stop(status.ref)  # its rollout is over
+        self._forget_commands(commands, last.live)
         self._count_restarts(env_id, statuses, {plans[last.live].origin: last.live} if last.live in plans else {})
         if last.live in plans and self._should_run(env_id, last.live):
+            if plans[last.live].stopping and not self._stops_any(env_id, plans[last.live].origin):
+                self._services.keep(env_id, last.live)
             self._keep_running(env_id, last.live, plans[last.live], statuses)
         for origin in sorted({status.ref.seq for status in statuses}):
             of_it = [one for one in statuses if one.ref.seq == origin]
@@ -178,17 +188,25 @@ class Upkeep:
                 self._let_go(env_id, origin, of_it)
         return not plans and not statuses
 
-    def _forget_command(self, status: Status, live: int) -> None:
-        """Its result is kept for a worker that comes back; what is being taken away runs nothing any more."""
-        over = status.state == "stopped" and time.time() - status.since > COMMAND_KEPT
-        if over or not live:
-            self._stop(status.ref)
+    def _forget_commands(self, commands: list[Status], live: int) -> None:
+        """Results are kept for a worker that comes back; what is being taken away runs nothing any more."""
+        ended = sorted((one for one in commands if one.state == "stopped"), key=lambda one: -one.since)
+        for rank, one in enumerate(ended):
+            if time.time() - one.since > (COMMAND_KEPT if rank < AT_ONCE else MANY_KEPT):
+                self._stop(one.ref)
+        for one in commands if not live else ():
+            self._stop(one.ref)
 
     def _stop(self, ref: InstanceRef) -> None:
-        """Begin to stop and forget an instance, if nobody is at it."""
+        """Begin to stop and forget an instance, if nobody is at it; one of many of its environment at a later look."""
         with self._lock:
-            if ref not in self._stopping:
+            beside = sum(one.env_id == ref.env_id for one in self._stopping)
+            if ref not in self._stopping and beside < STOPS_EACH:
                 self._stopping[ref] = self._stops.submit(self._remove, ref)
+
+    def _stops_any(self, env_id: str, origin: int) -> bool:
+        with self._lock:
+            return any((ref.env_id, ref.seq) == (env_id, origin) for ref in self._stopping)
 
     def _remove(self, ref: InstanceRef) -> None:
         try:
@@ -272,7 +290,9 @@ class Upkeep:
         if not self._services.retire(env_id, origin):
             return
         last = ReleaseSwitch(self._folders.environment(env_id)).last_step()
-        self._stop_unused(statuses, self._since_switch(env_id) > self._warm_for(env_id, last) + self._pace.drain)
+        over = self._since_switch(env_id) > self._warm_for(env_id, last) + self._pace.drain
+        # A later switch gives it no more time: who deploys all day would keep each edition that has a visitor.
+        self._stop_unused(statuses, over or self._services.leaving_for(env_id, origin) > self._pace.drain)
 
     def _rest_beside(self, plan: Plan, statuses: list[Status]) -> None:
         """Of a warm release only what answers visitors stays: two editions of a worker would share the work."""
@@ -296,6 +316,16 @@ class Upkeep:
         for status in statuses:
             if status.state in ("stopped", "absent") or over or driver.connections(status.ref) == 0:
                 self._stop(status.ref)
+
+
+def _told(what: Callable[[], T]) -> T | None:
+    try:
+        return what()
+    except HeadwayError as error:
+        log.warning("%s", error.message)
+    except Exception:
+        log.exception("upkeep")
+    return None
 
 
 def _inode(path: str) -> tuple[int, int, int] | None:

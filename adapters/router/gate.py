@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from adapters.router.routes import LOCK
 from headway.passwords import Lock
 
 GATE: Final = "headway-gate"
-# Wrong passwords cost as much as right ones: what waits is bounded, and one processor is enough for it.
-MOST_WAITING: Final = 32
+# Wrong passwords cost as much as right ones: what waits is bounded, in all and for one name, and one processor is
+# enough for it.
+MOST_WAITING, MOST_EACH = 32, 8
 MAX_LOCK: Final = 4096
 log = logging.getLogger("headway.rules")
 
@@ -41,7 +43,7 @@ class Gatekeeper:
         self._routes = routes
         self._visits = Visits()
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="gate")
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
 
     async def look(self, host: str, fields: Mapping[str, str]) -> Verdict:
         """`host` is a plain name; names of `fields` are in lower case."""
@@ -56,13 +58,13 @@ class Gatekeeper:
         if password is None:
             return _ask(host)
         if not self._visits.knows_password(lock, password):
-            if self._waiting >= MOST_WAITING:
+            if self._waiting.total() >= MOST_WAITING or self._waiting[host] >= MOST_EACH:
                 return _later()
-            self._waiting += 1
+            self._waiting[host] += 1
             try:
                 right = await asyncio.get_running_loop().run_in_executor(self._hashing, lock.opens, password)
             finally:
-                self._waiting -= 1
+                self._waiting -= Counter((host,))
             if not right:
                 return _ask(host)
             self._visits.keep_password(lock, password)

@@ -52,7 +52,7 @@ class Visits:
             if name == COOKIE:
                 until, _, given = value.partition(".")
                 seconds = int(until) if until.isascii() and until.isdecimal() and len(until) < 12 else 0
-                if hmac.compare_digest(_sign(lock, host, seconds), given) and seconds > time.time():
+                if hmac.compare_digest(_sign(lock, host, seconds).encode(), given.encode()) and seconds > time.time():
                     return True
         return False
 

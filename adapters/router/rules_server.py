@@ -26,6 +26,8 @@ MAX_HEAD: Final = 128 << 10
 # A longer path names no file.
 MAX_TARGET: Final = 8 << 10
 KEPT: Final = 1_000
+# Of rules' files: a site that is deployed all day may have a quarter of a mebibyte of them in each release.
+KEPT_BYTES: Final = 32 << 20
 
 _HOST = re.compile(HOSTNAME)
 _REASONS: Final = {
@@ -46,7 +48,8 @@ class RulesBook:
     def __init__(self, routes: Path, *, kept: int = KEPT) -> None:
         self._routes = os.fspath(routes)
         self._kept = kept
-        self._known: OrderedDict[tuple[int, int, int], Rules | None] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int, int, int], Rules | None] = OrderedDict()
+        self._bytes = 0
 
     def answer(self, host: str, release: str, target: str) -> Answer:
         """What to do with a request. Rules that cannot be read never take a site down: it is served plain."""
@@ -60,13 +63,15 @@ class RulesBook:
             at = os.stat(path)
         except OSError:
             return None
-        key = (at.st_dev, at.st_ino, at.st_mtime_ns)
+        key = (at.st_dev, at.st_ino, at.st_mtime_ns, at.st_size)
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
         rules = self._known[key] = _read(path)
-        if len(self._known) > self._kept:
-            self._known.popitem(last=False)
+        self._bytes += at.st_size
+        while len(self._known) > self._kept or (self._bytes > KEPT_BYTES and len(self._known) > 1):
+            (*_, size), _ = self._known.popitem(last=False)
+            self._bytes -= size
         return rules
 
 

@@ -23,6 +23,7 @@ import shlex
 import shutil
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ import httpx
 from adapters.redaction import Redactor
 from adapters.runtime import door
 from adapters.runtime.containers import SECRETS, USER, app_body, door_body
-from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.driver import MOST_LINES, Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.engine import LABEL, established, frames, nanoseconds, ref_of, status_of
 from adapters.runtime.frame import lay
 from adapters.runtime.process.app import children, term_targets
@@ -41,7 +42,7 @@ from adapters.runtime.process.opening import CannotOpen, open_configuration
 from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
-from adapters.runtime.process.view import allowed_sockets, inside, port_of
+from adapters.runtime.process.view import allowed_sockets, inside, make_volume, port_of
 from adapters.unix_sockets import AnySocket
 from headway.errors import HeadwayError
 
@@ -193,7 +194,7 @@ class DockerDriver:
             if canceled():
                 self.remove(spec.ref)
                 raise HeadwayError("job.canceled", "The command was canceled while it ran.")
-        lines = [*self.logs(spec.ref, limit=1 << 62)]
+        lines = [*deque(self.logs(spec.ref, limit=1 << 62), maxlen=MOST_LINES)]
         if late:
             number = lines[-1].number + 1 if lines else 1
             lines.append(LogLine(number, lines[-1].ts if lines else "", "system", "it ran out of time"))
@@ -269,7 +270,7 @@ class DockerDriver:
         shown = lay(root, [target for _, target in volumes], self._places.folder(spec.ref) / "tree")
         binds = [f"{source}:{target}:ro" for source, target in shown]
         for source, target in volumes:
-            source.mkdir(parents=True, exist_ok=True)
+            make_volume(source)
             if uid is not None:
                 os.chown(source, uid, uid)
             binds.append(f"{source}:{target}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 State = Literal["starting", "running", "backoff", "crash_loop", "stopping", "stopped", "absent"]
 
@@ -108,6 +108,8 @@ class LogLine:
 
 
 Lines = list[LogLine]  # `list` is a method further down
+# Of one run: an app may print millions.
+MOST_LINES: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class RuntimeDriver(Protocol):
     def run_once(
         self, spec: InstanceSpec, timeout: float, *, canceled: Callable[[], bool] = lambda: False
     ) -> tuple[int, Lines]:
-        """Run to the end in the same isolation (release commands, one-off commands): exit code and its lines.
+        """Run to the end in the same isolation (release commands, one-off commands): exit code and its last lines.
 
         The ref is its name: asked again (after a crash of the caller), a run that goes on is joined, and one that has
         ended answers with its result until `remove(ref)`. So each new run needs a ref of its own. After `timeout`

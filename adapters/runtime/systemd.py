@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +29,14 @@ from typing import Any, cast
 
 from adapters.redaction import Redactor
 from adapters.runtime import door
-from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.driver import MOST_LINES, Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.engine import established
 from adapters.runtime.frame import lay
 from adapters.runtime.process.opening import CannotOpen, open_configuration
 from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
-from adapters.runtime.process.view import allowed_sockets, inside, port_of
+from adapters.runtime.process.view import allowed_sockets, inside, make_volume, port_of
 from adapters.runtime.units import ENDED, STDERR, Facts, app_unit, door_unit, environment_file
 from headway.errors import HeadwayError
 
@@ -148,8 +149,10 @@ class SystemdDriver:
         found = read_status(ref, shown, endpoint)
         if found.state != "stopped" or found.exit_code is not None:
             return found
-        # A unit that ended well is forgotten by systemd, and how it ended with it.
-        return replace(found, exit_code=self._ended(ref))
+        # A unit that ended well is forgotten by systemd, and how and when it ended with it.
+        noted = self._places.folder(ref) / ENDED
+        since = found.since or (noted.stat().st_mtime if noted.exists() else 0.0)
+        return replace(found, exit_code=self._ended(ref), since=since)
 
     def list(self, env_id: str | None = None) -> list[Status]:
         return [one for ref in self._places.known(env_id) if (one := self.status(ref)).state != "absent"]
@@ -200,7 +203,7 @@ class SystemdDriver:
         # What it said last may be on its way into the journal still.
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run([self._setup.journalctl, "--sync"], capture_output=True, timeout=SECONDS, check=False)
-        return self.status(spec.ref).exit_code or 0, [*self.logs(spec.ref, limit=1 << 62)]
+        return self.status(spec.ref).exit_code or 0, [*deque(self.logs(spec.ref, limit=1 << 62), maxlen=MOST_LINES)]
 
     def connections(self, ref: InstanceRef) -> int:
         status, port = self.status(ref), self._facts(ref).get("port")
@@ -236,7 +239,7 @@ class SystemdDriver:
             hidden=hidden,
         )
         for source, _ in facts.volumes:
-            source.mkdir(parents=True, exist_ok=True)
+            make_volume(source)
             os.chown(source, uid, uid)
         texts = {f"{name}.service": app_unit(spec, facts)}
         if port is not None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from adapters.runtime.driver import RuntimeDriver
 
 STOP_GRACE = 10.0
+AT_ONCE = 256
 
 
 @click.group()
@@ -34,7 +35,8 @@ def stop_apps() -> None:
     """Stop every instance, all at once. What is live starts again with the next `headway up`."""
     driver = _driver()
     running = [one for one in driver.list() if one.state not in ("stopped", "absent")]
-    with ThreadPoolExecutor(16) as pool:
+    # Nearly all of it waits, and whoever stops the stack waits for two minutes in all.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda one: driver.stop(one.ref, STOP_GRACE), running))
     click.echo(f"{len(running)} stopped.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import click
 from headway.cli.up import DEFAULT_FOLDER
 from headway.errors import HeadwayError
 from headway.supervisor import identity, locks, processes, tenure
-from headway.supervisor.apps import stop_apps
+from headway.supervisor.apps import keeper_of, stop_apps
+from headway.supervisor.becoming import User
 from headway.supervisor.folder import Folder, read_record
+from headway.supervisor.plan import Plan
 from headway.supervisor.supervise import stop_in_order
 from headway.supervisor.twin import end_stray
 
@@ -63,6 +66,12 @@ def stop_stack(folder: Folder) -> bool:
     raise HeadwayError("stack.start_failed", f"The supervisor of {folder.root} did not stop within {PATIENCE:.0f} s.")
 
 
+def _keeper(folder: Folder) -> User | None:
+    with suppress(HeadwayError):
+        return keeper_of(Plan.read(folder).components)
+    return None
+
+
 def _supervisors(folder: Folder, *, by_lock: bool) -> list[dict[str, Any]]:
     """By its record; where none names a living one (a damaged file, a full disk), whoever has its lock's file open."""
     if record := tenure.current(folder):
@@ -81,6 +90,6 @@ def _stop_leftovers(folder: Folder) -> bool:
             record = read_record(folder.record(name))
             running.append((process, int(record.get("tier", 0)), float(record.get("grace", GRACE))))
     stop_in_order(running, click.echo, lambda: False)
-    stop_apps(folder, click.echo)
+    stop_apps(folder, click.echo, _keeper(folder))
     folder.endpoints.unlink(missing_ok=True)
     return bool(running)

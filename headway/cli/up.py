@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +80,7 @@ def up(
             retention_days=int(settings.get("HEADWAY_JOB_RETENTION_DAYS", "30")),
         )
         _require_ports(folder, embedded(options))
-        return options
+        return replace(options, web_config=hashlib.sha256(_web_server(options)).hexdigest()[:32])
 
     prepare()
     lock = tenure.take(folder)
@@ -101,7 +103,10 @@ def up(
 def _write(options: Options) -> None:
     """Everything that the supervisor and its components read."""
     folder = options.folder
-    folder.path("caddy", "caddy.json").write_bytes(_web_server(options))
+    # By a name in a folder of ours: the web server's own may hold a link by now, and this is root.
+    aside = folder.path("run", f".caddy.json.{os.getpid()}")
+    aside.write_bytes(_web_server(options))
+    aside.replace(folder.path("caddy", "caddy.json"))
     if options.accounts is not None and not options.external_database:
         make_database(folder)
     _link(folder.path("run", "broker.sock"), broker_socket(folder))

@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from headway._launch import python_path
+from headway.supervisor.becoming import User
 from headway.supervisor.folder import Folder
+from headway.supervisor.plan import Component
+from headway.supervisor.processes import becoming
 
 PATIENCE = 120.0
 
@@ -23,6 +26,7 @@ def coming_back(folder: Folder) -> int:
 
 def _is_open(endpoint: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as one:
+        one.settimeout(0.5)  # one that nobody accepts from fills up, and would be waited at for ever
         try:
             one.connect(os.path.realpath(endpoint))
         except OSError:
@@ -30,15 +34,21 @@ def _is_open(endpoint: Path) -> bool:
     return True
 
 
-def stop_apps(folder: Folder, say: Callable[[str], None]) -> None:
+def keeper_of(components: Iterable[Component]) -> User | None:
+    """Under which uid apps are kept; None: the supervisor's."""
+    return next((one.user for one in components if one.name == "host"), None)
+
+
+def stop_apps(folder: Folder, say: Callable[[str], None], user: User | None) -> None:
     """Stop every instance of this host. They start again with the next `up`. By a process of its own: this is a light
-    one, which knows nothing of instances."""
+    one, which knows nothing of instances; and one of the host worker's uid, as what it goes by is that one's to write.
+    """
     if not any(folder.path("host", "run", "instances").glob("*/*")):
         return
     env = {"HEADWAY_DATA_DIR": str(folder.root), "PYTHONPATH": python_path(), "PATH": os.environ.get("PATH", "")}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "headway", "apps", "stop"],
+            [*(becoming(user) if user is not None else ()), sys.executable, "-P", "-m", "headway", "apps", "stop"],
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -46,7 +46,8 @@ _KEYS = {
 class Options:
     """What `up` was asked for. `settings` are the caller's HEADWAY_* settings, none of them secret.
 
-    `accounts`: the uids of the roles; None where all have the supervisor's.
+    `accounts`: the uids of the roles; None where all have the supervisor's. `web_config`: a digest of Caddy's file, so
+    that one that has become another starts it again.
     """
 
     folder: Folder
@@ -60,6 +61,7 @@ class Options:
     retention_days: int = 30
     settings: dict[str, str] = field(default_factory=dict)
     accounts: Accounts | None = None
+    web_config: str = ""
 
 
 def embedded(options: Options) -> Plan:
@@ -218,7 +220,7 @@ def caddy(options: Options) -> Component:
         name="caddy",
         title="web server of the sites",
         argv=(options.caddy, "run", "--config", str(folder.path("caddy", "caddy.json"))),
-        env={"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home},
+        env={"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "CADDY_CONFIG_SHA256": options.web_config},
         ready=(f"{options.block.origin('sites')}/",),
         tier=1,
         # Services are dialled by a path that is relative to here.

@@ -19,10 +19,16 @@ def rotate(path: Path, limit: int = LIMIT) -> bool:
             return False
     except OSError:
         return False
+    copy = path.with_name(f"{path.name}.copy")
+    try:
+        shutil.copyfile(path, copy)
+    except OSError:  # a full disk: it stays as it is until there is room
+        copy.unlink(missing_ok=True)
+        return False
     for number in range(KEEP - 1, 0, -1):
         with suppress(FileNotFoundError):
             path.with_name(f"{path.name}.{number}").replace(path.with_name(f"{path.name}.{number + 1}"))
-    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+    copy.replace(path.with_name(f"{path.name}.1"))
     os.truncate(path, 0)
     return True
 

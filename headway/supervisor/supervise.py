@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from headway.errors import HeadwayError
 from headway.supervisor import accounts, identity, processes
-from headway.supervisor.apps import coming_back, stop_apps
+from headway.supervisor.apps import coming_back, keeper_of, stop_apps
 from headway.supervisor.folder import Folder, write_json
 from headway.supervisor.logs import last_line, rotate
 from headway.supervisor.plan import Plan
@@ -38,7 +38,7 @@ class Supervisor:
         self.announced = False
         self.failure = ""
         self.degraded = False
-        self._began = time.monotonic()
+        self._began = self._looked = time.monotonic()
         self._signals: list[int] = []
         self._wake, self._woken = socket.socketpair()
 
@@ -81,7 +81,10 @@ class Supervisor:
                 poll.register(unit.process.pidfd, select.POLLIN)
         if self.twin.process is not None:
             poll.register(self.twin.process.pidfd, select.POLLIN)
-        if not poll.poll(self._patience() * 1000):
+        poll.poll(self._patience() * 1000)
+        # By the clock: on a busy host somebody's orphan ends in every minute.
+        if time.monotonic() - self._looked >= IDLE:
+            self._looked = time.monotonic()
             self._look_around()
         with suppress(BlockingIOError):
             self._woken.recv(4096)
@@ -97,7 +100,7 @@ class Supervisor:
             times.append(self.twin.due - now)
         if any(unit.state == "starting" for unit in self.units.values()):
             times.append(TICK)
-        return max(0.0, min(times, default=IDLE))
+        return max(0.0, min([*times, self._looked + IDLE - now]))
 
     def _reap_orphans(self) -> None:
         """This process is a subreaper: what components leave behind is reaped here while it lives."""
@@ -240,7 +243,7 @@ class Supervisor:
             identity.update(self.folder.record(SUPERVISOR), **facts)
 
     def _look_around(self) -> None:
-        """Once a minute of quiet."""
+        """Once a minute."""
         if not self.folder.path("run").is_dir():
             self.failure = f"The data folder {self.folder.root} is gone."
         for unit in self.units.values():
@@ -269,7 +272,7 @@ class Supervisor:
             self.progress.say,
             lambda: len(self._signals) > asked,
         )
-        stop_apps(self.folder, self.progress.say)
+        stop_apps(self.folder, self.progress.say, keeper_of(self.plan.components))
         accounts.take_back(self.plan.components)
         self._reap_orphans()
         with suppress(OSError):

@@ -37,7 +37,10 @@ class Twin:
             self.process.bury()
             self.process, self.due = None, time.monotonic() + RESTART_AFTER
         if self.process is None and time.monotonic() >= self.due:
-            self._start()
+            try:
+                self._start()
+            except OSError:  # no process or descriptor is left: whoever supervises must not end for want of a standby
+                self.due = time.monotonic() + RESTART_AFTER
 
     def _start(self) -> None:
         with self._folder.log("supervisor").open("ab") as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from adapters.artifact.rules import HeaderRule, StaticRules
 from adapters.router.caddy import SOCKETS
+from adapters.router.gate import MOST_EACH, MOST_WAITING, Gatekeeper
 from adapters.router.locks import COOKIE, SECONDS, Visits
 from adapters.router.routes import BEHIND, list_routes
 from adapters.router.routes import LOCK as NAME
@@ -96,6 +98,7 @@ def test_a_visit_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     lock, visits = Lock.read(LOCK.encode()), Visits()
     cookie = f"{COOKIE}={visits.cookie(lock, 'a.test')}"
     assert visits.knows_cookie(lock, "a.test", cookie)
+    assert not visits.knows_cookie(lock, "a.test", f"{COOKIE}=1.\xe9"), "what is no signature is no failure either"
     late = time.time() + SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: late)
     assert not visits.knows_cookie(lock, "a.test", cookie)
@@ -274,3 +277,28 @@ def test_many_wrong_passwords_keep_nobody_out_who_has_passed(machine: Machine, s
         one.join()
     assert set(statuses) <= {401, 503}
     assert 401 in statuses
+
+
+def test_who_guesses_at_one_name_keeps_no_other_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.test", "b.test"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "visitors").write_text(LOCK)
+    free = threading.Event()
+    monkeypatch.setattr(Lock, "opens", lambda _lock, password: free.wait(30) and password == PASSWORD.encode())
+
+    async def talk() -> None:
+        gate = Gatekeeper(tmp_path)
+        guesses = [
+            asyncio.create_task(gate.look("a.test", {"authorization": basic(f"guess {number}")}))
+            for number in range(MOST_WAITING)
+        ]
+        await asyncio.sleep(0)
+        visitor = asyncio.create_task(gate.look("b.test", {"authorization": basic(PASSWORD)}))
+        await asyncio.sleep(0)
+        free.set()
+        assert (await visitor).status == 204
+        statuses = [(await guess).status for guess in guesses]
+        assert (statuses.count(401), statuses.count(503)) == (MOST_EACH, MOST_WAITING - MOST_EACH)
+        assert gate._waiting.total() == 0
+
+    asyncio.run(talk())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from adapters.artifact.manifest import Manifest
 from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.hosting.services import Plan, Services, Story
-from adapters.runtime.driver import InstanceRef, InstanceSpec, Status
+from adapters.runtime.driver import InstanceRef, InstanceSpec, Lines, LogLine, Status
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine
 
@@ -92,3 +92,91 @@ def test_an_app_that_has_too_much_to_do_to_answer_is_grown(
         with pytest.raises(HeadwayError) as refused:
             grow()
         assert refused.value.code == "roll.health_failed"
+
+
+@dataclass
+class Migrating(Driver):
+    """As the keepers: a run has one result until it is removed."""
+
+    code: int = 0
+    runs: int = 0
+
+    def run_once(
+        self, spec: InstanceSpec, _timeout: float, *, canceled: Callable[[], bool] = lambda: False
+    ) -> tuple[int, Lines]:
+        if spec.ref not in self.running:
+            self.runs += 1
+            self.running[spec.ref] = Status(spec.ref, "running")
+        assert not canceled()
+        self.running[spec.ref] = Status(spec.ref, "stopped", exit_code=self.code)
+        return self.code, [LogLine(number, "", "stdout", f"row {number}") for number in range(1, 5_000)]
+
+
+def test_a_release_command_runs_once_however_often_a_rollout_is_tried(tmp_path: Path, answering: str) -> None:
+    machine, driver = Machine(tmp_path / "h"), Migrating(answering)
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    live = machine.deploy({"a": b"a"})
+    machine.host.environment(ENV).release(live + 1).mkdir()
+    manifest = replace(MANIFEST, run=RunSettings("serve", release_command="migrate"))
+    said: list[str] = []
+
+    def attempt(check: Callable[[], None]) -> None:
+        story = Story(check, said.append)
+        services.prepare(
+            ENV,
+            live + 1,
+            manifest,
+            0,
+            "localhost",
+            story,
+            lambda: services.run_release_command(ENV, live + 1, manifest, story),
+        )
+
+    def worker_ends() -> None:
+        raise HeadwayError("service.unavailable", "the host worker is stopped")
+
+    with pytest.raises(HeadwayError):
+        attempt(worker_ends)
+    attempt(lambda: None)
+    assert driver.runs == 1
+    assert "row 4999" in said
+    assert len(said) < 4_100, "the last two thousand lines are enough of each try"
+
+
+def test_a_rollout_that_is_canceled_waits_for_no_release_command(tmp_path: Path, answering: str) -> None:
+    machine, driver = Machine(tmp_path / "h"), Migrating(answering)
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    live = machine.deploy({"a": b"a"})
+    manifest = replace(MANIFEST, run=RunSettings("serve", release_command="migrate"))
+
+    def canceled() -> None:
+        raise HeadwayError("job.canceled", "canceled")
+
+    for seq, story in ((live + 1, Story(canceled)), (live + 3, Story(lambda: None))):
+        machine.host.environment(ENV).release(seq).mkdir()
+        if seq == live + 1:
+            with pytest.raises(HeadwayError, match="canceled"):
+                services.run_release_command(ENV, seq, manifest, story)
+            assert [(ref.seq, one.state) for ref, one in driver.running.items()] == [(seq, "running")]
+        else:
+            services.run_release_command(ENV, seq, manifest, story)
+    assert [ref.seq for ref in driver.running] == [live + 3], "one migration at a time"
+    assert driver.runs == 2
+
+
+def test_an_instance_that_is_gone_while_it_is_looked_at_is_started_again(tmp_path: Path, answering: str) -> None:
+    machine, driver = Machine(tmp_path / "h"), Driver(f"unix:{tmp_path / 'nobody'}")
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    live = machine.deploy({"a": b"a"})
+    machine.host.environment(ENV).release(live + 1).mkdir()
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 4:
+            driver.running.clear()
+            driver.endpoint = answering
+            (tmp_path / "nobody").symlink_to(tmp_path / "s")
+
+    services.prepare(ENV, live + 1, MANIFEST, 0, "localhost", Story(look), lambda: None)
+    assert [*driver.running] == [InstanceRef(ENV, live + 1, "web", 0)]

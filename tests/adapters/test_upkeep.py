@@ -13,15 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from adapters.hosting import upkeep
 from adapters.hosting.baking import Bakery
 from adapters.hosting.drift import Drift, DriftBook, DriftReports
 from adapters.hosting.mending import LEAST, MOST, SHARE, Mender, Scrubber
 from adapters.hosting.releases import is_suspended, prune_releases
 from adapters.hosting.services import Plan, Services, Story
+from adapters.hosting.serving import ServingReports
 from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.turns import AT_ONCE
 from adapters.hosting.upkeep import EVERY, Pace, Upkeep
 from adapters.runtime.driver import InstanceRef, Status
-from headway.broker import Drifts, Noted
+from headway.broker import Drifts, Leftovers, Noted, Serving
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine, keep_on, running_server
 
@@ -150,6 +153,37 @@ def test_a_release_whose_folder_is_gone_is_asked_for_and_its_instances_go_on(hou
 
 
 # trees
+
+
+def test_a_link_to_the_tree_that_has_become_a_folder_is_a_finding(house: House) -> None:
+    live = house.machine.deploy(FILES)
+    (house.env.release(live) / "root").unlink()
+    (house.env.release(live) / "root").mkdir()
+    house.upkeep.look(ENV)
+    assert [one.seq for one in house.found("release")] == [live]
+    house.machine.host.collect()
+
+
+def test_one_damaged_environment_keeps_no_other_from_being_told_of(house: House) -> None:
+    _, beside = house.machine.site(FILES)
+    house.machine.deploy(FILES)
+    told: list[Serving] = []
+    left: list[str] = []
+
+    class Broker:
+        def tell_serving(self, _host_id: str, serving: Serving) -> Leftovers:
+            told.append(serving)
+            return Leftovers(environments=[ENV, beside])
+
+    def leave(env_id: str) -> None:
+        if env_id == ENV:
+            raise HeadwayError("internal.error", "The fence of an environment cannot be read.")
+        left.append(env_id)
+
+    (house.env.env / "fence").write_text("{")
+    ServingReports("local", house.machine.host.folders, Broker(), leave).look()
+    assert told[0].live == {beside: 1}
+    assert left == [beside]
 
 
 def test_what_was_changed_in_a_tree_is_put_back_from_the_store(house: House) -> None:
@@ -295,6 +329,79 @@ def test_what_was_undone_does_not_stay_ready(house: House) -> None:
     assert (house.driver.indexes(old), house.driver.indexes(bad)) == ([0], [])
 
 
+def test_visitors_of_an_old_release_have_their_time_however_often_one_deploys(house: House) -> None:
+    old = house.app(1)
+    house.driver.start(old, 1)
+    house.driver.visited = {InstanceRef(ENV, old, "web", 0)}
+    for seq in (house.app(1), house.app(1)):
+        house.driver.start(seq, 1)
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == [0]
+    long_ago = time.time() - 61
+    os.utime(house.env.release(old) / "instances.json", (long_ago, long_ago))
+    house.driver.start(house.app(1), 1)
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == []
+
+
+def test_what_was_put_back_has_its_time_anew(house: House) -> None:
+    old = house.app(1)
+    house.driver.start(old, 1)
+    house.driver.visited = {InstanceRef(ENV, old, "web", 0)}
+    for seq in (house.app(1), house.app(1)):
+        house.driver.start(seq, 1)
+    house.upkeep.look(ENV)
+    plan = house.env.release(old) / "instances.json"
+    assert json.loads(plan.read_bytes())["stopping"]
+    os.utime(plan, (time.time() - 1000, time.time() - 1000))
+    house.machine.seq += 1
+    house.env.undo(house.machine.seq, old)
+    house.upkeep.look(ENV)
+    assert not json.loads(plan.read_bytes())["stopping"]
+    for seq in (house.app(1), house.app(1)):
+        house.driver.start(seq, 1)
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(old) == [0], "who is connected may take a minute to leave"
+
+
+def test_a_driver_that_is_away_for_a_while_is_asked_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [HeadwayError("runtime.unavailable", "the engine does not answer"), OSError(24, "too many files")]
+    seen = threading.Event()
+
+    def environments() -> set[str]:
+        if answers:
+            raise answers.pop()
+        seen.set()
+        return set()
+
+    def never() -> None:
+        raise HeadwayError("runtime.unavailable", "the engine does not answer")
+
+    monkeypatch.setattr(house.driver, "environments", environments)
+    monkeypatch.setattr("adapters.hosting.upkeep.EVERY", 0.01)
+    loop = threading.Thread(target=house.upkeep.run, args=(never,), daemon=True)
+    loop.start()
+    assert seen.wait(5.0), "nothing is mended any more"
+    house.upkeep.close()
+    loop.join(5.0)
+    assert not loop.is_alive()
+
+
+def test_results_of_commands_are_kept_for_who_may_not_have_been_told(house: House) -> None:
+    live = house.app(1)
+    house.driver.start(live, 1)
+    now = time.time()
+    for number, ago in enumerate([5.0] * 10 + [100.0] * 100 + [4000.0]):
+        ref = InstanceRef(ENV, live, f"run-{number:03d}")
+        house.driver.running[ref] = Status(ref, "stopped", since=now - ago - number / 1000)
+    running = InstanceRef(ENV, live, "run-now")
+    house.driver.running[running] = Status(running, "running", since=now - 5000.0)
+    for _ in range(10):
+        house.upkeep.look(ENV)
+    kept = sorted(ref.process for ref in house.driver.running if ref.process != "web")
+    assert kept == [*(f"run-{number:03d}" for number in range(AT_ONCE)), "run-now"]
+
+
 def test_a_worker_of_a_warm_release_rests_and_comes_back_with_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def worker(seq: int) -> InstanceRef:
         return InstanceRef(ENV, seq, "worker")
@@ -352,6 +459,27 @@ def test_what_is_slow_to_stop_keeps_nothing_from_being_mended(house: House, monk
     house.upkeep.close()
     loop.join(30)
     assert house.driver.indexes(live) == [0]
+
+
+def test_one_environment_that_is_slow_to_stop_keeps_no_other_running(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "STOPS_EACH", 2)
+    goes, asked = threading.Event(), list[InstanceRef]()
+
+    def slowly(ref: InstanceRef) -> None:
+        asked.append(ref)
+        goes.wait(60)
+
+    monkeypatch.setattr(house.driver, "remove", slowly)
+    for index in range(5):
+        house.upkeep._stop(InstanceRef(ENV, 1, "web", index))
+    house.upkeep._stop(InstanceRef("env_01KVT00000000000000000000B", 1))
+    until(lambda: len(asked) == 3, "two of the one, and the other's")
+    goes.set()
+    until(lambda: not house.upkeep._stopping, "they are gone")
+    house.upkeep._stop(InstanceRef(ENV, 1, "web", 4))
+    until(lambda: len(asked) == 4, "at a later look")
 
 
 def until(true: Callable[[], bool], what: str) -> None:

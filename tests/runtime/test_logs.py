@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import threading
@@ -120,6 +121,29 @@ def test_binary_is_escaped_and_long_lines_are_cut(box: Stage) -> None:
     box.until_line(ref, "on stderr", "stderr")
 
 
+def test_the_end_of_a_log_is_found_without_reading_all_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = log.LogWriter(tmp_path, 0)
+    for number in range(1, 801):
+        writer.say(f"{number} {'x' * 100}")
+    writer.close()
+    kept = [number for number, *_ in log.read(tmp_path)]
+    assert len(list(tmp_path.iterdir())) == log.KEEP
+    read, really = list[bytes](), json.loads
+
+    def loads(line: bytes) -> object:
+        read.append(line)
+        return really(line)
+
+    monkeypatch.setattr(json, "loads", loads)
+    for since in (0, kept[0] - 1, kept[0], kept[250], 799, 800, 900):
+        read.clear()
+        wanted = [number for number in kept if number > since]
+        assert [number for number, *_ in log.read(tmp_path, since)] == wanted
+        assert len(read) == len(wanted)
+
+
 def test_a_line_half_written_by_a_killed_writer_is_skipped(tmp_path: Path) -> None:
     writer = log.LogWriter(tmp_path, 1 << 20)
     writer.feed("stdout", b"one\ntwo\n")
@@ -132,6 +156,27 @@ def test_a_line_half_written_by_a_killed_writer_is_skipped(tmp_path: Path) -> No
     assert [(number, text) for number, _, _, text in log.read(tmp_path)] == [
         (1, "one"), (2, "two"), (3, "three"), (4, "unfinished"),
     ]  # fmt: skip
+
+
+def test_a_disk_without_room_for_another_file_ends_no_keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, really = True, os.open
+
+    def opened(path: Path, flags: int, mode: int = 0o777) -> int:
+        if full and flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(path, flags, mode)
+
+    writer = log.LogWriter(tmp_path, 0)
+    monkeypatch.setattr(os, "open", opened)
+    for number in range(1_000):
+        writer.say(f"{number} {'x' * 100}")
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 64_000
+    full = False
+    writer.say("there is room again")
+    writer.close()
+    kept = [(number, text) for number, _, _, text in log.read(tmp_path)]
+    assert kept[0][1].startswith("0 ")
+    assert kept[-1] == (len(kept), "there is room again"), "lines are numbered without gaps"
 
 
 def test_a_secret_that_stands_across_the_cut_is_found(tmp_path: Path) -> None:

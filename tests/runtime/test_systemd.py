@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,21 @@ def spec(place: Path, **changes: object) -> InstanceSpec:
 
 def calls(place: Path) -> list[list[str]]:
     return [json.loads(line) for line in (place / "calls").read_text().splitlines()]
+
+
+def test_when_a_command_has_ended_is_known_though_systemd_forgets_it(driver: SystemdDriver, place: Path) -> None:
+    fake = (place / "systemctl").read_text()
+    forgotten = fake.replace('"ExecMainCode=" + ("0" if up else "1")', '"ExecMainCode=0"').replace(
+        "StateChangeTimestampMonotonic=1000000", "StateChangeTimestampMonotonic=0"
+    )
+    assert forgotten != fake
+    (place / "systemctl").write_text(forgotten)
+    ref = InstanceRef("env_1", 1, "run-a")
+    driver._write(InstanceSpec(ref, place / "tree", "true"), once=60.0)
+    (driver._places.folder(ref) / "ended").write_text("exited 3")
+    status = driver.status(ref)
+    assert (status.state, status.exit_code) == ("stopped", 3)
+    assert abs(status.since - time.time()) < 60, "it is kept for who may not have been told"
 
 
 def test_systemd_finds_nothing_to_complain_about(driver: SystemdDriver, place: Path) -> None:

@@ -200,6 +200,17 @@ def test_a_volume_outlives_releases_and_belongs_to_its_environment(stage: Stage,
     assert not (stage.tree / "storage" / "data").exists(), "the tree itself was changed"
 
 
+def test_a_link_is_no_volume(box: Stage, place: Path) -> None:
+    hidden = place / "host"
+    hidden.mkdir(mode=0o711)
+    (place / "volumes").mkdir()
+    (place / "volumes" / "data").symlink_to(hidden)
+    with pytest.raises(HeadwayError) as caught:
+        box.driver.ensure(box.spec(volumes=(Volume(place / "volumes" / "data", "data"),)))
+    assert caught.value.code == "runtime.spec_invalid"
+    assert hidden.stat().st_mode & 0o777 == 0o711
+
+
 def test_whoever_comes_first_has_its_volume_in_a_folder_that_is_closed_to_it(box: Stage, place: Path) -> None:
     """A release command runs before anything has written there."""
     (place / "volumes").mkdir(mode=0o700)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 
 from adapters.runtime.driver import InstanceRef, Status
 from headway.errors import HeadwayError
-from headway.supervisor.apps import coming_back
+from headway.supervisor.apps import coming_back, keeper_of, stop_apps
+from headway.supervisor.becoming import User
 from headway.supervisor.folder import Folder
+from headway.supervisor.plan import Component
+from headway.supervisor.processes import becoming
 from temporal import worker
 
 
@@ -71,3 +75,21 @@ def test_apps_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     double: Any = Double(0, 10_000)
     worker.stack_answers(double, double)
     assert double.looks >= 1
+
+
+@pytest.mark.parametrize("user", [None, User(uid=1_200_000_004)])
+def test_apps_are_stopped_under_the_uid_that_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: User | None
+) -> None:
+    (tmp_path / "host" / "run" / "instances" / "env_1" / "1.web.0").mkdir(parents=True)
+    asked: list[list[str]] = []
+
+    def run(words: list[str], **_more: object) -> subprocess.CompletedProcess[str]:
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    host = Component("host", ("headway",), user=user)
+    stop_apps(Folder(tmp_path), print, keeper_of([Component("api", ("headway",), user=User(uid=7)), host]))
+    assert asked[0][-2:] == ["apps", "stop"]
+    assert asked[0][:-6] == ([*becoming(user)] if user is not None else [])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.artifact.rules import HeaderRule, Redirect, StaticRules
+from adapters.router import rules_server
 from adapters.router.rules import Answer, Glob, Rules, clean_path, read_rules, rules_document
 from adapters.router.rules_server import MAX_HEAD, RulesBook, start
 from headway.errors import HeadwayError
@@ -168,6 +169,16 @@ def test_the_book_forgets_the_least_used_and_sees_a_changed_file(tmp_path: Path)
     changed.write_text(RULES.replace("/n", "/elsewhere"))
     changed.rename(tmp_path / "acme.localhost/r/1/rules")
     assert book.answer("acme.localhost", "1", "/o").location == "/elsewhere"
+
+
+def test_the_book_keeps_no_more_than_some_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_server, "KEPT_BYTES", 3 * len(RULES))
+    book = RulesBook(tmp_path)
+    for seq in [*range(1, 9), 1]:
+        if seq > 1 or not book._known:
+            release(tmp_path, "acme.localhost", seq, RULES)
+        assert book.answer("acme.localhost", str(seq), "/o").location == "/n"
+    assert (len(book._known), book._bytes) == (3, 3 * len(RULES))
 
 
 def ask(socket: Path, *pieces: bytes) -> bytes:

@@ -164,6 +164,15 @@ def test_the_last_words_of_an_instance_that_is_removed(host: Host) -> None:
     assert host.api.lines == ["a", "goodbye"]
 
 
+def test_what_a_command_has_printed_is_its_jobs_alone(host: Host) -> None:
+    ref = InstanceRef(ENV, 1, "run-01kvt")
+    host.instances.print("name,card number", ref=ref)
+    host.shipper.look()
+    host.instances.remove(ref)
+    host.shipper.look()
+    assert host.api.lines == []
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_an_instance_that_was_made_anew_is_heard_from_its_beginning(host: Host, restarted: bool) -> None:
     host.instances.print("a", "b", "c")

@@ -81,3 +81,34 @@ def test_who_is_stopped_while_waiting_leaves_the_line() -> None:
         pass
     with turns.turn("c", lambda _ahead: pytest.fail("it is free"), lambda: None):
         pass
+
+
+def test_one_environment_fills_no_room_that_others_wait_in() -> None:
+    turns, log = Turns(at_once=1, waiting=3), list[str]()
+    first = Waiter(turns, "many", log, "first")
+    until(lambda: log == ["first"])
+    refused: list[HeadwayError] = []
+    ends = []
+    for number in range(3):
+
+        def work() -> None:
+            try:
+                with turns.turn("many", lambda _ahead: None, lambda: None):
+                    pass
+            except HeadwayError as error:
+                refused.append(error)
+
+        ends.append(threading.Thread(target=work, daemon=True))
+        ends[-1].start()
+        until(lambda number=number: len(turns._waiting) == number + 1)  # type: ignore[misc]
+    with pytest.raises(HeadwayError, match="3 wait"), turns.turn("many", print, lambda: None):
+        pass
+    other = Waiter(turns, "other", log, "other")
+    until(lambda: other.told != [] and len(refused) == 1)
+    assert (refused[0].code, len(turns._waiting)) == ("host.busy", 3)
+    first.end.set()
+    until(lambda: "other" in log)
+    other.end.set()
+    for thread in ends:
+        thread.join(30)
+    assert len(refused) == 1

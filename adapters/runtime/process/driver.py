@@ -14,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from adapters import cgroup
-from adapters.runtime.driver import Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
+from adapters.runtime.driver import MOST_LINES, Capabilities, InstanceRef, InstanceSpec, Lines, LogLine, Status
 from adapters.runtime.process import control, identity, log, view
 from adapters.runtime.process.app import MARK
 from adapters.runtime.process.places import Places
@@ -37,7 +38,7 @@ BOOT = "import sys; sys.path[:0] = sys.argv[1:3]; from adapters.runtime.process.
 TRY = "import sys; sys.path[:0] = sys.argv[1:3]; from adapters.runtime.process.network import enter; enter()"
 START_SECONDS = 30.0
 EXTRA_SECONDS = 15.0  # beyond a stop's grace, for the kernel to end and reap everything
-LOOK, SHOWS = 0.01, 0.02
+LOOK, SELDOM, SHOWS = 0.01, 0.2, 0.02
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class ProcessDriver:
         record = self._record(spec.ref)
         if record.get("state") != "stopped":
             raise HeadwayError("runtime.unavailable", f"the keeper of {spec.ref} was killed while the command ran")
-        return int(record.get("exit_code") or 0), [*self.logs(spec.ref, limit=sys.maxsize)]
+        return int(record.get("exit_code") or 0), [*deque(self.logs(spec.ref, limit=sys.maxsize), maxlen=MOST_LINES)]
 
     def connections(self, ref: InstanceRef) -> int:
         said = control.ask(str(self._places.control(ref)), op="status")
@@ -286,7 +287,7 @@ class ProcessDriver:
 
     def _lend(self, source: Path, uid: int | None) -> None:
         try:
-            source.mkdir(parents=True, exist_ok=True)
+            view.make_volume(source)
             if uid is not None and source.stat().st_uid != uid:
                 hand_over(source, uid, uid)
                 source.chmod(0o700)
@@ -316,7 +317,7 @@ class ProcessDriver:
     def _over(self, ref: InstanceRef, seconds: float) -> bool:
         """Wait until no keeper holds the lock."""
         path = self._places.folder(ref) / "lock"
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, LOOK
         while True:
             try:
                 held = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -329,9 +330,12 @@ class ProcessDriver:
                 pass
             finally:
                 os.close(held)
-            if time.monotonic() > deadline:
+            left = deadline - time.monotonic()
+            if left < 0:
                 return False
-            time.sleep(LOOK)
+            # An app may be given an hour to stop, and many may stop at once.
+            time.sleep(min(pause, max(left, LOOK)))
+            pause = min(1.5 * pause, SELDOM)
 
     def _sweep(self, ref: InstanceRef) -> None:
         """End and remove what a killed keeper left. Its app dies with it; this is for what was about to start."""

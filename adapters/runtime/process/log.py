@@ -19,6 +19,7 @@ from typing import BinaryIO
 from adapters.redaction import Redactor
 
 KEEP = 3
+HEAD = 24  # bytes of a line in which its number is
 LONGEST = 8192  # bytes of a line; the rest of it is counted, not kept
 NAME = "log"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")  # but for tabs and the escapes of colours
@@ -75,18 +76,20 @@ class LogWriter:
         self._write(stream, text)
 
     def _write(self, stream: str, text: str) -> None:
-        self._number += 1
         plain = CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
         now = time.time()
         ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-        line = json.dumps([self._number, ts, stream, plain], ensure_ascii=False, separators=(",", ":"))
+        line = json.dumps([self._number + 1, ts, stream, plain], ensure_ascii=False, separators=(",", ":"))
         data = line.encode("utf-8", "replace") + b"\n"
-        if self._size + len(data) > self._limit:
-            self._rotate()
         try:
-            os.write(self._file, data)
+            if self._size + len(data) > self._limit:
+                self._rotate()
+            if os.write(self._file, data) < len(data):
+                os.ftruncate(self._file, self._size)
+                return
         except OSError:
             return  # a full disk must not end the app
+        self._number += 1
         self._size += len(data)
 
     def _open(self) -> None:
@@ -96,12 +99,14 @@ class LogWriter:
             os.write(self._file, b"\n")  # a writer was killed in the middle
 
     def _rotate(self) -> None:
-        os.close(self._file)
-        for number in range(KEEP - 1, 0, -1):
-            older = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
-            if older.exists():
-                older.replace(self._path.with_name(f"{NAME}.{number}"))
+        """Where there is no room for a new file the old one stays open, and takes nothing more until there is."""
+        older = self._file
+        for number in range(KEEP - 1, 0, -1) if self._path.exists() else ():
+            place = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
+            if place.exists():
+                place.replace(self._path.with_name(f"{NAME}.{number}"))
         self._open()
+        os.close(older)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,9 @@ def read_on(folder: Path, since: int, place: Place | None) -> Iterator[tuple[Ite
             while os.fstat(files[0].fileno()).st_ino != place.inode:
                 files.pop(0)
             files[0].seek(place.offset)
-        for item, found in _items(iter(files)):
+        while len(files) > 1 and 0 < _number(os.pread(files[1].fileno(), HEAD, 0)) <= since + 1:
+            files.pop(0)
+        for item, found in _items(iter(files), since):
             if item[0] > since:
                 since = item[0]
                 yield item, found
@@ -159,11 +166,20 @@ def _opened(folder: Path, stack: contextlib.ExitStack) -> list[BinaryIO]:
     return files[::-1]
 
 
-def _items(files: Iterator[BinaryIO]) -> Iterator[tuple[Item, Place]]:
+def _number(line: bytes) -> int:
+    """By which a line begins; 0 where it is none."""
+    number = line[1:HEAD].partition(b",")[0]
+    return int(number) if line[:1] == b"[" and number.isdigit() else 0
+
+
+def _items(files: Iterator[BinaryIO], since: int = 0) -> Iterator[tuple[Item, Place]]:
+    """Of those up to `since` nothing is read but the number: a worker that comes back asks for the end of each log."""
     for file in files:
         inode, offset = os.fstat(file.fileno()).st_ino, file.tell()
         for line in file:
             offset += len(line)
+            if since and 0 < _number(line) <= since:
+                continue
             try:
                 number, ts, stream, text = json.loads(line)
             except ValueError:

@@ -175,6 +175,13 @@ def inside(relative: str, what: str) -> str:
     return plain
 
 
+def make_volume(source: Path) -> None:
+    """A volume's folder. Raises runtime.spec_invalid where a link stands in its place, and OSError."""
+    if source.is_symlink():
+        raise HeadwayError("runtime.spec_invalid", f"{source} is a link: a volume is a folder of its own")
+    source.mkdir(parents=True, exist_ok=True)
+
+
 def release(root: Path, source: Path, targets: Sequence[str]) -> Iterator[Bind | tuple[str, ...]]:
     """The tree at its place. Folders that volumes need and the tree lacks are made around it, not in it."""
     missing = [target for target in targets if not _is_folder(root / posixpath.relpath(target, WORKSPACE))]
