@@ -203,8 +203,11 @@ async def test_what_a_request_says_goes_to_the_builder(org: Org) -> None:
     sandbox = await org.sandbox({"src/a": "a", "dist/index.html": "x"})
     one = await org.publish(made["id"], sandbox, output_path="/workspace/dist", entrypoint="/workspace/dist/home.html")
     build = org.api.one(Build, job_id=one["operation_id"])
-    assert build.overrides == {"kind": "auto", "build_command": "make", "entrypoint": "home.html"}
-    assert set(snapshot(org, one["version"])) == {"index.html"}
+    assert build.overrides == {"kind": "auto", "build_command": "make", "output": "dist", "entrypoint": "home.html"}
+    assert set(snapshot(org, one["version"])) == {"src/a", "dist/index.html"}, "the command runs in all of it"
+    none = await org.publish(made["id"], sandbox, output_path="dist", build_command="")
+    assert org.api.one(Build, job_id=none["operation_id"]).overrides == {"kind": "auto", "build_command": ""}
+    assert set(snapshot(org, none["version"])) == {"index.html"}
     two = await org.publish(made["id"], sandbox, output_path="dist", build_command="npm run build")
     build = org.api.one(Build, job_id=two["operation_id"])
     assert build.overrides == {"kind": "auto", "build_command": "npm run build", "output": "dist"}
@@ -238,6 +241,10 @@ async def test_redeploy_builds_the_last_source_again(org: Org) -> None:
     row = await org.call("POST", f"/deployments/{made['id']}/redeploy", {}, 202)
     build = org.api.one(Build, id=row["current_build_id"].replace("ver_", "build_"))
     assert (build.number, (build.source or {})["sha256"]) == (2, first["source_sha256"])
+    assert (row["build"]["id"], row["build"]["state"]) == (row["current_build_id"], "queued")
+    for workspace, count in ((row["workspace_id"], 2), ("ws_none", 0)):
+        listed = await org.call("GET", f"/deployments/{made['id']}/versions?workspace_id={workspace}")
+        assert len(listed) == count
     builds = await org.call("GET", f"/deployments/{made['id']}/builds")
     assert [(row["state"], row["id"]) for row in builds] == [
         ("queued", row["current_build_id"]),
