@@ -47,6 +47,21 @@ async def test_a_key_makes_keys_for_no_more_than_itself(org: Org) -> None:
     rotated = (await maker.post(f"/api/v1/api-keys/{made['id']}/rotate")).json()["data"]
     assert rotated["token"] != made["token"]
     assert (await org.api.client(rotated["token"]).get("/api/v1/deployments")).status_code == 200
+    keyed = {"headers": {"Idempotency-Key": "k"}}
+    once, again = [(await maker.post(f"/api/v1/api-keys/{made['id']}/rotate", **keyed)).json()["data"] for _ in "ab"]
+    assert (again["id"], "token" in again) == (made["id"], False), "a secret is shown once"
+    assert (await org.api.client(once["token"]).get("/api/v1/deployments")).status_code == 200
+
+
+async def test_nobody_takes_over_the_key_of_another_person(org: Org) -> None:
+    """Who has its new secret would speak for that account: approve, for one."""
+    members = f"/v1/teams/{org.team_id}/members"
+    owner = next(one for one in data(await org.api.admin.get(members)) if one["role"] == "owner")
+    body = {"name": "k", "scopes": ["deployments:read"], "team_id": org.team_id, "account_id": owner["account_id"]}
+    made = data(await org.api.admin.post("/v1/api-keys", json=body))
+    robot = await org.key("*", "keys:write")
+    problem(await robot.post(f"/api/v1/api-keys/{made['id']}/rotate"), 403, "FORBIDDEN")
+    assert (await org.api.client(made["secret"]).get("/api/v1/deployments")).status_code == 200
 
 
 async def test_a_pinned_key_sees_its_own_part(org: Org) -> None:
