@@ -20,6 +20,7 @@ from api.miosa.paths import workspace_path
 from api.miosa.problems import error_body
 from api.miosa.sandboxes import WRITE, S, sandbox_of
 from api.miosa.schemas import Exec
+from api.miosa.values import without_values
 from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store.execs import accept_exec, result_key
@@ -35,7 +36,7 @@ QUEUE: Final = 60
 
 async def _start(call: Call, sandbox_id: str, body: Exec) -> Job:
     """Freeze the tree, accept the job, start it."""
-    once = call.once(body)
+    once = call.once(without_values(body))
     if (known := await call.known(once)) is not None:
         return known
 
