@@ -22,7 +22,12 @@ from store.models import Job
 
 router = APIRouter(tags=["jobs"])
 LONGEST: Final = 60
-_SCOPES: Final = {"site": "sites:write", "environment": "environments:write", "domain": "domains:write"}
+_SCOPES: Final = {
+    "site": "sites:write",
+    "environment": "environments:write",
+    "domain": "domains:write",
+    "sandbox": "sandboxes:write",
+}
 
 
 @router.get("/jobs", **lists(JobRow, "List jobs"))

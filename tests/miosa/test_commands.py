@@ -145,7 +145,11 @@ async def test_a_canceled_command_says_so(org: Org) -> None:
     sandbox = await org.sandbox({"a": "a"})
     job, waiting = await started(org, sandbox)
     builder(org).begin(job, BEGIN, HOLDER)
-    asked = await org.call("POST", f"/operations/{job}/cancel")
+    deployer, runner = await org.key("deployments:write", "jobs:read"), await org.key("sandboxes:write")
+    for path in (f"/api/v1/operations/{job}/cancel", f"/v1/jobs/{job}/cancel"):
+        assert (await deployer.post(path)).status_code == 403
+    assert (await runner.get(f"/api/v1/operations/{job}")).json()["data"]["cancel_requested"] is False
+    asked = (await runner.post(f"/api/v1/operations/{job}/cancel")).json()["data"]
     assert asked["cancel_requested"] is True
     with pytest.raises(HeadwayError) as refused:
         builder(org).output(job, output(1))
