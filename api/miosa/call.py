@@ -75,22 +75,27 @@ class Call(Conversation):
         return await self.read(work)
 
     async def create(
-        self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]], *, beside: Sequence[str] = ()
+        self,
+        body: BaseModel | None,
+        work: Callable[[Session, Once], tuple[Json, Json]],
+        *,
+        beside: Sequence[str] = (),
+        status: int = 201,
     ) -> Response:
-        """Make a row: 201. `work` returns what is answered, and what a replay may show of it. `beside` names fields
-        that stand beside `data` too."""
+        """Make a row. `work` returns what is answered, and what a replay may show of it. `beside` names fields that
+        stand beside `data` too."""
         once = self.once(body)
 
         def make(session: Session) -> Json:
             shown, kept = work(session, once)
-            once.keep(session, 201, body=kept)
+            once.keep(session, status, body=kept)
             return shown
 
         try:
             made = await self.write(make)
-            return self.one(made, 201, **{name: made[name] for name in beside})
+            return self.one(made, status, **{name: made[name] for name in beside})
         except Replay as replay:
-            return self.one(replay.body, 201, {"Idempotent-Replayed": "true"})
+            return self.one(replay.body, status, {"Idempotent-Replayed": "true"})
 
     async def accept(self, once: Once, work: Callable[[Session, Once], Sequence[Job]]) -> tuple[Job, bool]:
         """As `accept_any`, for work that always has a job."""

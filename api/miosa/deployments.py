@@ -261,7 +261,10 @@ async def delete_deployment(call: KeyedDep, deployment_id: str, _body: Nothing |
         once.claim(session)
         return [sites.accept_deletion(session, site, call.caller.actor)]
 
-    await call.accept(call.once(None), work)
+    once = call.once(None)
+    # Of what was deleted under this key nothing is there to be found.
+    if await call.known(once) is None:
+        await call.accept(once, work)
     return call.one({"id": deployment_id, "deleted": True}, id=deployment_id, deleted=True)
 
 
