@@ -320,3 +320,23 @@ async def test_who_is_not_let_in_is_told_how_to_ask(api: World, path: str) -> No
     for key in (None, "mfk_live_none"):
         answer = await api.client(key).get(path)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+async def test_what_is_made_says_where_it_is(api: World) -> None:
+    site = await api.site(api.admin)
+    for path, body in (
+        ("/v1/hosts", {"id": "host.two"}),
+        ("/v1/builders", {"id": "two"}),
+        ("/v1/api-keys", {"name": "k", "scopes": ["sites:read"]}),
+        ("/v1/teams", {"name": "Team"}),
+        ("/v1/projects", {"name": "Project"}),
+        ("/v1/webhook-endpoints", {"url": "https://receiver.test/x", "events": ["*"]}),
+        ("/v1/notifications", {"url": "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "events": ["*"]}),
+        (f"/v1/sites/{site['id']}/hooks", {"provider": "github"}),
+    ):
+        for _ in range(2):
+            made = await api.admin.post(path, json=body, headers={"Idempotency-Key": path})
+            assert (made.status_code, made.headers["location"]) == (201, f"{path}/{data(made)['id']}")
+        assert data(await api.admin.get(made.headers["location"]))["id"] == data(made)["id"]
+    renewed = await api.admin.post("/v1/hosts/host.two/credential")
+    assert (renewed.status_code, "location" in renewed.headers) == (200, False)
