@@ -20,7 +20,7 @@ from api.miosa.call import Call, CallDep
 from api.miosa.deployments import D, one_shown, site_of
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import stamp
-from api.miosa.versions import follow_lines, text_lines
+from api.miosa.versions import follow_lines, text_lines, told_as
 from api.preferences import wants_events
 from api.requests import total
 from api.streams import PING, as_events, frame
@@ -169,7 +169,7 @@ async def _follow_app(call: Call, env_id: str, tail: int) -> AsyncIterator[bytes
 
 
 def _framed(line: Line) -> bytes:
-    facts = {"stream": line.stream, "line": line.text, "ts": line.ts, "instance": line.instance}
+    facts = {"stream": told_as(line.stream), "line": line.text, "ts": line.ts, "instance": line.instance}
     return frame("log_line", facts, line.number or None)
 
 

@@ -353,6 +353,11 @@ async def follow_build(
     return as_events(frames)
 
 
+def told_as(stream: str) -> str:
+    """This dialect has two streams (contract section 7): what the platform itself says is not a program's output."""
+    return stream if stream in ("stdout", "stderr") else "stderr"
+
+
 async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
     """`log_line` frames as they come, then `done` with how it ended."""
     reader = call.parts.events.reader(build.job_id, after=after)
@@ -361,7 +366,8 @@ async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[by
             now = await call.read(lambda session: session.get_one(Build, build.id))
             while lines := await anyio.to_thread.run_sync(reader.read):
                 for line in filter(of_build, lines):
-                    yield frame("log_line", {name: line[name] for name in ("stream", "line", "ts")}, line["n"])
+                    facts = {"stream": told_as(line["stream"]), "line": line["line"], "ts": line["ts"]}
+                    yield frame("log_line", facts, line["n"])
             if now.finished_at is not None:
                 state = BUILD_STATES[now.status]
                 yield frame("done", {"result": {"state": state}, "state": state})

@@ -250,7 +250,11 @@ async def test_redeploy_builds_the_last_source_again(org: Org) -> None:
         ("queued", row["current_build_id"]),
         ("succeeded", first["id"]),
     ]
-    assert (await org.call("GET", f"/deployments/{made['id']}/builds/{first['id']}"))["state"] == "succeeded"
+    of_first = f"/deployments/{made['id']}/builds/{first['id']}"
+    assert (await org.call("GET", of_first))["state"] == "succeeded"
+    for trigger, named in (("publish", "manual"), ("push", "webhook"), ("webhook", "webhook"), ("poll", "scheduled")):
+        org.api.change(Build, first["id"].replace("ver_", "build_"), trigger=trigger)
+        assert (await org.call("GET", of_first))["triggered_by"] == named
 
 
 async def test_logs_are_text_and_events(org: Org) -> None:
@@ -259,19 +263,20 @@ async def test_logs_are_text_and_events(org: Org) -> None:
     made = await org.deployment()
     version = await org.live(made["id"], "l")
     job = org.api.one(Build, id=version["id"].replace("ver_", "build_")).job_id
-    lines = [("build", "hello"), ("place", "not of the build")]
-    events = [Event(kind="log", ts="t", stage=stage, stream="stdout", line=line) for stage, line in lines]
+    lines = [("build", "stdout", "hello"), ("build", "system", "noted"), ("place", "stdout", "not of the build")]
+    events = [Event(kind="log", ts="t", stage=stage, stream=of, line=line) for stage, of, line in lines]  # type: ignore[arg-type]
     org.api.parts.events.append(job, "b/1", 1, events)
     path = f"/api/v1/deployments/{made['id']}"
     text = await org.http.get(f"{path}/versions/{version['id']}/logs")
-    assert (text.text, text.headers["content-type"]) == ("hello\n", "text/plain; charset=utf-8")
+    assert (text.text, text.headers["content-type"]) == ("hello\nnoted\n", "text/plain; charset=utf-8")
     stream = (await org.http.get(f"{path}/builds/{version['id']}/logs")).text
     assert "event: log_line" in stream
+    assert '"stream":"stderr","line":"noted"' in stream, "there are two streams here"
     odd = await org.http.get(f"{path}/builds/{version['id']}/logs", headers={"Last-Event-ID": "9" * 5000})
     assert (odd.status_code, odd.text) == (200, stream)
     last = [line for line in stream.splitlines() if line.startswith("data: ")][-1]
     assert json.loads(last.removeprefix("data: "))["result"] == {"state": "succeeded"}
-    assert (await org.call("GET", f"/deployments/{made['id']}/logs"))["lines"] == ["hello"]
+    assert (await org.call("GET", f"/deployments/{made['id']}/logs"))["lines"] == ["hello", "noted"]
     assert org.api.one(Job, id=job).status == "succeeded"
 
 
