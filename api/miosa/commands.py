@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import anyio
@@ -78,10 +78,10 @@ async def _result(call: Call, job: Job) -> Json:
 )
 async def stream_command(call: KeyedDep, sandbox_id: str, body: Exec) -> Response:
     job = await _start(call, sandbox_id, body)
-    return as_events(_frames(call, job))
+    return as_events(call, _frames(call, job))
 
 
-async def _frames(call: Call, job: Job) -> AsyncIterator[bytes]:
+async def _frames(call: Call, job: Job) -> AsyncGenerator[bytes, None]:
     reader = call.parts.events.reader(job.id)
     async with call.parts.watch.on(job.id, 0) as subscription:
         while True:

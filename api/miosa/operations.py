@@ -96,7 +96,7 @@ async def follow_operation(
     job, parts = await call.read(lambda session: _job(call, session, operation_id)), call.parts
     after = number_of(last_event_id)
     stream = JobStream(parts.store, parts.events, parts.watch, job, operation_row, after=after)
-    return as_events(stream.frames())
+    return as_events(call, stream.frames())
 
 
 @router.post(OPERATION + "/cancel", **gives(OperationRow, "Cancel what has not switched anything yet"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import anyio
@@ -350,7 +350,7 @@ async def follow_build(
 ) -> Response:
     _, build = await call.read(lambda session: _build(call, session, deployment_id, build_id))
     frames = follow_lines(call, build, number_of(last_event_id) or 0)
-    return as_events(frames)
+    return as_events(call, frames)
 
 
 def told_as(stream: str) -> str:
@@ -358,7 +358,7 @@ def told_as(stream: str) -> str:
     return stream if stream in ("stdout", "stderr") else "stderr"
 
 
-async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
+async def follow_lines(call: Call, build: Build, after: int) -> AsyncGenerator[bytes, None]:
     """`log_line` frames as they come, then `done` with how it ended."""
     reader = call.parts.events.reader(build.job_id, after=after)
     async with call.parts.watch.on(build.job_id, 0) as subscription:
@@ -398,7 +398,7 @@ async def text_lines(call: Call, build: Build, stage: str) -> list[str]:
     return b"".join([piece async for piece in _text(call, build, stage)]).decode().splitlines()
 
 
-async def _text(call: Call, build: Build, stage: str) -> AsyncIterator[bytes]:
+async def _text(call: Call, build: Build, stage: str) -> AsyncGenerator[bytes, None]:
     reader = call.parts.events.reader(build.job_id)
     while lines := await anyio.to_thread.run_sync(reader.read):
         yield "".join(line["line"] + "\n" for line in lines if of_stage(line, stage)).encode()

@@ -297,3 +297,18 @@ async def test_lines_and_requests_go_with_their_environment(apps: Apps) -> None:
     keeping.sweep_environments()
     assert parts.logs.known() == []
     assert not (apps.api.folder / "logs" / apps.env_id).exists()
+
+
+async def test_a_stream_ends_with_the_credential_that_asked_for_it(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.streams.RECHECK", 0.0)
+    made = data(await apps.api.admin.post("/v1/api-keys", json={"name": "k", "scopes": ["observability:read"]}))
+    client = apps.api.client(made["secret"])
+    following = asyncio.create_task(client.get(apps.path, headers={"accept": "text/event-stream"}))
+    await apps.watched()
+    await apps.say(lines(1, "before"))
+    await asyncio.sleep(0.3)
+    data(await apps.api.admin.delete(f"/v1/api-keys/{made['id']}"))
+    await apps.say(lines(2, "after"))
+    async with asyncio.timeout(10):
+        told = (await following).text
+    assert ("before" in told, "after" in told) == (True, False)
