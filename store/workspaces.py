@@ -72,6 +72,15 @@ def workspace(session: Session, team_id: str, workspace_id: str) -> Workspace:
     return found
 
 
+def workspace_in_sight(session: Session, sight: Sight, team_id: str, workspace_id: str) -> Workspace:
+    """Raises workspace.not_found, also where none of its projects is visible to a limited key."""
+    found = workspace(session, team_id, workspace_id)
+    seen = in_sight(sight, team_id)
+    if seen and session.exec(select(Workspace.id).where(Workspace.id == found.id, *seen)).first() is None:
+        raise HeadwayError("workspace.not_found", f"There is no workspace {workspace_id}.", param="workspace_id")
+    return found
+
+
 def make_workspace(
     session: Session,
     team_id: str,

@@ -66,12 +66,7 @@ def project_row(found: Project) -> Json:
 
 
 def _workspace(call: Call, session: Session, workspace_id: str) -> Workspace:
-    """Raises workspace.not_found, also where none of its projects is visible to a limited key."""
-    found = workspaces.workspace(session, call.team_id, workspace_id)
-    seen = workspaces.in_sight(call.sight, call.team_id)
-    if seen and session.exec(select(Workspace.id).where(Workspace.id == found.id, *seen)).first() is None:
-        raise HeadwayError("workspace.not_found", f"There is no workspace {workspace_id}.", param="workspace_id")
-    return found
+    return workspaces.workspace_in_sight(session, call.sight, call.team_id, workspace_id)
 
 
 def _may_change(call: Call) -> None:

@@ -103,6 +103,7 @@ async def test_delete_hides_at_once_and_starts_the_teardown(org: Org) -> None:
     assert org.api.starts.started[-1][1] == "site.delete"
     problem(await org.http.get(f"/api/v1/deployments/{made['id']}"), 404, "NOT_FOUND")
     assert await org.call("GET", "/deployments") == []
+    assert await org.call("GET", "/deployment-environments") == []
     again = await org.deployment("Again")
     keyed = {"headers": {"Idempotency-Key": "k"}}
     for _ in range(2):
