@@ -130,6 +130,16 @@ class Call(Conversation):
         return await anyio.to_thread.run_sync(self.write_now, self.parts, work)
 
     @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Around a body as long as it is in memory: of large ones only some come in at once, the others wait."""
+        announced = self.request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) <= SMALL_BODY:
+            yield
+            return
+        async with self.request.app.state.read_bodies:
+            yield
+
+    @asynccontextmanager
     async def large(self, size: int) -> AsyncIterator[None]:
         """Around what is made of a body that has been read: of large ones only some at once, the others wait."""
         if size <= SMALL_BODY:
