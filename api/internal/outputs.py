@@ -32,7 +32,7 @@ from store.broker import (
     record_pack,
     require_attempt,
 )
-from store.collection import are_packs_there, require_not_doomed
+from store.collection import are_packs_there, lock_for_use, require_not_doomed
 from store.ledger import KEYRING, SIGSTORE, document
 from store.models import Artifact
 from store.session import Store
@@ -89,6 +89,7 @@ class Outputs:
         None where that is not so (any more): then the output is looked at, and signed, as any other.
         """
         build = require_attempt(session, build_id, body.attempt, lock=True)
+        lock_for_use(session, build.site_id)
         artifact = earlier_artifact(session, build, str(body.cache.get("inputs")))
         if artifact is None or (artifact.digest, artifact.kind) != (body.manifest_sha256, body.kind):
             return None
