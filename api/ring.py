@@ -74,7 +74,7 @@ class Ring:
         self.heads[source] = head
 
     def tail(self, count: int, wanted: Callable[[Any], bool], before: int | None = None) -> tuple[list[Numbered], bool]:
-        """The last records that are wanted, oldest first, and whether there are more of them before."""
+        """The last records that are wanted, oldest first, and whether there are more of them before; of none, no."""
         found: list[Numbered] = []
         for path in reversed(self.files()):
             for raw in reversed(_bytes(path).splitlines()):
@@ -82,7 +82,7 @@ class Ring:
                 if record is None or (before is not None and record[0] >= before) or not wanted(record[1]):
                     continue
                 if len(found) == count:
-                    return found[::-1], True
+                    return found[::-1], bool(found)
                 found.append(record)
         return found[::-1], False
 
