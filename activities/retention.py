@@ -52,7 +52,9 @@ class Objects(Protocol):
 
     def put_new(self, key: str, body: bytes | bytearray, sha256: str) -> bool: ...
 
-    def replace(self, key: str, body: bytes, sha256: str) -> None: ...
+    def stat(self, key: str) -> tuple[int, str] | None: ...
+
+    def replace_that(self, key: str, body: bytes, sha256: str, etag: str) -> bool: ...
 
     def delete(self, keys: Iterable[str]) -> None: ...
 
@@ -220,7 +222,11 @@ class Retention:
         self.store.in_write(lambda session: repacking.end_repack(session, repack, moved))
 
     def _rewrite(self, repack: Repack, digest: str) -> bool:
-        """Whether the layout is free of the old pack now."""
+        """Whether the layout is free of the old pack now. Written only in the place of what was read: another run, or
+        a try that was given up, may be at the same layout for another pack.
+        """
+        key = object_key(repack.site_id, digest, "layout")
+        known = self.objects.stat(key)
         try:
             layout = self._layout(repack.site_id, digest)
         except HeadwayError as error:
@@ -228,13 +234,15 @@ class Retention:
                 return False
             raise
         places = {sha: at for sha, at in layout.contents.items() if at.pack == repack.old_sha256}
-        if not all(sha in repack.contents for sha in places):
+        if not places:
+            return True
+        if known is None or not all(sha in repack.contents for sha in places):
+            return False
+        if not self.store.in_write(lambda session: repacking.name_copy(session, repack, digest)):
             return False
         new = {sha: Location(repack.new_sha256, *repack.contents[sha]) for sha in places}
         raw = Layout({**layout.contents, **new}).raw
-        key = object_key(repack.site_id, digest, "layout")
-        self.objects.replace(key, raw, hashlib.sha256(raw).hexdigest())
-        return True
+        return self.objects.replace_that(key, raw, hashlib.sha256(raw).hexdigest(), known[1])
 
     @activity.defn(name="retention.report")
     @mapped

@@ -7,7 +7,7 @@ goes, the word goes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from adapters.artifact.snapshot import MAX_BYTES, SnapshotFile, dumped, parsed
@@ -38,7 +38,17 @@ class Objects(Protocol):
 
     def put_new(self, key: str, body: bytes | bytearray, sha256: str) -> bool: ...
 
-    def replace(self, key: str, body: bytes, sha256: str) -> None: ...
+    def stat(self, key: str) -> tuple[int, str] | None: ...
+
+    def replace_that(self, key: str, body: bytes, sha256: str, etag: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A snapshot's files, and the ETag of the object that said so."""
+
+    files: list[SnapshotFile]
+    etag: str
 
 
 class SandboxRetention:
@@ -104,20 +114,22 @@ class SandboxRetention:
         self.store.in_write(lambda session: rows.note_look(session, name))
         return copied
 
-    def _counts(self, name: Name, size: int) -> tuple[dict[int, int], dict[str, list[SnapshotFile]]]:
-        """Sizes by offset of what counts, and the files of the snapshots that name the pack. Rows are asked first."""
+    def _counts(self, name: Name, size: int) -> tuple[dict[int, int], dict[str, Tree]]:
+        """Sizes by offset of what counts, and the snapshots that name the pack. Rows are asked first."""
         with self.store.read() as session:
             places, digests = rows.places_in(session, name), rows.snapshots_of(session, name)
-        snapshots: dict[str, list[SnapshotFile]] = {}
+        snapshots: dict[str, Tree] = {}
         for digest in digests:
             if sum(places.values()) > ALIVE * size:
                 break
-            raw = self.objects.get(snapshot_key(name.team_id, digest), MAX_BYTES)
-            snapshots[digest] = parsed(raw, digest)
-            places |= {one.offset: one.size for one in snapshots[digest] if one.pack == name.sha256}
+            key = snapshot_key(name.team_id, digest)
+            known = self.objects.stat(key)
+            files = parsed(self.objects.get(key, MAX_BYTES), digest)
+            snapshots[digest] = Tree(files, known[1] if known is not None else "")
+            places |= {one.offset: one.size for one in files if one.pack == name.sha256}
         return places, snapshots
 
-    def _copy(self, old: Name, places: dict[int, int], snapshots: dict[str, list[SnapshotFile]]) -> None:
+    def _copy(self, old: Name, places: dict[int, int], snapshots: dict[str, Tree]) -> None:
         """Leased until files and snapshots name it."""
         body, moved = bytearray(), {}
         for offset, size in sorted(places.items()):
@@ -130,14 +142,20 @@ class SandboxRetention:
         for start in range(0, len(pairs), MOVED):
             some = pairs[start : start + MOVED]
             self.store.in_write(lambda session, some=some: rows.move_files(session, old, new, some))  # type: ignore[misc]
-        for digest, files in snapshots.items():
-            self._follow(old, new, digest, files, moved)
+        for digest, tree in snapshots.items():
+            self._follow(old, new, digest, tree, moved)
         self.store.in_write(lambda session: release(session, holder))
 
-    def _follow(self, old: Name, new: str, digest: str, files: list[SnapshotFile], moved: dict[int, int]) -> None:
-        """The same tree, elsewhere: its digest stays. Row first, so that no pack is named that is not kept."""
-        there = [replace(one, pack=new, offset=moved[one.offset]) if one.pack == old.sha256 else one for one in files]
+    def _follow(self, old: Name, new: str, digest: str, tree: Tree, moved: dict[int, int]) -> None:
+        """The same tree, elsewhere: its digest stays. Row first, so that no pack is named that is not kept; and only in
+        the place of what was read: another run may be at the same snapshot for another pack.
+        """
+        there = [
+            replace(one, pack=new, offset=moved[one.offset]) if one.pack == old.sha256 else one for one in tree.files
+        ]
         raw = dumped(there)
-        if self.store.in_write(lambda session: rows.name_also(session, old.team_id, digest, new)):
-            self.objects.replace(snapshot_key(old.team_id, digest), raw, hashlib.sha256(raw).hexdigest())
+        if not self.store.in_write(lambda session: rows.name_also(session, old.team_id, digest, new)):
+            return
+        key, sha256 = snapshot_key(old.team_id, digest), hashlib.sha256(raw).hexdigest()
+        if self.objects.replace_that(key, raw, sha256, tree.etag):
             self.store.in_write(lambda session: rows.leave(session, old.team_id, digest, old.sha256))

@@ -13,6 +13,7 @@ from sqlmodel import Session
 
 from api.auth import Caller
 from api.parts import Parts
+from headway.errors import HeadwayError
 from store.audit import Called, note_call
 from store.sight import Sight
 
@@ -68,6 +69,16 @@ class Conversation:
             except IntegrityError:
                 continue
         return parts.store.in_write(work)
+
+    async def is_let_in_still(self) -> bool:
+        """Whether the credential is as good now as it was: a stream may outlast it."""
+        client, given = self.request.client, self.request.headers.get("authorization")
+        try:
+            now = await self.parts.auth.caller(given, client.host if client is not None else None)
+        except HeadwayError:
+            return False
+        then = self.caller
+        return then.operator or (now.role, now.scopes, now.sight) == (then.role, then.scopes, then.sight)
 
     def called(self) -> Called:
         """This request, as the audit log keeps it: never its body, which may hold a secret."""

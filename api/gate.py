@@ -139,7 +139,10 @@ def joined(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, byte
 
 
 async def read_body(headers: dict[bytes, bytes], receive: Receive, most: int = MAX_BODY) -> bytes:
-    """At most 1 MiB, refused by its announced length where there is one. Raises request.too_large."""
+    """All of it, at most 1 MiB, refused by its announced length where there is one.
+
+    Raises request.too_large, and request.malformed where the caller hung up first: nothing is done with a part.
+    """
     announced = headers.get(b"content-length", b"0")
     if not announced.isdigit() or int(announced) > most:
         raise HeadwayError("request.too_large", f"A body has at most {most} bytes.")
@@ -147,7 +150,7 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, most: int = M
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return bytes(body)
+            raise HeadwayError("request.malformed", "The connection ended before the body did.")
         body += message.get("body", b"")
         if len(body) > most:
             raise HeadwayError("request.too_large", f"A body has at most {most} bytes.")

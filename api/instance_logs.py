@@ -57,7 +57,7 @@ class InstanceLogs:
         ring = self.rings.ring(env_id)
         instance = f"{sent.process}.{sent.index}"
         source = f"{host_id}/{sent.seq}/{instance}"
-        with ring.lock:
+        with ring.alone():
             number, last = ring.heads.get(source, (0, ""))
             numbers = sent.numbers or range(sent.first, sent.first + len(sent.lines))
             fresh = [
@@ -94,7 +94,10 @@ class InstanceLogs:
         return Following(self.rings.ring(env_id), after, wanted)
 
     def last_number(self, env_id: str) -> int:
-        return self.rings.ring(env_id).number
+        return self.rings.ring(env_id).newest()
+
+    def size(self, env_id: str) -> int:
+        return self.rings.ring(env_id).size()
 
 
 class Following:
@@ -102,7 +105,7 @@ class Following:
 
     def __init__(self, ring: Ring, after: int, wanted: Wanted) -> None:
         # A number of a log that has been lost since: what comes is new to this reader.
-        self._reader = RingReader(ring, min(after, ring.number))
+        self._reader = RingReader(ring, min(after, ring.newest()))
         self._wanted = wanted
 
     @property

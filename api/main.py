@@ -131,16 +131,17 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
         settings.rate_read, settings.rate_write, settings.rate_create, settings.rate_team, settings.rate_limits
     )
     events = EventLog(settings.path("events"))
+    logs = InstanceLogs(settings.path("observed", "lines"), settings.log_bytes)
     objects, board = _objects(settings), Board()
     parts = Parts(
         store=store,
         starts=Announcing(TemporalStarts(client), board, partial(what_comes, store, objects)),
         events=events,
-        logs=InstanceLogs(settings.path("observed", "lines"), settings.log_bytes),
+        logs=logs,
         requests=Requests(settings.path("observed", "requests")),
         # Beside the logs of jobs: replicas share that folder.
         inputs=Inputs(settings.path("events", "inputs"), settings.run_input_bytes),
-        watch=Watch(store, events),
+        watch=Watch(store, events, logs),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),
         objects=objects,

@@ -79,7 +79,7 @@ class Requests:
 
     def _keep(self, rings: Rings, env_id: str, body: RequestBatch, records: list[list[Any]]) -> tuple[float, int]:
         ring = rings.ring(env_id)
-        with ring.lock:
+        with ring.alone():
             place, offset = ring.heads.get(body.host_id, (0.0, 0))
             if records and body.upto > (place, offset):
                 ring.append(body.host_id, list(body.upto), records)

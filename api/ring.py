@@ -4,12 +4,14 @@
 of each source (`{"n", "heads"}`), the others are `{"n", "d": record}`, and the last of those that came together also
 has `"s"`, the source, and `"h"`, what has been heard of it now. So a batch is there whole or not at all, and the newest
 file alone says where each source goes on. Nothing is synced to disk: the kernel keeps what was written when this
-process is killed.
+process is killed. Replicas of the API share the folder: whoever appends holds the ring's lock, and has read what others
+wrote.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -30,33 +32,49 @@ Numbered = tuple[int, Any]
 
 @dataclass
 class Ring:
-    """One environment's. Thread-safe; `lock` is held by whoever looks at `heads` before it appends."""
+    """One environment's. Thread-safe, and safe among processes for who looks at `heads` and appends `alone`."""
 
     folder: Path
     max_bytes: int
     number: int = 0
     heads: dict[str, Any] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _path: Path | None = None
     _size: int = 0
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other thread or process appends meanwhile, and all that they did is known. Raises service.unavailable."""
+        with self._lock, self._locked():
+            files = self.files()
+            newest = files[-1] if files else None
+            if newest != self._path or (newest is not None and newest.stat().st_size != self._size):
+                self._load()
+            yield
+
+    def newest(self) -> int:
+        """The number of the last record, whoever wrote it."""
+        if self.folder.exists():
+            with self.alone():
+                return self.number
+        return 0
+
     def append(self, source: str, head: Any, records: Sequence[Any]) -> None:
-        """Keep records, and what has been heard of their source with them. Raises service.unavailable."""
+        """Keep records, and what has been heard of their source with them; `alone`. Raises service.unavailable."""
         if not records:
             return
-        with self.lock:
-            if self._path is None or self._size > self.max_bytes // PIECES:
-                self._begin()
-            last = self.number + len(records)
-            lines = [_line({"n": at, "d": one}) for at, one in enumerate(records[:-1], self.number + 1)]
-            lines.append(_line({"n": last, "d": records[-1], "s": source, "h": head}))
-            self._write("".join(lines))
-            self.number = last
-            self.heads.pop(source, None)
-            self.heads[source] = head
+        if self._path is None or self._size > self.max_bytes // PIECES:
+            self._begin()
+        last = self.number + len(records)
+        lines = [_line({"n": at, "d": one}) for at, one in enumerate(records[:-1], self.number + 1)]
+        lines.append(_line({"n": last, "d": records[-1], "s": source, "h": head}))
+        self._write("".join(lines))
+        self.number = last
+        self.heads.pop(source, None)
+        self.heads[source] = head
 
     def tail(self, count: int, wanted: Callable[[Any], bool], before: int | None = None) -> tuple[list[Numbered], bool]:
-        """The last records that are wanted, oldest first, and whether there are more of them before."""
+        """The last records that are wanted, oldest first, and whether there are more of them before; of none, no."""
         found: list[Numbered] = []
         for path in reversed(self.files()):
             for raw in reversed(_bytes(path).splitlines()):
@@ -64,7 +82,7 @@ class Ring:
                 if record is None or (before is not None and record[0] >= before) or not wanted(record[1]):
                     continue
                 if len(found) == count:
-                    return found[::-1], True
+                    return found[::-1], bool(found)
                 found.append(record)
         return found[::-1], False
 
@@ -80,8 +98,30 @@ class Ring:
         except FileNotFoundError:
             return []
 
-    def load(self) -> None:
-        """Go on where an earlier process ended: what came of its last batch alone is cut off."""
+    def size(self) -> int:
+        """It changes with every record, whoever wrote it."""
+        try:
+            newest = self.files()[-1]
+            return (int(newest.stem) << 32) + newest.stat().st_size
+        except (IndexError, FileNotFoundError):
+            return 0
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HeadwayError("service.unavailable", "The log cannot be written.") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _load(self) -> None:
+        """Go on where others ended: what came of a last batch alone is cut off."""
+        self.number, self.heads, self._path, self._size = 0, {}, None, 0
         files = self.files()
         if not files:
             return
@@ -102,13 +142,12 @@ class Ring:
         if whole == 0:
             # Killed while it began the file: the one before has everything.
             files[-1].unlink(missing_ok=True)
-            return self.load()
+            return self._load()
         os.truncate(files[-1], whole)
         self._path, self._size = files[-1], whole
 
     def _begin(self) -> None:
         """A new file; the oldest goes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         while len(self.heads) > SOURCES:
             del self.heads[next(iter(self.heads))]
         self._path, self._size = self.folder / f"{self.number:016d}.jsonl", 0
@@ -147,7 +186,7 @@ class Rings:
         with self._lock:
             if env_id not in self._rings:
                 made = Ring(self.folder / env_id, self.max_bytes)
-                made.load()
+                made.newest()
                 self._rings[env_id] = made
             return self._rings[env_id]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import anyio
 from starlette.responses import Response, StreamingResponse
 
+from api.conversation import Conversation
 from api.events import EventLog, Reader
 from api.preferences import EVENTS
 from api.watch import Subscription, Watch
@@ -18,13 +20,26 @@ from store.models import Job
 from store.session import Store
 
 PING: Final = 15.0
+RECHECK: Final = 15.0
 Render = Callable[[Job], dict[str, Any]]
 
 
-def as_events(frames: AsyncIterator[bytes]) -> Response:
-    """The answer in which they are sent: nobody keeps it, and no proxy holds it back."""
+def as_events(call: Conversation, frames: AsyncGenerator[bytes, None]) -> Response:
+    """The answer in which they are sent: nobody keeps it, and no proxy holds it back. It ends with the credential."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(frames, media_type=EVENTS, headers=headers)
+    return StreamingResponse(_while_let_in(call, frames), media_type=EVENTS, headers=headers)
+
+
+async def _while_let_in(call: Conversation, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Every stream has a frame at least each `PING`: so long a credential that is no good any more is listened with."""
+    checked = time.monotonic()
+    async with aclosing(frames):
+        async for piece in frames:
+            if time.monotonic() - checked >= RECHECK:
+                if not await call.is_let_in_still():
+                    return
+                checked = time.monotonic()
+            yield piece
 
 
 def of_build(line: dict[str, Any]) -> bool:
@@ -50,7 +65,7 @@ class JobStream:
         self.after = after
         self.sent = 0
 
-    async def frames(self) -> AsyncIterator[bytes]:
+    async def frames(self) -> AsyncGenerator[bytes, None]:
         job, self.sent = self.job, self.job.rev
         start = await anyio.to_thread.run_sync(self._begin)
         yield b"retry: 2000\n\n" + frame("job", self.render(job), start)
@@ -68,7 +83,7 @@ class JobStream:
             self.log.mark(self.job.id, self.job.rev)
         return 1 if self.after is None else max(1, min(self.after, self.log.lines(self.job.id)))
 
-    async def _follow(self, reader: Reader, subscription: Subscription) -> AsyncIterator[bytes]:
+    async def _follow(self, reader: Reader, subscription: Subscription) -> AsyncGenerator[bytes, None]:
         pinged = time.monotonic()
         while True:
             job = await anyio.to_thread.run_sync(self._row)

@@ -1,5 +1,5 @@
-"""One watcher for all that wait for jobs: it polls the revisions of watched jobs, and the sizes of their logs, whoever
-changed them: another replica may."""
+"""One watcher for all that wait for jobs, or for lines of environments: it polls the revisions of watched jobs, and the
+sizes of logs, whoever changed them: another replica may."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from api.events import EventLog
+from api.instance_logs import InstanceLogs
 from store.jobs import revisions
 from store.session import Store
 
@@ -40,9 +41,17 @@ class Subscription:
 class Watch:
     """For one event loop."""
 
-    def __init__(self, store: Store, events: EventLog | None = None, *, every: float = 0.075) -> None:
+    def __init__(
+        self,
+        store: Store,
+        events: EventLog | None = None,
+        logs: InstanceLogs | None = None,
+        *,
+        every: float = 0.075,
+    ) -> None:
         self.store = store
         self.events = events
+        self.logs = logs
         self.every = every
         self.closing = False
         self._watched: dict[str, set[Subscription]] = {}
@@ -85,18 +94,23 @@ class Watch:
             await asyncio.sleep(self.every)
 
     async def look(self) -> None:
-        # Environments are watched for their lines alone: whoever brings those pokes.
-        job_ids = [one for one in self._watched if not one.startswith("env_")]
-        for start in range(0, len(job_ids), 500):
-            found = await anyio.to_thread.run_sync(self._states, job_ids[start : start + 500])
-            for job_id, (rev, size) in found.items():
-                for subscription in self._watched.get(job_id, ()):
+        watched = list(self._watched)
+        for start in range(0, len(watched), 500):
+            found = await anyio.to_thread.run_sync(self._states, watched[start : start + 500])
+            for one, (rev, size) in found.items():
+                for subscription in self._watched.get(one, ()):
                     if rev > subscription.rev or size != subscription.size:
                         subscription.rev, subscription.size = max(rev, subscription.rev), size
                         subscription.changed.set()
 
-    def _states(self, job_ids: list[str]) -> dict[str, tuple[int, int]]:
-        """Of each job its row's revision and its log's size."""
-        with self.store.read() as session:
-            found = revisions(session, job_ids)
-        return {job_id: (rev, self.events.size(job_id) if self.events else 0) for job_id, rev in found.items()}
+    def _states(self, watched: list[str]) -> dict[str, tuple[int, int]]:
+        """Of each job its row's revision and its log's size; environments are watched for their lines alone."""
+        job_ids = [one for one in watched if not one.startswith("env_")]
+        if job_ids:
+            with self.store.read() as session:
+                found = revisions(session, job_ids)
+        else:
+            found = {}
+        states = {job_id: (rev, self.events.size(job_id) if self.events else 0) for job_id, rev in found.items()}
+        lines = {one: (0, self.logs.size(one)) for one in watched if one.startswith("env_")} if self.logs else {}
+        return states | lines

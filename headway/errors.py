@@ -125,7 +125,7 @@ CODES: dict[str, Code] = {
     "input.too_many": _conflict("Run the commands that they are for, or wait until they are forgotten."),
     "release.none": _conflict("Nothing runs on that environment yet."),
     "release.already_current": _conflict("That release is the current one."),
-    "deployment.in_progress": _conflict("Wait for the running deployment, or cancel it."),
+    "deployment.in_progress": _conflict("Wait for that deployment, or cancel its job."),
     "job.not_cancelable": _conflict("The job is past the point where it can be canceled, or has ended."),
     # policy
     "policy.invalid": _invalid("Correct what the message names in the policy."),

@@ -249,6 +249,12 @@ def require_not_doomed(session: Session, site_id: str, *keys: str) -> None:
         raise HeadwayError("upload.failed", "The same object is being collected: it is uploaded anew in a moment.")
 
 
+def are_packs_there(session: Session, site_id: str, packs: Sequence[str]) -> bool:
+    """Whether each of an artifact's packs has a row."""
+    query = select(func.count()).select_from(Pack).where(Pack.site_id == site_id, col(Pack.sha256).in_(packs))
+    return session.exec(query).one() == len(packs)
+
+
 def lock_for_use(session: Session, site_id: str) -> None:
     """Nothing of this site is collected until the transaction's end."""
     session.get_one(Site, site_id, with_for_update={"read": True})

@@ -260,7 +260,7 @@ def expiry(environment: Environment) -> datetime:
 
 
 def expired(session: Session, *, limit: int = 20) -> Sequence[tuple[Site, Environment]]:
-    """Ephemeral environments whose time is over and which nobody has ended yet."""
+    """Ephemeral environments whose time is over and which nobody has ended yet, or uses or renews at this moment."""
     query = (
         select(Site, Environment)
         .join(Environment, col(Environment.site_id) == col(Site.id))
@@ -272,13 +272,15 @@ def expired(session: Session, *, limit: int = 20) -> Sequence[tuple[Site, Enviro
             col(Site.deleted_at).is_(None),
         )
     )
-    return session.exec(query.limit(limit)).all()
+    return session.exec(query.limit(limit).with_for_update(of=Environment, skip_locked=True)).all()
 
 
 def renew(session: Session, environment: Environment) -> Environment:
     """An ephemeral environment lives on from now: 72 hours, or what its kind of preview is given."""
     if not environment.ephemeral:
         raise HeadwayError("environment.not_active", "Only an ephemeral environment ends by itself.")
+    if environment.status == "deleting":
+        raise HeadwayError("environment.not_active", f"The environment {environment.slug} is being deleted.")
     environment.expires_at = expiry(environment)
     session.add(environment)
     session.flush()

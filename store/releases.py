@@ -72,11 +72,14 @@ def is_watched(rollout: Rollout) -> bool:
 def release_before(session: Session, rollout: Rollout) -> Release:
     """The release that preceded this deployment's: of one that is still watched the current one.
 
-    Raises release.no_previous.
+    Raises deployment.in_progress while it may still become one, and release.no_previous.
     """
     if is_watched(rollout) and (current := current_release(session, rollout.env_id)) is not None:
         return current
     own = session.get(Release, rollout.release_id) if rollout.release_id else None
+    if own is None and rollout.finished_at is None:
+        message = f"The deployment {rollout.id} is {rollout.status}: it is no release yet."
+        raise HeadwayError("deployment.in_progress", message)
     if own is None:
         raise HeadwayError("release.no_previous", f"The deployment {rollout.id} never became a release.")
     while True:

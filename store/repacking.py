@@ -93,6 +93,15 @@ def users_of(session: Session, repack: Repack) -> tuple[str, ...]:
     return _users(session, pack) if pack is not None else ()
 
 
+def name_copy(session: Session, repack: Repack, digest: str) -> bool:
+    """Before a layout names the copy: its artifact may have come since that was made. False where the copy is gone."""
+    lock_for_collection(session, repack.site_id)
+    if session.get(Pack, (repack.site_id, repack.new_sha256)) is None:
+        return False
+    session.merge(ArtifactPack(site_id=repack.site_id, digest=digest, pack_sha256=repack.new_sha256))
+    return True
+
+
 def end_repack(session: Session, repack: Repack, moved: Iterable[str]) -> None:
     """These artifacts' layouts do not name the old pack any more; without users it is a stray one a while later."""
     lock_for_collection(session, repack.site_id)

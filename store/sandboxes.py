@@ -146,7 +146,8 @@ def expire(session: Session, team_id: str | None = None, *, limit: int = 100) ->
     query = select(Sandbox).where(col(Sandbox.destroyed_at).is_(None), col(Sandbox.expires_at) <= utcnow())
     if team_id is not None:
         query = query.where(Sandbox.team_id == team_id)
-    rows = session.exec(query.limit(limit)).all()
+    # One that is locked is being used.
+    rows = session.exec(query.limit(limit).with_for_update(skip_locked=True)).all()
     for row in rows:
         destroy(session, row)
     session.flush()

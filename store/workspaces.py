@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, update
+from sqlalchemy import ColumnElement, exists, func, update
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from headway.errors import HeadwayError
 from headway.ids import new_id
@@ -66,6 +68,15 @@ def workspace(session: Session, team_id: str, workspace_id: str) -> Workspace:
         return default_workspace(session, team_id)
     found = session.get(Workspace, workspace_id)
     if found is None or found.team_id != team_id or found.deleted_at is not None:
+        raise HeadwayError("workspace.not_found", f"There is no workspace {workspace_id}.", param="workspace_id")
+    return found
+
+
+def workspace_in_sight(session: Session, sight: Sight, team_id: str, workspace_id: str) -> Workspace:
+    """Raises workspace.not_found, also where none of its projects is visible to a limited key."""
+    found = workspace(session, team_id, workspace_id)
+    seen = in_sight(sight, team_id)
+    if seen and session.exec(select(Workspace.id).where(Workspace.id == found.id, *seen)).first() is None:
         raise HeadwayError("workspace.not_found", f"There is no workspace {workspace_id}.", param="workspace_id")
     return found
 
@@ -138,13 +149,29 @@ def in_sight(sight: Sight, team_id: str) -> list[ColumnElement[bool]]:
 
 
 def delete_project(session: Session, found: Project, heir: Project) -> None:
-    """The records of what has been in it go to `heir`."""
+    """The records of what has been in it go to `heir`. Raises project.not_empty where a member is limited to it alone:
+    without it he would be limited to nothing.
+    """
+    if (count := session.exec(_limited_to(found)).one()) > 0:
+        message = f"{count} members are limited to the project {found.name!r} alone: limit them to another one first."
+        raise HeadwayError("project.not_empty", message)
     for table in (Site, Sandbox):
         session.execute(update(table).where(col(table.project_id) == found.id).values(project_id=heir.id))
     for row in session.exec(select(ProjectMembership).where(ProjectMembership.project_id == found.id)).all():
         session.delete(row)
     session.flush()
     session.delete(found)
+
+
+def _limited_to(found: Project) -> SelectOfScalar[int]:
+    elsewhere = aliased(ProjectMembership)
+    others = (
+        exists()
+        .where(elsewhere.account_id == ProjectMembership.account_id, elsewhere.project_id != found.id)  # type: ignore[arg-type]
+        .where(col(Project.id) == col(elsewhere.project_id), col(Project.team_id) == found.team_id)
+    )
+    query = select(func.count()).select_from(ProjectMembership)
+    return query.where(col(ProjectMembership.project_id) == found.id, ~others)
 
 
 def workspace_by_external(session: Session, team_id: str, external_id: str) -> Workspace | None:

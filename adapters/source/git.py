@@ -30,6 +30,7 @@ _BRANCH: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,250})")
 _SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _IDS: Final = "/ids"
+_HOSTS: Final = "known_hosts"
 _BUNDLE: Final = "bundle-"
 _ABANDONED: Final = 6 * 3600.0
 _COMPLAINT_BYTES: Final = 64 << 10
@@ -170,18 +171,17 @@ class GitSource:
         self, spec: FetchSpec, mirror: Path, workspace: Path, canceled: Canceled, given: Ids | None = None
     ) -> Checkout:
         known = (mirror / "HEAD").exists()
-        if mirror.exists() and not known:
+        if not known:
+            fresh = _fresh_beside(mirror)
             remove_tree(mirror)
-        mirror.mkdir(exist_ok=True)
+            fresh.rename(mirror)
         try:
             return self._run(spec, mirror, workspace, canceled, given)
         except _MirrorFault as fault:
             if not known:
                 raise fault.error from None
         # Beside the old one: where the fault was the remote's after all, nothing is lost.
-        fresh = mirror.with_suffix(".fresh")
-        remove_tree(fresh)
-        fresh.mkdir()
+        fresh = _fresh_beside(mirror)
         try:
             empty(workspace)
             checkout = self._run(spec, fresh, workspace, canceled, given)
@@ -358,6 +358,16 @@ class _MirrorFault(Exception):
     def __init__(self, error: HeadwayError) -> None:
         super().__init__(error.message)
         self.error = error
+
+
+def _fresh_beside(mirror: Path) -> Path:
+    """A mirror of nothing but the keys that the hosts showed first: who breaks a connection off shows his to none."""
+    fresh = mirror.with_suffix(".fresh")
+    remove_tree(fresh)
+    fresh.mkdir()
+    with suppress(FileNotFoundError):
+        os.link(mirror / _HOSTS, fresh / _HOSTS, follow_symlinks=False)
+    return fresh
 
 
 @contextmanager

@@ -86,9 +86,18 @@ class Execs:
         job = self.store.in_write(lambda session: require_exec(session, job_id, body.attempt))
         entries = self._entries(job.team_id, job_id, body)
         said = json.dumps({"stdout": body.stdout, "stderr": body.stderr}).encode()
-        self.objects.put_new(result_key(job.team_id, job_id), said, hashlib.sha256(said).hexdigest())
+        self._keep(job, body.attempt, said)
         self.store.in_write(lambda session: self._apply(session, job_id, body, entries))
         return Heard(cancel=False)
+
+    def _keep(self, job: Job, attempt: int, said: bytes) -> None:
+        """In the place of what an attempt left that died before its end; never in that of a later one."""
+        key, digest = result_key(job.team_id, job.id), hashlib.sha256(said).hexdigest()
+        while not self.objects.put_new(key, said, digest):
+            there = self.objects.stat(key)
+            self.store.in_write(lambda session: require_exec(session, job.id, attempt))
+            if there is not None and self.objects.replace_that(key, said, digest, there[1]):
+                return
 
     def _entries(self, team_id: str, job_id: str, body: ExecOutput) -> list[Entry]:
         entries = []

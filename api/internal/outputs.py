@@ -32,7 +32,7 @@ from store.broker import (
     record_pack,
     require_attempt,
 )
-from store.collection import require_not_doomed
+from store.collection import are_packs_there, lock_for_use, require_not_doomed
 from store.ledger import KEYRING, SIGSTORE, document
 from store.models import Artifact
 from store.session import Store
@@ -69,6 +69,8 @@ class Outputs:
         def record(session: Session) -> list[str]:
             build = require_attempt(session, build_id, body.attempt, lock=True)
             record_output(session, build, facts, layout.packs)
+            if not are_packs_there(session, site_id, layout.packs):
+                raise HeadwayError("upload.failed", "A pack has been collected meanwhile.")
             if body.sbom is not None:
                 record_bill(session, build, manifest.digest, body.sbom, components)
             return built_for(session, build_id)
@@ -87,6 +89,7 @@ class Outputs:
         None where that is not so (any more): then the output is looked at, and signed, as any other.
         """
         build = require_attempt(session, build_id, body.attempt, lock=True)
+        lock_for_use(session, build.site_id)
         artifact = earlier_artifact(session, build, str(body.cache.get("inputs")))
         if artifact is None or (artifact.digest, artifact.kind) != (body.manifest_sha256, body.kind):
             return None
@@ -165,16 +168,26 @@ class Outputs:
         return found
 
     def _layout(self, site_id: str, manifest: Manifest, held: dict[str, Held]) -> tuple[Layout, bool]:
-        """Written once; one that is there names packs with rows, because rows come first. Also whether it is new."""
+        """Written once; one that is there names packs with rows, because rows come first. Also whether it is new.
+
+        But of a build that failed no artifact kept the packs: where they were collected since, it is written anew.
+        """
         located = {sha: Location(at.pack, at.offset, at.size) for sha, at in held.items()}
         missing = [sha for sha, size in manifest.contents.items() if sha not in located or located[sha].size != size]
         if missing:
             raise HeadwayError("upload.failed", f"{len(missing)} contents were never uploaded.")
         layout = make_layout(manifest.contents, located)
-        key = object_key(site_id, manifest.digest, "layout")
-        if self.objects.put_new(key, layout.raw, hashlib.sha256(layout.raw).hexdigest()):
+        key, sha256 = object_key(site_id, manifest.digest, "layout"), hashlib.sha256(layout.raw).hexdigest()
+        if self.objects.put_new(key, layout.raw, sha256):
             return layout, True
-        return parse_layout(self.objects.get(key, MAX_LAYOUT)), False
+        known = self.objects.stat(key)
+        there = parse_layout(self.objects.get(key, MAX_LAYOUT))
+        with self.store.read() as session:
+            if are_packs_there(session, site_id, there.packs):
+                return there, False
+        if known is None or not self.objects.replace_that(key, layout.raw, sha256, known[1]):
+            raise HeadwayError("upload.failed", "The layout is another by now.")
+        return layout, True
 
     def _facts(self, body: Output, run: dict[str, Any] | None) -> dict[str, Any]:
         """What the row keeps; how the app runs (`run`) is taken from the manifest, which is what is signed."""

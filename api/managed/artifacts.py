@@ -112,7 +112,7 @@ async def list_files(call: CallDep, paging: PagingDep, site_id: str, env_id: str
 async def download(call: CallDep, site_id: str, env_id: str, artifact_id: str) -> Response:
     artifact = await _artifact(call, site_id, env_id, artifact_id)
     manifest = await anyio.to_thread.run_sync(_manifest, await _object(call, artifact, "manifest"), artifact.digest)
-    layout = parse_layout(await _object(call, artifact, "layout"))
+    layout = await anyio.to_thread.run_sync(parse_layout, await _object(call, artifact, "layout"))
 
     def get_range(pack: str, offset: int, size: int) -> bytes:
         return call.parts.objects.get_range(artifacts.pack_key(artifact.site_id, pack), offset, size)

@@ -57,10 +57,12 @@ async def list_builders(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, builders.list_builders, builder_row)
 
 
-@router.post("", **gives(BuilderAdded, "Let a machine build: its credential, shown once (operator)"))
+@router.post(
+    "", **gives(BuilderAdded, "Let a machine build: its credential, shown once (operator)", status=201, located=True)
+)
 async def add_builder(call: KeyedDep, body: BuilderAdd) -> Response:
     operator_only(call)
-    return await let_in(call, body, partial(builders.add_builder, builder_id=body.id), added_row)
+    return await let_in(call, body, partial(builders.add_builder, builder_id=body.id), added_row, new=True)
 
 
 @router.post(

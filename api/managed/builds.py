@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
 import anyio
@@ -87,7 +87,7 @@ async def build_log(
     build = await call.read(lambda session: _build(call, session, site_id, env_id, build_id))
     if wants_events(accept, "text/plain"):
         frames = _follow(call, build, number_of(last_event_id) or 0)
-        return as_events(frames)
+        return as_events(call, frames)
     return StreamingResponse(_text(call, build), media_type="text/plain; charset=utf-8")
 
 
@@ -96,13 +96,13 @@ def _build(call: Call, session: Session, site_id: str, env_id: str, build_id: st
     return builds.build_of(session, environment.id, build_id)
 
 
-async def _text(call: Call, build: Build) -> AsyncIterator[bytes]:
+async def _text(call: Call, build: Build) -> AsyncGenerator[bytes, None]:
     reader = call.parts.events.reader(build.job_id)
     while lines := await anyio.to_thread.run_sync(reader.read):
         yield "".join(line["line"] + "\n" for line in lines if of_build(line)).encode()
 
 
-async def _follow(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
+async def _follow(call: Call, build: Build, after: int) -> AsyncGenerator[bytes, None]:
     reader = call.parts.events.reader(build.job_id, after=after)
     async with call.parts.watch.on(build.job_id, 0) as subscription:
         while True:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.dependencies.models import Dependant
@@ -68,10 +69,21 @@ class Call(Conversation):
         return self.accepted(job)
 
     async def create(
-        self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]], *, status: int = 201
+        self,
+        body: BaseModel | None,
+        work: Callable[[Session, Once], tuple[Json, Json]],
+        *,
+        status: int = 201,
+        located: bool = False,
     ) -> Response:
-        """Make a row. `work` returns what is answered, and what a replay may show of it."""
+        """Make a row. `work` returns what is answered, and what a replay may show of it. `located`: it can be asked for
+        by its id below this path, and the answer says where.
+        """
         once = self.once(body)
+
+        def answer(row: Json, headers: dict[str, str]) -> Response:
+            path = f"{self.request.url.path.rstrip('/')}/{quote(str(row['id']), safe='')}" if located else ""
+            return self.one(row, status, {"Location": path, **headers} if located else headers)
 
         def make(session: Session) -> Json:
             shown, kept = work(session, once)
@@ -79,9 +91,9 @@ class Call(Conversation):
             return shown
 
         try:
-            return self.one(await self.write(make), status)
+            return answer(await self.write(make), {})
         except Replay as replay:
-            return self.one(replay.body, status, {"Idempotent-Replayed": "true"})
+            return answer(replay.body, {"Idempotent-Replayed": "true"})
 
     async def _replayed(self, replay: Replay) -> Response:
         job = await self.read(lambda session: jobs.job(session, self.sight, replay.job_id or ""))

@@ -26,6 +26,7 @@ _JOB_HEADERS: Final = {
     "Idempotent-Replayed": {"schema": {"type": "string"}, "description": "`true` where this is a replay."},
 }
 _REPLAYED: Final = {name: _JOB_HEADERS[name] for name in ("Idempotent-Replayed",)}
+_LOCATED: Final = {"Location": {"schema": {"type": "string"}, "description": "The path of what was made."}}
 _ERRORS: Final = {
     400: "The request is malformed, or a parameter of it.",
     401: "The credential is missing, unknown, expired or revoked.",
@@ -82,9 +83,9 @@ def errors(*, body: bool) -> list[int]:
     return [status for status in _ERRORS if body or status not in (413, 415)]
 
 
-def gives(row: type[BaseModel], summary: str, *, status: int = 200) -> Operation:
-    """A route that answers with one row."""
-    headers = _HEADERS | (_REPLAYED if status == 201 else {})
+def gives(row: type[BaseModel], summary: str, *, status: int = 200, located: bool = False) -> Operation:
+    """A route that answers with one row; `located` as for `Call.create`."""
+    headers = _HEADERS | (_REPLAYED if status == 201 else {}) | (_LOCATED if located else {})
     answer = {"model": one_of(row), "description": "Done.", "headers": headers}
     return {"summary": summary, "status_code": status, "responses": {status: answer}}
 

@@ -49,7 +49,9 @@ async def list_forge_hooks(call: CallDep, paging: PagingDep, site_id: str) -> Re
     return await call.page(paging, fetch, lambda row: _shown(call, row))
 
 
-@router.post("", **gives(NewForgeHookRow, "Make a hook for a forge to call; its secret is shown once", status=201))
+@router.post(
+    "", **gives(NewForgeHookRow, "Make a hook for a forge to call; its secret is shown once", status=201, located=True)
+)
 async def create_forge_hook(call: KeyedDep, site_id: str, body: ForgeHookCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         site = site_to_change(call, session, site_id, WRITE)
@@ -57,7 +59,7 @@ async def create_forge_hook(call: KeyedDep, site_id: str, body: ForgeHookCreate)
         made, secret = forges.create_hook(session, call.parts.webhook_vault, site, body.provider, call.caller.actor)
         return {**_shown(call, made), "secret": secret}, _shown(call, made)
 
-    return await call.create(body, work)
+    return await call.create(body, work, located=True)
 
 
 @router.get(H, **gives(ForgeHookRow, "Get a hook, without its secret"))

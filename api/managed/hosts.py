@@ -47,12 +47,18 @@ async def list_hosts(call: CallDep, paging: PagingDep) -> Response:
 
 
 @router.post(
-    "", **gives(HostJoined, "Let a machine in: its credential, shown once, and what it is to trust (operator)")
+    "",
+    **gives(
+        HostJoined,
+        "Let a machine in: its credential, shown once, and what it is to trust (operator)",
+        status=201,
+        located=True,
+    ),
 )
 async def join_host(call: KeyedDep, body: HostJoin) -> Response:
     operator_only(call)
     work = partial(hosts.join_host, host_id=body.id, labels=body.labels)
-    return await let_in(call, body, work, partial(joined_row, call))
+    return await let_in(call, body, work, partial(joined_row, call), new=True)
 
 
 @router.post("/{host_id}/credential", **gives(HostJoined, "Give a host a new credential; the old one ends (operator)"))

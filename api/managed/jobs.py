@@ -22,7 +22,12 @@ from store.models import Job
 
 router = APIRouter(tags=["jobs"])
 LONGEST: Final = 60
-_SCOPES: Final = {"site": "sites:write", "environment": "environments:write", "domain": "domains:write"}
+_SCOPES: Final = {
+    "site": "sites:write",
+    "environment": "environments:write",
+    "domain": "domains:write",
+    "sandbox": "sandboxes:write",
+}
 
 
 @router.get("/jobs", **lists(JobRow, "List jobs"))
@@ -81,7 +86,7 @@ async def stream_job(
         lambda row: job_row(row, parts.docs_url),
         after=number_of(last_event_id),
     )
-    return as_events(stream.frames())
+    return as_events(call, stream.frames())
 
 
 @router.post("/jobs/{job_id}/cancel", **starts_job("Cancel a job that has not switched anything yet"))

@@ -39,7 +39,7 @@ async def list_keys(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, lambda session, page: keys.list_keys(session, visible, page), key_row)
 
 
-@router.post("", **gives(NewKeyRow, "Make an API key", status=201))
+@router.post("", **gives(NewKeyRow, "Make an API key", status=201, located=True))
 async def create_key(call: KeyedDep, body: KeyCreate) -> Response:
     scopes, networks = expand(body.scopes), check_networks(body.ip_allowlist)
     life = duration(body.expires_in, param="expires_in", longest=YEAR, shortest=timedelta(seconds=1))
@@ -53,7 +53,7 @@ async def create_key(call: KeyedDep, body: KeyCreate) -> Response:
         session.flush()
         return {**key_row(key), "secret": secret}, key_row(key)
 
-    return await call.create(body, work)
+    return await call.create(body, work, located=True)
 
 
 @router.get("/{key_id}", **gives(KeyRow, "Get an API key's metadata"))

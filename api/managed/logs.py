@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
@@ -52,7 +52,7 @@ async def get_logs(
     lines = Lines(call, env_id, wanted)
     if wants_events(accept, "application/json"):
         frames = lines.frames(tail, number_of(last_event_id))
-        return as_events(frames)
+        return as_events(call, frames)
     path = call.request.url.path
     found, more = await lines.last(tail, position_of(path, cursor))
     block = {"next_cursor": cursor_of(path, found[0]["id"]) if more and found else None, "has_more": more}
@@ -72,7 +72,7 @@ class Lines:
         found, more = await anyio.to_thread.run_sync(logs.tail, self.env_id, count, self.wanted, before)
         return await self._rows(found), more
 
-    async def frames(self, tail: int, after: int | None) -> AsyncIterator[bytes]:
+    async def frames(self, tail: int, after: int | None) -> AsyncGenerator[bytes, None]:
         """The last lines, or those behind `after`; then each new one, until the environment is gone."""
         yield b"retry: 2000\n\n"
         watch = self.call.parts.watch

@@ -31,8 +31,10 @@ async def let_in(
     body: BaseModel | None,
     work: Callable[[Session], tuple[T, str]],
     show: Callable[[Session, T], Json],
+    *,
+    new: bool = False,
 ) -> Response:
-    """`work` gives a machine and its credential. A replay shows all but that."""
+    """`work` gives a machine, a `new` one or one that is known, and its credential. A replay shows all but that."""
 
     def admit(session: Session, once: Once) -> tuple[Json, Json]:
         once.claim(session)
@@ -40,4 +42,4 @@ async def let_in(
         kept = {**show(session, machine), "broker_root": call.parts.broker_root}
         return {**kept, "credential": credential}, {**kept, "credential": ""}
 
-    return await call.create(body, admit, status=200)
+    return await call.create(body, admit, status=201 if new else 200, located=new)

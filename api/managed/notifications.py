@@ -97,7 +97,7 @@ async def list_notifications(call: CallDep, paging: PagingDep) -> Response:
     )
 
 
-@router.post("", **gives(NotificationRow, "Tell people of events, by chat or e-mail", status=201))
+@router.post("", **gives(NotificationRow, "Tell people of events, by chat or e-mail", status=201, located=True))
 async def create_notification(call: KeyedDep, body: NotificationCreate) -> Response:
     call.caller.require(WRITE)
     events = check_patterns(body.events, NOTICE)
@@ -112,7 +112,8 @@ async def create_notification(call: KeyedDep, body: NotificationCreate) -> Respo
         )
         return notification_row(made), notification_row(made)
 
-    return await call.create(body, work)
+    # An address holds its secret, and a key's fingerprint would be a digest of it.
+    return await call.create(body.model_copy(update={"url": ""}), work, located=True)
 
 
 @router.get(N, **gives(NotificationRow, "Get a notification, without its address"))

@@ -160,7 +160,7 @@ async def create_credential(call: KeyedDep, site_id: str, body: CredentialCreate
         row = _credential(credentials.create(session, call.parts.vault, site, _made(site, body), call.caller.actor))
         return row, row
 
-    return await call.create(body, work)
+    return await call.create(_without_token(body), work)
 
 
 @router.post(CREDENTIAL + "/rotate", **gives(CredentialRow, "Replace a token, or make another deploy key", status=201))
@@ -171,7 +171,12 @@ async def rotate_credential(call: KeyedDep, site_id: str, credential_id: str, bo
         row = _credential(_rotated(call, session, site, credential_id, body))
         return row, row
 
-    return await call.create(body, work)
+    return await call.create(_without_token(body), work)
+
+
+def _without_token(body: CredentialCreate | CredentialRotate) -> CredentialCreate | CredentialRotate:
+    """What a key's fingerprint is made of: one of the token would be a digest of it, and none is kept."""
+    return body.model_copy(update={"token": ""}) if body.token is not None else body
 
 
 def _rotated(

@@ -62,7 +62,7 @@ async def list_teams(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, lambda session, page: accounts.list_teams(session, call.sight, page), team_row)
 
 
-@router.post("/teams", tags=["teams"], **gives(TeamRow, "Make a team (operator)", status=201))
+@router.post("/teams", tags=["teams"], **gives(TeamRow, "Make a team (operator)", status=201, located=True))
 async def create_team(call: KeyedDep, body: TeamCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         call.caller.require("teams:admin")
@@ -72,7 +72,7 @@ async def create_team(call: KeyedDep, body: TeamCreate) -> Response:
         team, _ = accounts.make_team(session, body.name.strip(), body.slug, owner)
         return team_row(team), team_row(team)
 
-    return await call.create(body, work)
+    return await call.create(body, work, located=True)
 
 
 @router.get("/teams/{team_id}", tags=["teams"], **gives(TeamRow, "Get a team"))
@@ -155,7 +155,7 @@ async def list_projects(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, lambda session, page: projects.list_projects(session, call.sight, page), project_row)
 
 
-@router.post("/projects", tags=["projects"], **gives(ProjectRow, "Make a project", status=201))
+@router.post("/projects", tags=["projects"], **gives(ProjectRow, "Make a project", status=201, located=True))
 async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         team = accounts.team(session, call.sight, body.team_id or call.caller.team_id)
@@ -166,7 +166,7 @@ async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
         project = projects.make_project(session, team.id, body.name.strip(), body.slug)
         return project_row(project), project_row(project)
 
-    return await call.create(body, work)
+    return await call.create(body, work, located=True)
 
 
 @router.get("/projects/{project_id}", tags=["projects"], **gives(ProjectRow, "Get a project"))

@@ -53,7 +53,7 @@ async def list_webhook_endpoints(call: CallDep, paging: PagingDep) -> Response:
     return await call.page(paging, lambda session, page: webhooks.list_endpoints(session, visible, page), endpoint_row)
 
 
-@router.post("", **gives(NewEndpointRow, "Make a webhook endpoint; its secret is shown once", status=201))
+@router.post("", **gives(NewEndpointRow, "Make a webhook endpoint; its secret is shown once", status=201, located=True))
 async def create_webhook_endpoint(call: KeyedDep, body: EndpointCreate) -> Response:
     url, events = call.parts.targets.check(body.url), check_patterns(body.events, MANAGED)
     wanted = EndpointRequest(MANAGED, url, events, RETRIES, description=body.description)
@@ -67,7 +67,7 @@ async def create_webhook_endpoint(call: KeyedDep, body: EndpointCreate) -> Respo
         )
         return {**endpoint_row(made), "signing_secret": secret}, endpoint_row(made)
 
-    return await call.create(body, work)
+    return await call.create(body, work, located=True)
 
 
 @router.get(W, **gives(EndpointRow, "Get a webhook endpoint, without its secret"))

@@ -75,22 +75,27 @@ class Call(Conversation):
         return await self.read(work)
 
     async def create(
-        self, body: BaseModel | None, work: Callable[[Session, Once], tuple[Json, Json]], *, beside: Sequence[str] = ()
+        self,
+        body: BaseModel | None,
+        work: Callable[[Session, Once], tuple[Json, Json]],
+        *,
+        beside: Sequence[str] = (),
+        status: int = 201,
     ) -> Response:
-        """Make a row: 201. `work` returns what is answered, and what a replay may show of it. `beside` names fields
-        that stand beside `data` too."""
+        """Make a row. `work` returns what is answered, and what a replay may show of it. `beside` names fields that
+        stand beside `data` too."""
         once = self.once(body)
 
         def make(session: Session) -> Json:
             shown, kept = work(session, once)
-            once.keep(session, 201, body=kept)
+            once.keep(session, status, body=kept)
             return shown
 
         try:
             made = await self.write(make)
-            return self.one(made, 201, **{name: made[name] for name in beside})
+            return self.one(made, status, **{name: made[name] for name in beside})
         except Replay as replay:
-            return self.one(replay.body, 201, {"Idempotent-Replayed": "true"})
+            return self.one(replay.body, status, {"Idempotent-Replayed": "true"})
 
     async def accept(self, once: Once, work: Callable[[Session, Once], Sequence[Job]]) -> tuple[Job, bool]:
         """As `accept_any`, for work that always has a job."""
@@ -123,6 +128,16 @@ class Call(Conversation):
     async def change(self, work: Callable[[Session], T]) -> T:
         """As `write`, for a step of a request that the audit log has no row of."""
         return await anyio.to_thread.run_sync(self.write_now, self.parts, work)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Around a body as long as it is in memory: of large ones only some come in at once, the others wait."""
+        announced = self.request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) <= SMALL_BODY:
+            yield
+            return
+        async with self.request.app.state.read_bodies:
+            yield
 
     @asynccontextmanager
     async def large(self, size: int) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import anyio
@@ -20,6 +20,7 @@ from api.miosa.paths import workspace_path
 from api.miosa.problems import error_body
 from api.miosa.sandboxes import WRITE, S, sandbox_of
 from api.miosa.schemas import Exec
+from api.miosa.values import without_values
 from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
 from store.execs import accept_exec, result_key
@@ -35,7 +36,7 @@ QUEUE: Final = 60
 
 async def _start(call: Call, sandbox_id: str, body: Exec) -> Job:
     """Freeze the tree, accept the job, start it."""
-    once = call.once(body)
+    once = call.once(without_values(body))
     if (known := await call.known(once)) is not None:
         return known
 
@@ -77,10 +78,10 @@ async def _result(call: Call, job: Job) -> Json:
 )
 async def stream_command(call: KeyedDep, sandbox_id: str, body: Exec) -> Response:
     job = await _start(call, sandbox_id, body)
-    return as_events(_frames(call, job))
+    return as_events(call, _frames(call, job))
 
 
-async def _frames(call: Call, job: Job) -> AsyncIterator[bytes]:
+async def _frames(call: Call, job: Job) -> AsyncGenerator[bytes, None]:
     reader = call.parts.events.reader(job.id)
     async with call.parts.watch.on(job.id, 0) as subscription:
         while True:

@@ -28,7 +28,7 @@ from store.sites import SiteRequest
 from store.slugs import fitted, is_branch_name, short_hash, slugify
 from store.standing import in_state, standings
 from store.versions import live_build
-from store.workspaces import Ownership, default_id, owner_of, workspace
+from store.workspaces import Ownership, default_id, owner_of, workspace_in_sight
 
 router = APIRouter(tags=["deployments"])
 Json = dict[str, Any]
@@ -207,7 +207,7 @@ async def list_deployments(
 
 @router.get("/workspaces/{workspace_id}/deployments", **lists(DeploymentRow, "List a workspace's deployments"))
 async def list_workspace_deployments(call: CallDep, paging: PagingDep, workspace_id: str) -> Response:
-    await call.read(lambda session: workspace(session, call.team_id, workspace_id))
+    await call.read(lambda session: workspace_in_sight(session, call.sight, call.team_id, workspace_id))
     return await _list(call, paging, {"workspace_id": workspace_id})
 
 
@@ -261,7 +261,10 @@ async def delete_deployment(call: KeyedDep, deployment_id: str, _body: Nothing |
         once.claim(session)
         return [sites.accept_deletion(session, site, call.caller.actor)]
 
-    await call.accept(call.once(None), work)
+    once = call.once(None)
+    # Of what was deleted under this key nothing is there to be found.
+    if await call.known(once) is None:
+        await call.accept(once, work)
     return call.one({"id": deployment_id, "deleted": True}, id=deployment_id, deleted=True)
 
 

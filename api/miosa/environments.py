@@ -32,7 +32,8 @@ async def list_deployment_environments(call: CallDep, paging: PagingDep, deploym
         found = (
             select(Environment)
             .join(Site, col(Site.id) == col(Environment.site_id))
-            .where(*call.sight.sites(), *call.sight.environments(), col(Environment.deleted_at).is_(None))
+            .where(*call.sight.sites(), *call.sight.environments(), Site.status != "deleting")
+            .where(col(Environment.deleted_at).is_(None))
         )
         return found.where(Site.id == names.site_id(deployment_id)) if deployment_id is not None else found
 
@@ -69,7 +70,8 @@ async def list_project_environments(call: CallDep, project_id: str) -> Response:
         rows = session.exec(
             select(Environment.slug, Environment.kind, func.count())
             .join(Site, col(Site.id) == col(Environment.site_id))
-            .where(Site.project_id == found.id, col(Environment.deleted_at).is_(None), *call.sight.environments())
+            .where(Site.project_id == found.id, Site.status != "deleting", *call.sight.environments())
+            .where(col(Environment.deleted_at).is_(None))
             .group_by(col(Environment.slug), col(Environment.kind))
         ).all()
         counts = {"production": ("production", 0)} | {slug: (kind, count) for slug, kind, count in rows}

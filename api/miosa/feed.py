@@ -6,7 +6,7 @@ import asyncio
 import fnmatch
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query
@@ -75,10 +75,10 @@ async def follow_events(
     # What happens after this answer's first byte is told.
     missed = await call.read(feed.look)
     frames = _frames(call, feed, patterns, missed)
-    return as_events(frames)
+    return as_events(call, frames)
 
 
-async def _frames(call: Call, feed: Feed, patterns: list[str], facts: list[Fact]) -> AsyncIterator[bytes]:
+async def _frames(call: Call, feed: Feed, patterns: list[str], facts: list[Fact]) -> AsyncGenerator[bytes, None]:
     yield b": following\n\n"
     said = time.monotonic()
     while not call.parts.watch.closing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
-from api.gate import check_media, read_body
+from api.gate import MAX_BODY, check_media, read_body
 from api.miosa.answers import AnyRow
 from api.miosa.call import Call, CallDep, KeyedDep
 from api.miosa.dialect import MAX_FILES
@@ -38,17 +39,24 @@ Json = dict[str, Any]
 B = TypeVar("B", bound=BaseModel)
 EXTRA.append(FileWrite)
 DOWNLOAD_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
+# For a whole body: the largest one at 2 Mbit/s.
+SECONDS: Final = 400.0
 PathQuery = Annotated[str, Query(max_length=1_100)]
 Depth = Annotated[int | None, Query(ge=1, le=100)]
 
 
-async def _raw(call: Call) -> tuple[dict[bytes, bytes], bytes]:
+async def _raw(call: Call, most: int) -> tuple[dict[bytes, bytes], bytes]:
+    """Raises request.malformed too where it takes longer: others wait for the room that it has."""
     headers = dict(call.request.scope["headers"])
-    return headers, await read_body(headers, call.request.receive, MAX_FILES)
+    try:
+        async with asyncio.timeout(SECONDS):
+            return headers, await read_body(headers, call.request.receive, most)
+    except TimeoutError:
+        raise HeadwayError("request.malformed", f"The body did not come within {SECONDS:g} s.") from None
 
 
 async def _body(call: Call, shape: type[B]) -> B:
-    return await anyio.to_thread.run_sync(_parsed, shape, *await _raw(call))
+    return await anyio.to_thread.run_sync(_parsed, shape, *await _raw(call, MAX_BODY))
 
 
 def _parsed(shape: type[B], headers: dict[bytes, bytes], raw: bytes) -> B:
@@ -70,7 +78,6 @@ def _parsed(shape: type[B], headers: dict[bytes, bytes], raw: bytes) -> B:
 
 async def _write(call: Call, sandbox_id: str, shape: type[FileWrite] | type[FilesWrite], legacy: bool) -> list[Entry]:
     """All or none: the bytes first, as one leased object, then the rows in one transaction."""
-    headers, raw = await _raw(call)
     await call.read(lambda session: sandbox_of(call, session, sandbox_id, WRITE))
     most = call.parts.sandboxes.file_bytes
 
@@ -78,10 +85,12 @@ async def _write(call: Call, sandbox_id: str, shape: type[FileWrite] | type[File
         body = _parsed(shape, headers, raw)
         return _packed(body.files if isinstance(body, FilesWrite) else [body], legacy, most)
 
-    async with call.large(len(raw)):
-        packed = await anyio.to_thread.run_sync(pack)
-        raw = b""
-        return await _keep(call, sandbox_id, packed)
+    async with call.reading():
+        headers, raw = await _raw(call, MAX_FILES)
+        async with call.large(len(raw)):
+            packed = await anyio.to_thread.run_sync(pack)
+            raw = b""
+            return await _keep(call, sandbox_id, packed)
 
 
 async def _keep(call: Call, sandbox_id: str, packed: Packed) -> list[Entry]:

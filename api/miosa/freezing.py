@@ -24,10 +24,9 @@ TRIES: Final = 50
 PAUSE: Final = 0.1
 
 
-def source_path(body: PublishFields) -> str:
-    """The folder that is frozen: what is published or, where a command builds that, the whole workspace."""
-    output = workspace_path(body.output_path or getattr(body, "path", None) or "/workspace", folder=True)
-    return "" if body.build_command else output
+def output_path(body: PublishFields) -> str:
+    """The folder that is published."""
+    return workspace_path(body.output_path or getattr(body, "path", None) or "/workspace", folder=True)
 
 
 async def freeze(call: Call, sandbox_id: str, folder: str) -> str:

@@ -13,7 +13,14 @@ from starlette.responses import Response
 
 from api.durations import YEAR
 from api.idempotency import Once
-from api.managed.keys import refuse_escalation, refuse_whole_team, require_good, require_living, visible_keys
+from api.managed.keys import (
+    refuse_escalation,
+    refuse_others,
+    refuse_whole_team,
+    require_good,
+    require_living,
+    visible_keys,
+)
 from api.miosa.answers import AnyRow, KeyRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.document import gives, lists
@@ -235,12 +242,14 @@ async def revoke_key(call: CallDep, key_id: str) -> Response:
 
 @router.post("/{key_id}/rotate", **gives(KeyRow, "A new secret; the old one ends at once"))
 async def rotate_key(call: KeyedDep, key_id: str) -> Response:
-    def work(session: Session) -> Json:
+    def work(session: Session, once: Once) -> tuple[Json, Json]:
         found = _key(call, session, key_id)
+        refuse_others(call.caller, found)
+        once.claim(session)
         require_good(found)
         secret = keys.roll_key(session, found, timedelta(0))
-        return {**key_row(found), "key": secret, "token": secret}
+        return {**key_row(found), "key": secret, "token": secret}, key_row(found)
 
-    row = await call.write(work)
+    answer = await call.create(None, work, status=200)
     call.parts.auth.forget()
-    return call.one(row)
+    return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
 
 import anyio
@@ -20,7 +20,7 @@ from api.miosa.call import Call, CallDep
 from api.miosa.deployments import D, one_shown, site_of
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import stamp
-from api.miosa.versions import follow_lines, text_lines
+from api.miosa.versions import follow_lines, text_lines, told_as
 from api.preferences import wants_events
 from api.requests import total
 from api.streams import PING, as_events, frame
@@ -126,7 +126,7 @@ async def deployment_logs(
     env_id, build = await call.read(lambda session: _printing(call, session, deployment_id, environment))
     if wants_events(accept, "application/json"):
         frames = _follow_app(call, env_id, lines) if env_id else follow_lines(call, build, 0) if build else _nothing()
-        return as_events(frames)
+        return as_events(call, frames)
     if env_id is not None:
         found, _ = await anyio.to_thread.run_sync(call.parts.logs.tail, env_id, lines, Wanted())
         texts = [line.text for line in found]
@@ -148,7 +148,7 @@ def _printing(call: Call, session: Session, deployment_id: str, name: str) -> tu
     return (found.id if runs else None), build or session.exec(newest).first()
 
 
-async def _follow_app(call: Call, env_id: str, tail: int) -> AsyncIterator[bytes]:
+async def _follow_app(call: Call, env_id: str, tail: int) -> AsyncGenerator[bytes, None]:
     """The last lines, then each new one, until the environment is gone."""
     logs, watch = call.parts.logs, call.parts.watch
     async with watch.on(env_id, 0) as subscription:
@@ -169,11 +169,11 @@ async def _follow_app(call: Call, env_id: str, tail: int) -> AsyncIterator[bytes
 
 
 def _framed(line: Line) -> bytes:
-    facts = {"stream": line.stream, "line": line.text, "ts": line.ts, "instance": line.instance}
+    facts = {"stream": told_as(line.stream), "line": line.text, "ts": line.ts, "instance": line.instance}
     return frame("log_line", facts, line.number or None)
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncGenerator[bytes, None]:
     yield frame("done", {"result": {"state": "none"}, "state": "none"})
 
 

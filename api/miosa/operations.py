@@ -63,8 +63,13 @@ def operation_row(job: Job) -> Json:
 
 def _job(call: Call, session: Session, operation_id: str, *, lock: bool = False) -> Job:
     found = jobs.job(session, call.sight, operation_id, lock=lock)
-    call.caller.require(READ)
+    call.caller.require(_scope(found, READ))
     return found
+
+
+def _scope(job: Job, scope: str) -> str:
+    """A command is of its sandbox: whoever may run one may follow and cancel it, and nobody else."""
+    return scope.replace("deployments", "sandboxes") if job.resource_type == "sandbox" else scope
 
 
 @router.get("/operations", **lists(OperationRow, "List operations"))
@@ -91,14 +96,14 @@ async def follow_operation(
     job, parts = await call.read(lambda session: _job(call, session, operation_id)), call.parts
     after = number_of(last_event_id)
     stream = JobStream(parts.store, parts.events, parts.watch, job, operation_row, after=after)
-    return as_events(stream.frames())
+    return as_events(call, stream.frames())
 
 
 @router.post(OPERATION + "/cancel", **gives(OperationRow, "Cancel what has not switched anything yet"))
 async def cancel_operation(call: KeyedDep, operation_id: str, _body: Nothing | None = None) -> Response:
     def work(session: Session, once: Once) -> Job:
         job = _job(call, session, operation_id, lock=True)
-        call.caller.require_change(WRITE, site_id=job.site_id, env_id=job.env_id)
+        call.caller.require_change(_scope(job, WRITE), site_id=job.site_id, env_id=job.env_id)
         once.claim(session)
         return jobs.cancel_job(session, job)
 

@@ -23,7 +23,7 @@ from api.miosa.deployments import (
     site_to_change,
 )
 from api.miosa.document import gives
-from api.miosa.freezing import freeze, source_path
+from api.miosa.freezing import freeze, output_path
 from api.miosa.paths import workspace_path
 from api.miosa.rows import release_row, service_rows, version_row
 from api.miosa.schemas import Bridge, DeploymentCreate, Publish, PublishFields
@@ -45,10 +45,11 @@ PUBLISHES: Final = "~publish"
 
 @dataclass(frozen=True)
 class Frozen:
-    """What is to be built: a snapshot, or (None) the repository at its branch."""
+    """What is to be built: a snapshot, and the command that builds it, by the request or else by the deployment."""
 
-    sandbox_id: str | None
-    sha256: str | None
+    sandbox_id: str
+    sha256: str
+    build_command: str | None
 
 
 @router.post(D + "/publish", **gives(PublishResultRow, "Publish a sandbox as a new version", 200, 202))
@@ -56,8 +57,7 @@ async def publish(call: KeyedDep, deployment_id: str, body: Publish) -> Response
     once = call.once(body)
     job, running = await call.known(once), True
     if job is None:
-        await call.read(lambda session: site_to_change(call, session, deployment_id))
-        frozen = await _frozen(call, body, _source(body))
+        frozen = await _frozen(call, body, _source(body), deployment_id)
 
         def work(session: Session, once: Once) -> list[Job]:
             site = site_to_change(call, session, deployment_id)
@@ -92,7 +92,7 @@ async def _bridge(call: Call, sandbox_id: str, body: Bridge) -> Response:
     job, running = await call.known(once), True
     if job is None:
         _refuse_in_bridge(body)
-        frozen = await _frozen(call, body, sandbox_id)
+        frozen = await _frozen(call, body, sandbox_id, body.deployment_id)
         name = body.name or ""
         if not name and body.deployment_id is None:
             name = await call.read(lambda session: _name_of(call, session, sandbox_id))
@@ -137,9 +137,14 @@ def _flat(facts: Json) -> Json:
     }
 
 
-async def _frozen(call: Call, body: PublishFields, sandbox_id: str) -> Frozen:
+async def _frozen(call: Call, body: PublishFields, sandbox_id: str, deployment_id: str | None) -> Frozen:
+    """What is published or, where a command builds that, the whole workspace."""
     refuse_out_of_scope(body.database)
-    return Frozen(sandbox_id, await freeze(call, sandbox_id, source_path(body)))
+    command = body.build_command
+    if deployment_id is not None:
+        site = await call.read(lambda session: site_to_change(call, session, deployment_id))
+        command = site.build_command if command is None else command
+    return Frozen(sandbox_id, await freeze(call, sandbox_id, "" if command else output_path(body)), command)
 
 
 def accept(call: Call, session: Session, site: Site, body: PublishFields, frozen: Frozen) -> list[Job]:
@@ -156,7 +161,7 @@ def accept(call: Call, session: Session, site: Site, body: PublishFields, frozen
     labels = {name: getattr(body, name) for name in EXTERNAL if getattr(body, name) is not None}
     given = Given(
         source=source,
-        overrides=overrides_of(body, site).model_dump(exclude_none=True),
+        overrides=overrides_of(body, site, frozen).model_dump(exclude_none=True),
         labels={**labels, "metadata": body.metadata} if body.metadata else labels,
     )
     ref, actor = f"sandbox:{frozen.sandbox_id}", call.caller.actor
@@ -169,18 +174,16 @@ def accept(call: Call, session: Session, site: Site, body: PublishFields, frozen
     return [*jobs, job]
 
 
-def overrides_of(body: PublishFields, site: Site) -> BuildOverrides:
+def overrides_of(body: PublishFields, site: Site, frozen: Frozen) -> BuildOverrides:
     """What a request says, and where it is silent, what the deployment says."""
     start = body.run_command or getattr(body, "start_command", None) or site.run_command
-    build = body.build_command if body.build_command is not None else site.build_command
     dynamic = body.kind == "dynamic" or (body.kind == "auto" and start is not None and body.port is not None)
     if dynamic and not start:
         raise HeadwayError("request.missing_parameter", "A dynamic publish needs run_command.", param="run_command")
-    whole = source_path(body) == "" and _output(body)
     return BuildOverrides(
         kind="dynamic" if dynamic else body.kind,
-        build_command=build,
-        output=_output(body) if whole else None,
+        build_command=frozen.build_command,
+        output=(output_path(body) or None) if frozen.build_command else None,
         entrypoint=_entrypoint(body),
         run_command=start if body.kind != "static" else None,
         port=body.port,
@@ -188,15 +191,11 @@ def overrides_of(body: PublishFields, site: Site) -> BuildOverrides:
     )
 
 
-def _output(body: PublishFields) -> str:
-    return workspace_path(body.output_path or getattr(body, "path", None) or "/workspace", folder=True)
-
-
 def _entrypoint(body: PublishFields) -> str | None:
     """Relative to what is published, also where it was given from the workspace on."""
     if body.entrypoint is None:
         return None
-    named, output = workspace_path(body.entrypoint), _output(body)
+    named, output = workspace_path(body.entrypoint), output_path(body)
     return named.removeprefix(f"{output}/") if output and body.entrypoint.startswith("/") else named
 
 

@@ -25,6 +25,8 @@ BUILD_STATES: Final = {
     "canceled": "cancelled",
     "superseded": "cancelled",
 }
+# What nobody has asked for by hand. A push is told of here by the hook of the platform's own repository.
+TRIGGERS: Final = {"push": "webhook", "webhook": "webhook", "poll": "scheduled"}
 
 
 def place(site: Site, project: Project | None) -> Json:
@@ -228,7 +230,7 @@ def build_row(build: Build, site: Site) -> Json:
         "state": BUILD_STATES[build.status],
         "commit_sha": build.commit_sha if build.source is None else None,
         "commit_message": None,
-        "triggered_by": "manual",
+        "triggered_by": TRIGGERS.get(build.trigger, "manual"),
         "started_at": stamp(build.started_at),
         "finished_at": stamp(build.finished_at),
         "duration_ms": took,

@@ -121,20 +121,25 @@ async def update_sandbox(call: CallDep, sandbox_id: str, body: SandboxUpdate | N
 
     def work(session: Session) -> Json:
         found = sandbox_of(call, session, sandbox_id, WRITE, lock=True)
-        if given.get("name") and given["name"] != found.name:
-            sandboxes.check_name(session, found.team_id, given["name"])
-            found.name = given["name"]
-        if "metadata" in given:
-            found.labels = given["metadata"]
-        if "tags" in given:
-            found.tags = {"tags": given["tags"] or []}
-        if "idle_timeout_sec" in given:
-            found.idle_timeout_sec = given["idle_timeout_sec"]
+        _change(session, found, given)
         sandboxes.touch(found, call.parts.sandboxes)
         session.flush()
         return shown(session, [found])[0]
 
     return call.one(await call.write(work))
+
+
+def _change(session: Session, found: Sandbox, given: Json) -> None:
+    """Raises sandbox.name_taken."""
+    if given.get("name") and given["name"] != found.name:
+        sandboxes.check_name(session, found.team_id, given["name"])
+        found.name = given["name"]
+    if "metadata" in given:
+        found.labels = given["metadata"]
+    if "tags" in given:
+        found.tags = {"tags": given["tags"] or []}
+    if "idle_timeout_sec" in given:
+        found.idle_timeout_sec = given["idle_timeout_sec"]
 
 
 @router.delete(S, **gives(SandboxRow, "Destroy a sandbox; what was published from it stays"))

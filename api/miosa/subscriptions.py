@@ -175,14 +175,16 @@ async def list_subscription_deliveries(
 
 
 @router.post("/event-deliveries/{delivery_id}/redeliver", **gives(DeliveryRow, "Try a failed delivery once more", 202))
-async def redeliver(call: KeyedDep, delivery_id: str, _body: Nothing | None = None) -> Response:
-    def work(session: Session) -> Json:
+async def redeliver(call: KeyedDep, delivery_id: str, body: Nothing | None = None) -> Response:
+    def work(session: Session, once: Once) -> tuple[Json, Json]:
         within = select(WebhookEndpoint.id).where(*seen(call.caller, MIOSA, call.team_id))
         query = select(Delivery).where(Delivery.id == delivery_id, col(Delivery.endpoint_id).in_(within))
         found = session.exec(query.with_for_update()).one_or_none()
         if found is None:
             raise HeadwayError("delivery.not_found", f"There is no delivery {delivery_id}.")
         call.caller.require(WRITE)
-        return shown(session, [deliveries.requeue(session, found)])[0]
+        once.claim(session)
+        row = shown(session, [deliveries.requeue(session, found)])[0]
+        return row, row
 
-    return call.one(await call.write(work), 202)
+    return await call.create(body, work, status=202)

@@ -17,6 +17,7 @@ from api.miosa.document import gives, lists
 from api.miosa.keys import SCOPE, key_row, known_scopes, minted, visible
 from api.miosa.rows import stamp
 from api.miosa.schemas import ScopedTokenCreate
+from headway.errors import HeadwayError
 from store import keys, workspaces
 from store.models import ApiKey, utcnow
 from store.workspaces import Ownership, owner_of
@@ -38,6 +39,8 @@ async def create_token(call: KeyedDep, body: ScopedTokenCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         home = workspaces.workspace(session, call.team_id, body.workspace_id)
         call.caller.require(SCOPE)
+        if call.sight.project_ids is not None:
+            raise HeadwayError("key.escalation", "This key is limited to some projects, and a token to a workspace.")
         once.claim(session)
         # What the token makes needs a project: there is one from now on.
         owner_of(session, call.sight, call.team_id, Ownership(workspace_id=home.id))

@@ -8,11 +8,11 @@ from typing import TypeVar
 from sqlmodel import Session
 
 from api.miosa.call import Call
-from api.miosa.schemas import DeploymentCreate, SandboxCreate
+from api.miosa.schemas import DeploymentCreate, Exec, SandboxCreate
 from store import config_values
 from store.config_values import Owner
 
-B = TypeVar("B", DeploymentCreate, SandboxCreate)
+B = TypeVar("B", DeploymentCreate, SandboxCreate, Exec)
 
 
 def without_values(body: B) -> B:

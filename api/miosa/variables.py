@@ -75,12 +75,7 @@ async def list_variables(call: CallDep, deployment_id: str, environment: Where =
 @router.post(D + "/env", **lists(VariableRow, "Set variables; what runs gets them with its next rollout"))
 async def set_variables(call: KeyedDep, deployment_id: str, body: VariablesSet) -> Response:
     """The ones that are not named stay."""
-    values = dict(body.env or {})
-    if body.key is not None:
-        values[body.key] = body.value or ""
-    if not values:
-        raise HeadwayError("request.missing_parameter", "env is required.", param="env")
-    name = body.environment
+    values, name = _given(body), body.environment
 
     def work(session: Session, _once: Once) -> Sequence[Job]:
         site = site_to_change(call, session, deployment_id)
@@ -93,6 +88,16 @@ async def set_variables(call: KeyedDep, deployment_id: str, body: VariablesSet) 
 
     await call.accept_any(call.without_key().once(None), work)
     return await list_variables(call, deployment_id, name)
+
+
+def _given(body: VariablesSet) -> dict[str, str]:
+    """Raises request.missing_parameter."""
+    values = dict(body.env or {})
+    if body.key is not None:
+        values[body.key] = body.value or ""
+    if not values:
+        raise HeadwayError("request.missing_parameter", "env is required.", param="env")
+    return values
 
 
 @router.delete(D + "/env/{key}", **gives(AnyRow, "Unset a variable"))

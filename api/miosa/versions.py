@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import anyio
 from fastapi import APIRouter, Header
+from sqlalchemy import ColumnElement, false, true
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response, StreamingResponse
@@ -17,7 +18,7 @@ from api.miosa.answers import BuildRow, DeploymentRow, ReleaseRow, VersionRow, V
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import EXTERNAL, D, Filter, one_shown, site_of, site_to_change
 from api.miosa.document import gives, gives_raw, lists
-from api.miosa.publishing import PUBLISHES
+from api.miosa.publishing import PUBLISHES, build_of_job
 from api.miosa.rows import BUILD_STATES, build_row, release_row, version_row, version_state
 from api.miosa.schemas import Nothing, Promote, Rollback
 from api.preferences import number_of
@@ -38,6 +39,7 @@ from store.versions import (
     version,
     versions,
 )
+from store.workspaces import workspace_id_of
 
 router = APIRouter(tags=["versions"])
 Json = dict[str, Any]
@@ -56,6 +58,7 @@ async def list_versions(
     paging: PagingDep,
     deployment_id: str,
     state: VersionState | None = None,
+    workspace_id: Filter = None,
     external_workspace_id: Filter = None,
     external_user_id: Filter = None,
     external_project_id: Filter = None,
@@ -65,6 +68,8 @@ async def list_versions(
     def query(session: Session) -> SelectOfScalar[Build]:
         site = site_of(call, session, deployment_id)
         found = builds_of_site(site.id)
+        if workspace_id is not None:
+            found = found.where(_is_of(session, site, workspace_id))
         for name, value in filters.items():
             if value is not None and value != getattr(site, name):
                 found = found.where(col(Build.labels)[name].as_string() == value)
@@ -75,6 +80,12 @@ async def list_versions(
         return [_shown(call, session, site, one) for one in versions(session, rows)]
 
     return await call.listed(paging, query, show, time=Build.created_at, id=Build.id)
+
+
+def _is_of(session: Session, site: Site, workspace_id: str) -> ColumnElement[bool]:
+    """All of a deployment's versions are of its workspace, and so of no other."""
+    project = session.get(Project, site.project_id)
+    return true() if project is not None and workspace_id_of(project) == workspace_id else false()
 
 
 @router.get(V, **gives(VersionRow, "Get a version"))
@@ -96,7 +107,13 @@ def require_version(found: Version) -> Artifact:
     return require_kept(found.artifact)
 
 
-async def _roll(call: Call, deployment_id: str, once: Once, work: Callable[[Session, Once], list[Job]]) -> Response:
+async def _roll(
+    call: Call,
+    deployment_id: str,
+    once: Once,
+    work: Callable[[Session, Once], list[Job]],
+    beside: Callable[[Session, Site, Job], Json] | None = None,
+) -> Response:
     """Start a rollout and answer with the deployment when it has ended; without one nothing had to be done."""
     job, running = await call.known(once), True
     if job is None:
@@ -109,7 +126,9 @@ async def _roll(call: Call, deployment_id: str, once: Once, work: Callable[[Sess
             raise HeadwayError("job.canceled", "It was canceled, or something accepted later has taken its place.")
 
     def read(session: Session) -> Json:
-        return one_shown(call, session, site_of(call, session, deployment_id))
+        site = site_of(call, session, deployment_id)
+        more = beside(session, site, job) if beside is not None and job is not None else {}
+        return {**one_shown(call, session, site), **more}
 
     return call.one(await call.read(read), 200 if job is None or job.finished_at is not None else 202)
 
@@ -154,19 +173,23 @@ async def roll_back(call: KeyedDep, deployment_id: str, body: Rollback | None = 
         site = site_to_change(call, session, deployment_id)
         to = _environment(call, session, site, wanted.environment)
         once.claim(session)
-        if wanted.version_id is not None:
-            found = version(session, site.id, names.build_id(wanted.version_id))
-            artifact, build_id = require_version(found), found.build.id
-        elif wanted.release_id is not None:
-            artifact = require_kept(artifact_of(session, site.id, names.artifact_id(wanted.release_id)))
-            build_id = artifact.build_id
-        else:
-            release, named = earlier_build(session, to.id)
-            artifact = require_kept(session.get_one(Artifact, release.artifact_id))
-            build_id = named or artifact.build_id
+        artifact, build_id = _earlier(session, site, to, wanted)
         return _promote(call, session, site, to, artifact, build_id, kind="rollback")
 
     return await _roll(call, deployment_id, call.once(body), work)
+
+
+def _earlier(session: Session, site: Site, to: Environment, wanted: Rollback) -> tuple[Artifact, str]:
+    """What is gone back to: a version, a release, or what ran there before; with the build that made it."""
+    if wanted.version_id is not None:
+        found = version(session, site.id, names.build_id(wanted.version_id))
+        return require_version(found), found.build.id
+    if wanted.release_id is not None:
+        artifact = require_kept(artifact_of(session, site.id, names.artifact_id(wanted.release_id)))
+        return artifact, artifact.build_id
+    release, named = earlier_build(session, to.id)
+    artifact = require_kept(session.get_one(Artifact, release.artifact_id))
+    return artifact, named or artifact.build_id
 
 
 @router.post(D + "/redeploy", **gives(DeploymentRow, "Build the last version's source again, and roll it", 200, 202))
@@ -184,7 +207,12 @@ async def redeploy(call: KeyedDep, deployment_id: str, body: Nothing | None = No
         actor = call.caller.actor
         return [accept_push(session, site, to, ref, actor, clean=False, trigger="redeploy", branch=branch, given=given)]
 
-    return await _roll(call, deployment_id, call.once(body), work)
+    return await _roll(call, deployment_id, call.once(body), work, _build_beside)
+
+
+def _build_beside(session: Session, site: Site, job: Job) -> Json:
+    """Who reads a build where this answers with the deployment finds one in it."""
+    return {"build": build_row(build_of_job(session, job), site)}
 
 
 @router.post(D + "/stop", **gives(DeploymentRow, "Take a deployment off the air; its versions stay", 200, 202))
@@ -270,17 +298,20 @@ async def promote_release(call: KeyedDep, deployment_id: str, release_id: str, b
         artifact = artifact_of(session, site.id, names.artifact_id(release_id))
         to = _environment(call, session, site, (body or Promote()).environment)
         once.claim(session)
-        require_kept(artifact)
-        waiting = last_open(session, to)
-        if waiting is not None and waiting.artifact_id == artifact.id:
-            return [session.get_one(Job, waiting.job_id)]
-        live = live_build(session, to.id)
-        if waiting is None and live is not None and live[0].artifact_id == artifact.id:
-            return []
-        return [accept_rollout(session, site, to, artifact, call.caller.actor, kind="promote")]
+        return _joined(call, session, site, to, require_kept(artifact))
 
     once = call.without_key().once(body) if fixed else call.once(body)
     return await _roll(call, deployment_id, once, work)
+
+
+def _joined(call: Call, session: Session, site: Site, to: Environment, artifact: Artifact) -> list[Job]:
+    """The job that brings an artifact: the one that is on its way with it, none where it is live, else a new one."""
+    waiting, live = last_open(session, to), live_build(session, to.id)
+    if waiting is not None and waiting.artifact_id == artifact.id:
+        return [session.get_one(Job, waiting.job_id)]
+    if waiting is None and live is not None and live[0].artifact_id == artifact.id:
+        return []
+    return [accept_rollout(session, site, to, artifact, call.caller.actor, kind="promote")]
 
 
 # builds and logs
@@ -319,10 +350,15 @@ async def follow_build(
 ) -> Response:
     _, build = await call.read(lambda session: _build(call, session, deployment_id, build_id))
     frames = follow_lines(call, build, number_of(last_event_id) or 0)
-    return as_events(frames)
+    return as_events(call, frames)
 
 
-async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[bytes]:
+def told_as(stream: str) -> str:
+    """This dialect has two streams (contract section 7): what the platform itself says is not a program's output."""
+    return stream if stream in ("stdout", "stderr") else "stderr"
+
+
+async def follow_lines(call: Call, build: Build, after: int) -> AsyncGenerator[bytes, None]:
     """`log_line` frames as they come, then `done` with how it ended."""
     reader = call.parts.events.reader(build.job_id, after=after)
     async with call.parts.watch.on(build.job_id, 0) as subscription:
@@ -330,7 +366,8 @@ async def follow_lines(call: Call, build: Build, after: int) -> AsyncIterator[by
             now = await call.read(lambda session: session.get_one(Build, build.id))
             while lines := await anyio.to_thread.run_sync(reader.read):
                 for line in filter(of_build, lines):
-                    yield frame("log_line", {name: line[name] for name in ("stream", "line", "ts")}, line["n"])
+                    facts = {"stream": told_as(line["stream"]), "line": line["line"], "ts": line["ts"]}
+                    yield frame("log_line", facts, line["n"])
             if now.finished_at is not None:
                 state = BUILD_STATES[now.status]
                 yield frame("done", {"result": {"state": state}, "state": state})
@@ -361,7 +398,7 @@ async def text_lines(call: Call, build: Build, stage: str) -> list[str]:
     return b"".join([piece async for piece in _text(call, build, stage)]).decode().splitlines()
 
 
-async def _text(call: Call, build: Build, stage: str) -> AsyncIterator[bytes]:
+async def _text(call: Call, build: Build, stage: str) -> AsyncGenerator[bytes, None]:
     reader = call.parts.events.reader(build.job_id)
     while lines := await anyio.to_thread.run_sync(reader.read):
         yield "".join(line["line"] + "\n" for line in lines if of_stage(line, stage)).encode()

@@ -135,7 +135,9 @@ async def create_webhook(call: KeyedDep, body: WebhookCreate) -> Response:
         )
         return {**webhook_row(made), "secret": secret}, webhook_row(made)
 
-    return await call.create(body, work, beside=("secret",))
+    # The values of headers are secrets, and a key's fingerprint would be a digest of them.
+    told = body.model_copy(update={"headers": dict.fromkeys(body.headers, "")})
+    return await call.create(told, work, beside=("secret",))
 
 
 def _wanted(call: Call, body: WebhookCreate) -> EndpointRequest:
@@ -160,24 +162,33 @@ async def get_webhook(call: CallDep, webhook_id: str) -> Response:
 
 @router.patch(W, **gives(WebhookRow, "Change a webhook"))
 async def update_webhook(call: CallDep, webhook_id: str, body: WebhookUpdate) -> Response:
-    url = call.parts.targets.check(body.url) if body.url is not None else None
-    events = check_patterns(body.events, MIOSA) if body.events is not None else None
+    changes = _changes(call, body)
     headers = check_headers(body.headers) if body.headers is not None else None
+    enabled = body.enabled if body.enabled is not None else body.active
 
     def work(session: Session) -> Json:
         found = _changeable(call, session, webhook_id)
-        found.url, found.name = url or found.url, body.name or found.name
-        found.events = found.events if events is None else events
-        found.retries = found.retries if body.retry_count is None else body.retry_count
-        found.labels = found.labels if body.metadata is None else body.metadata
+        for name, value in changes.items():
+            setattr(found, name, value)
         if headers is not None:
             webhooks.set_headers(call.parts.webhook_vault, found, headers)
-        enabled = body.enabled if body.enabled is not None else body.active
         if enabled is not None:
             webhooks.set_enabled(found, enabled)
         return webhook_row(found)
 
     return call.one(await call.write(work))
+
+
+def _changes(call: Call, body: WebhookUpdate) -> Json:
+    """What was given, by the row's columns. Raises as `_wanted`."""
+    given = {
+        "url": call.parts.targets.check(body.url) if body.url is not None else None,
+        "name": body.name,
+        "events": check_patterns(body.events, MIOSA) if body.events is not None else None,
+        "retries": body.retry_count,
+        "labels": body.metadata,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @router.delete(W, status_code=204, summary="Delete a webhook with its history", response_class=Response)
@@ -187,11 +198,14 @@ async def delete_webhook(call: CallDep, webhook_id: str) -> Response:
 
 
 @router.post(W + "/test", **gives(DeliveryRow, "Send an event of the type webhook.test", 202))
-async def send_test_event(call: KeyedDep, webhook_id: str, _body: Nothing | None = None) -> Response:
-    def work(session: Session) -> Json:
-        return shown(session, [deliveries.send_test(session, _changeable(call, session, webhook_id))])[0]
+async def send_test_event(call: KeyedDep, webhook_id: str, body: Nothing | None = None) -> Response:
+    def work(session: Session, once: Once) -> tuple[Json, Json]:
+        found = _changeable(call, session, webhook_id)
+        once.claim(session)
+        row = shown(session, [deliveries.send_test(session, found)])[0]
+        return row, row
 
-    return call.one(await call.write(work), 202)
+    return await call.create(body, work, status=202)
 
 
 @router.get(W + "/deliveries", **lists(DeliveryRow, "List a webhook's deliveries"))
@@ -205,9 +219,11 @@ async def list_deliveries(call: CallDep, paging: PagingDep, webhook_id: str) -> 
 
 @router.post(W + "/deliveries/{delivery_id}/replay", **gives(DeliveryRow, "Send a delivery's event once more", 202))
 async def replay_delivery(call: KeyedDep, webhook_id: str, delivery_id: str, body: Replay | None = None) -> Response:
-    def work(session: Session) -> Json:
+    def work(session: Session, once: Once) -> tuple[Json, Json]:
         found = _changeable(call, session, webhook_id)
         known = deliveries.delivery(session, found.id, delivery_id)
-        return shown(session, [deliveries.replay(session, known, body.replay_id if body else None)])[0]
+        once.claim(session)
+        row = shown(session, [deliveries.replay(session, known, body.replay_id if body else None)])[0]
+        return row, row
 
-    return call.one(await call.write(work), 202)
+    return await call.create(body, work, status=202)

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.responses import Response
 
-from api.idempotency import Once
+from api.idempotency import Once, Replay
 from api.miosa.answers import ProjectRow, WorkspaceRow
 from api.miosa.call import Call, CallDep, KeyedDep, PagingDep
 from api.miosa.deployments import Filter
@@ -66,12 +66,7 @@ def project_row(found: Project) -> Json:
 
 
 def _workspace(call: Call, session: Session, workspace_id: str) -> Workspace:
-    """Raises workspace.not_found, also where none of its projects is visible to a limited key."""
-    found = workspaces.workspace(session, call.team_id, workspace_id)
-    seen = workspaces.in_sight(call.sight, call.team_id)
-    if seen and session.exec(select(Workspace.id).where(Workspace.id == found.id, *seen)).first() is None:
-        raise HeadwayError("workspace.not_found", f"There is no workspace {workspace_id}.", param="workspace_id")
-    return found
+    return workspaces.workspace_in_sight(session, call.sight, call.team_id, workspace_id)
 
 
 def _may_change(call: Call) -> None:
@@ -100,16 +95,21 @@ async def list_workspaces(call: CallDep, paging: PagingDep, external_workspace_i
 
 @router.post("/workspaces", **gives(WorkspaceRow, "Make a workspace, or find the one of that external id", 201, 200))
 async def create_workspace(call: KeyedDep, body: WorkspaceCreate) -> Response:
-    def work(session: Session) -> tuple[Json, bool]:
+    def work(session: Session, once: Once) -> Json:
         _may_change(call)
+        once.claim(session)
         external = body.external_workspace_id
         known = workspaces.workspace_by_external(session, call.team_id, external) if external else None
-        if known is not None:
-            return workspace_row(known), True
-        return workspace_row(_made(call, session, body)), False
+        row = {**workspace_row(known or _made(call, session, body)), "reused": known is not None}
+        once.keep(session, 200, body=row)
+        return row
 
-    row, reused = await call.write(work)
-    return call.one({**row, "reused": reused}, 200 if reused else 201, reused=reused)
+    once = call.once(body)
+    try:
+        row = await call.write(lambda session: work(session, once))
+    except Replay as replay:
+        row = replay.body
+    return call.one(row, 200 if row["reused"] else 201, reused=row["reused"])
 
 
 def _made(call: Call, session: Session, body: WorkspaceCreate) -> Workspace:
@@ -185,19 +185,22 @@ async def create_project(call: KeyedDep, body: ProjectCreate) -> Response:
     def work(session: Session, once: Once) -> tuple[Json, Json]:
         _may_change(call)
         once.claim(session)
-        home = workspaces.home_of(session, call.team_id, _home(body))
-        made = workspaces.add_project(
-            session,
-            home,
-            body.name.strip(),
-            body.slug or body.name,
-            external_id=body.external_project_id,
-            description=body.description,
-            labels=body.metadata,
-        )
-        return project_row(made), project_row(made)
+        row = project_row(_added(session, workspaces.home_of(session, call.team_id, _home(body)), body))
+        return row, row
 
     return await call.create(body, work)
+
+
+def _added(session: Session, home: Workspace, body: ProjectCreate) -> Project:
+    return workspaces.add_project(
+        session,
+        home,
+        body.name.strip(),
+        body.slug or body.name,
+        external_id=body.external_project_id,
+        description=body.description,
+        labels=body.metadata,
+    )
 
 
 def _home(body: ProjectCreate) -> Ownership:

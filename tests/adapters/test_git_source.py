@@ -360,6 +360,19 @@ def test_a_small_pack_of_a_huge_file_is_too_large(bench: Bench) -> None:
     assert bench.fetch().files == 1
 
 
+def test_a_mirror_that_is_made_again_knows_the_hosts_by_the_keys_that_they_showed_first(bench: Bench) -> None:
+    bench.repository().commit({"a": "1"})
+    mirror = bench.mirrors / f"{SITE}.git"
+    mirror.mkdir(parents=True)
+    # As a look at an ssh:// remote leaves it.
+    (mirror / "known_hosts").write_text("forge ssh-ed25519 key\n")
+    first = bench.fetch()
+    assert (mirror / "known_hosts").read_text() == "forge ssh-ed25519 key\n"
+    (mirror / "config").write_text("[garbage")
+    assert bench.fetch() == first
+    assert (mirror / "known_hosts").read_text() == "forge ssh-ed25519 key\n"
+
+
 def test_a_broken_mirror_is_made_again(bench: Bench) -> None:
     repo = bench.repository()
     repo.commit({"a": "1"})

@@ -55,6 +55,9 @@ class MemoryObjects:
     def head(self, key: str) -> int | None:
         return len(self.held[key]) if key in self.held else None
 
+    def stat(self, key: str) -> tuple[int, str] | None:
+        return (len(self.held[key]), _etag(self.held[key])) if key in self.held else None
+
     def get(self, key: str, max_bytes: int) -> bytes:
         if key not in self.held:
             raise HeadwayError("artifact.collected", f"There is no object {key}.")
@@ -70,6 +73,12 @@ class MemoryObjects:
         assert hashlib.sha256(body).hexdigest() == sha256
         self.held[key] = body
 
+    def replace_that(self, key: str, body: bytes, sha256: str, etag: str) -> bool:
+        if key not in self.held or _etag(self.held[key]) != etag:
+            return False
+        self.replace(key, body, sha256)
+        return True
+
     def delete(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             self.held.pop(key, None)
@@ -80,3 +89,7 @@ class MemoryObjects:
             return False
         self.held[key] = bytes(body)
         return True
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from store.models import ApiKey
 from store.session import Store
 from tests.api.world import World, data, error
 
@@ -141,6 +142,34 @@ async def test_a_body_of_exactly_one_mebibyte_is_read(api: World) -> None:
     body = b'{"name": "big"' + b" " * ((1 << 20) - 15) + b"}"
     assert len(body) == 1 << 20
     assert (await api.admin.post("/v1/sites", content=body, headers=JSON)).status_code == 202
+
+
+async def test_nothing_is_done_with_a_body_that_did_not_come(api: World) -> None:
+    """Of `{"grace_period": "24h"}` no byte: an empty body would end the old secret by another rule."""
+    made = data(await api.admin.post("/v1/api-keys", json={"name": "k", "scopes": ["sites:read"]}))
+    before = api.one(ApiKey, id=made["id"]).secret_sha256
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    secret = (api.folder / "admin.key").read_text().strip()
+    headers = {"host": "api.test", "authorization": f"Bearer {secret}", "content-length": "23", **JSON}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/v1/api-keys/{made['id']}/roll",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 4000),
+    }
+    await api.app(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert b"request.malformed" in sent[1]["body"]
+    assert api.one(ApiKey, id=made["id"]).secret_sha256 == before
 
 
 async def test_ids_of_any_shape_are_not_found(api: World) -> None:
@@ -291,3 +320,23 @@ async def test_who_is_not_let_in_is_told_how_to_ask(api: World, path: str) -> No
     for key in (None, "mfk_live_none"):
         answer = await api.client(key).get(path)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+async def test_what_is_made_says_where_it_is(api: World) -> None:
+    site = await api.site(api.admin)
+    for path, body in (
+        ("/v1/hosts", {"id": "host.two"}),
+        ("/v1/builders", {"id": "two"}),
+        ("/v1/api-keys", {"name": "k", "scopes": ["sites:read"]}),
+        ("/v1/teams", {"name": "Team"}),
+        ("/v1/projects", {"name": "Project"}),
+        ("/v1/webhook-endpoints", {"url": "https://receiver.test/x", "events": ["*"]}),
+        ("/v1/notifications", {"url": "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "events": ["*"]}),
+        (f"/v1/sites/{site['id']}/hooks", {"provider": "github"}),
+    ):
+        for _ in range(2):
+            made = await api.admin.post(path, json=body, headers={"Idempotency-Key": path})
+            assert (made.status_code, made.headers["location"]) == (201, f"{path}/{data(made)['id']}")
+        assert data(await api.admin.get(made.headers["location"]))["id"] == data(made)["id"]
+    renewed = await api.admin.post("/v1/hosts/host.two/credential")
+    assert (renewed.status_code, "location" in renewed.headers) == (200, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import zstandard
 from sqlmodel import select
 
+from activities.retention import Retention
 from adapters.artifact.layout import parse_layout
 from adapters.artifact.manifest import File, make_manifest
 from adapters.artifact.run import RunSettings
@@ -23,9 +25,12 @@ from api.internal.app import create_broker
 from headway.broker import HOLDER, BuildSpec, RollSpec, Turn
 from store import ledger
 from store.builders import add_builder
+from store.collection import Rules
 from store.hosts import join_host
 from store.models import Artifact, ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
+from store.outcomes import end_build
 from store.queue import claim_job
+from temporal.messages import RetentionOrder
 from tests.api.world import World, data
 from tests.workflows.rows import claim_next
 
@@ -325,6 +330,30 @@ async def test_an_unchanged_tree_uploads_nothing_and_a_changed_one_its_changes(a
     assert (api.count(Pack), api.count(Content)) == (2, 3)
     other = await api.site(api.admin, "Other")
     assert len(await (await upload(api, roles, other)).missing(tree)) == 2, "contents are never shared between sites"
+
+
+async def test_a_layout_that_a_failed_build_has_left_is_made_anew(api: World, roles: Roles) -> None:
+    """What it named has been collected since: no artifact was ever made of it."""
+    site = await api.site(api.admin)
+    tree = {"a.txt": b"a", "b.txt": b"bb"}
+    first = await upload(api, roles, site)
+    _, digest = await first.output(tree)
+    retention = Retention(api.store, api.objects, Rules(timedelta(0), timedelta(0), timedelta(0)))
+    with api.store.write() as session:
+        end_build(session, session.get_one(Build, first.build), "failed", {"code": "sign.failed", "message": "x"})
+    assert retention.collect(RetentionOrder("")).packs == 1
+    retention.delete(RetentionOrder(""))
+    assert (await (await upload(api, roles, site)).output({"a.txt": b"a", "c.txt": b"ccc"}))[0].status_code == 200
+    third = await upload(api, roles, site)
+    answer, same = await third.output(tree)
+    assert (answer.status_code, same) == (200, digest), answer.text
+    layout = parse_layout(api.objects.held[f"sites/{site['id']}/artifacts/{digest}/layout.json"])
+    for sha256, at in layout.contents.items():
+        body = api.objects.get_range(f"sites/{site['id']}/packs/{at.pack}", at.offset, at.size)
+        assert hashlib.sha256(body).hexdigest() == sha256
+    with api.store.read() as session:
+        named = session.exec(select(ArtifactPack.pack_sha256).where(ArtifactPack.digest == digest)).all()
+    assert sorted(named) == layout.packs
 
 
 async def test_a_manifest_may_come_with_the_question_and_a_body_compressed(api: World, roles: Roles) -> None:

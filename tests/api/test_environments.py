@@ -213,3 +213,14 @@ async def test_the_job_that_made_an_environment_ends_with_it(api: World) -> None
     assert ended["result"] == {name: shown[name] for name in ended["result"]}
     assert {"id", "site_id", "kind", "branch", "status", "preview_url", "created_at"} <= set(ended["result"])
     assert ended["result"]["preview_url"].startswith("http://acme-store-feature-x-")
+
+
+async def test_what_is_being_deleted_is_not_renewed(api: World) -> None:
+    site = await api.site(api.admin)
+    path = f"/v1/sites/{site['id']}/environments"
+    job = data(await api.admin.post(path, json={"kind": "preview", "branch": "a", "ephemeral": True}))
+    api.provision(job["id"])
+    preview = f"{path}/{job['resource']['id']}"
+    data(await api.admin.post(f"{preview}/renew"))
+    data(await api.admin.delete(preview))
+    assert error(await api.admin.post(f"{preview}/renew"), 409)["code"] == "environment.not_active"

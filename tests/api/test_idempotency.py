@@ -167,3 +167,18 @@ async def test_gets_patches_and_deletes_ignore_the_key(api: World) -> None:
         assert row["name"] == name
     assert (await api.admin.get("/v1/sites", headers=key)).status_code == 200
     assert api.count(Idempotency) == 0
+
+
+async def test_no_fingerprint_is_made_of_a_secret(api: World) -> None:
+    """A digest of a value that people choose can be guessed: under one key another value is the same request."""
+    _, client = await api.tenant("Acme")
+    site = await api.site(client, repository="https://git.example.com/a/b.git")
+    mail = "mailtos://me:{}@mail.example.com?to=you@example.com"
+    for path, first, second in (
+        ("/v1/notifications", {"url": mail.format("one"), "events": ["*"]}, {"url": mail.format("two")}),
+        (f"/v1/sites/{site['id']}/repository/credentials", {"kind": "token", "token": "one"}, {"token": "two"}),
+    ):
+        keyed = {"headers": {"Idempotency-Key": path}}
+        made = data(await client.post(path, json=first, **keyed))
+        again = await client.post(path, json={**first, **second}, **keyed)
+        assert (data(again), again.headers["idempotent-replayed"]) == (made, "true")

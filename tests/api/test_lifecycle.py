@@ -109,7 +109,7 @@ async def test_a_rollback_of_what_is_watched_goes_to_the_current_release(api: Wo
     job = data(await api.admin.post(f"{path}/deployments", json={"artifact_id": newer}))
     watched = job["resource"]["id"]
     refused = await api.admin.post(f"{path}/deployments/{watched}/rollback")
-    assert error(refused, 409)["code"] == "release.no_previous"
+    assert error(refused, 409)["code"] == "deployment.in_progress"
     api.change(Rollout, watched, status="running", stage="bake")
     back = data(await api.admin.post(f"{path}/deployments/{watched}/rollback"))
     assert api.one(Rollout, id=back["resource"]["id"]).source_release_id == release

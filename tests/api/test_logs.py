@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.housekeeping import Housekeeping
 from api.instance_logs import InstanceLogs, Wanted
+from headway.broker import InstanceLines
+from headway.ids import new_id
 from store.models import Environment, Release, utcnow
 from tests.api.test_broker import Roles, failure
 from tests.api.world import World, data, error
@@ -123,6 +126,35 @@ async def test_what_is_sent_again_is_kept_once(apps: Apps) -> None:
     again = InstanceLogs(apps.api.folder / "logs", 1 << 20)
     assert again.last_number(apps.env_id) == 3
     assert [line.text for line in again.tail(apps.env_id, 9, NOTHING)[0]] == ["a", "b", "c"]
+
+
+async def test_two_replicas_give_one_numbering(tmp_path: Path) -> None:
+    """A host tells whichever answers: now this one, now the other."""
+    env_id = new_id("env")
+    one, two = [InstanceLogs(tmp_path, 4_000) for _ in "ab"]
+    assert [logs.last_number(env_id) for logs in (one, two)] == [0, 0]
+    for first in range(1, 41):
+        logs = two if first % 3 else one
+        sent = InstanceLines.model_validate(lines(first, f"line {first}"))
+        for _ in "ab":
+            assert logs.hear(env_id, "local", sent).number == first
+    for logs in (one, two):
+        assert logs.last_number(env_id) == 40
+        found = logs.tail(env_id, 9, NOTHING)[0]
+        assert [(line.number, line.text) for line in found] == [(at, f"line {at}") for at in range(32, 41)]
+    one.forget(env_id)
+    assert two.hear(env_id, "local", InstanceLines.model_validate(lines(41, "anew"))).number == 41
+    assert one.last_number(env_id) == two.last_number(env_id) > 0
+
+
+async def test_a_follower_hears_of_what_another_replica_was_told(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.managed.logs.PING", 60)
+    other = InstanceLogs(apps.api.folder / "logs", 1 << 20)
+    following = asyncio.create_task(apps.stream(1))
+    await apps.watched()
+    await asyncio.sleep(0.3)  # it has read what there is, and waits
+    other.hear(apps.env_id, "local", InstanceLines.model_validate(lines(1, "told there")))
+    assert [row["line"] for _, row in await following] == ["told there"]
 
 
 async def test_an_instance_that_was_made_anew_numbers_anew(apps: Apps) -> None:
@@ -265,3 +297,18 @@ async def test_lines_and_requests_go_with_their_environment(apps: Apps) -> None:
     keeping.sweep_environments()
     assert parts.logs.known() == []
     assert not (apps.api.folder / "logs" / apps.env_id).exists()
+
+
+async def test_a_stream_ends_with_the_credential_that_asked_for_it(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.streams.RECHECK", 0.0)
+    made = data(await apps.api.admin.post("/v1/api-keys", json={"name": "k", "scopes": ["observability:read"]}))
+    client = apps.api.client(made["secret"])
+    following = asyncio.create_task(client.get(apps.path, headers={"accept": "text/event-stream"}))
+    await apps.watched()
+    await apps.say(lines(1, "before"))
+    await asyncio.sleep(0.3)
+    data(await apps.api.admin.delete(f"/v1/api-keys/{made['id']}"))
+    await apps.say(lines(2, "after"))
+    async with asyncio.timeout(10):
+        told = (await following).text
+    assert ("before" in told, "after" in told) == (True, False)

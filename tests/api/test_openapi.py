@@ -80,6 +80,11 @@ def document(server: Served) -> dict[str, Any]:
     return dict(httpx.get(f"{server.address}/openapi.json", timeout=60).json())
 
 
+def below(document: dict[str, Any], path: str) -> list[str]:
+    """The path of one row of a collection."""
+    return [one for one in document["paths"] if one.startswith(path + "/{") and one.count("/") == path.count("/") + 1]
+
+
 def test_every_operation_says_what_it_takes_and_gives(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
@@ -97,6 +102,8 @@ def test_every_operation_says_what_it_takes_and_gives(document: dict[str, Any]) 
             assert ("idempotency-key" in headers) is (method == "post"), f"{method} {path}"
             if "202" in answers:
                 assert {"Location", "ETag"} <= set(answers["202"]["headers"])
+            if "201" in answers and any("get" in document["paths"][one] for one in below(document, path)):
+                assert "Location" in answers["201"]["headers"], f"{method} {path}"
     assert len(names) == len(set(names))
     job = document["paths"]["/v1/jobs/{job_id}"]["get"]
     assert {"prefer", "if-none-match"} <= {one["name"] for one in job["parameters"] if one["in"] == "header"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlmodel import Session
 
+from store.collection import lock_for_collection
 from tests.api import (
     test_audit,
     test_bodies,
@@ -101,6 +104,34 @@ async def test_an_output_on_postgresql(postgres: World) -> None:
     roles = test_broker.Roles(postgres)
     await test_broker.test_an_unchanged_tree_uploads_nothing_and_a_changed_one_its_changes(postgres, roles)
     await test_broker.test_begin_numbers_attempts_and_the_last_one_counts(postgres, roles)
+
+
+async def test_an_earlier_artifact_is_not_collected_between_the_look_and_the_record(
+    postgres: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles, site = test_broker.Roles(postgres), await postgres.site(postgres.admin)
+    tree, cache = {"index.html": b"one"}, {"hit": True, "key": None, "inputs": "a" * 64}
+    first = await test_broker.upload(postgres, roles, site)
+    _, digest = await first.output(tree, cache=cache)
+    artifact = test_broker.sign(postgres, first.build, digest)
+    collected, seen = threading.Event(), []
+
+    def collect(session: Session) -> None:
+        lock_for_collection(session, site["id"])
+        collected.set()
+
+    thread = threading.Thread(target=postgres.store.in_write, args=(collect,))
+
+    def counts(*_: object) -> bool:
+        thread.start()
+        seen.append(collected.wait(0.5))
+        return True
+
+    monkeypatch.setattr("api.internal.outputs.counts", counts)
+    again = await test_broker.upload(postgres, roles, site)
+    answer, _ = await again.output(tree, cache=cache, earlier=True)
+    thread.join(20)
+    assert (answer.json()["artifact_id"], seen, collected.is_set()) == (artifact, [False], True)
 
 
 async def test_configuration_on_postgresql(postgres: World) -> None:

@@ -81,6 +81,8 @@ async def test_the_last_requests_and_those_before(visited: Visited) -> None:
     before = await visited.api.admin.get(f"{visited.path}/request-logs?tail=3&cursor={cursor}")
     assert [row["path"] for row in data(before)] == ["/1", "/2", "/3"]
     assert before.json()["pagination"] == {"next_cursor": None, "has_more": False}
+    none = (await visited.api.admin.get(visited.path + "/request-logs?tail=0")).json()
+    assert (none["data"], none["pagination"]) == ([], {"next_cursor": None, "has_more": False})
 
 
 @pytest.mark.parametrize("noun", ["metrics", "request-logs"])

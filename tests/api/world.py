@@ -182,14 +182,15 @@ def error(answer: httpx.Response, status: int) -> Json:
 def make_parts(folder: Path, store: Store, budgets: Budgets, local: tuple[Path, ...] = ()) -> Parts:
     make_key_file(folder / "config.key")
     make_key_file(folder / "webhooks.key")
+    logs = InstanceLogs(folder / "logs", 1 << 20)
     return Parts(
         store=store,
         starts=RecordingStarts(),
         events=EventLog(folder / "events"),
-        logs=InstanceLogs(folder / "logs", 1 << 20),
+        logs=logs,
         requests=Requests(folder / "requests"),
         inputs=Inputs(folder / "events" / "inputs", 1 << 20),
-        watch=Watch(store, every=0.02),
+        watch=Watch(store, logs=logs, every=0.02),
         auth=Authenticator(store),
         limiter=RateLimiter(budgets),
         objects=MemoryObjects(),

@@ -129,6 +129,32 @@ async def test_an_attempt_that_is_over_changes_nothing(org: Org) -> None:
     assert (await org.call("GET", f"/sandboxes/{sandbox}"))["files"] == 1
 
 
+async def test_what_was_said_is_of_the_attempt_that_counts(org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, waiting = await started(org, await org.sandbox({"a": "a"}))
+    execs = builder(org)
+    execs.begin(job, BEGIN, HOLDER)
+    with monkeypatch.context() as patch:
+        patch.setattr(execs, "_apply", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            execs.output(job, output(1, stdout="of the first"))
+    execs.begin(job, BEGIN, HOLDER)
+    found = org.api.objects.stat
+
+    def meanwhile(key: str) -> tuple[int, str] | None:
+        """Where the first, whose call had passed its check, looks what is there."""
+        monkeypatch.setattr(org.api.objects, "stat", found)
+        late = org.api.one(Job, id=job)
+        with pytest.raises(HeadwayError) as refused:
+            execs._keep(late, 1, b"late")
+        assert refused.value.code == "attempt.stale"
+        return found(key)
+
+    monkeypatch.setattr(org.api.objects, "stat", meanwhile)
+    execs.output(job, output(2, stdout="of the second"))
+    answer = (await waiting).json()["data"]  # type: ignore[attr-defined]
+    assert answer["stdout"] == "of the second"
+
+
 async def test_who_may_run_what(org: Org) -> None:
     sandbox = await org.sandbox({"a": "a"})
     path = f"/api/v1/sandboxes/{sandbox}/exec"
@@ -145,7 +171,11 @@ async def test_a_canceled_command_says_so(org: Org) -> None:
     sandbox = await org.sandbox({"a": "a"})
     job, waiting = await started(org, sandbox)
     builder(org).begin(job, BEGIN, HOLDER)
-    asked = await org.call("POST", f"/operations/{job}/cancel")
+    deployer, runner = await org.key("deployments:write", "jobs:read"), await org.key("sandboxes:write")
+    for path in (f"/api/v1/operations/{job}/cancel", f"/v1/jobs/{job}/cancel"):
+        assert (await deployer.post(path)).status_code == 403
+    assert (await runner.get(f"/api/v1/operations/{job}")).json()["data"]["cancel_requested"] is False
+    asked = (await runner.post(f"/api/v1/operations/{job}/cancel")).json()["data"]
     assert asked["cancel_requested"] is True
     with pytest.raises(HeadwayError) as refused:
         builder(org).output(job, output(1))

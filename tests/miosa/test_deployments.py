@@ -103,6 +103,12 @@ async def test_delete_hides_at_once_and_starts_the_teardown(org: Org) -> None:
     assert org.api.starts.started[-1][1] == "site.delete"
     problem(await org.http.get(f"/api/v1/deployments/{made['id']}"), 404, "NOT_FOUND")
     assert await org.call("GET", "/deployments") == []
+    assert await org.call("GET", "/deployment-environments") == []
+    again = await org.deployment("Again")
+    keyed = {"headers": {"Idempotency-Key": "k"}}
+    for _ in range(2):
+        assert (await org.call("DELETE", f"/deployments/{again['id']}", **keyed))["deleted"] is True
+    problem(await org.http.delete(f"/api/v1/deployments/{again['id']}"), 404, "NOT_FOUND")
 
 
 async def test_a_key_joins_and_a_reused_one_is_refused(org: Org) -> None:
@@ -113,6 +119,17 @@ async def test_a_key_joins_and_a_reused_one_is_refused(org: Org) -> None:
     assert org.api.count(Site) == 1
     other = await org.http.post("/api/v1/deployments", json={"name": "Twice"}, **keyed)
     problem(other, 409, "IDEMPOTENCY_KEY_REUSED")
+
+
+async def test_a_workspace_is_made_once_under_a_key(org: Org) -> None:
+    keyed = {"headers": {"Idempotency-Key": "k"}}
+    for body in ({"name": "Clinic"}, {"name": "Clinic 7", "external_workspace_id": "7"}):
+        first = await org.call("POST", "/workspaces", body, 201, headers={"Idempotency-Key": body["name"]})
+        again = await org.call("POST", "/workspaces", body, 201, headers={"Idempotency-Key": body["name"]})
+        assert (first, first["reused"]) == (again, False)
+    found = await org.call("POST", "/workspaces", {"name": "Other", "external_workspace_id": "7"}, 200, **keyed)
+    assert (found["id"], found["reused"]) == (first["id"], True)
+    problem(await org.http.post("/api/v1/workspaces", json={"name": "Clinic"}), 409, "WORKSPACE_NAME_EXISTS")
 
 
 async def test_another_organisation_sees_nothing(org: Org) -> None:

@@ -203,8 +203,11 @@ async def test_what_a_request_says_goes_to_the_builder(org: Org) -> None:
     sandbox = await org.sandbox({"src/a": "a", "dist/index.html": "x"})
     one = await org.publish(made["id"], sandbox, output_path="/workspace/dist", entrypoint="/workspace/dist/home.html")
     build = org.api.one(Build, job_id=one["operation_id"])
-    assert build.overrides == {"kind": "auto", "build_command": "make", "entrypoint": "home.html"}
-    assert set(snapshot(org, one["version"])) == {"index.html"}
+    assert build.overrides == {"kind": "auto", "build_command": "make", "output": "dist", "entrypoint": "home.html"}
+    assert set(snapshot(org, one["version"])) == {"src/a", "dist/index.html"}, "the command runs in all of it"
+    none = await org.publish(made["id"], sandbox, output_path="dist", build_command="")
+    assert org.api.one(Build, job_id=none["operation_id"]).overrides == {"kind": "auto", "build_command": ""}
+    assert set(snapshot(org, none["version"])) == {"index.html"}
     two = await org.publish(made["id"], sandbox, output_path="dist", build_command="npm run build")
     build = org.api.one(Build, job_id=two["operation_id"])
     assert build.overrides == {"kind": "auto", "build_command": "npm run build", "output": "dist"}
@@ -238,12 +241,20 @@ async def test_redeploy_builds_the_last_source_again(org: Org) -> None:
     row = await org.call("POST", f"/deployments/{made['id']}/redeploy", {}, 202)
     build = org.api.one(Build, id=row["current_build_id"].replace("ver_", "build_"))
     assert (build.number, (build.source or {})["sha256"]) == (2, first["source_sha256"])
+    assert (row["build"]["id"], row["build"]["state"]) == (row["current_build_id"], "queued")
+    for workspace, count in ((row["workspace_id"], 2), ("ws_none", 0)):
+        listed = await org.call("GET", f"/deployments/{made['id']}/versions?workspace_id={workspace}")
+        assert len(listed) == count
     builds = await org.call("GET", f"/deployments/{made['id']}/builds")
     assert [(row["state"], row["id"]) for row in builds] == [
         ("queued", row["current_build_id"]),
         ("succeeded", first["id"]),
     ]
-    assert (await org.call("GET", f"/deployments/{made['id']}/builds/{first['id']}"))["state"] == "succeeded"
+    of_first = f"/deployments/{made['id']}/builds/{first['id']}"
+    assert (await org.call("GET", of_first))["state"] == "succeeded"
+    for trigger, named in (("publish", "manual"), ("push", "webhook"), ("webhook", "webhook"), ("poll", "scheduled")):
+        org.api.change(Build, first["id"].replace("ver_", "build_"), trigger=trigger)
+        assert (await org.call("GET", of_first))["triggered_by"] == named
 
 
 async def test_logs_are_text_and_events(org: Org) -> None:
@@ -252,19 +263,20 @@ async def test_logs_are_text_and_events(org: Org) -> None:
     made = await org.deployment()
     version = await org.live(made["id"], "l")
     job = org.api.one(Build, id=version["id"].replace("ver_", "build_")).job_id
-    lines = [("build", "hello"), ("place", "not of the build")]
-    events = [Event(kind="log", ts="t", stage=stage, stream="stdout", line=line) for stage, line in lines]
+    lines = [("build", "stdout", "hello"), ("build", "system", "noted"), ("place", "stdout", "not of the build")]
+    events = [Event(kind="log", ts="t", stage=stage, stream=of, line=line) for stage, of, line in lines]  # type: ignore[arg-type]
     org.api.parts.events.append(job, "b/1", 1, events)
     path = f"/api/v1/deployments/{made['id']}"
     text = await org.http.get(f"{path}/versions/{version['id']}/logs")
-    assert (text.text, text.headers["content-type"]) == ("hello\n", "text/plain; charset=utf-8")
+    assert (text.text, text.headers["content-type"]) == ("hello\nnoted\n", "text/plain; charset=utf-8")
     stream = (await org.http.get(f"{path}/builds/{version['id']}/logs")).text
     assert "event: log_line" in stream
+    assert '"stream":"stderr","line":"noted"' in stream, "there are two streams here"
     odd = await org.http.get(f"{path}/builds/{version['id']}/logs", headers={"Last-Event-ID": "9" * 5000})
     assert (odd.status_code, odd.text) == (200, stream)
     last = [line for line in stream.splitlines() if line.startswith("data: ")][-1]
     assert json.loads(last.removeprefix("data: "))["result"] == {"state": "succeeded"}
-    assert (await org.call("GET", f"/deployments/{made['id']}/logs"))["lines"] == ["hello"]
+    assert (await org.call("GET", f"/deployments/{made['id']}/logs"))["lines"] == ["hello", "noted"]
     assert org.api.one(Job, id=job).status == "succeeded"
 
 

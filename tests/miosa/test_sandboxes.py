@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
+import anyio
 import pytest
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.housekeeping import Housekeeping
+from api.miosa.app import READ_BODIES
 from store.models import utcnow
 from store.models_retention import Doomed
 from store.models_sandbox_packs import SandboxLease
@@ -204,3 +207,56 @@ async def test_bodies_of_files_are_json_of_their_shape(org: Org) -> None:
     problem(await org.http.post(path, content=b'{"path": 3}', headers=header), 422, "VALIDATION_ERROR")
     problem(await org.http.post(path, json={"path": "a\0b", "content": "x"}), 422, "INVALID_FILE_PATH")
     problem(await org.http.post(path, json={"path": "a", "content_base64": "%"}), 422, "VALIDATION_ERROR")
+
+
+def miosa_app(app: FastAPI) -> FastAPI:
+    """The dialect's own app, that the branch leads to."""
+    (other,) = [layer.kwargs["other"] for layer in app.user_middleware if "other" in layer.kwargs]
+    assert isinstance(other, FastAPI)
+    return other
+
+
+async def test_only_a_body_of_files_may_be_large_and_only_some_are_in_memory(org: Org) -> None:
+    sandbox = await org.sandbox()
+    path = f"/api/v1/sandboxes/{sandbox}/fs"
+    for question in ("stat", "delete"):
+        answer = await org.http.post(f"{path}/{question}", json={"path": "a", "more": "x" * (2 << 20)})
+        problem(answer, 413, "PAYLOAD_TOO_LARGE")
+    files = {"path": "a", "content": "x" * (5 << 20)}
+    sent: list[str] = []
+
+    async def body(name: str) -> AsyncIterator[bytes]:
+        for piece in (b'{"path": "', name.encode(), b'", "content": "x"}'):
+            sent.append(name)
+            yield piece
+
+    header = {"Content-Type": "application/json"}
+    room: anyio.CapacityLimiter = miosa_app(org.api.app).state.read_bodies
+    held = [object() for _ in range(READ_BODIES)]
+    for holder in held:
+        room.acquire_on_behalf_of_nowait(holder)
+    stranger = await org.other()
+    problem(await stranger.post(f"{path}/write", json=files), 404, "NOT_FOUND")
+    large = asyncio.create_task(org.http.post(f"{path}/write", json=files))
+    unknown = asyncio.create_task(org.http.post(f"{path}/write", content=body("b"), headers=header))
+    assert (await org.http.post(f"{path}/write", json={"path": "c", "content": "x"})).status_code == 200
+    await asyncio.sleep(0.3)
+    assert (large.done(), unknown.done(), sent) == (False, False, [])
+    for holder in held:
+        room.release_on_behalf_of(holder)
+    assert ((await large).status_code, (await unknown).status_code) == (200, 200)
+    assert room.borrowed_tokens == 0
+
+
+async def test_a_body_that_comes_too_slowly_leaves_its_room(org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.miosa.files.SECONDS", 0.3)
+    path = f"/api/v1/sandboxes/{await org.sandbox()}/fs/write"
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"path": "a", '
+        await asyncio.sleep(5)
+        yield b'"content": "x"}'
+
+    answer = await org.http.post(path, content=body(), headers={"Content-Type": "application/json"})
+    problem(answer, 422, "VALIDATION_ERROR")
+    assert miosa_app(org.api.app).state.read_bodies.borrowed_tokens == 0

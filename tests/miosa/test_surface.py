@@ -96,10 +96,11 @@ async def test_a_limited_token_sees_its_own_workspace_only(org: Org) -> None:
     home = await org.call("POST", "/workspaces", {"name": "Mine"}, 201)
     other = await org.call("POST", "/workspaces", {"name": "Theirs"}, 201)
     maker = await org.key("keys:write", "sites:read", "deployments:read")
-    body = {"user_id": "u", "workspace_id": home["id"], "scopes": ["sites:read"]}
+    body = {"user_id": "u", "workspace_id": home["id"], "scopes": ["sites:read", "deployments:read"]}
     token = org.api.client((await maker.post("/api/v1/tokens/scoped", json=body)).json()["data"]["token"])
     assert [row["id"] for row in (await token.get("/api/v1/workspaces")).json()["data"]] == [home["id"]]
-    problem(await token.get(f"/api/v1/workspaces/{other['id']}"), 404, "NOT_FOUND")
+    for below in ("", "/deployments"):
+        problem(await token.get(f"/api/v1/workspaces/{other['id']}{below}"), 404, "NOT_FOUND")
 
 
 async def test_each_fact_is_told_once_and_to_whom_it_concerns(org: Org) -> None:

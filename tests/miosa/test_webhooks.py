@@ -61,6 +61,15 @@ async def test_headers_are_kept_hidden_and_changed(org: Org) -> None:
         assert b"canary" not in path.read_bytes()
 
 
+async def test_no_fingerprint_is_made_of_a_header(org: Org) -> None:
+    keyed = {"headers": {"Idempotency-Key": "k"}}
+    one, two = [
+        await org.call("POST", "/webhooks", {"url": HOOK, "headers": {"Authorization": value}}, 201, **keyed)
+        for value in ("one", "two")
+    ]
+    assert (one["id"], "secret" in two) == (two["id"], False)
+
+
 async def test_what_is_refused(org: Org) -> None:
     url = "/api/v1/webhooks"
     problem(await org.http.post(url, json={"url": "https://10.0.0.1/", "events": []}), 422, "INVALID_URL")
@@ -109,7 +118,10 @@ async def test_a_publish_is_told_in_this_dialects_words(org: Org) -> None:
 async def test_test_replay_and_redeliver(org: Org) -> None:
     made = await make(org, events=["deployment.created"], retry_count=0)
     path = f"/webhooks/{made['id']}"
-    ping = await org.call("POST", f"{path}/test", None, 202)
+    keyed = {"headers": {"Idempotency-Key": "k"}}
+    ping = await org.call("POST", f"{path}/test", None, 202, **keyed)
+    assert await org.call("POST", f"{path}/test", None, 202, **keyed) == ping
+    assert org.api.count(Delivery) == 1
     assert (ping["event_type"], ping["state"]) == ("webhook.test", "pending")
     again = f"/event-deliveries/{ping['id']}/redeliver"
     problem(await org.http.post(f"/api/v1{again}"), 409, "NOT_REDELIVERABLE")
@@ -120,6 +132,9 @@ async def test_test_replay_and_redeliver(org: Org) -> None:
     assert (await org.call("POST", again, None, 202))["state"] == "pending"
     replayed = await org.call("POST", f"{path}/deliveries/{ping['id']}/replay", {"replay_id": "r1"}, 202)
     assert replayed["replay_of"] == ping["id"]
+    for _ in range(2):
+        keyed_too = await org.call("POST", f"{path}/deliveries/{ping['id']}/replay", None, 202, **keyed)
+    assert (keyed_too["replay_of"], org.api.count(Delivery)) == (ping["id"], 3)
     twice = await org.http.post(f"/api/v1{path}/deliveries/{ping['id']}/replay", json={"replay_id": "r1"})
     problem(twice, 409, "ALREADY_REPLAYED")
     problem(await org.http.post(f"/api/v1{path}/deliveries/del_none/replay"), 404, "DELIVERY_NOT_FOUND")

@@ -271,6 +271,57 @@ def test_a_pack_that_is_mostly_dead_is_replaced_by_a_small_one(shelf: Shelf) -> 
     assert shelf.run() == Retained()
 
 
+def test_two_repacks_of_one_layout_at_once_lose_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the schedule began and one that was asked for; or a try that was given up, and went on late."""
+    parts = [bytes([number]) * 100 for number in range(10)]
+    packs = [shelf.pack(*parts[:5]), shelf.pack(*parts[5:])]
+    old = shelf.artifact("old", {packs[0]: (0, parts[0]), packs[1]: (0, parts[5])})
+    live = shelf.artifact("live", {packs[0]: (100, parts[1]), packs[1]: (100, parts[6])})
+    shelf.roll(old)
+    shelf.roll(live)
+    shelf.run()
+    assert shelf.run().repacked == 2
+    key = object_key(shelf.world.site_id, shelf.row(live).digest, "layout")
+    late, get = shelf.retention(), shelf.objects.get
+
+    def overtaken(wanted: str, max_bytes: int) -> bytes:
+        raw = get(wanted, max_bytes)
+        if wanted == key:
+            monkeypatch.setattr(shelf.objects, "get", get)
+            shelf.run()
+        return raw
+
+    monkeypatch.setattr(shelf.objects, "get", overtaken)
+    late.repack(ORDER)
+    for _ in range(3):
+        shelf.run()
+    layout = parse_layout(shelf.objects.held[key])
+    for sha256, at in layout.contents.items():
+        body = shelf.objects.get_range(pack_key(shelf.world.site_id, at.pack), at.offset, at.size)
+        assert sha(body) == sha256
+    assert not set(packs) & set(layout.packs)
+
+
+def test_what_came_while_a_pack_was_copied_keeps_the_copy_too(shelf: Shelf) -> None:
+    """A build that had looked before the copy was noted hands in a layout that names the old pack alone."""
+    parts = [bytes([number]) * 100 for number in range(10)]
+    pack = shelf.pack(*parts)
+    shelf.roll(shelf.artifact("old", {pack: (0, parts[0])}))
+    live = shelf.artifact("live", {pack: (300, parts[3])})
+    shelf.roll(live)
+    shelf.run()
+    assert shelf.run().repacked == 1
+    late = shelf.artifact("late", {pack: (300, parts[3])})
+    shelf.roll(late)
+    for _ in range(3):
+        shelf.run()
+    digest = shelf.row(late).digest
+    with shelf.store.read() as session:
+        named = session.exec(select(ArtifactPack.pack_sha256).where(ArtifactPack.digest == digest)).all()
+    layout = parse_layout(shelf.objects.held[object_key(shelf.world.site_id, digest, "layout")])
+    assert (layout.packs, shelf.has(pack)) == (named, False)
+
+
 def test_a_report_is_kept_and_ends_its_job(shelf: Shelf) -> None:
     shelf.artifact("old", {})
     job = Job(

@@ -9,9 +9,12 @@ from datetime import timedelta
 import pytest
 from sqlmodel import Session, col, delete, select
 
+from store.environments import expired, renew
 from store.idempotency import claim_key, keep_outcome
-from store.models import Idempotency, Release, Rollout, utcnow
+from store.models import Environment, Idempotency, Project, Release, Rollout, utcnow
+from store.models_sandboxes import Sandbox
 from store.outcomes import append_release, end_rollout
+from store.sandboxes import SandboxLimits, SandboxRequest, expire, make_sandbox, touch
 from store.session import Store
 from tests.workflows.rows import World, claim_next
 
@@ -61,3 +64,29 @@ def test_two_claims_of_a_key_whose_day_is_over_are_one(several_writers: Store) -
             assert claim_key(session, "p", "k", "f") is None
             keep_outcome(session, "p", "k", status=202, body=None, job_id="new")
         assert waiting.result(20) == "new"
+
+
+def test_what_is_renewed_at_this_moment_does_not_end(several_writers: Store) -> None:
+    world = World.make(several_writers)
+    with several_writers.write() as session:
+        environment = session.get_one(Environment, world.env_id)
+        environment.ephemeral, environment.kind, environment.expires_at = True, "preview", utcnow() - timedelta(hours=1)
+    with several_writers.write() as renewing:
+        renew(renewing, renewing.get_one(Environment, world.env_id, with_for_update=True))
+        assert several_writers.in_write(lambda session: len(expired(session))) == 0
+
+
+def test_a_sandbox_that_is_used_at_this_moment_does_not_end(several_writers: Store) -> None:
+    world = World.make(several_writers)
+    limits = SandboxLimits()
+    with several_writers.write() as session:
+        project = session.exec(select(Project).where(Project.team_id == world.team_id)).one()
+        wanted = SandboxRequest(None, "miosa-sandbox", {}, None, None, None, None, None)
+        made = make_sandbox(session, project, wanted, {}, limits)
+        made.expires_at = utcnow() - timedelta(seconds=1)
+        sandbox_id = made.id
+    with several_writers.write() as using:
+        found = using.get_one(Sandbox, sandbox_id, with_for_update=True)
+        touch(found, limits)
+        using.flush()
+        assert several_writers.in_write(expire) == 0

@@ -351,6 +351,33 @@ def test_a_pack_that_is_mostly_dead_is_copied_and_its_snapshots_follow(bench: Be
     assert list(sizes) == [400]
 
 
+def test_two_copies_for_one_snapshot_at_once_lose_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of layouts: the later one must not write what the earlier one had read."""
+    box = bench.sandbox()
+    for folder in "ab":
+        bench.write(box, {f"{folder}/{n}": f"{folder}{n}".encode() * 50 for n in range(10)})
+    with bench.store.write() as session:
+        sandboxes.remove_files(
+            session, session.get_one(Sandbox, box), [f"{folder}/{n}" for folder in "ab" for n in range(2, 10)]
+        )
+    digest = bench.freeze(box)
+    bench.publish(digest)
+    late, get = Retention(bench.store, bench.objects, AT_ONCE, smallest=0), bench.objects.get
+
+    def overtaken(wanted: str, max_bytes: int) -> bytes:
+        raw = get(wanted, max_bytes)
+        if wanted == snapshot_key(bench.team, digest):
+            monkeypatch.setattr(bench.objects, "get", get)
+            assert bench.run().repacked == 2
+        return raw
+
+    monkeypatch.setattr(bench.objects, "get", overtaken)
+    late.repack(ORDER)
+    for _ in range(3):
+        bench.run()
+    bench.whole(digest)
+
+
 def test_a_collection_that_runs_all_the_time_takes_nothing_from_writers(bench: Bench) -> None:
     """Sandboxes are written, overwritten, frozen and deleted beside it, always with the same few contents."""
     faults: list[str] = []
