@@ -244,6 +244,8 @@ class HostActivities:
             web=spec.instances,
             reuse=REUSE.get(order.kind, "warm"),
             judged=judged,
+            # A way back waits for nobody.
+            owner="" if order.kind == "rollback" else spec.team,
         )
         if teller.staged:
             teller.flush(now=True)

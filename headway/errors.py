@@ -229,6 +229,9 @@ CODES: dict[str, Code] = {
     # roll
     "mend.impossible": _conflict("Look for the bytes in a backup: nothing that is left of them is whole."),
     "roll.verify_failed": _fault("Build again: the artifact does not match its manifest."),
+    "roll.host_busy": _fault(
+        "The host starts as many apps as it may: deploy again when some have ended.", retryable=True
+    ),
     "roll.place_failed": _fault("Check the host's disk and the object store, then retry.", retryable=True),
     "roll.disk_floor": _fault("Free disk space on the host, then retry.", retryable=True),
     "roll.health_failed": _invalid("The new release did not become healthy: read its log."),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ from headway.errors import HeadwayError
 MAX_BUNDLE = 4 << 20
 # A content may wait this long for the tree that it was fetched for.
 GRACE_SECONDS = 3600.0
+# Made ready at once, beside what goes back: more would wait for the same disk and the same connections.
+PLACES, LOOK_SECONDS = 32, 0.5
 
 Verify = Callable[[bytes, str, str], object]
 log = logging.getLogger("headway.host")
@@ -84,6 +87,7 @@ class Host:
         self._admit = admit
         self._downloads = downloads
         self._limits = limits
+        self._places = threading.BoundedSemaphore(PLACES)
 
     def environment(self, env_id: str) -> ReleaseSwitch:
         return ReleaseSwitch(self.folders.environment(env_id))
@@ -94,15 +98,28 @@ class Host:
         `check` is called between the steps and raises to stop; nothing of the release is to be seen before the last.
         `examined`: what `examine` has found of this very artifact a moment ago.
         """
-        found = examined or self.examine(spec)
-        self._admit(spec, found.verified)
-        manifest = found.manifest
-        check()
+        with self._place_for(spec, check):
+            found = examined or self.examine(spec)
+            self._admit(spec, found.verified)
+            manifest = found.manifest
+            check()
+            try:
+                self._make(spec, seq, manifest, check)
+            except OSError as error:
+                raise write_failure(error) from error
+            return manifest
+
+    @contextlib.contextmanager
+    def _place_for(self, spec: RollSpec, check: Callable[[], None]) -> Iterator[None]:
+        if spec.kind == "rollback":
+            yield
+            return
+        while not self._places.acquire(timeout=LOOK_SECONDS):
+            check()
         try:
-            self._make(spec, seq, manifest, check)
-        except OSError as error:
-            raise write_failure(error) from error
-        return manifest
+            yield
+        finally:
+            self._places.release()
 
     def examine(self, parcel: Parcel) -> Examined:
         """Whether its signature counts, and what it is made of. Raises artifact.signature_invalid."""

@@ -25,6 +25,7 @@ from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import Probe, look, wait_until_healthy
 from adapters.hosting.releases import digest_of
 from adapters.hosting.switch import ReleaseSwitch
+from adapters.hosting.turns import Turns
 from adapters.hosting.volumes import volume_of
 from adapters.router.caddy import SOCKETS
 from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, LogLine, RuntimeDriver, Status, Volume
@@ -40,6 +41,9 @@ TOLD: Final = 60
 TOLD_LINES: Final = 2_000
 RELEASE: Final = "release"
 COMMAND: Final = "run-"
+# How many releases are started and judged at once; an app may take half an hour to be found unhealthy, so one team has
+# half of the places at most. In seconds: how long one waits before it is tried again.
+STARTS, STARTS_WAIT, SHARE, PATIENCE = 32, 96, 0.5, 1200.0
 # Whose instances a release may have: none but its own, warm ones that are just what it wants, or those that are live
 # with some more or fewer.
 Reuse = Literal["none", "warm", "grow"]
@@ -90,9 +94,12 @@ def is_command(ref: InstanceRef) -> bool:
 class Services:
     """Thread-safe, idempotent. `hostname` in calls is what health checks send as `Host`."""
 
-    def __init__(self, folders: HostFolders, driver: RuntimeDriver) -> None:
+    def __init__(self, folders: HostFolders, driver: RuntimeDriver, starting: Turns | None = None) -> None:
         self.folders = folders
         self.driver = driver
+        self._starting = starting or Turns(
+            STARTS, STARTS_WAIT, PATIENCE, share=SHARE, noun="releases", code="roll.host_busy"
+        )
 
     def prepare(
         self,
@@ -107,29 +114,33 @@ class Services:
         web: int = 0,
         reuse: Reuse = "warm",
         judged: bool = False,
+        owner: str = "",
     ) -> None:
         """Start the placed release's instances, or take over warm ones, and wait until they are healthy.
 
         `configure` brings the release's configuration, and is only called where something has to be started. `web`
-        (0: the manifest's) is how many instances of the web process there are. `judged`: the warm ones have just been
-        asked. Raises roll.start_failed, roll.health_failed, runtime.*; what was started for it is stopped then.
+        (0: the manifest's) is how many instances of the web process there are. `owner`: whose share of this host's
+        starts it takes, and waits for; empty: nobody's. `judged`: the warm ones have just been asked. Raises roll.start_failed, roll.health_failed, roll.host_busy,
+        runtime.*; what was started for it is stopped then.
         """
         run = _run(manifest)
         plan = self._plan(env_id, seq, manifest, config_version, web or run.instances, reuse)
         if plan.origin != seq:
             if reuse == "grow":
-                return self._grow(env_id, seq, plan, run, hostname, story)
+                with self._turn(owner, story):
+                    return self._grow(env_id, seq, plan, run, hostname, story)
             if judged or self._still_healthy(env_id, plan, run, hostname):
                 story.line(f"taking over the warm instances of release {plan.origin}: nothing is started")
                 return self._link(env_id, seq, plan)
             plan = replace(plan, origin=seq)
             self._write(env_id, seq, plan)
-        configure()
-        try:
-            self._start(env_id, plan, run, hostname, story)
-        except BaseException:
-            self.stop(env_id, seq)
-            raise
+        with self._turn(owner, story):
+            configure()
+            try:
+                self._start(env_id, plan, run, hostname, story)
+            except BaseException:
+                self.stop(env_id, seq)
+                raise
         self._link(env_id, seq, plan)
 
     def warm(self, env_id: str, manifest: Manifest, hostname: str) -> Plan | None:
@@ -282,6 +293,19 @@ class Services:
         return max(0.0, time.time() - max(times)) if times else 0.0
 
     # what a release needs
+
+    @contextlib.contextmanager
+    def _turn(self, owner: str, story: Story) -> Iterator[None]:
+        if not owner:
+            yield
+            return
+
+        def waits(ahead: int) -> None:
+            others = f", {ahead} wait before it" if ahead else ""
+            story.line(f"waits for its turn: this host starts {self._starting.at_once} releases at once{others}")
+
+        with self._starting.turn(owner, waits, story.check):
+            yield
 
     def _grow(self, env_id: str, seq: int, plan: Plan, run: RunSettings, hostname: str, story: Story) -> None:
         """What runs is left alone; what is missing is started beside it, and has to be healthy.

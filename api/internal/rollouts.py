@@ -36,7 +36,7 @@ from store.domains import redirects_of
 from store.drifts import note_drifts
 from store.fleet import hosts_of, leftovers, note_otherwise, require_part, serves, serves_otherwise
 from store.locks import lock_text
-from store.models import Rollout
+from store.models import Rollout, Site
 from store.queue import commit_rollout
 from store.session import Store
 from store.taking import Later, take
@@ -110,6 +110,7 @@ class Rollouts:
             policies=admission.policies,
             proof=admission.proof,
             awaited=admission.awaited,
+            team=session.get_one(Site, artifact.site_id).team_id if artifact.kind == "dynamic" else "",
         )
 
     def commit(self, rollout_id: str, host_id: str) -> Committed:

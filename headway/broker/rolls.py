@@ -38,7 +38,8 @@ class RollSpec(Parcel):
     `config_version` is 0 where there is no configuration to ask for; `instances` is 0 where the artifact says how many.
     `policies` are signed records of what the environment is held to, `proof` that of the
     decision, or of the release that runs there; `awaited`: the signing worker has not entered them yet, ask again.
-    `committed`: the point of no return is passed, as the host was ready.
+    `committed`: the point of no return is passed, as the host was ready. `team`: whose share of a host's starts an app
+    takes.
     """
 
     rollout_id: str
@@ -54,6 +55,7 @@ class RollSpec(Parcel):
     proof: str = ""
     awaited: bool = False
     committed: bool = False
+    team: str = ""
 
 
 class Ready(Wire):

@@ -15,6 +15,7 @@ import pytest
 from adapters.artifact.manifest import Manifest
 from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.hosting.services import Plan, Services, Story
+from adapters.hosting.turns import Turns
 from adapters.runtime.driver import InstanceRef, InstanceSpec, Lines, LogLine, Status
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine
@@ -180,3 +181,45 @@ def test_an_instance_that_is_gone_while_it_is_looked_at_is_started_again(tmp_pat
 
     services.prepare(ENV, live + 1, MANIFEST, 0, "localhost", Story(look), lambda: None)
     assert [*driver.running] == [InstanceRef(ENV, live + 1, "web", 0)]
+
+
+def test_slow_apps_of_one_team_hold_neither_anothers_app_nor_a_way_back_nor_files(
+    tmp_path: Path, answering: str
+) -> None:
+    machine, driver = Machine(tmp_path / "h"), Driver(f"unix:{tmp_path / 'nobody'}")
+    turns = Turns(at_once=2, waiting=2, share=0.5, noun="releases", code="roll.host_busy")
+    services = Services(machine.host.folders, driver, turns)  # type: ignore[arg-type]
+    machine.deploy({"a": b"a"})
+    slow = replace(MANIFEST, run=RunSettings("serve", health=HealthCheck(timeout=60, interval_ms=20)))
+    over, started, told = threading.Event(), threading.Event(), list[str]()
+
+    def prepare(seq: int, owner: str, manifest: Manifest = MANIFEST, story: Story | None = None) -> None:
+        machine.host.environment(ENV).release(seq).mkdir(exist_ok=True)
+        services.prepare(ENV, seq, manifest, seq, "localhost", story or Story(lambda: None), lambda: None, owner=owner)
+
+    def check() -> None:
+        started.set()
+        if over.is_set():
+            raise HeadwayError("job.canceled", "enough")
+
+    def hold() -> None:
+        with pytest.raises(HeadwayError, match="enough"):
+            prepare(11, "slow", slow, Story(check))
+
+    holding = threading.Thread(target=hold, daemon=True)
+    holding.start()
+    assert started.wait(10)
+    driver.endpoint = answering
+    prepare(12, "other")
+    prepare(13, "")
+
+    def stop() -> None:
+        raise HeadwayError("job.canceled", "was waiting")
+
+    with pytest.raises(HeadwayError, match="was waiting"):
+        prepare(14, "slow", MANIFEST, Story(stop, told.append))
+    assert told == ["waits for its turn: this host starts 2 releases at once"]
+    assert not [ref for ref in driver.running if ref.seq == 14]
+    machine.deploy({"b": b"b"})
+    over.set()
+    holding.join(10)

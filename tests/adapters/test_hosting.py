@@ -27,7 +27,7 @@ from adapters.hosting.ahead import Ahead
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.drift import DriftBook
 from adapters.hosting.fetch import HttpDownloads
-from adapters.hosting.host import Host, Limits
+from adapters.hosting.host import PLACES, Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import digest_of, prune_releases
 from adapters.hosting.services import Services
@@ -117,6 +117,21 @@ def test_a_known_artifact_moves_no_byte(machine: Machine) -> None:
     machine.host.place(promoted, 7, keep_on)
     assert machine.shelf.asked == []
     assert digest_of(machine.host.environment(OTHER).release(7)) == manifest.digest
+
+
+def test_what_goes_back_is_placed_beside_all_that_comes(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+
+    def stop() -> None:
+        raise HeadwayError("job.canceled", "it was waiting")
+
+    for _ in range(PLACES):
+        machine.host._places.acquire()
+    refused("job.canceled", lambda: machine.host.place(spec, 1, stop))
+    assert not machine.host.trees.exists(spec.digest)
+    machine.host.place(spec.model_copy(update={"kind": "rollback"}), 2, keep_on)
+    machine.host._places.release()
+    machine.host.place(spec, 3, keep_on)
 
 
 def test_only_what_is_missing_is_fetched_and_neighbours_together(machine: Machine) -> None:

@@ -27,7 +27,7 @@ from store import ledger
 from store.builders import add_builder
 from store.collection import Rules
 from store.hosts import join_host
-from store.models import Artifact, ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, utcnow
+from store.models import Artifact, ArtifactPack, Build, Content, Job, Pack, PackLease, Rollout, Site, utcnow
 from store.outcomes import end_build
 from store.queue import claim_job
 from temporal.messages import RetentionOrder
@@ -580,6 +580,21 @@ async def test_an_output_of_many_files_is_recorded_piece_by_piece(api: World, ro
     answer, _ = await build.output(tree)
     assert answer.status_code == 200
     assert api.count(Content) == 1_300
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+async def test_a_host_is_told_whose_share_an_app_takes(api: World, roles: Roles, kind: str) -> None:
+    site = await api.site(api.admin)
+    env = site["production_env_id"]
+    build = await upload(api, roles, site)
+    _, digest = await build.output({"index.html": b"one"})
+    artifact = api.artifact(site["id"], env, digest, kind=kind)
+    path = f"/v1/sites/{site['id']}/environments/{env}/deployments"
+    job = data(await api.admin.post(path, json={"artifact_id": artifact}))
+    with api.store.write() as session:
+        claim_next(session, env)
+    spec = RollSpec.model_validate((await roles.ask("host", "GET", f"/rollouts/{job['resource']['id']}")).json())
+    assert spec.team == (api.one(Site, id=site["id"]).team_id if kind == "dynamic" else "")
 
 
 async def test_a_host_gets_what_it_has_to_place(api: World, roles: Roles) -> None:

@@ -1,4 +1,4 @@
-"""Commands on a host: so many at once, and no environment holds all of it."""
+"""Commands and starts on a host: so many at once, and no environment, or team, holds all of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from adapters.hosting import host, services
 from adapters.hosting.turns import Turns
 from headway.errors import HeadwayError
+from temporal import worker
 
 
 class Waiter:
@@ -112,3 +114,23 @@ def test_one_environment_fills_no_room_that_others_wait_in() -> None:
     for thread in ends:
         thread.join(30)
     assert len(refused) == 1
+
+
+def test_one_has_its_share_of_the_places() -> None:
+    turns, log = Turns(at_once=4, waiting=2, share=0.5, noun="releases", code="roll.host_busy"), list[str]()
+    crowd = [Waiter(turns, "crowd", log, f"crowd{number}") for number in range(4)]
+    until(lambda: len(log) == 2 and sum(one.told != [] for one in crowd) == 2)
+    with pytest.raises(HeadwayError, match="2 releases run") as much, turns.turn("crowd", print, lambda: None):
+        pass
+    assert (much.value.code, much.value.retryable) == ("roll.host_busy", True)
+    for other in ("one", "two"):
+        with turns.turn(other, lambda _ahead: pytest.fail("half of the places are others'"), lambda: None):
+            pass
+    for waiter in crowd:
+        waiter.end.set()
+        waiter.thread.join(30)
+    assert len(log) == 4
+
+
+def test_a_hosts_lane_has_room_for_files_beside_all_that_starts_or_waits_to() -> None:
+    assert worker.HOST_THREADS["starts"] >= services.STARTS + services.STARTS_WAIT + host.PLACES
