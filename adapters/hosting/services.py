@@ -120,8 +120,8 @@ class Services:
 
         `configure` brings the release's configuration, and is only called where something has to be started. `web`
         (0: the manifest's) is how many instances of the web process there are. `owner`: whose share of this host's
-        starts it takes, and waits for; empty: nobody's. `judged`: the warm ones have just been asked.
-        Raises roll.start_failed, roll.health_failed, roll.host_busy, runtime.*; what was started for it is stopped then.
+        starts it takes, and waits for; empty: nobody's. `judged`: the warm ones have just been asked. Raises
+        roll.start_failed, roll.health_failed, roll.host_busy, runtime.*; what was started for it is stopped then.
         """
         run = _run(manifest)
         plan = self._plan(env_id, seq, manifest, config_version, web or run.instances, reuse)
