@@ -59,7 +59,7 @@ async def test_a_machine_is_let_in_once_under_a_key_and_its_credential_is_kept_n
     once = {"Idempotency-Key": "first"}
     first = await api.admin.post(f"/v1/{noun}", json={"id": "two"}, headers=once)
     again = await api.admin.post(f"/v1/{noun}", json={"id": "two"}, headers=once)
-    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
     credential = data(first)["credential"]
     assert data(again) == {**data(first), "credential": ""}
     other = await api.admin.post(f"/v1/{noun}", json={"id": "three"}, headers=once)
