@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-import anyio
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
 
 from api.starting import Starts
 from headway.broker import Coming, Parcel
+from store.models import Job
 from temporal.messages import Ahead, Labels
 
 TYPES: Final = frozenset({"deployment.roll", "deployment.promote", "deployment.rollback"})
@@ -26,7 +28,9 @@ FRESH_SECONDS: Final = 5.0
 MOST_KEPT: Final = 16
 # A burst of rollouts is faster done than told of.
 AT_ONCE: Final = 2
-MOST_TOLD: Final = 10_000
+# Whose acceptance has failed is not waited for.
+LOST_SECONDS: Final = 1.0
+MOST_RUNS: Final = 10_000
 # What a start takes while its host looks at the artifact.
 MOMENT_SECONDS: Final = 0.1
 log = logging.getLogger("headway.ahead")
@@ -91,7 +95,7 @@ class Board:
         """A run exists that will carry the job to its end, whatever becomes of who begins with it."""
         with self._known:
             self._runs[job_id] = None
-            if len(self._runs) > MOST_TOLD:
+            if len(self._runs) > MOST_RUNS:
                 self._runs.popitem(last=False)
             self._known.notify_all()
 
@@ -113,7 +117,7 @@ class Board:
             place.told.set()
 
 
-Find = Callable[[str], tuple[list[str], Parcel] | None]
+Find = Callable[[Session, Job], tuple[list[str], Parcel] | None]
 
 
 class Announcing:
@@ -123,18 +127,29 @@ class Announcing:
         self._starts = starts
         self._board = board
         self._find = find
-        self.telling: set[asyncio.Task[None]] = set()
-        self._told: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+        self._told: dict[str, float] = {}
+
+    def foresee(self, session: Session, job: Job) -> None:
+        """Tell hosts of a rollout that this transaction is about to accept; of what is refused after all in vain."""
+        if job.type not in TYPES or not self._board.has_listeners() or not self._is_next(job.id):
+            return
+        try:
+            found = self._find(session, job)
+        except DBAPIError:
+            raise  # the transaction's own
+        except Exception as error:
+            log.info("nobody is told of %s: %s", job.id, type(error).__name__)
+            return
+        if found is not None:
+            hosts, parcel = found
+            self._board.post(hosts, lambda: parcel)
 
     async def start(self, job_id: str, job_type: str, *, labels: Labels) -> object:
-        """Both at the same time: of a run that is started later some hosts hear in vain."""
-        told = job_type in TYPES and self._board.has_listeners() and self._is_next(job_id)
-        if told:
-            task = asyncio.create_task(self._tell(job_id))
-            self.telling.add(task)
-            task.add_done_callback(self.telling.discard)
         started = await self._starts.start(job_id, job_type, labels=labels)
-        if told and started:
+        with self._lock:
+            self._told.pop(job_id, None)
+        if started and job_type in TYPES:
             self._board.note_run(job_id)
         return started
 
@@ -145,20 +160,11 @@ class Announcing:
         return await self._starts.give_turn(ahead)
 
     def _is_next(self, job_id: str) -> bool:
-        """Whether it is to be told of now. Once: what waits for its turn is started again and again."""
-        if job_id in self._told or len(self.telling) >= AT_ONCE:
-            return False
-        self._told[job_id] = None
-        if len(self._told) > MOST_TOLD:
-            self._told.popitem(last=False)
-        return True
-
-    async def _tell(self, job_id: str) -> None:
-        try:
-            found = await anyio.to_thread.run_sync(self._find, job_id)
-        except Exception as error:
-            log.info("nobody is told of %s: %s", job_id, type(error).__name__)
-            return
-        if found is not None:
-            hosts, parcel = found
-            self._board.post(hosts, lambda: parcel)
+        """Whether it is to be told of now: at once some are, until their runs are started."""
+        now = time.monotonic()
+        with self._lock:
+            self._told = {one: at for one, at in self._told.items() if at > now - LOST_SECONDS}
+            if len(self._told) >= AT_ONCE:
+                return False
+            self._told[job_id] = now
+            return True

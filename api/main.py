@@ -133,9 +133,11 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     events = EventLog(settings.path("events"))
     logs = InstanceLogs(settings.path("observed", "lines"), settings.log_bytes)
     objects, board = _objects(settings), Board()
+    announcing = Announcing(TemporalStarts(client), board, partial(what_comes, objects))
     parts = Parts(
         store=store,
-        starts=Announcing(TemporalStarts(client), board, partial(what_comes, store, objects)),
+        starts=announcing,
+        foresee=announcing.foresee,
         events=events,
         logs=logs,
         requests=Requests(settings.path("observed", "requests")),

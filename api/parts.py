@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+from sqlmodel import Session
+
 from adapters.config.vault import Vault
 from adapters.domains.records import Plan
 from adapters.notices.notifier import Notifier
@@ -26,9 +28,14 @@ from api.starting import Starts
 from api.watch import Watch
 from store.caches import CacheRules
 from store.collection import Rules
+from store.models import Job
 from store.pushes import Previews
 from store.sandboxes import SandboxLimits
 from store.session import Store
+
+
+def nothing(_session: Session, _job: Job) -> None:
+    """Nobody is told."""
 
 
 class Objects(Protocol):
@@ -93,6 +100,8 @@ class Parts:
     job_retention: timedelta = timedelta(days=30)
     git: GitParts | None = None
     board: Board = field(default_factory=Board)
+    # Told of each job that a transaction is about to accept.
+    foresee: Callable[[Session, Job], None] = nothing
     previews: Previews = field(default_factory=Previews)
     forgeries: Forgeries = field(default_factory=Forgeries)
     poll_every: timedelta = timedelta(minutes=5)

@@ -54,7 +54,6 @@ _SAME: Final = (
     .order_by(_RECENT.c.created_at.desc(), _RECENT.c.id.desc())
     .limit(1)
 )
-_WAITS: Final = select(Rollout).where(Rollout.job_id == bindparam("job_id"), Rollout.status == "queued")
 _HOSTNAMES: Final = select(Hostname.name).where(Hostname.env_id == bindparam("env_id"))
 
 
@@ -221,12 +220,14 @@ class Comes:
     hostname: str = ""
 
 
-def comes_to(session: Session, job_id: str) -> Comes | None:
+def comes_to(session: Session, job: Job) -> Comes | None:
     """What the rollout that waits for its run brings; None where that is not known yet."""
-    rollout = session.exec(_WAITS, params={"job_id": job_id}).first()
+    rollout = session.get(Rollout, job.resource_id)
     artifact = session.get(Artifact, rollout.artifact_id) if rollout is not None and rollout.artifact_id else None
     environment = session.get(Environment, rollout.env_id) if rollout is not None else None
     if rollout is None or artifact is None or artifact.collected_at is not None or environment is None:
+        return None
+    if rollout.status != "queued":
         return None
     back = rollout.kind == "rollback" and artifact.kind == "dynamic"
     names = hostnames(session, rollout.env_id) if back else []

@@ -12,7 +12,7 @@ from headway.broker import Parcel
 from store.artifacts import object_key, pack_key
 from store.broker import comes_to, packs_of
 from store.ledger import KEYRING, document
-from store.session import Store
+from store.models import Job
 
 DOCUMENTS: Final = ("manifest", "layout")
 
@@ -43,13 +43,12 @@ def keyring_of(session: Session) -> str:
     return found.body.decode() if found is not None else ""
 
 
-def what_comes(store: Store, objects: Objects, job_id: str) -> tuple[list[str], Parcel] | None:
-    """What a rollout that has just been accepted will place, and where."""
-    with store.read() as session:
-        found = comes_to(session, job_id)
-        if found is None:
-            return None
-        artifact = found.artifact
-        packs, keyring = packs_of(session, artifact), keyring_of(session)
-    about = {"job_id": job_id, "env_id": found.env_id, "hostname": found.hostname}
+def what_comes(objects: Objects, session: Session, job: Job) -> tuple[list[str], Parcel] | None:
+    """What a rollout that is just being accepted will place, and where."""
+    found = comes_to(session, job)
+    if found is None:
+        return None
+    artifact = found.artifact
+    packs, keyring = packs_of(session, artifact), keyring_of(session)
+    about = {"job_id": job.id, "env_id": found.env_id, "hostname": found.hostname}
     return found.hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, **about)

@@ -55,6 +55,7 @@ class Call(Conversation):
             job = work(session, once)
             once.keep(session, 202, job_id=job.id)
             session.flush()
+            self.parts.foresee(session, job)
             return job, labels_of_job(session, job)
 
         try:

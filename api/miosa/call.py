@@ -113,6 +113,8 @@ class Call(Conversation):
             jobs = work(session, once)
             once.keep(session, 202, job_id=jobs[-1].id if jobs else None)
             session.flush()
+            for job in jobs:
+                self.parts.foresee(session, job)
             return [(job, labels_of_job(session, job)) for job in jobs]
 
         try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
+import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
 
 from api import ahead
 from api.ahead import Announcing, Board
+from api.app import create_app
 from api.internal.parcels import what_comes
-from api.starting import Outbox
 from headway.broker import Coming, Parcel
-from store.models import Job, Pack, utcnow
+from store.models import Job, Pack
 from store.queue import claim_job
 from temporal.messages import Labels
 from tests.api.doubles import RecordingStarts
@@ -88,33 +91,40 @@ async def test_a_credential_that_has_ended_hears_of_nothing(api: World, roles: R
     assert failure(await waits, 401) == "auth.invalid_key"
 
 
-async def test_a_rollout_is_told_of_when_its_run_was_started(api: World, roles: Roles) -> None:
+async def test_a_rollout_is_told_of_while_it_is_accepted(api: World, roles: Roles) -> None:
     site = await api.site(api.admin)
+    env = site["production_env_id"]
     build = await upload(api, roles, site)
     _, digest = await build.output({"index.html": b"one"})
-    artifact = api.artifact(site["id"], site["production_env_id"], digest)
-    path = f"/v1/sites/{site['id']}/environments/{site['production_env_id']}/deployments"
-    job = data(await api.admin.post(path, json={"artifact_id": artifact}))
-    starts = RecordingStarts()
-    announcing = Announcing(starts, api.parts.board, lambda job_id: what_comes(api.store, api.parts.objects, job_id))
-    waits = asyncio.create_task(api.parts.board.wait("local", 30))
-    await until_waiting(api.parts.board, "local")
-    assert await announcing.start(job["id"], "deployment.roll", labels=Labels()) is True
+    artifact = api.artifact(site["id"], env, digest)
+    board, starts = api.parts.board, RecordingStarts()
+    announcing = Announcing(starts, board, partial(what_comes, api.parts.objects))
+    waits = asyncio.create_task(board.wait("local", 30))
+    await until_waiting(board, "local")
+    app = create_app(replace(api.parts, starts=announcing, foresee=announcing.foresee))
+    door = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://api.test", headers=api.admin.headers
+    )
+    path = f"/v1/sites/{site['id']}/environments/{env}/deployments"
+    async with app.router.lifespan_context(app), door:
+        job = data(await door.post(path, json={"artifact_id": artifact}))
     (parcel,) = (await waits).parcels
     assert (parcel.site_id, parcel.digest, list(parcel.packs)) == (site["id"], digest, [api.one(Pack).sha256])
     assert f"{digest}/bundle.json" in parcel.bundle_url
-    assert (parcel.job_id, parcel.env_id, parcel.hostname) == (job["id"], site["production_env_id"], "")
-    assert await asyncio.to_thread(api.parts.board.has_run, job["id"])
-    api.roll(site["production_env_id"])
-    assert what_comes(api.store, api.parts.objects, job["id"]) is None, "it has been carried out"
+    assert (parcel.job_id, parcel.env_id, parcel.hostname) == (job["id"], env, "")
+    assert starts.started == [(job["id"], "deployment.roll")]
+    assert await asyncio.to_thread(board.has_run, job["id"])
+    api.roll(env)
+    with api.store.read() as session:
+        ended = session.get_one(Job, job["id"])
+        assert what_comes(api.parts.objects, session, ended) is None, "it has been carried out"
 
 
 async def test_only_what_was_started_has_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board()
     monkeypatch.setattr(ahead, "MOMENT_SECONDS", 0.05)
-    await board.wait("local", 0)
     for away in (True, False):
-        announcing = Announcing(RecordingStarts(away=away), board, lambda _: None)
+        announcing = Announcing(RecordingStarts(away=away), board, lambda *_: None)
         await announcing.start(f"job_{away}", "deployment.rollback", labels=Labels())
         assert await asyncio.to_thread(board.has_run, f"job_{away}") is not away
     monkeypatch.setattr(ahead, "MOMENT_SECONDS", 30.0)
@@ -124,43 +134,59 @@ async def test_only_what_was_started_has_a_run(monkeypatch: pytest.MonkeyPatch) 
     assert await waits
 
 
-@pytest.mark.parametrize("case", ["away", "build", "broken"])
-async def test_the_start_is_what_counts(case: str) -> None:
+def told(announcing: Announcing, job_id: str, job_type: str = "deployment.rollback") -> None:
+    job = Job(id=job_id, team_id="team", type=job_type, resource_type="deployment", resource_id="dep")
+    announcing.foresee(Session(), job)
+
+
+@pytest.mark.parametrize("case", ["nobody", "build", "broken", "known"])
+async def test_the_acceptance_is_what_counts(case: str) -> None:
     asked: list[str] = []
 
-    def find(job_id: str) -> Any:
-        asked.append(job_id)
-        raise RuntimeError(case)
+    def find(_session: Session, job: Job) -> tuple[list[str], Parcel] | None:
+        asked.append(job.id)
+        if case == "broken":
+            raise RuntimeError(case)
+        return ["local"], PARCEL
 
-    board, starts = Board(), RecordingStarts(away=case == "away")
+    board = Board()
+    if case != "nobody":
+        await board.wait("local", 0)
+    told(Announcing(RecordingStarts(), board, find), "job", "build.run" if case == "build" else "deployment.rollback")
+    assert asked == ([] if case in ("nobody", "build") else ["job"])
+    await asyncio.sleep(0)
+    assert (await board.wait("local", 0)).parcels == ([PARCEL] if case == "known" else [])
+
+
+async def test_what_the_database_says_is_the_transactions_own() -> None:
+    def find(_session: Session, _job: Job) -> None:
+        raise OperationalError("SELECT", {}, Exception("busy"))
+
+    board = Board()
     await board.wait("local", 0)
-    announcing = Announcing(starts, board, find)
-    started = await announcing.start("job", "build.run" if case == "build" else "deployment.rollback", labels=Labels())
-    await asyncio.gather(*announcing.telling)
-    assert (started, asked) == (case != "away", [] if case == "build" else ["job"])
+    with pytest.raises(OperationalError):
+        told(Announcing(RecordingStarts(), board, find), "job")
 
 
-async def test_what_waits_for_its_turn_is_told_of_once(api: World) -> None:
+async def test_of_a_burst_two_are_told_of_until_they_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def find(job_id: str) -> None:
-        asked.append(job_id)
+    def find(_session: Session, job: Job) -> None:
+        asked.append(job.id)
 
-    board, site = Board(), await api.site(api.admin)
-    env = site["production_env_id"]
+    board = Board()
     await board.wait("local", 0)
     announcing = Announcing(RecordingStarts(), board, find)
-    jobs = []
-    for seal in "ab":
-        artifact = api.artifact(site["id"], env, seal * 64)
-        path = f"/v1/sites/{site['id']}/environments/{env}/deployments"
-        jobs.append(data(await api.admin.post(path, json={"artifact_id": artifact}))["id"])
-    for job_id in jobs:
-        api.change(Job, job_id, created_at=utcnow() - timedelta(minutes=1))
-    for _ in range(3):
-        assert await Outbox(api.store, announcing).sweep() == 1
-        await asyncio.gather(*announcing.telling)
-    assert asked == jobs[:1]
+    for number in range(4):
+        told(announcing, f"job_{number}")
+    assert asked == ["job_0", "job_1"]
+    await announcing.start("job_0", "deployment.rollback", labels=Labels())
+    told(announcing, "job_4")
+    told(announcing, "job_5")
+    assert asked[2:] == ["job_4"]
+    monkeypatch.setattr(ahead, "LOST_SECONDS", -1.0)
+    told(announcing, "job_6")
+    assert asked[3:] == ["job_6"], "whose acceptance failed holds back nobody for long"
 
 
 async def test_what_was_built_to_be_deployed_is_told_of_before_it_is_signed(api: World, roles: Roles) -> None:
