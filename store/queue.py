@@ -83,15 +83,18 @@ def claim_build(session: Session, build_id: str) -> tuple[Build, Job, Site, Envi
     return build, job, site, environment
 
 
-def claim_turn(session: Session, job_id: str, artifact_id: str | None = None) -> Rollout:
+def claim_turn(
+    session: Session, job_id: str, artifact_id: str | None = None, *, seen: Rollout | None = None
+) -> Rollout:
     """The job's rollout: `running` if it is carried out from now on (or was before), else how it stands.
 
     One at a time per environment: rollbacks first, then the order of acceptance. On the way, what was canceled or
     superseded is ended. What a policy holds has no place in that order: it is `held` until it is allowed, and what is
-    refused ends. `artifact_id`: what the job's own build has made, which joins the queue with it.
+    refused ends. `artifact_id`: what the job's own build has made, which joins the queue with it. `seen`: the job's
+    rollout, where the caller has read it already.
     Raises deployment.not_found, and as `claim_job` where the rollout has ended.
     """
-    rollout = session.exec(_OF_JOB, params={"job_id": job_id}).one_or_none()
+    rollout = seen or session.exec(_OF_JOB, params={"job_id": job_id}).one_or_none()
     if rollout is None:
         raise HeadwayError("deployment.not_found", f"Job {job_id} has no deployment.")
     environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
@@ -106,7 +109,10 @@ def claim_turn(session: Session, job_id: str, artifact_id: str | None = None) ->
     if rollout.status in ("queued", "held"):
         _judge(session, environment, rollout)
     if rollout.status == "queued" and _first(session, environment) is rollout:
-        _take(session, environment, rollout)
+        # What it reads depends on nothing that it writes: all of that is written at once.
+        session.flush()
+        with session.no_autoflush:
+            _take(session, environment, rollout)
     return rollout
 
 

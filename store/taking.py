@@ -64,7 +64,7 @@ def take(session: Session, job_id: str, host_id: str) -> Rollout:
     # What a push has built, and the signing worker has signed, joins the queue with this.
     build = session.get(Build, seen.build_id) if seen.build_id else None
     try:
-        rollout = claim_turn(session, job_id, build.artifact_id if build is not None else None)
+        rollout = claim_turn(session, job_id, build.artifact_id if build is not None else None, seen=seen)
     except HeadwayError as error:
         if error.code not in ENDED:
             raise

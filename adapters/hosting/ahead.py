@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from adapters.artifact.manifest import Manifest
 from adapters.hosting.host import Examined, Host
 from adapters.hosting.services import Plan
 from headway.broker import Coming, Parcel, Ready
@@ -63,11 +62,12 @@ class Ahead:
         self._host = host
         self._broker = broker
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ahead")
+        self._asking = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="asking")
         self._lock = threading.Lock()
         self._waiting = 0
         self._begun: OrderedDict[tuple[str, str], Begun] = OrderedDict()
         # Says which instances are warm, and asks them.
-        self.warm: Callable[[str, Manifest, str], Plan | None] = lambda *_: None
+        self.warm: Callable[[str, str, str], Plan | None] = lambda *_: None
         # Told of each job whose rollout lies ready.
         self.go: Callable[[str], None] = lambda _job_id: None
 
@@ -150,9 +150,14 @@ class Ahead:
 
     def _look_at(self, begun: Begun) -> Examined | None:
         parcel = begun.parcel
+        # An app takes its time to answer: meanwhile its artifact is looked at.
+        asked = self._asking.submit(self._ask, begun) if parcel.hostname else None
         examined = self._host.examine(parcel) if parcel.bundle_url else None
         self._host.prepare(parcel, MOST_BYTES, examined.manifest if examined is not None else None)
-        if examined is not None and examined.manifest.kind == "dynamic" and parcel.hostname:
-            begun.asked = time.monotonic()
-            begun.warm = self.warm(parcel.env_id, examined.manifest, parcel.hostname)
+        if asked is not None:
+            asked.result()
         return examined
+
+    def _ask(self, begun: Begun) -> None:
+        begun.asked = time.monotonic()
+        begun.warm = self.warm(begun.parcel.env_id, begun.parcel.digest, begun.parcel.hostname)

@@ -143,11 +143,14 @@ class Services:
                 raise
         self._link(env_id, seq, plan)
 
-    def warm(self, env_id: str, manifest: Manifest, hostname: str) -> Plan | None:
+    def warm(self, env_id: str, digest: str, hostname: str) -> Plan | None:
         """Instances that a way back to this artifact would take over, if they answer as they should."""
         plans = sorted(self.origins(env_id).items(), reverse=True)
-        plan = next((one for _, one in plans if one.digest == manifest.digest and not one.stopping), None)
-        return plan if plan is not None and self._still_healthy(env_id, plan, _run(manifest), hostname) else None
+        found = next(((seq, one) for seq, one in plans if one.digest == digest and not one.stopping), None)
+        run = self._run_of(env_id, found[0]) if found is not None else None
+        if found is None or run is None or not self._still_healthy(env_id, found[1], run, hostname):
+            return None
+        return found[1]
 
     def run_release_command(self, env_id: str, seq: int, manifest: Manifest, story: Story) -> None:
         """Once per rollout, before anything of it is started. Raises roll.release_command_failed.

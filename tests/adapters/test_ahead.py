@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from adapters.artifact.manifest import Manifest
 from adapters.artifact.run import RunSettings
 from adapters.hosting import ahead
 from adapters.hosting.ahead import Ahead
@@ -81,8 +80,8 @@ def test_a_service_is_ready_if_what_it_goes_back_to_has_answered_just_now(
     asked: list[tuple[str, str, str]] = []
     found: list[Plan | None] = [plan, None]
 
-    def warm(env_id: str, manifest: Manifest, hostname: str) -> Plan | None:
-        asked.append((env_id, manifest.digest, hostname))
+    def warm(env_id: str, digest: str, hostname: str) -> Plan | None:
+        asked.append((env_id, digest, hostname))
         return found[0]
 
     def looked_at(parcel: Parcel) -> Ahead:
