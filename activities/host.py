@@ -92,6 +92,7 @@ class HostActivities:
         if ahead is not None:
             ahead.go, ahead.warm = self._early.begin, services.warm
         self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
+        self._untidy: set[tuple[str, tuple[str, ...]]] = set()
 
     def close(self) -> None:
         self._upkeep.close()
@@ -327,7 +328,16 @@ class HostActivities:
 
     def _tidy(self, work: Callable[..., None], *args: str) -> None:
         """Behind the switch, never in its time. What is missed here the next switch does."""
-        self._tidying.submit(work, *args).add_done_callback(_report)
+        wanted = (work.__name__, args)
+        if wanted in self._untidy:
+            return  # it waits, and has not begun
+        self._untidy.add(wanted)
+
+        def tidy() -> None:
+            self._untidy.discard(wanted)
+            work(*args)
+
+        self._tidying.submit(tidy).add_done_callback(_report)
 
 
 def _go_on() -> None:

@@ -827,6 +827,25 @@ def test_what_lies_ready_is_shown_once_its_run_exists_and_the_activity_joins_it(
     activities.close()
 
 
+def test_what_is_to_be_tidied_already_is_not_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, begun, tidied = threading.Event(), threading.Event(), []
+
+    def tidy(env_id: str) -> None:
+        begun.set()
+        assert goes_on.wait(30)
+        tidied.append(env_id)
+
+    monkeypatch.setattr(machine.host, "tidy", tidy)
+    activities = activities_on(machine, FakeBroker())
+    activities._tidy(machine.host.tidy, "env_1")
+    assert begun.wait(30)
+    for env_id in ("env_1", "env_1", "env_2", "env_1"):
+        activities._tidy(machine.host.tidy, env_id)
+    goes_on.set()
+    activities.close()
+    assert tidied == ["env_1", "env_1", "env_2"], "once more for what came after it had begun"
+
+
 def test_what_takes_its_time_beats_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("activities.beating.BEAT_SECONDS", 0.01)
     told, beats = threading.Event(), threading.Semaphore(0)
