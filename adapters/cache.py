@@ -139,7 +139,8 @@ class BuildCache:
     def _settle(self, folder: Path) -> None:
         usage = measure([folder], _MOST_FILES)
         note = folder.with_suffix(".size")
-        if usage.blocks > self._folder_bytes or usage.files > _MOST_FILES:
+        # What cannot be looked at is not kept: it counted for nothing, and had no end.
+        if usage.blind or usage.blocks > self._folder_bytes or usage.files > _MOST_FILES:
             remove_tree(folder)
             note.unlink(missing_ok=True)
             folder.with_suffix(".note").unlink(missing_ok=True)

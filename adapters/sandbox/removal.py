@@ -7,6 +7,7 @@ holds for trees of any depth, modes without rights, and names that are not text.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -60,29 +61,46 @@ def remove_tree(path: Path) -> None:
 def hand_over(path: Path, uid: int, gid: int) -> None:
     """Give `path` and all below it to `uid` and `gid`; symlinks themselves, never what they lead to.
 
-    A file of this process that has more than one link keeps its owner: the others may lie outside.
+    A file of this process that has links elsewhere too keeps its owner. Nothing may be writing there.
     """
     here = os.geteuid()
+    unseen: dict[tuple[int, int], int] = {}
 
     def give(name: bytes | str, info: os.stat_result, folder: int | None) -> None:
-        shared = info.st_uid == here and info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode)
-        if (info.st_uid, info.st_gid) != (uid, gid) and not shared:
-            os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+        if (info.st_uid, info.st_gid) == (uid, gid):
+            return
+        if info.st_uid == here and info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+            unseen[_identity(info)] = unseen.get(_identity(info), info.st_nlink) - 1
+            if unseen[_identity(info)]:
+                return
+        os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+
+    def folders_in(folder: int) -> list[str]:
+        found = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                give(entry.name, entry.stat(follow_symlinks=False), folder)
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(entry.name)
+        return found
 
     top = path.lstat()
     give(os.fsencode(path), top, None)
-    waiting = [os.fsencode(path)] if stat.S_ISDIR(top.st_mode) else []
-    while waiting:
-        name = waiting.pop()
-        folder = os.open(name, FOLDER)
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    give(entry.name, entry.stat(follow_symlinks=False), folder)
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(name + b"/" + os.fsencode(entry.name))
-        finally:
-            os.close(folder)
+    if not stat.S_ISDIR(top.st_mode):
+        return
+    at = os.open(path, FOLDER)
+    try:
+        above = [(_identity(os.fstat(at)), folders_in(at))]
+        while above:
+            if above[-1][1]:
+                at = _step(at, above[-1][1].pop())
+                above.append((_identity(os.fstat(at)), folders_in(at)))
+            elif above.pop() and above:
+                at = _step(at, "..")
+                if _identity(os.fstat(at)) != above[-1][0]:
+                    raise OSError(errno.ESTALE, "a folder was moved meanwhile", str(path))
+    finally:
+        os.close(at)
 
 
 @dataclass(frozen=True)
@@ -132,6 +150,17 @@ def measure(paths: list[Path], most_files: int) -> Usage:
         finally:
             os.close(folder)
     return Usage(blocks, files, largest, blind)
+
+
+def _identity(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino
+
+
+def _step(folder: int, name: str) -> int:
+    """From an open folder, which is closed, into one of that name."""
+    inner = os.open(name, FOLDER, dir_fd=folder)
+    os.close(folder)
+    return inner
 
 
 @contextlib.contextmanager

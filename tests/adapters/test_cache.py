@@ -55,6 +55,20 @@ def test_a_second_build_at_the_same_time_goes_without(tmp_path: Path) -> None:
         assert again is not None
 
 
+def test_a_folder_that_cannot_be_looked_at_is_dropped(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    with cache.lend("site_a", "k") as cached:
+        assert cached is not None
+        here = os.open(cached.folder, os.O_RDONLY)
+        for _ in range(3000):
+            os.mkdir("deep", dir_fd=here)
+            below = os.open("deep", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+    assert not fill(cache, "site_a", "k")
+
+
 def test_a_folder_that_is_too_large_is_dropped(tmp_path: Path) -> None:
     cache = BuildCache(tmp_path, folder_bytes=64 << 10)
     fill(cache, "site_a", "k", 200 << 10)
