@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from adapters.artifact.paths import can_be_told
 from adapters.sandbox import seccomp
 from adapters.sandbox.certificates import INSIDE as CA_FILE
 from adapters.sandbox.certificates import VARIABLES as CA_VARIABLES
@@ -172,7 +173,7 @@ def environment(
         env |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
     env |= given
     for key, value in env.items():
-        if not key or "=" in key or "\0" in key or "\0" in value:
+        if not key or "=" in key or not can_be_told(key) or not can_be_told(value):
             raise HeadwayError("build.config_invalid", f"{key!r} is not a usable environment variable")
     return env
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from adapters import cgroup
+from adapters.artifact.paths import can_be_told
 from adapters.egress.doors import doors_of
 from adapters.egress.listener import PROXY_ADDRESS, PROXY_URL, listen_within
 from adapters.egress.proxy import Door, EgressProxy
@@ -92,9 +93,11 @@ class Sandbox:
 
         What this process has put into a workspace of `workspace()` becomes the slot's. Any other workspace, and every
         writable mount, belong to the slot's uid for the run, and to this process again afterwards.
-        Errors: `build.unsandboxed` where this machine allows no sandbox, `build.config_invalid` for a bad cwd or
-        environment, `internal.error` where the machinery failed.
+        Errors: `build.unsandboxed` where this machine allows no sandbox, `build.config_invalid` for a bad cwd, command
+        or environment, `internal.error` where the machinery failed.
         """
+        if not all(map(can_be_told, command.argv)):
+            raise HeadwayError("build.config_invalid", "A command may not hold a NUL, or half of a character.")
         mode = self._require()
         slot = self._taken.get(command.workspace.absolute())
         if slot is not None:

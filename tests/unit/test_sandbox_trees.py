@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.sandbox import Command, Sandbox
 from adapters.sandbox.argv import environment, target_path, working_folder
 from adapters.sandbox.command import Limits
 from adapters.sandbox.launch import Staging, reachable
@@ -202,3 +203,14 @@ def test_the_environment_is_ours_under_what_is_given() -> None:
 def test_limits_have_sane_defaults() -> None:
     limits = Limits(wall=1, memory=1, pids=1, disk=1, log=1)
     assert (limits.cpu, limits.nofile) == (2.0, 4096)
+
+
+@pytest.mark.parametrize("word", ["a\0b", "half \ud800"])
+def test_what_cannot_be_an_argument_or_a_variable_is_the_builds_own_fault(tmp_path: Path, word: str) -> None:
+    limits = Limits(wall=5, memory=1 << 30, pids=64, disk=1 << 30, log=1 << 20)
+    sandbox = Sandbox(state=tmp_path / "state", slots=1)
+    with sandbox.workspace() as workspace, pytest.raises(HeadwayError) as error:
+        sandbox.run(Command(["sh", "-c", word], workspace, limits), lambda *_: None, lambda: False)
+    assert error.value.code == "build.config_invalid"
+    with pytest.raises(HeadwayError, match="not a usable environment variable"):
+        environment({"A": word}, home="/", tmp="/", proxy=None, certificates=None, search="/bin")
