@@ -508,6 +508,30 @@ def test_what_doctor_says_at_last() -> None:
     assert summary(["ok", "warning", "failure"]) == "1 failed, 1 warned of something, 1 passed."
 
 
+def test_a_setting_that_is_wrong_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEADWAY_API_PORT", "seven")
+    for words in (["apps", "list"], ["worker", "--role", "control"]):
+        with pytest.raises(SystemExit) as ended:
+            main.run(words)
+        assert ended.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith("headway: The setting api_port is wrong: ")
+        assert said.count("\n") == 1
+        assert "seven" not in said
+    monkeypatch.setenv("HEADWAY_DISK_FLOOR", "1GB")
+    told = json.loads(run(f"doctor --json --data-dir {tmp_path}").stdout)
+    assert any("HEADWAY_DISK_FLOOR" in one["what"] for one in told["findings"] if one["level"] == "failure")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:port/"])
+def test_what_is_no_address_is_one_sentence(url: str) -> None:
+    done = run(f"verify {url}")
+    assert done.exit_code == 1
+    assert "That is no address" in done.stderr
+
+
 def test_a_builds_log(double: ApiDouble) -> None:
     row = {"id": "build_1234", "site_id": SITE, "env_id": ENV, "ref": "main", "status": "succeeded"}
     double.data("GET", f"{E}/builds/build_1234", row)
