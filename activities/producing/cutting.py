@@ -58,4 +58,4 @@ class CutLog:
         self._tails[stream] = (self._tails.get(stream, b"") + chunk)[-TAIL - 1 :]
 
     def _last(self, tail: bytes) -> bytes:
-        return tail if len(tail) <= TAIL else tail[tail.find(b"\n") + 1 :]
+        return tail if len(tail) <= TAIL else tail.partition(b"\n")[2]
