@@ -9,12 +9,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# What is being removed lies beside it under names that begin so, until it is gone.
+REMOVING: Final = ".removing-"
+_REMOVING: Final = re.compile(rf"(?:{re.escape(REMOVING)})+(.+?)(?:-\d+)+")
+
+
+def removed_name(left: str) -> str:
+    """Of what a killed process was removing, by the name of what it has left."""
+    found = _REMOVING.fullmatch(left)
+    return found[1] if found else left
 
 
 def remove_tree(path: Path) -> None:
@@ -45,7 +58,7 @@ def remove_tree(path: Path) -> None:
                         pass  # a folder: which error says so depends on the file system
                     while True:
                         serial += 1
-                        moved = b".removing-%s-%d" % (os.fsencode(path.name), serial)
+                        moved = b"%s%s-%d" % (REMOVING.encode(), os.fsencode(path.name), serial)
                         if not _exists(parent, moved):
                             break
                     with contextlib.suppress(PermissionError):

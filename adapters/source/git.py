@@ -19,7 +19,7 @@ from typing import IO, Final
 
 from adapters.egress.policy import EgressPolicy
 from adapters.sandbox.command import Command, Limits, Mount, Outcome
-from adapters.sandbox.removal import remove_tree
+from adapters.sandbox.removal import REMOVING, remove_tree, removed_name
 from adapters.source import script
 from adapters.source.access import INSIDE, Access, configuration, lent
 from adapters.source.address import MOUNTED, Remote, check_ref
@@ -204,12 +204,16 @@ class GitSource:
             yield file
 
     def tidy(self) -> None:
-        """Remove what a builder that was killed had been lent to fetch with. What is in use stays."""
+        """Remove what a builder that was killed had been lent to fetch with, and mirrors that it was making anew or
+        removing. What is in use stays."""
         for old in self._mirrors.glob(f"{_BUNDLE}*"):
-            if time.time() - old.stat().st_mtime > _ABANDONED:
-                old.unlink(missing_ok=True)
-        for left in self._mirrors.glob("*.access"):
-            with suppress(HeadwayError), _locked(left.with_suffix(".lock"), lambda: True):
+            with suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > _ABANDONED:
+                    old.unlink(missing_ok=True)
+        lefts = (left for pattern in ("*.access", "*.fresh", f"{REMOVING}*") for left in self._mirrors.glob(pattern))
+        for left in lefts:
+            lock = left.with_name(removed_name(left.name)).with_suffix(".lock")
+            with suppress(HeadwayError), _locked(lock, lambda: True):
                 remove_tree(left)
 
     def look(self, spec: FetchSpec, canceled: Canceled = lambda: False) -> dict[str, str]:
