@@ -278,6 +278,15 @@ def test_durations(text: str, seconds: float) -> None:
 # following
 
 
+def test_what_a_command_prints_goes_to_a_pipe_as_it_is(double: ApiDouble) -> None:
+    ended = job("succeeded", result={"exit_code": 3})
+    said = [("log", {"stream": "stdout", "line": "1\ttwo\x1b[1m"}), ("log", {"stream": "stderr", "line": "\tno"})]
+    double.data("POST", f"{E}/run", job("queued"), status=202)
+    double.on("GET", f"/v1/jobs/{JOB}/stream", events(*said, ("job", ended), ("end", {"status": "succeeded"})))
+    done = run("run --site acme-store --env feature-checkout --no-input -- cat data.tsv")
+    assert (done.exit_code, done.stdout, done.stderr) == (3, "1\ttwo\x1b[1m\n", "\tno\n")
+
+
 def test_the_published_line(double: ApiDouble) -> None:
     ended = job("succeeded", progress=100, result={"artifact_id": "art_1234", "digest": "sha256:ab"})
     double.on(
