@@ -177,6 +177,8 @@ class Transport:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
+        except httpx.InvalidURL:
+            raise _no_path() from None
 
     def _json(
         self,
@@ -229,6 +231,8 @@ class Transport:
                     raise self._unreachable(error) from error
                 time.sleep(_pause(attempt))
                 continue
+            except httpx.InvalidURL:
+                raise _no_path() from None
             if not response.is_error:
                 return response
             failure = _error(response)
@@ -264,6 +268,10 @@ def _in_header(text: str, what: str) -> str:
         message = f"{what} holds characters that cannot be sent: only printable ASCII can."
         raise HeadwayError("request.invalid_parameter", message, param=what)
     return text
+
+
+def _no_path() -> HeadwayError:
+    return HeadwayError("request.invalid_parameter", "An id or name holds characters that no address has.")
 
 
 def _is_loopback(host: str) -> bool:
