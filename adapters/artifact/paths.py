@@ -83,7 +83,7 @@ def link_fault(path: str, links: Mapping[str, str]) -> str | None:
 
 
 def can_be_told(text: str) -> bool:
-    """Whether the system takes it as a name, an argument or a variable: no NUL, no half of a character."""
+    """Whether the system takes it as a path: no NUL, no half of a character."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:

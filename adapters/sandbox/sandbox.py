@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from adapters import cgroup
-from adapters.artifact.paths import can_be_told
 from adapters.egress.doors import doors_of
 from adapters.egress.listener import PROXY_ADDRESS, PROXY_URL, listen_within
 from adapters.egress.proxy import Door, EgressProxy
@@ -24,6 +23,7 @@ from adapters.sandbox.argv import (
     Descriptors,
     Inside,
     environment,
+    is_word,
     options,
     target_path,
     working_folder,
@@ -96,7 +96,7 @@ class Sandbox:
         Errors: `build.unsandboxed` where this machine allows no sandbox, `build.config_invalid` for a bad cwd, command
         or environment, `internal.error` where the machinery failed.
         """
-        if not all(map(can_be_told, command.argv)):
+        if not all(map(is_word, command.argv)):
             raise HeadwayError("build.config_invalid", "A command may not hold a NUL, or half of a character.")
         mode = self._require()
         slot = self._taken.get(command.workspace.absolute())

@@ -251,6 +251,15 @@ def test_what_is_no_origin(given: str) -> None:
         origin_of(given)
 
 
+@pytest.mark.parametrize("name", ["job_01\r", "job_\x1b[2J"])
+def test_an_id_that_no_address_can_hold_is_one_sentence(double: ApiDouble, client: Client, name: str) -> None:
+    with pytest.raises(HeadwayError, match="no address has"):
+        client.jobs.get(name)
+    with pytest.raises(HeadwayError, match="no address has"):
+        client.jobs.wait(name)
+    assert double.asked == []
+
+
 @pytest.mark.parametrize(
     "text", ["mfk_live_secret\r", "mfk_live_secr\N{LATIN SMALL LETTER E WITH ACUTE}t", "mfk\nX: y"]
 )
