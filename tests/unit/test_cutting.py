@@ -56,6 +56,17 @@ def test_of_one_line_without_end_nothing_is_shown_that_may_be_half_a_secret() ->
     assert f"0 lines, {2000 + 6 + TAIL - 2} bytes, were left out" in page.text("note").decode()
 
 
+def test_no_line_is_shown_that_goes_on_after_the_cut() -> None:
+    page = Page(100)
+    page.log.feed("stderr", b"password: sec")
+    page.log.feed("stdout", b"x" * 200 + b"\n")
+    page.log.feed("stderr", b"r")
+    page.log.feed("stderr", b"et\nthe reason\n")
+    page.log.end()
+    assert page.text("stderr") == b"password: secthe reason\n"
+    assert page.text("stdout") == b"x" * 200 + b"\n"
+
+
 def test_the_end_of_a_line_without_end_is_not_shown_in_two_halves() -> None:
     page = Page(1000)
     page.log.feed("stdout", b"x" * 100_000)
