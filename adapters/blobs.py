@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ class BlobTable:
         for _, (name, blob) in zip(range(self._most), blobs.items(), strict=False):
             body += bytes.fromhex(name) + bytes.fromhex(blob.sha256) + blob.size.to_bytes(8, "big")
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = self._path(site_id).with_suffix(f".{os.getpid()}")
+        part = self._path(site_id).with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         part.write_bytes(bytes(body) + hashlib.sha256(body).digest())
         part.replace(self._path(site_id))
         self._forget(keep=self._path(site_id))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from adapters.cache_archive import Bounds, fingerprint
-from adapters.sandbox.removal import measure, remove_tree
+from adapters.sandbox.removal import REMOVING, measure, remove_tree, removed_name
 
 TARGET: Final = "/cache"
 FOLDERS: Final = "folders"
@@ -120,26 +120,22 @@ class BuildCache:
         """The site's folder of that name, or None where another build has it. `key` is the lock file's."""
         home = self._root / site_id
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(home / f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        folder = home / place
+        with self._held(folder) as ours:
+            if not ours:
                 yield None
                 return
-            folder = home / place
             folder.mkdir(exist_ok=True, mode=0o700)
             try:
                 yield Cached(folder, key or place, Bounds(self._folder_bytes, _MOST_FILES))
             finally:
                 self._settle(folder)
-        finally:
-            os.close(fd)
 
     def _settle(self, folder: Path) -> None:
         usage = measure([folder], _MOST_FILES)
         note = folder.with_suffix(".size")
-        if usage.blocks > self._folder_bytes or usage.files > _MOST_FILES:
+        # What cannot be looked at is not kept: it counted for nothing, and had no end.
+        if usage.blind or usage.blocks > self._folder_bytes or usage.files > _MOST_FILES:
             remove_tree(folder)
             note.unlink(missing_ok=True)
             folder.with_suffix(".note").unlink(missing_ok=True)
@@ -149,6 +145,7 @@ class BuildCache:
 
     def _collect(self, keep: Path) -> None:
         """Longest unused first; never one that a build holds."""
+        self._count_left_over()
         notes = sorted(self._root.glob("*/*.size"), key=_used)
         total = sum(_size(note) for note in notes)
         for note in notes:
@@ -158,16 +155,37 @@ class BuildCache:
                 total -= _size(note)
                 note.unlink(missing_ok=True)
 
+    def _count_left_over(self) -> None:
+        """What a builder that was killed has left counts like the rest, or goes where it was being removed."""
+        for lock in self._root.glob("*/*.lock"):
+            folder, note = lock.with_suffix(""), lock.with_suffix(".size")
+            if not note.exists() and folder.is_dir():
+                with self._held(folder) as ours:
+                    if ours and folder.is_dir():
+                        note.write_text(str(measure([folder], _MOST_FILES).blocks))
+        for path in self._root.glob(f"*/{REMOVING}*"):
+            with self._held(path.with_name(removed_name(path.name))) as ours:
+                if ours:
+                    remove_tree(path)
+
     def _drop(self, note: Path) -> bool:
-        fd = os.open(note.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with self._held(note.with_suffix("")) as ours:
+            if ours:
+                remove_tree(note.with_suffix(""))
+                note.with_suffix(".note").unlink(missing_ok=True)
+            return ours
+
+    @contextmanager
+    def _held(self, folder: Path) -> Iterator[bool]:
+        """Whether no build has the folder, nor will have it meanwhile."""
+        fd = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        else:
-            remove_tree(note.with_suffix(""))
-            note.with_suffix(".note").unlink(missing_ok=True)
-            return True
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
         finally:
             os.close(fd)
 

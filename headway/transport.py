@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -92,9 +93,9 @@ class Transport:
         self.origin = origin_of(api_url)
         headers = {"Accept": "application/json", "User-Agent": f"headway/{__version__}"}
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {_in_header(token, 'token')}"
         if version:
-            headers["Forge-Version"] = version
+            headers["Forge-Version"] = _in_header(version, "Forge-Version")
         self._http = httpx.Client(
             base_url=self.origin,
             headers=headers,
@@ -109,7 +110,7 @@ class Transport:
         return self._json("GET", path, params=params, headers=headers)
 
     def post(self, path: str, body: Json | None = None, *, idempotency_key: str | None = None) -> Answer:
-        key = idempotency_key or str(uuid.uuid4())
+        key = _in_header(idempotency_key or str(uuid.uuid4()), "Idempotency-Key")
         return self._json("POST", path, body=body or {}, headers={"Idempotency-Key": key})
 
     def patch(self, path: str, body: Json) -> Answer:
@@ -176,6 +177,8 @@ class Transport:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
+        except httpx.InvalidURL:
+            raise _no_path() from None
 
     def _json(
         self,
@@ -228,6 +231,8 @@ class Transport:
                     raise self._unreachable(error) from error
                 time.sleep(_pause(attempt))
                 continue
+            except httpx.InvalidURL:
+                raise _no_path() from None
             if not response.is_error:
                 return response
             failure = _error(response)
@@ -244,12 +249,29 @@ class Transport:
 
 def origin_of(api_url: str) -> str:
     """Scheme, host and port, with a path prefix if there is one. Raises request.invalid_parameter."""
-    parts = urlsplit(api_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    try:
+        parts = urlsplit(api_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.username is None and parts.port != 0
+        usable = usable and not re.search(r"[\s\x00-\x1f\x7f]", parts.netloc)
+    except ValueError:
+        usable = False
+    if not usable:
         raise HeadwayError(
             "request.invalid_parameter", "The API's address must look like https://host.", param="api_url"
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
+
+
+def _in_header(text: str, what: str) -> str:
+    """`text`, which may be a key and so stands in no message. Raises request.invalid_parameter."""
+    if not (text.isascii() and text.isprintable()):
+        message = f"{what} holds characters that cannot be sent: only printable ASCII can."
+        raise HeadwayError("request.invalid_parameter", message, param=what)
+    return text
+
+
+def _no_path() -> HeadwayError:
+    return HeadwayError("request.invalid_parameter", "An id or name holds characters that no address has.")
 
 
 def _is_loopback(host: str) -> bool:

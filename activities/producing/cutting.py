@@ -24,6 +24,8 @@ class CutLog:
         self._cut = False
         self._bytes = self._lines = 0
         self._tails: dict[str, bytes] = {}
+        # Streams in the midst of a line: what is left of it after the cut could be the end of a secret.
+        self._midst: set[str] = set()
 
     def feed(self, stream: str, chunk: bytes) -> None:
         if self._cut:
@@ -31,11 +33,15 @@ class CutLog:
         cost = len(chunk) + PER_LINE * chunk.count(b"\n")
         if self._used + cost <= self._kept:
             self._used += cost
+            self._midst.discard(stream)
+            if chunk and not chunk.endswith(b"\n"):
+                self._midst.add(stream)
             return self._show(stream, chunk)
         # At the end of a line: what is half shown would have a mark of its own where a secret is cut in two.
         room = max(0, self._kept - self._used) * len(chunk) // cost
         end = chunk.rfind(b"\n", 0, room) + 1
         if end:
+            self._midst.discard(stream)
             self._show(stream, chunk[:end])
         self._cut = True
         self._note(f"The log is cut here, at {self._kept} bytes: the build goes on, and its last lines are shown.")
@@ -55,7 +61,12 @@ class CutLog:
     def _count(self, stream: str, chunk: bytes) -> None:
         self._bytes += len(chunk)
         self._lines += chunk.count(b"\n")
+        if stream in self._midst:
+            _, ended, chunk = chunk.partition(b"\n")
+            if not ended:
+                return
+            self._midst.discard(stream)
         self._tails[stream] = (self._tails.get(stream, b"") + chunk)[-TAIL - 1 :]
 
     def _last(self, tail: bytes) -> bytes:
-        return tail if len(tail) <= TAIL else tail[tail.find(b"\n") + 1 :]
+        return tail if len(tail) <= TAIL else tail.partition(b"\n")[2]

@@ -340,7 +340,12 @@ class Production:
             flush()
             self._say(line)
 
-        cut = CutLog(self._bench.step.rules.log, heard, say)
+        def said_at_cut(line: str) -> None:
+            # What is held back could be half a secret, whose other half is cut away.
+            streams.update({name: self._redactor.stream() for name in streams})
+            say(line)
+
+        cut = CutLog(self._bench.step.rules.log, heard, said_at_cut)
         exchange = Exchange(self._broker, self._bench.http, self._uploader, self._spec, self._watch.stopped, say)
         try:
             return self._bench.step.run(

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from adapters.artifact.paths import escaped
+from adapters.artifact.paths import can_be_told, escaped
 from headway.errors import HeadwayError
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,6 +56,7 @@ class Folder:
     def open(self, path: str) -> int:
         """A descriptor of the regular file at a relative path. Raises build.output_invalid."""
         above, _, name = path.rpartition("/")
+        _names(path)
         folder = self.folder(above)
         if folder is None:
             raise HeadwayError("build.output_invalid", f"{escaped(path)} is gone.")
@@ -88,7 +89,7 @@ class Folder:
         """Whether there is anything of that name, a dangling link included."""
         try:
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-        except OSError:
+        except (OSError, ValueError):
             return False
         return True
 
@@ -99,6 +100,8 @@ class Folder:
 
 def _names(path: str) -> list[str]:
     names = [name for name in path.split("/") if name not in ("", ".")]
+    if not can_be_told(path):
+        raise HeadwayError("build.output_invalid", f"{escaped(path)} is no path.")
     if ".." in names:
         raise HeadwayError("build.output_invalid", f"{escaped(path)} leaves the folder.")
     return names

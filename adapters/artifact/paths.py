@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -81,9 +82,21 @@ def link_fault(path: str, links: Mapping[str, str]) -> str | None:
     return None
 
 
+def can_be_told(text: str) -> bool:
+    """Whether the system takes it as a path: no NUL, no half of a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def escaped(path: str | bytes) -> str:
     r"""A path for a message: control characters and foreign bytes as `\n`, `\xff`."""
-    raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+    raw = (
+        path
+        if isinstance(path, bytes)
+        else path.encode("utf-8", "surrogateescape" if can_be_told(path) else "backslashreplace")
+    )
     text = raw.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:MAX_PATH]
 

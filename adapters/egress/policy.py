@@ -14,6 +14,9 @@ NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_
 DEFAULT_PORT = 443
 INDEXES = "indexes"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What Python calls global, or did until lately: translation to IPv4 of a network's own (RFC 8215, 7915, 4291), segment
+# routing (RFC 9602), documentation (RFC 9637).
+LOCAL = tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96", "5f00::/16", "3fff::/20")))
 
 
 def normal(host: str) -> str:
@@ -30,7 +33,7 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-        if ip.is_site_local:
+        if ip.is_site_local or any(ip in network for network in LOCAL):
             return False
     return ip.is_global and not ip.is_multicast
 

@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -91,7 +91,7 @@ class EgressProxy:
         self._thread: threading.Thread | None = None
         self._places: asyncio.Semaphore | None = None
         self._open: set[asyncio.Task[None]] = set()
-        self._servers: list[asyncio.Server] = []
+        self._accepting: list[tuple[socket.socket, asyncio.Task[None]]] = []
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -137,21 +137,39 @@ class EgressProxy:
 
     async def _listen(self, listener: socket.socket, doors: Sequence[Door]) -> None:
         self._places = asyncio.Semaphore(self._policy.connections)
-        self._servers.append(await asyncio.start_server(self._accept(None), sock=listener))
-        for door in doors:
-            self._servers.append(await asyncio.start_server(self._accept(door), sock=door.listener))
+        for one, door in ((listener, None), *((door.listener, door) for door in doors)):
+            one.setblocking(False)
+            self._accepting.append((one, self._loop.create_task(self._accept(one, self._places, door))))
 
-    def _accept(self, door: Door | None) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = self._loop.create_task(self._serve(reader, writer, door))
+    async def _accept(self, listener: socket.socket, places: asyncio.Semaphore, door: Door | None) -> None:
+        """Those for whom there is no place wait in the kernel: each that is accepted is a descriptor of this process,
+        which other runs share."""
+        while True:
+            try:
+                one, _ = await self._loop.sock_accept(listener)
+            except OSError:  # it has hung up already, or there is no descriptor left
+                await asyncio.sleep(0.1)
+                continue
+            try:
+                await places.acquire()
+            except asyncio.CancelledError:
+                one.close()
+                raise
+            task = self._loop.create_task(self._serve(one, door))
             self._open.add(task)
-            task.add_done_callback(self._open.discard)
+            task.add_done_callback(self._over)
 
-        return connected
+    def _over(self, task: asyncio.Task[None]) -> None:
+        assert self._places is not None  # noqa: S101
+        self._open.discard(task)
+        self._places.release()
 
     async def _close(self) -> None:
-        for server in self._servers:
-            server.close()
+        for _, accepting in self._accepting:
+            accepting.cancel()
+        await asyncio.gather(*(accepting for _, accepting in self._accepting), return_exceptions=True)
+        for listener, _ in self._accepting:
+            listener.close()
         for writer in tuple(self._writers):
             writer.transport.abort()
         for task in tuple(self._open):
@@ -159,12 +177,15 @@ class EgressProxy:
         await asyncio.gather(*self._open, return_exceptions=True)
         await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, door: Door | None) -> None:
-        assert self._places is not None  # noqa: S101
+    async def _serve(self, one: socket.socket, door: Door | None) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=one)
+        except BaseException:
+            one.close()
+            raise
         self._writers.add(writer)
         try:
-            async with self._places:
-                await (self._proxy(reader, writer) if door is None else self._pass(reader, writer, door))
+            await (self._proxy(reader, writer) if door is None else self._pass(reader, writer, door))
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass  # either side hung up, or sent no request
         finally:

@@ -172,9 +172,17 @@ def environment(
         env |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
     env |= given
     for key, value in env.items():
-        if not key or "=" in key or "\0" in key or "\0" in value:
+        if not key or "=" in key or not is_word(key) or not is_word(value):
             raise HeadwayError("build.config_invalid", f"{key!r} is not a usable environment variable")
     return env
+
+
+def is_word(text: str) -> bool:
+    """Whether a program can be given it as an argument or a variable: no NUL, no half of a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def target_path(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,8 +33,12 @@ def bundle(state: Path, extra: Iterable[Path] = ()) -> Path | None:
     added = [text.strip() for text in texts.values() if text.strip() not in known]
     if found is not None and not added:
         return found
-    joined = state / "ca-certificates.crt"
-    state.mkdir(parents=True, exist_ok=True)
-    joined.write_text("\n".join([known.strip(), *added]) + "\n")
-    joined.chmod(0o644)
+    joined, text = state / "ca-certificates.crt", "\n".join([known.strip(), *added]) + "\n"
+    if not joined.is_file() or joined.read_text() != text:
+        state.mkdir(parents=True, exist_ok=True)
+        # Runs that have it mounted keep what they began with.
+        fresh = state / f".ca-certificates.{os.getpid()}-{threading.get_ident()}"
+        fresh.write_text(text)
+        fresh.chmod(0o644)
+        fresh.replace(joined)
     return joined

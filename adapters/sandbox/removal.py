@@ -7,13 +7,27 @@ holds for trees of any depth, modes without rights, and names that are not text.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# What is being removed lies beside it under names that begin so, until it is gone.
+REMOVING: Final = ".removing-"
+_REMOVING: Final = re.compile(rf"(?:{re.escape(REMOVING)})+(.+?)(?:-\d+)+")
+
+
+def removed_name(left: str) -> str:
+    """Of what a killed process was removing, by the name of what it has left."""
+    found = _REMOVING.fullmatch(left)
+    return found[1] if found else left
 
 
 def remove_tree(path: Path) -> None:
@@ -44,7 +58,7 @@ def remove_tree(path: Path) -> None:
                         pass  # a folder: which error says so depends on the file system
                     while True:
                         serial += 1
-                        moved = b".removing-%s-%d" % (os.fsencode(path.name), serial)
+                        moved = b"%s%s-%d" % (REMOVING.encode(), os.fsencode(path.name), serial)
                         if not _exists(parent, moved):
                             break
                     with contextlib.suppress(PermissionError):
@@ -60,29 +74,46 @@ def remove_tree(path: Path) -> None:
 def hand_over(path: Path, uid: int, gid: int) -> None:
     """Give `path` and all below it to `uid` and `gid`; symlinks themselves, never what they lead to.
 
-    A file of this process that has more than one link keeps its owner: the others may lie outside.
+    A file of this process that has links elsewhere too keeps its owner. Nothing may be writing there.
     """
     here = os.geteuid()
+    unseen: dict[tuple[int, int], int] = {}
 
     def give(name: bytes | str, info: os.stat_result, folder: int | None) -> None:
-        shared = info.st_uid == here and info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode)
-        if (info.st_uid, info.st_gid) != (uid, gid) and not shared:
-            os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+        if (info.st_uid, info.st_gid) == (uid, gid):
+            return
+        if info.st_uid == here and info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+            unseen[_identity(info)] = unseen.get(_identity(info), info.st_nlink) - 1
+            if unseen[_identity(info)]:
+                return
+        os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+
+    def folders_in(folder: int) -> list[str]:
+        found = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                give(entry.name, entry.stat(follow_symlinks=False), folder)
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(entry.name)
+        return found
 
     top = path.lstat()
     give(os.fsencode(path), top, None)
-    waiting = [os.fsencode(path)] if stat.S_ISDIR(top.st_mode) else []
-    while waiting:
-        name = waiting.pop()
-        folder = os.open(name, FOLDER)
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    give(entry.name, entry.stat(follow_symlinks=False), folder)
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(name + b"/" + os.fsencode(entry.name))
-        finally:
-            os.close(folder)
+    if not stat.S_ISDIR(top.st_mode):
+        return
+    at = os.open(path, FOLDER)
+    try:
+        above = [(_identity(os.fstat(at)), folders_in(at))]
+        while above:
+            if above[-1][1]:
+                at = _step(at, above[-1][1].pop())
+                above.append((_identity(os.fstat(at)), folders_in(at)))
+            elif above.pop() and above:
+                at = _step(at, "..")
+                if _identity(os.fstat(at)) != above[-1][0]:
+                    raise OSError(errno.ESTALE, "a folder was moved meanwhile", str(path))
+    finally:
+        os.close(at)
 
 
 @dataclass(frozen=True)
@@ -132,6 +163,17 @@ def measure(paths: list[Path], most_files: int) -> Usage:
         finally:
             os.close(folder)
     return Usage(blocks, files, largest, blind)
+
+
+def _identity(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino
+
+
+def _step(folder: int, name: str) -> int:
+    """From an open folder, which is closed, into one of that name."""
+    inner = os.open(name, FOLDER, dir_fd=folder)
+    os.close(folder)
+    return inner
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from adapters.sandbox.argv import (
     Descriptors,
     Inside,
     environment,
+    is_word,
     options,
     target_path,
     working_folder,
@@ -92,9 +93,11 @@ class Sandbox:
 
         What this process has put into a workspace of `workspace()` becomes the slot's. Any other workspace, and every
         writable mount, belong to the slot's uid for the run, and to this process again afterwards.
-        Errors: `build.unsandboxed` where this machine allows no sandbox, `build.config_invalid` for a bad cwd or
-        environment, `internal.error` where the machinery failed.
+        Errors: `build.unsandboxed` where this machine allows no sandbox, `build.config_invalid` for a bad cwd, command
+        or environment, `internal.error` where the machinery failed.
         """
+        if not all(map(is_word, command.argv)):
+            raise HeadwayError("build.config_invalid", "A command may not hold a NUL, or half of a character.")
         mode = self._require()
         slot = self._taken.get(command.workspace.absolute())
         if slot is not None:

@@ -19,11 +19,12 @@ from typing import IO, Final
 
 from adapters.egress.policy import EgressPolicy
 from adapters.sandbox.command import Command, Limits, Mount, Outcome
-from adapters.sandbox.removal import remove_tree
+from adapters.sandbox.removal import REMOVING, remove_tree, removed_name
 from adapters.source import script
 from adapters.source.access import INSIDE, Access, configuration, lent
 from adapters.source.address import MOUNTED, Remote, check_ref
 from adapters.source.runner import Canceled, Runner
+from adapters.source.snapshot import SOURCE_TIME
 from headway.errors import HeadwayError
 
 _BRANCH: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,250})")
@@ -35,6 +36,8 @@ _BUNDLE: Final = "bundle-"
 _ABANDONED: Final = 6 * 3600.0
 _COMPLAINT_BYTES: Final = 64 << 10
 _SHOWN: Final = 300
+# 9999-12-31T23:59:59Z
+_LAST_SECOND: Final = 253_402_300_799
 
 # Complaints of git (in the C locale) that can only be about the other side: a fresh mirror would not help.
 _REMOTE: Final = (
@@ -204,12 +207,16 @@ class GitSource:
             yield file
 
     def tidy(self) -> None:
-        """Remove what a builder that was killed had been lent to fetch with. What is in use stays."""
+        """Remove what a builder that was killed had been lent to fetch with, and mirrors that it was making anew or
+        removing. What is in use stays."""
         for old in self._mirrors.glob(f"{_BUNDLE}*"):
-            if time.time() - old.stat().st_mtime > _ABANDONED:
-                old.unlink(missing_ok=True)
-        for left in self._mirrors.glob("*.access"):
-            with suppress(HeadwayError), _locked(left.with_suffix(".lock"), lambda: True):
+            with suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > _ABANDONED:
+                    old.unlink(missing_ok=True)
+        lefts = (left for pattern in ("*.access", "*.fresh", f"{REMOVING}*") for left in self._mirrors.glob(pattern))
+        for left in lefts:
+            lock = left.with_name(removed_name(left.name)).with_suffix(".lock")
+            with suppress(HeadwayError), _locked(lock, lambda: True):
                 remove_tree(left)
 
     def look(self, spec: FetchSpec, canceled: Canceled = lambda: False) -> dict[str, str]:
@@ -412,7 +419,7 @@ def _branches(stdout: bytes) -> dict[str, str]:
 def _checkout(facts: dict[str, list[str]]) -> Checkout:
     commit, source, listing = (facts.get(word, [""])[0] for word in ("commit", "source", "listing"))
     if "same" in facts and _SHA.fullmatch(commit):
-        return Checkout(commit, "", int(facts["time"][0]), 0, 0, same=True)
+        return Checkout(commit, "", _seconds(facts["time"][0]), 0, 0, same=True)
     listed = "listed" in facts
     if not _SHA.fullmatch(commit) or not _HEX.fullmatch(listing) or not (listed or _HEX.fullmatch(source)):
         raise _MirrorFault(HeadwayError("repository.unreachable", "git did not say what it fetched."))
@@ -422,13 +429,18 @@ def _checkout(facts: dict[str, list[str]]) -> Checkout:
     return Checkout(
         commit_sha=commit,
         source_sha256=source,
-        commit_time=int(facts["time"][0]),
+        commit_time=_seconds(facts["time"][0]),
         files=int(facts["files"][0]),
         size_bytes=int(facts["bytes"][0]),
         notes=tuple(notes),
         listing_sha256=listing,
         listed=listed,
     )
+
+
+def _seconds(text: str) -> int:
+    """A commit says what it likes of its time: what no calendar has counts as that of a tree without one."""
+    return int(text) if re.fullmatch(r"[0-9]{1,12}", text) and int(text) <= _LAST_SECOND else SOURCE_TIME
 
 
 def _no_folder(remote: Remote) -> HeadwayError:

@@ -5,6 +5,7 @@ following anything that is there already.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ SMALL: Final = 1 << 20
 CHUNK: Final = 256 << 10
 # Trees have no time of their own: builds that stamp their output get 1980-01-01, the first that a zip can hold.
 SOURCE_TIME: Final = 315_532_800
+
+# Of the builder's disk, and not of the tree.
+OURS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 T = TypeVar("T")
 Addresses = Callable[[Sequence[str]], Mapping[str, str]]
@@ -200,6 +204,8 @@ def _write(root: int, path: str, make: Callable[[int, str], None]) -> None:
         with _folder(root, path, make=True) as (at, name):
             make(at, name)
     except OSError as error:
+        if error.errno in OURS:
+            raise
         raise HeadwayError("source.invalid", f"{escaped(path)} cannot be written: {error.strerror}.") from error
 
 

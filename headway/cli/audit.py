@@ -136,7 +136,7 @@ def _head(file: Path) -> Json:
 
 
 def _lines(file: Path, kind: str) -> Iterator[Json]:
-    with file.open() as opened:
+    with file.open(encoding="utf-8", errors="replace") as opened:
         for number, line in enumerate(opened, 1):
             try:
                 row = json.loads(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headway.cli.output import clean, print_json, print_table, say
+from headway.cli.output import clean, for_reader, print_json, print_table, say
 from headway.cli.rekey import rekey
 from headway.cli.session import Session, connected, limit_option, site_option
 from headway.errors import HeadwayError
@@ -97,7 +97,9 @@ def list_secrets(session: Session, site: str, env: str | None, limit: int | None
 def get_variable(session: Session, key: str, site: str, env: str | None) -> None:
     """Print a variable's value."""
     row = session.client.variables.get(*session.owner(site, env), key)
-    return print_json(row.as_dict()) if session.as_json else click.echo(clean(row.value or ""))
+    if session.as_json:
+        return print_json(row.as_dict())
+    return click.echo(for_reader(row.value or "", sys.stdout), color=True)
 
 
 @variables.command("unset")

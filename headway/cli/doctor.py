@@ -72,17 +72,24 @@ def configuration() -> Examinations:
 
 def examinations(folder: Folder) -> Examinations:
     """What there is to look at: the machine always, the stack where there is one."""
-    floor = int(os.environ.get("HEADWAY_DISK_FLOOR", 512 << 20))
     machine: Examinations = [
         ("data folder", lambda: examine_machine.data_folder(folder)),
         ("programs", examine_machine.programs),
         ("sandbox", examine_machine.sandbox),
         ("services", lambda: examine_machine.services(folder)),
         ("isolation", lambda: examine_machine.isolation(folder)),
-        ("disk", lambda: examine_machine.disk(folder, floor)),
+        ("disk", lambda: examine_machine.disk(folder, _disk_floor())),
         ("clock", lambda: examine_machine.clock(folder)),
     ]
     return machine + _stack(folder)
+
+
+def _disk_floor() -> int:
+    given = os.environ.get("HEADWAY_DISK_FLOOR", str(512 << 20))
+    try:
+        return int(given)
+    except ValueError:
+        raise HeadwayError("stack.start_failed", f"HEADWAY_DISK_FLOOR is {given!r}, and no number of bytes.") from None
 
 
 def _stack(folder: Folder) -> Examinations:

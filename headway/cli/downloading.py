@@ -27,9 +27,13 @@ def bring(url: str, folder: Path) -> Path:
 
     No key of the API goes with it: what proves itself is served to anybody. Raises request.invalid_parameter.
     """
+    try:
+        path = httpx.URL(url).path
+    except httpx.InvalidURL:
+        raise HeadwayError("request.invalid_parameter", "That is no address.", param="target") from None
     with httpx.Client(timeout=TIMEOUT, follow_redirects=True, trust_env=True) as client:
-        if not urlsplit(url).path.endswith("/"):
-            name = Path(urlsplit(url).path).name or "document"
+        if not path.endswith("/"):
+            name = Path(path).name or "document"
             return _fetch(client, url, folder / name, required=True)
         for name in (*NAMES, *PERHAPS):
             _fetch(client, url + name, folder / name, required=name in NAMES)

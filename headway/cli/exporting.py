@@ -11,6 +11,7 @@ import base64
 import json
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +91,7 @@ def verify_export(
         try:
             with tarfile.open(archive) as opened:
                 opened.extractall(name, filter="data")
-        except (tarfile.TarError, OSError) as error:
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise HeadwayError("request.invalid_parameter", f"{archive} cannot be read as an export.") from error
         return _verify(Path(name) / "export", key, root, sigstore)
 

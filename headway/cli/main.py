@@ -15,7 +15,15 @@ from headway.errors import HeadwayError
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Of files and folders that the caller has named.
-NO_PLACE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+NO_PLACE: Final = (
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+)
 # name: (module:attribute, one line of help). The order is the order of `headway --help`.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("headway.cli.up:up", "Start the whole platform and watch over it."),
@@ -114,6 +122,11 @@ def run(arguments: Sequence[str], *, program: str = "headway") -> None:
     except HeadwayError as error:
         click.echo(f"{program}: {error.message}", err=True)
         sys.exit(1)
+    except ValueError as error:
+        if (wrong := _wrong_setting(error)) is None:
+            raise
+        click.echo(f"{program}: {wrong}", err=True)
+        sys.exit(1)
     except OSError as error:
         if error.errno in NO_ROOM:
             click.echo(f"{program}: {error.filename or 'A file'} cannot be written: {error.strerror}.", err=True)
@@ -123,3 +136,13 @@ def run(arguments: Sequence[str], *, program: str = "headway") -> None:
             raise
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _wrong_setting(error: ValueError) -> str | None:
+    """What a role says of the environment that it cannot be set up by; never the value, which may be a secret."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError) or error.title != "Settings":
+        return None
+    first = error.errors()[0]
+    return f"The setting {first['loc'][0]} is wrong: {first['msg']}."

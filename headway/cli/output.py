@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -36,6 +36,11 @@ _ADVICE = {
 def clean(text: object) -> str:
     """One line that is safe on a terminal."""
     return _CONTROLS.sub("", _ESCAPES.sub("", str(text)).replace("\t", "    "))
+
+
+def for_reader(text: str, to: IO[str]) -> str:
+    """Somebody's own text: for a terminal what is safe there, line by line; for a file or a program as it is."""
+    return "\n".join(map(clean, text.split("\n"))) if to.isatty() else text
 
 
 def exit_code(error: HeadwayError) -> int:

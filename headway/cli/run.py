@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from headway.cli.output import clean, print_json, say
+from headway.cli.output import for_reader, print_json, say
 from headway.cli.session import Duration, Session, connected, env_option, site_option
 from headway.cli.waiting import INTERRUPTED, TIMED_OUT, show_ended
 from headway.resources import Job
@@ -105,7 +105,7 @@ def _followed(session: Session, job: Job) -> Job:
         last = event.job or last
         if event.line is not None and event.line.get("stream") in ("stdout", "stderr", "system"):
             to = sys.stdout if event.line["stream"] == "stdout" and not session.as_json else sys.stderr
-            print(clean(event.line.get("line") or ""), file=to, flush=True)
+            print(for_reader(event.line.get("line") or "", to), file=to, flush=True)
     return last if last.ended else session.client.jobs.get(job.id)
 
 

@@ -55,6 +55,42 @@ def test_a_second_build_at_the_same_time_goes_without(tmp_path: Path) -> None:
         assert again is not None
 
 
+def test_a_folder_that_cannot_be_looked_at_is_dropped(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path)
+    with cache.lend("site_a", "k") as cached:
+        assert cached is not None
+        here = os.open(cached.folder, os.O_RDONLY)
+        for _ in range(3000):
+            os.mkdir("deep", dir_fd=here)
+            below = os.open("deep", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+    assert not fill(cache, "site_a", "k")
+
+
+def test_what_killed_builders_left_counts_and_goes(tmp_path: Path) -> None:
+    cache = BuildCache(tmp_path, total_bytes=150 << 10)
+    for place in ("env_A-ab", "env_A-ab-read"):
+        fill(cache, "site_a", place, 10)
+    home = tmp_path / "site_a"
+    # Killed during a build whose lock file has no other, and while a folder was removed.
+    (home / "env_A-ef").mkdir()
+    (home / "env_A-ef.lock").touch()
+    (home / "env_A-ef" / "file").write_bytes(os.urandom(120 << 10))
+    for left in (".removing-env_A-ab-1", ".removing-.removing-env_A-ab-read-12-3"):
+        (home / left).mkdir()
+    with cache.lend("site_a", "env_A-ab-read") as held:
+        assert held is not None
+        fill(cache, "site_b", "k", 10)
+        assert [path.name for path in home.glob(".removing-*")] == [".removing-.removing-env_A-ab-read-12-3"]
+        assert (home / "env_A-ef").exists()
+        fill(cache, "site_b", "k", 100 << 10)
+        assert not (home / "env_A-ef").exists()
+    fill(cache, "site_b", "k", 10)
+    assert list(home.glob(".removing-*")) == []
+
+
 def test_a_folder_that_is_too_large_is_dropped(tmp_path: Path) -> None:
     cache = BuildCache(tmp_path, folder_bytes=64 << 10)
     fill(cache, "site_a", "k", 200 << 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import socketserver
@@ -223,6 +224,20 @@ def test_many_connections_at_once(echo: int) -> None:
             thread.join()
     expected = b"HTTP/1.1 200 Connection established\r\n\r\nhello " + payload + b" goodbye"
     assert answers == [expected] * 20
+
+
+def test_who_waits_for_a_place_takes_no_descriptor_of_ours(echo: int) -> None:
+    policy = EgressPolicy.of([f"localhost:{echo}"], private_ok=["localhost"])
+    with proxied(EgressPolicy(policy.rules, policy.private_ok, connections=4)) as (_, port):
+        time.sleep(0.2)
+        before = len(os.listdir("/proc/self/fd"))
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        time.sleep(0.5)
+        taken = len(os.listdir("/proc/self/fd")) - before - len(idle)
+        for one in idle:
+            one.close()
+        assert taken <= 4 + 1
+        assert talk(port, connect("localhost", echo), b"x").endswith(b"hello x goodbye")
 
 
 def test_stopping_ends_open_connections_and_idle_ones(echo: int) -> None:

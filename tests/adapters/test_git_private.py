@@ -107,11 +107,13 @@ def test_what_a_killed_builder_left_is_removed(https: tuple[Bench, str, Reposito
     left = bench.root / "mirrors" / "site_1.access"
     left.mkdir(parents=True)
     (left / "token").write_text(TOKEN)
-    (bench.root / "mirrors" / "site_2.access").mkdir()
+    for name in ("site_2.access", "site_2.fresh", ".removing-site_2.git-7", ".removing-site_1.fresh-1"):
+        (bench.root / "mirrors" / name).mkdir()
     with open(bench.root / "mirrors" / "site_2.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         bench.source.tidy()
-    assert (left.exists(), (bench.root / "mirrors" / "site_2.access").exists()) == (False, True)
+    found = {path.name for path in (bench.root / "mirrors").iterdir() if path.is_dir()}
+    assert found == {"site_2.access", "site_2.fresh", ".removing-site_2.git-7"}
     left.mkdir()
     bench.fetch(address.replace("/private", ""), None)
     assert not left.exists()

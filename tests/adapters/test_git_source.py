@@ -12,6 +12,7 @@ from adapters.egress.policy import EgressPolicy
 from adapters.sandbox import Sandbox
 from adapters.source.address import parse_address
 from adapters.source.git import Checkout, FetchBounds, FetchSpec, GitSource
+from adapters.source.snapshot import SOURCE_TIME
 from headway.errors import HeadwayError
 from tests.adapters.repositories import QUIET, Repository
 
@@ -321,6 +322,19 @@ def test_old_histories_with_harmless_faults_are_accepted(bench: Bench) -> None:
     repo.commit({"a/b": "1"})
     commit = repo.commit_tree(("040000", "a", repo.git("rev-parse", "main:a")))
     assert bench.fetch().commit_sha == commit
+
+
+@pytest.mark.parametrize("date", ["99999999999999999 +0000", "soon", ""])
+def test_a_commit_of_a_time_that_no_calendar_has_is_accepted(bench: Bench, date: str) -> None:
+    repo = bench.repository()
+    repo.commit({"a": "1"})
+    tree = repo.git("rev-parse", "main^{tree}")
+    text = f"tree {tree}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> {date}\n\nodd\n".encode()
+    commit = repo.git("hash-object", "-t", "commit", "-w", "--stdin", "--literally", stdin=text)
+    repo.git("update-ref", "refs/heads/main", commit)
+    found = bench.fetch()
+    assert (found.commit_sha, found.commit_time) == (commit, SOURCE_TIME)
+    assert bench.files == {"a": b"1"}
 
 
 def test_what_is_too_large(bench: Bench) -> None:

@@ -278,6 +278,15 @@ def test_durations(text: str, seconds: float) -> None:
 # following
 
 
+def test_what_a_command_prints_goes_to_a_pipe_as_it_is(double: ApiDouble) -> None:
+    ended = job("succeeded", result={"exit_code": 3})
+    said = [("log", {"stream": "stdout", "line": "1\ttwo\x1b[1m"}), ("log", {"stream": "stderr", "line": "\tno"})]
+    double.data("POST", f"{E}/run", job("queued"), status=202)
+    double.on("GET", f"/v1/jobs/{JOB}/stream", events(*said, ("job", ended), ("end", {"status": "succeeded"})))
+    done = run("run --site acme-store --env feature-checkout --no-input -- cat data.tsv")
+    assert (done.exit_code, done.stdout, done.stderr) == (3, "1\ttwo\x1b[1m\n", "\tno\n")
+
+
 def test_the_published_line(double: ApiDouble) -> None:
     ended = job("succeeded", progress=100, result={"artifact_id": "art_1234", "digest": "sha256:ab"})
     double.on(
@@ -506,6 +515,30 @@ def test_what_doctor_says_at_last() -> None:
     assert summary(["ok", "ok"]) == "All 2 checks passed."
     assert summary(["ok", "warning"]) == "1 warned of something, 1 passed."
     assert summary(["ok", "warning", "failure"]) == "1 failed, 1 warned of something, 1 passed."
+
+
+def test_a_setting_that_is_wrong_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEADWAY_API_PORT", "seven")
+    for words in (["apps", "list"], ["worker", "--role", "control"]):
+        with pytest.raises(SystemExit) as ended:
+            main.run(words)
+        assert ended.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith("headway: The setting api_port is wrong: ")
+        assert said.count("\n") == 1
+        assert "seven" not in said
+    monkeypatch.setenv("HEADWAY_DISK_FLOOR", "1GB")
+    told = json.loads(run(f"doctor --json --data-dir {tmp_path}").stdout)
+    assert any("HEADWAY_DISK_FLOOR" in one["what"] for one in told["findings"] if one["level"] == "failure")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:port/"])
+def test_what_is_no_address_is_one_sentence(url: str) -> None:
+    done = run(f"verify {url}")
+    assert done.exit_code == 1
+    assert "That is no address" in done.stderr
 
 
 def test_a_builds_log(double: ApiDouble) -> None:

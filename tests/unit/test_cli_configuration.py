@@ -46,6 +46,16 @@ def test_without_an_environment_it_is_the_sites_default(double: ApiDouble) -> No
     assert double.calls("PUT", f"/v1/sites/{SITE}/variables/COLOR")[0].body == {"value": "red"}
 
 
+def test_a_variables_value_is_printed_as_it_is_but_on_a_terminal(
+    double: ApiDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = "-----BEGIN-----\n\tkey: \x1b[1mx\n-----END-----"
+    double.data("GET", f"{E}/variables/CERT", row(key="CERT", value=value))
+    assert run(f"variables get CERT {WHERE}").stdout == f"{value}\n"
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    assert run(f"variables get CERT {WHERE}").stdout == "-----BEGIN-----\n    key: x\n-----END-----\n"
+
+
 def test_a_name_that_would_be_a_path_stays_one_part_of_it(double: ApiDouble) -> None:
     assert run("secrets unset ../../x --site acme-store --env feature-checkout").exit_code == 4
     assert all("/../" not in asked.path for asked in double.asked)

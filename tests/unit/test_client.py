@@ -239,7 +239,35 @@ def test_origins(given: str, origin: str) -> None:
     assert origin_of(given) == origin
 
 
-@pytest.mark.parametrize("given", ["", "127.0.0.1:7070", "ftp://x", "https://user:pw@host.test", "http://"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("", "127.0.0.1:7070", "ftp://x", "https://user:pw@host.test", "http://", "http://[::1"),
+        *("http://host:abc", "http://host:99999", "http://my host"),
+    ],
+)
 def test_what_is_no_origin(given: str) -> None:
     with pytest.raises(HeadwayError):
         origin_of(given)
+
+
+@pytest.mark.parametrize("name", ["job_01\r", "job_\x1b[2J"])
+def test_an_id_that_no_address_can_hold_is_one_sentence(double: ApiDouble, client: Client, name: str) -> None:
+    with pytest.raises(HeadwayError, match="no address has"):
+        client.jobs.get(name)
+    with pytest.raises(HeadwayError, match="no address has"):
+        client.jobs.wait(name)
+    assert double.asked == []
+
+
+@pytest.mark.parametrize(
+    "text", ["mfk_live_secret\r", "mfk_live_secr\N{LATIN SMALL LETTER E WITH ACUTE}t", "mfk\nX: y"]
+)
+def test_what_no_header_can_carry_is_one_sentence_and_not_shown(double: ApiDouble, client: Client, text: str) -> None:
+    with pytest.raises(HeadwayError) as error:
+        Client(double.url, text)
+    assert error.value.param == "token"
+    assert "mfk" not in error.value.message
+    with pytest.raises(HeadwayError, match="Idempotency-Key"):
+        client.builds.create("site_A", "env_B", idempotency_key=text)
+    assert double.asked == []

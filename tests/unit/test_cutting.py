@@ -47,6 +47,26 @@ def test_past_the_limit_a_note_a_count_and_the_last_lines() -> None:
     assert page.shown[-1][0] == "stderr"
 
 
+def test_of_one_line_without_end_nothing_is_shown_that_may_be_half_a_secret() -> None:
+    page = Page(1000)
+    page.log.feed("stdout", b"x" * 2000)
+    page.log.feed("stdout", b"secret" + b"y" * (TAIL - 2))
+    page.log.end()
+    assert page.text("stdout") == b""
+    assert f"0 lines, {2000 + 6 + TAIL - 2} bytes, were left out" in page.text("note").decode()
+
+
+def test_no_line_is_shown_that_goes_on_after_the_cut() -> None:
+    page = Page(100)
+    page.log.feed("stderr", b"password: sec")
+    page.log.feed("stdout", b"x" * 200 + b"\n")
+    page.log.feed("stderr", b"r")
+    page.log.feed("stderr", b"et\nthe reason\n")
+    page.log.end()
+    assert page.text("stderr") == b"password: secthe reason\n"
+    assert page.text("stdout") == b"x" * 200 + b"\n"
+
+
 def test_the_end_of_a_line_without_end_is_not_shown_in_two_halves() -> None:
     page = Page(1000)
     page.log.feed("stdout", b"x" * 100_000)

@@ -132,3 +132,11 @@ def test_dependencies_that_are_no_list_are_said(tmp_path: Path, given: str) -> N
     refused = refusal(tmp_path, {"pyproject.toml": f"[project]\nname = 'x'\ndependencies = {given}\n", "app.py": ""})
     assert refused.code == "build.detect_failed"
     assert "project.dependencies" in refused.message
+
+
+@pytest.mark.parametrize("main", ["a\0.js", "\ud800.js", "in\0/a.js", "\ud800/a.js"])
+def test_a_name_that_no_file_has_is_not_there(tmp_path: Path, main: str) -> None:
+    package = json.dumps({"dependencies": {"express": "^5.0.0"}, "main": main})
+    assert plan(tmp_path, {"package.json": package, "server.js": ""}).run is not None
+    with Folder(tmp_path) as folder, pytest.raises(HeadwayError, match="is no path"):
+        folder.open(main)

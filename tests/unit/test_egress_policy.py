@@ -99,6 +99,12 @@ def test_a_refusal_tells_a_wrong_port_from_a_wrong_host() -> None:
         "2002:7f00:1::",
         "64:ff9b::7f00:1",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::7f00:1",
+        "64:ff9b:1::8.8.8.8",
+        "::127.0.0.1",
+        "::ffff:0:7f00:1",
+        "5f00::1",
+        "3fff::1",
     ],
 )
 def test_private_addresses_in_every_dress_are_seen(address: str) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from adapters.sandbox import Command, Sandbox
 from adapters.sandbox.argv import environment, target_path, working_folder
 from adapters.sandbox.command import Limits
 from adapters.sandbox.launch import Staging, reachable
-from adapters.sandbox.removal import measure, remove_tree
+from adapters.sandbox.removal import hand_over, measure, remove_tree
 from adapters.sandbox.slots import Slots
 from adapters.sandbox.watch import DiskWatch
 from headway.errors import HeadwayError
@@ -39,8 +40,7 @@ def test_hostile_trees_are_removed_and_nothing_beside_them(tmp_path: Path) -> No
     assert (outside / "kept").read_text() == "kept"
 
 
-def test_a_tree_deeper_than_any_path_is_removed(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
+def deepened(tree: Path) -> None:
     tree.mkdir()
     here = os.open(tree, os.O_RDONLY)
     for _ in range(3000):
@@ -49,8 +49,46 @@ def test_a_tree_deeper_than_any_path_is_removed(tmp_path: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
-    remove_tree(tree)
+
+
+def test_a_tree_deeper_than_any_path_is_removed(tmp_path: Path) -> None:
+    deepened(tmp_path / "tree")
+    remove_tree(tmp_path / "tree")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_tree_deeper_than_any_path_is_handed_over_and_back(tmp_path: Path) -> None:
+    deepened(tmp_path / "tree")
+    (tmp_path / "tree" / "beside").mkdir()
+    for uid in (54321, 0):
+        hand_over(tmp_path / "tree", uid, uid)
+        found = [
+            name for name in ("deep", "beside", "deep/deep", "deep/" * 800 + "deep") if _owner(tmp_path, name) != uid
+        ]
+        assert found == []
+    remove_tree(tmp_path / "tree")
+
+
+def _owner(folder: Path, name: str) -> int:
+    return (folder / "tree" / name).stat().st_uid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_hard_links_are_handed_over_with_a_tree_that_has_all_of_them(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "inner").mkdir(parents=True)
+    for name in ("own", "foreign"):
+        (tree / name).write_text("")
+        (tree / name).chmod(0o600)
+    os.link(tree / "own", tree / "inner" / "own")
+    os.link(tree / "foreign", tree / "inner" / "foreign")
+    os.link(tree / "foreign", tmp_path / "foreign")
+    for uid in (54321, 0, 54322):
+        hand_over(tree, uid, uid)
+        assert (tree / "inner" / "own").stat().st_uid == uid
+        assert (tmp_path / "foreign").stat().st_uid == 0
+    hand_over(tree, 0, 0)
 
 
 def test_removing_what_is_a_link_or_missing_touches_nothing_else(tmp_path: Path) -> None:
@@ -165,3 +203,14 @@ def test_the_environment_is_ours_under_what_is_given() -> None:
 def test_limits_have_sane_defaults() -> None:
     limits = Limits(wall=1, memory=1, pids=1, disk=1, log=1)
     assert (limits.cpu, limits.nofile) == (2.0, 4096)
+
+
+@pytest.mark.parametrize("word", ["a\0b", "half \ud800"])
+def test_what_cannot_be_an_argument_or_a_variable_is_the_builds_own_fault(tmp_path: Path, word: str) -> None:
+    limits = Limits(wall=5, memory=1 << 30, pids=64, disk=1 << 30, log=1 << 20)
+    sandbox = Sandbox(state=tmp_path / "state", slots=1)
+    with sandbox.workspace() as workspace, pytest.raises(HeadwayError) as error:
+        sandbox.run(Command(["sh", "-c", word], workspace, limits), lambda *_: None, lambda: False)
+    assert error.value.code == "build.config_invalid"
+    with pytest.raises(HeadwayError, match="not a usable environment variable"):
+        environment({"A": word}, home="/", tmp="/", proxy=None, certificates=None, search="/bin")
