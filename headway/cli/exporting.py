@@ -89,7 +89,8 @@ def verify_export(
     """
     with tempfile.TemporaryDirectory() as name:
         try:
-            with tarfile.open(archive) as opened:
+            # As `export` writes it: of what is compressed nobody knows how large it becomes.
+            with tarfile.open(archive, "r:") as opened:
                 opened.extractall(name, filter="data")
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise HeadwayError("request.invalid_parameter", f"{archive} cannot be read as an export.") from error
