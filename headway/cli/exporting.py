@@ -11,7 +11,6 @@ import base64
 import json
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +91,7 @@ def verify_export(
             # As `export` writes it: of what is compressed nobody knows how large it becomes.
             with tarfile.open(archive, "r:") as opened:
                 opened.extractall(name, filter="data")
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        except (tarfile.TarError, OSError, EOFError) as error:
             raise HeadwayError("request.invalid_parameter", f"{archive} cannot be read as an export.") from error
         return _verify(Path(name) / "export", key, root, sigstore)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
@@ -165,3 +166,11 @@ def test_what_cannot_be_an_export(export: Path, tmp_path: Path, change: Callable
     with pytest.raises(HeadwayError) as caught:
         verify_export(packed(export, tmp_path, change), root=export / ROOT_NAME)
     assert caught.value.code == code
+
+
+def test_what_is_compressed_is_not_unpacked(export: Path, tmp_path: Path) -> None:
+    whole = packed(export, tmp_path, lambda _: None)
+    small = tmp_path / "export.tar.gz"
+    small.write_bytes(gzip.compress(whole.read_bytes()))
+    with pytest.raises(HeadwayError, match="cannot be read as an export"):
+        verify_export(small, root=export / ROOT_NAME)
