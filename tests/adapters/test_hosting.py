@@ -23,6 +23,7 @@ from activities.beating import beating
 from activities.host import HostActivities
 from adapters.artifact.manifest import parse_manifest
 from adapters.artifact.rules import HeaderRule, StaticRules
+from adapters.hosting import releases
 from adapters.hosting.ahead import Ahead
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.drift import DriftBook
@@ -283,6 +284,25 @@ def test_a_late_place_is_refused(machine: Machine) -> None:
     machine.host.environment(ENV).fence(4)
     refused("roll.stale", lambda: machine.host.place(spec, 3, keep_on))
     machine.host.place(spec, 5, keep_on)
+
+
+def test_a_second_try_that_places_the_same_takes_nothing_of_the_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    release, build = machine.host.environment(ENV).release(1), releases._build
+
+    def overtaken(*given: object) -> None:
+        monkeypatch.setattr(releases, "_build", build)
+        machine.host.place(spec, 1, keep_on)
+        (release / "instances.json").write_text("{}")
+        machine.host.environment(ENV).switch(1)
+        build(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(releases, "_build", overtaken)
+    machine.host.place(spec, 1, keep_on)
+    assert (release / "instances.json").exists()
+    assert [path.name for path in machine.host.folders.tmp.iterdir()] == []
 
 
 @pytest.mark.parametrize("broken", ["link", "symlink", "mkdir"])
