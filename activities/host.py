@@ -22,7 +22,7 @@ from adapters.hosting.baking import Bakery
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
-from adapters.hosting.services import Reuse, Services, Story
+from adapters.hosting.services import Plan, Reuse, Services, Story
 from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
 from adapters.router.handshake import Handshake
@@ -133,11 +133,12 @@ class HostActivities:
         spec = self._broker.take(job_id, ready, early=True).spec if ready is not None else None
         if self._ahead is None or spec is None or not spec.committed:
             return Taken()
+        warm = self._ahead.warm_for(job_id)  # the broker may have taken its time
         self._host.lead(spec.env_id, spec.hostnames, spec.lock)
         manifest = self._host.place(spec, spec.apply_seq, _go_on, self._ahead.take(spec, _go_on))
         with contextlib.ExitStack() as behind:
             if manifest.kind == "dynamic":
-                self._start(_order_of(spec, self.host_id), spec, manifest, _go_on, behind, judged=True)
+                self._start(_order_of(spec, self.host_id), spec, manifest, _go_on, behind, judged=warm)
             return Taken(spec.rollout_id, self._switch(Switch(spec.rollout_id, spec.env_id, spec.apply_seq)))
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
@@ -214,7 +215,7 @@ class HostActivities:
         check: Callable[[], None],
         behind: contextlib.ExitStack,
         *,
-        judged: bool = False,
+        judged: Plan | None = None,
     ) -> None:
         env_id, seq = order.env_id, order.apply_seq
         teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{_try()}")

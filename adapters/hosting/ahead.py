@@ -100,8 +100,7 @@ class Ahead:
 
         For what is just being looked at it waits a moment.
         """
-        with self._lock:
-            begun = next((one for one in self._begun.values() if one.parcel.job_id == job_id), None)
+        begun = self._of(job_id)
         if begun is None or time.monotonic() > begun.until:
             return None
         if begun.started:
@@ -115,9 +114,15 @@ class Ahead:
         ready = Ready(digest=begun.parcel.digest, keyring_sha256=keyring)
         if examined.manifest.kind == "static":
             return ready
-        if begun.warm is None or time.monotonic() > begun.asked + WARM_SECONDS:
+        warm = self.warm_for(job_id)
+        if warm is None:
             return None
-        return ready.model_copy(update={"config_version": begun.warm.config_version, "web": begun.warm.web})
+        return ready.model_copy(update={"config_version": warm.config_version, "web": warm.web})
+
+    def warm_for(self, job_id: str) -> Plan | None:
+        """The instances that a job's rollout goes back to, if they have answered a moment ago."""
+        begun = self._of(job_id)
+        return begun.warm if begun is not None and time.monotonic() < begun.asked + WARM_SECONDS else None
 
     def take(self, parcel: Parcel, check: Callable[[], None]) -> Examined | None:
         """What was found of it, once; None where nobody is at it yet. Waits, with `check`, for what is under way."""
@@ -133,6 +138,10 @@ class Ahead:
             check()
             wait((begun.found,), timeout=0.5)
         return begun.found.result() if begun.found.exception() is None else None
+
+    def _of(self, job_id: str) -> Begun | None:
+        with self._lock:
+            return next((one for one in self._begun.values() if one.parcel.job_id == job_id), None)
 
     def _work(self, begun: Begun) -> None:
         with self._lock:

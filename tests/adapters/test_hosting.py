@@ -23,7 +23,8 @@ from activities.beating import beating
 from activities.host import HostActivities
 from adapters.artifact.manifest import parse_manifest
 from adapters.artifact.rules import HeaderRule, StaticRules
-from adapters.hosting import releases
+from adapters.artifact.run import RunSettings
+from adapters.hosting import ahead, releases
 from adapters.hosting.ahead import Ahead
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.drift import DriftBook
@@ -31,7 +32,7 @@ from adapters.hosting.fetch import HttpDownloads
 from adapters.hosting.host import PLACES, Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import digest_of, prune_releases
-from adapters.hosting.services import Services
+from adapters.hosting.services import Plan, Services
 from adapters.hosting.store import Content, ContentStore
 from adapters.hosting.upkeep import Pace, Upkeep
 from adapters.objects import ObjectStore
@@ -844,6 +845,34 @@ def test_what_lies_ready_is_shown_once_its_run_exists_and_the_activity_joins_it(
     # An activity that comes again, or to another process, goes by what the broker says.
     assert run.run(activities.take, JobRef("job_one")) == Taken("roll_one", Live("local", ENV, 1, 0))
     assert broker.early == 1
+    activities.close()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_answered_counts_where_the_broker_answers_at_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    spec, manifest = machine.shelf.artifact({"app.py": b"app"}, run=RunSettings("python3 app.py"), rollout="roll_one")
+    broker, plan = FakeBroker(spec.model_copy(update={"kind": "rollback"})), Plan(1, manifest.digest, 0, 1)
+    broker.has_run = True
+    ahead_of = Ahead("local", machine.host, broker)
+    activities = activities_on(machine, broker, ahead_of)
+    ahead_of.warm = lambda *_: plan
+    judged: list[Plan | None] = []
+    monkeypatch.setattr(Services, "prepare", lambda *_, **words: judged.append(words["judged"]))
+
+    def passes(rollout_id: str) -> Committed:
+        if not at_once:
+            monkeypatch.setattr(ahead, "WARM_SECONDS", -1.0)
+        return Committed(rollout_id=rollout_id)
+
+    monkeypatch.setattr(broker, "commit", passes)
+    about = {name: getattr(spec, name) for name in Parcel.model_fields}
+    broker.coming_next = [Parcel(**about | {"hostname": HOST})]
+    ahead_of.look()
+    ahead_of._pool.shutdown(wait=True)
+    assert judged == [plan if at_once else None]
+    assert machine.host.environment(ENV).live().seq == 1
     activities.close()
 
 
