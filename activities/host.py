@@ -134,7 +134,7 @@ class HostActivities:
         if self._ahead is None or spec is None or not spec.committed:
             return Taken()
         warm = self._ahead.warm_for(job_id)  # the broker may have taken its time
-        self._host.lead(spec.env_id, spec.hostnames, spec.lock)
+        self._host.lead(spec.env_id, spec.hostnames, spec.lock, seq=spec.apply_seq)
         manifest = self._host.place(spec, spec.apply_seq, _go_on, self._ahead.take(spec, _go_on))
         with contextlib.ExitStack() as behind:
             if manifest.kind == "dynamic":
@@ -169,10 +169,10 @@ class HostActivities:
         if spec is None:
             if not self._host.knows(order.env_id):
                 found = self._broker.get_hostnames(order.env_id)
-                self._host.lead(order.env_id, found.hostnames, found.lock)
+                self._host.lead(order.env_id, found.hostnames, found.lock, seq=order.apply_seq)
             self._host.place_suspended(order.env_id, order.apply_seq)
             return Placed(self.host_id, order.apply_seq, "")
-        self._host.lead(order.env_id, spec.hostnames, spec.lock)
+        self._host.lead(order.env_id, spec.hostnames, spec.lock, seq=order.apply_seq)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
             if order.kind == "repair":

@@ -848,6 +848,21 @@ def test_what_lies_ready_is_shown_once_its_run_exists_and_the_activity_joins_it(
     activities.close()
 
 
+def test_who_comes_late_leads_no_name_away_from_whose_it_is_now(machine: Machine) -> None:
+    late, _ = machine.shelf.artifact(SITE, rollout="roll_late", env_id=OTHER)
+    broker = FakeBroker(late)
+    activities = activities_on(machine, broker)
+    run = ActivityEnvironment()
+    run.run(activities.route, EnvironmentRef(OTHER))
+    run.run(activities.retire, EnvironmentRef(OTHER))
+    run.run(activities.route, EnvironmentRef(ENV))
+    with pytest.raises(ApplicationError) as caught:
+        run.run(activities.roll, order(late, 1))
+    assert caught.value.type == "roll.stale"
+    assert list_routes(machine.host.folders.routes) == {HOST: ENV}
+    activities.close()
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_what_answered_counts_where_the_broker_answers_at_once(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, at_once: bool
