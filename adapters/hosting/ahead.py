@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from adapters.artifact.manifest import Manifest
 from adapters.hosting.host import Examined, Host
@@ -43,16 +43,16 @@ class Begun:
     """A parcel to look at. `until`: when what is found is over, by the clock that does not jump.
 
     `started`: somebody is at it, or was. `taken`: its rollout has come. `warm`: what a service goes back to, for as
-    long as `asked` is only a moment ago.
+    long as `asked` is only a moment ago; an app may take its time to answer, and `found` does not wait for it.
     """
 
     until: float
     parcel: Parcel
     started: bool = False
     taken: bool = False
-    warm: Plan | None = None
     asked: float = 0.0
     found: Future[Examined | None] = field(default_factory=Future)
+    warm: Future[Plan | None] = field(default_factory=Future)
 
 
 class Ahead:
@@ -104,7 +104,8 @@ class Ahead:
         if begun is None or time.monotonic() > begun.until:
             return None
         if begun.started:
-            wait((begun.found,), MOMENT_SECONDS)
+            both: tuple[Future[Any], ...] = (begun.found, begun.warm)
+            wait(both, MOMENT_SECONDS)
         if not begun.found.done() or begun.found.exception():
             return None
         examined = begun.found.result()
@@ -122,7 +123,9 @@ class Ahead:
     def warm_for(self, job_id: str) -> Plan | None:
         """The instances that a job's rollout goes back to, if they have answered a moment ago."""
         begun = self._of(job_id)
-        return begun.warm if begun is not None and time.monotonic() < begun.asked + WARM_SECONDS else None
+        if begun is None or not begun.warm.done() or time.monotonic() > begun.asked + WARM_SECONDS:
+            return None
+        return begun.warm.result()
 
     def take(self, parcel: Parcel, check: Callable[[], None]) -> Examined | None:
         """What was found of it, once; None where nobody is at it yet. Waits, with `check`, for what is under way."""
@@ -150,18 +153,26 @@ class Ahead:
                 return
             begun.started = True
         try:
-            begun.found.set_result(self._look_at(begun))
+            begun.found.set_result(self._look_at(begun.parcel))
         except Exception as error:
             begun.found.set_exception(error)
+            begun.warm.set_result(None)
             return
+        begun.asked = time.monotonic()
+        begun.warm.set_result(self._is_warm(begun.parcel, begun.found.result()))
         if begun.parcel.job_id and self.ready(begun.parcel.job_id) is not None:
             self.go(begun.parcel.job_id)
 
-    def _look_at(self, begun: Begun) -> Examined | None:
-        parcel = begun.parcel
+    def _look_at(self, parcel: Parcel) -> Examined | None:
         examined = self._host.examine(parcel) if parcel.bundle_url else None
         self._host.prepare(parcel, MOST_BYTES, examined.manifest if examined is not None else None)
-        if examined is not None and examined.manifest.kind == "dynamic" and parcel.hostname:
-            begun.asked = time.monotonic()
-            begun.warm = self.warm(parcel.env_id, examined.manifest, parcel.hostname)
         return examined
+
+    def _is_warm(self, parcel: Parcel, examined: Examined | None) -> Plan | None:
+        if examined is None or examined.manifest.kind != "dynamic" or not parcel.hostname:
+            return None
+        try:
+            return self.warm(parcel.env_id, examined.manifest, parcel.hostname)
+        except Exception as error:
+            log.info("what is warm of %s could not be asked: %s", parcel.env_id, error)
+            return None

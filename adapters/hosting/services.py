@@ -489,7 +489,8 @@ class Services:
         statuses = [self.driver.status(ref) for ref in refs]
         if any(status.state != "running" or status.endpoint is None for status in statuses):
             return False
-        probes = [look(status.endpoint or "", run.health.path, hostname, 0.0) for status in statuses]
+        # One after the other, and none after one that gives no answer: that takes its time.
+        probes = (look(status.endpoint or "", run.health.path, hostname, 0.0) for status in statuses)
         return all(one.status is not None and run.health.low <= one.status <= run.health.high for one in probes)
 
     def _link(self, env_id: str, seq: int, plan: Plan) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from adapters.artifact.manifest import Manifest
 from adapters.artifact.run import HealthCheck, RunSettings
+from adapters.hosting.probing import Probe
 from adapters.hosting.services import Plan, Services, Story
 from adapters.hosting.turns import Turns
 from adapters.runtime.driver import InstanceRef, InstanceSpec, Lines, LogLine, Status
@@ -85,6 +86,26 @@ def test_only_the_instances_that_have_just_answered_are_taken_over_without_a_loo
     made = services.plan_of(ENV, back)
     assert made is not None
     assert made.origin == (warm if taken_over else back)
+
+
+def test_of_instances_that_hang_one_is_waited_for(
+    tmp_path: Path, answering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, driver, looked = Machine(tmp_path / "h"), Driver(answering), list[str]()
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    live = machine.deploy({"a": b"a"})
+    release = machine.host.environment(ENV).release(live)
+    (release / "instances.json").write_text(json.dumps(Plan(live, MANIFEST.digest, 0, 3).__dict__))
+    for index in range(3):
+        ref = InstanceRef(ENV, live, "web", index)
+        driver.running[ref] = Status(ref, "running", endpoint=f"unix:{index}")
+
+    def hangs(endpoint: str, *_words: object) -> Probe:
+        looked.append(endpoint)
+        return Probe(0.0, 5.0, None, "TimeoutError")
+
+    monkeypatch.setattr("adapters.hosting.services.look", hangs)
+    assert (services.warm(ENV, MANIFEST, "localhost"), looked) == (None, ["unix:0"])
 
 
 @pytest.mark.parametrize("live", [True, False])
