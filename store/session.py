@@ -52,6 +52,11 @@ class LockingSession(Session):
             options["populate_existing"] = True
         return super().get(entity, ident, with_for_update=with_for_update, **options)
 
+    def exec(self, statement: Any, **options: Any) -> Any:
+        if getattr(statement, "_for_update_arg", None) is not None:
+            statement = statement.execution_options(populate_existing=True)
+        return super().exec(statement, **options)
+
 
 def open_engine(url: str, *, pool_size: int = 8) -> Engine:
     """`sqlite:///path` or `postgresql+psycopg://…` (a plain `postgresql://` is taken for psycopg)."""

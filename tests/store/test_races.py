@@ -42,13 +42,18 @@ def test_an_end_that_comes_late_does_not_overwrite_a_release(several_writers: St
     assert (rollout.status, rollout.release_id, rollout.error) == ("succeeded", release.id, None)
 
 
-def test_what_is_locked_is_as_it_is_then(several_writers: Store) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_is_locked_is_as_it_is_then(several_writers: Store, listed: bool) -> None:
     world = World.make(several_writers)
     with several_writers.write() as late:
         seen = late.get_one(Environment, world.env_id)
         seen.idle_hours = 7
         several_writers.in_write(lambda s: setattr(s.get_one(Environment, world.env_id), "fence_seq", 10))
-        late.get_one(Environment, world.env_id, with_for_update=True).fence_seq += 2
+        if listed:
+            locked = late.exec(select(Environment).where(Environment.id == world.env_id).with_for_update()).one()
+        else:
+            locked = late.get_one(Environment, world.env_id, with_for_update=True)
+        locked.fence_seq += 2
     assert (world.environment().fence_seq, world.environment().idle_hours) == (12, 7)
 
 
