@@ -134,7 +134,7 @@ class HostActivities:
         if self._ahead is None or spec is None or not spec.committed:
             return Taken()
         warm = self._ahead.warm_for(job_id)  # the broker may have taken its time
-        self._host.lead(spec.env_id, spec.hostnames, spec.lock, seq=spec.apply_seq)
+        self._lead(spec, spec.env_id, spec.apply_seq)
         manifest = self._host.place(spec, spec.apply_seq, _go_on, self._ahead.take(spec, _go_on))
         with contextlib.ExitStack() as behind:
             if manifest.kind == "dynamic":
@@ -167,12 +167,10 @@ class HostActivities:
     ) -> Placed:
         """`behind` gets what can wait until the caller is done. A suspension has nothing to place."""
         if spec is None:
-            if not self._host.knows(order.env_id):
-                found = self._broker.get_hostnames(order.env_id)
-                self._host.lead(order.env_id, found.hostnames, found.lock, seq=order.apply_seq)
+            self._lead(None, order.env_id, order.apply_seq)
             self._host.place_suspended(order.env_id, order.apply_seq)
             return Placed(self.host_id, order.apply_seq, "")
-        self._host.lead(order.env_id, spec.hostnames, spec.lock, seq=order.apply_seq)
+        self._lead(spec, order.env_id, order.apply_seq)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
             if order.kind == "repair":
@@ -182,6 +180,14 @@ class HostActivities:
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check, behind)
         return Placed(self.host_id, order.apply_seq, manifest.digest)
+
+    def _lead(self, spec: RollSpec | None, env_id: str, seq: int) -> None:
+        """Let its names lead to an environment. Where it is new here, as all of its rows say."""
+        if not self._host.knows(env_id):
+            found = self._broker.get_hostnames(env_id)
+            self._host.route(env_id, found.hostnames, found.redirects, found.lock)
+        elif spec is not None:
+            self._host.lead(env_id, spec.hostnames, spec.lock, seq=seq)
 
     def _ready_for(self, job_id: str) -> Ready | None:
         """Another try takes the long way, step by step."""

@@ -677,6 +677,7 @@ class FakeBroker:
         self.has_run = False
         self.early = 0
         self.coming_next: list[Parcel] = []
+        self.redirects: dict[str, str] = {}
 
     def commit(self, rollout_id: str) -> Committed:
         self.passed.append(rollout_id)
@@ -717,7 +718,7 @@ class FakeBroker:
         return Coming(parcels=told)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
-        return Hostnames(env_id=env_id, hostnames=[HOST])
+        return Hostnames(env_id=env_id, hostnames=[HOST, *self.redirects], redirects=self.redirects)
 
 
 def order(spec: RollSpec, apply_seq: int) -> RollOrder:
@@ -845,6 +846,23 @@ def test_what_lies_ready_is_shown_once_its_run_exists_and_the_activity_joins_it(
     # An activity that comes again, or to another process, goes by what the broker says.
     assert run.run(activities.take, JobRef("job_one")) == Taken("roll_one", Live("local", ENV, 1, 0))
     assert broker.early == 1
+    activities.close()
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_name_that_redirects_still_does_when_something_is_rolled(machine: Machine, new: bool) -> None:
+    spec, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    spec = spec.model_copy(update={"hostnames": [HOST, "old.test"]})
+    broker = FakeBroker(spec)
+    broker.redirects = {"old.test": "https://new.test"}
+    activities = activities_on(machine, broker)
+    run = ActivityEnvironment()
+    if not new:
+        run.run(activities.route, EnvironmentRef(ENV))
+    run.run(activities.roll, order(spec, 1))
+    routes = machine.host.folders.routes
+    assert os.readlink(routes / HOST) == f"../env/{ENV}"
+    assert os.readlink(routes / "old.test") == f"../redirects/{ENV}/https@new.test"
     activities.close()
 
 
