@@ -128,7 +128,8 @@ async def test_only_what_was_started_has_a_run(monkeypatch: pytest.MonkeyPatch) 
         await announcing.start(f"job_{away}", "deployment.rollback", labels=Labels())
         assert await asyncio.to_thread(board.has_run, f"job_{away}") is not away
     monkeypatch.setattr(ahead, "MOMENT_SECONDS", 30.0)
-    assert not await asyncio.to_thread(board.has_run, "job_late"), "nobody was told of it: it is not waited for"
+    unknown = asyncio.to_thread(board.has_run, "job_late")
+    assert not await asyncio.wait_for(unknown, 10), "nobody was told of it: it is not waited for"
     listens = asyncio.create_task(board.wait("local", 30.0))
     await until_waiting(board, "local")
     board.post(["local"], lambda: PARCEL.model_copy(update={"job_id": "job_late"}))
