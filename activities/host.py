@@ -138,7 +138,7 @@ class HostActivities:
         manifest = self._host.place(spec, spec.apply_seq, _go_on, self._ahead.take(spec, _go_on))
         with contextlib.ExitStack() as behind:
             if manifest.kind == "dynamic":
-                self._start(_order_of(spec, self.host_id), spec, manifest, _go_on, behind, judged=warm)
+                self._start(_order_of(spec, self.host_id), spec, manifest, _go_on, behind, judged=warm, early=True)
             return Taken(spec.rollout_id, self._switch(Switch(spec.rollout_id, spec.env_id, spec.apply_seq)))
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
@@ -222,6 +222,7 @@ class HostActivities:
         behind: contextlib.ExitStack,
         *,
         judged: Plan | None = None,
+        early: bool = False,
     ) -> None:
         env_id, seq = order.env_id, order.apply_seq
         teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{_try()}")
@@ -231,6 +232,8 @@ class HostActivities:
             check()
 
         def configure() -> None:
+            if early:
+                raise HeadwayError("roll.start_failed", "Nothing is warm any more: its run starts it.")
             self._configuration.place(spec.rollout_id, self._host.environment(env_id).release(seq))
             # What a release needs done to the data goes with what is new; what was released before had it done then.
             if order.kind in ("deploy", "promote") and (order.leader or order.hosts[0]) == self.host_id:

@@ -909,6 +909,25 @@ def test_what_answered_counts_where_the_broker_answers_at_once(
     activities.close()
 
 
+def test_nothing_is_started_before_the_activity_has_come(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, manifest = machine.shelf.artifact({"app.py": b"app"}, run=RunSettings("python3 app.py"), rollout="roll_one")
+    broker, asked = FakeBroker(spec.model_copy(update={"kind": "rollback"})), list[str]()
+    broker.has_run = True
+    ahead_of = Ahead("local", machine.host, broker)
+    activities = activities_on(machine, broker, ahead_of)
+    ahead_of.warm = lambda *_: Plan(9, manifest.digest, 0, 1)  # and it is let go of just then
+    monkeypatch.setattr(Configuration, "place", lambda *_: asked.append("configuration"))
+    monkeypatch.setattr(Services, "_start", lambda *_: asked.append("start"))
+    about = {name: getattr(spec, name) for name in Parcel.model_fields}
+    broker.coming_next = [Parcel(**about | {"hostname": HOST})]
+    ahead_of.look()
+    ahead_of._pool.shutdown(wait=True)
+    assert (broker.passed, asked, machine.host.environment(ENV).live().seq) == (["roll_one"], [], 0)
+    taken = ActivityEnvironment().run(activities.take, JobRef(spec.job_id))
+    assert (taken.live, asked) == (Live("local", ENV, 1, 0), ["configuration", "start"])
+    activities.close()
+
+
 def test_what_takes_its_time_beats_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("activities.beating.BEAT_SECONDS", 0.01)
     told, beats = threading.Event(), threading.Semaphore(0)
