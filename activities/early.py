@@ -11,7 +11,9 @@ from typing import Final
 
 from temporal.messages import Taken
 
-MOST_KEPT: Final = 64
+MOST_KEPT: Final = 256
+NOT_BEGUN: Final[Future[Taken]] = Future()
+NOT_BEGUN.set_result(Taken())
 log = logging.getLogger("headway.host")
 
 
@@ -24,13 +26,10 @@ class Early:
         self._begun: OrderedDict[str, Future[Taken]] = OrderedDict()
 
     def begin(self, job_id: str) -> None:
-        """Do it, in this thread. Once: a second call changes nothing."""
+        """Do it, in this thread. Once, and not where its activity has come: a second call changes nothing."""
         mine: Future[Taken] = Future()
-        with self._lock:
-            if self._begun.setdefault(job_id, mine) is not mine:
-                return
-            if len(self._begun) > MOST_KEPT:
-                self._begun.popitem(last=False)
+        if self._note(job_id, mine) is not mine:
+            return
         try:
             mine.set_result(self._carry_out(job_id))
         except Exception as error:
@@ -39,11 +38,19 @@ class Early:
 
     def join(self, job_id: str, check: Callable[[], None]) -> Taken:
         """What became of it, once. Waits, with `check`, for what is under way; nothing where nothing was begun."""
-        with self._lock:
-            begun = self._begun.pop(job_id, None)
-        if begun is None:
-            return Taken()
+        begun = self._note(job_id, NOT_BEGUN)
         while not begun.done():
             check()
             wait((begun,), timeout=0.5)
+        with self._lock:
+            if job_id in self._begun:
+                self._begun[job_id] = NOT_BEGUN
         return begun.result()
+
+    def _note(self, job_id: str, what: Future[Taken]) -> Future[Taken]:
+        """What there is of a job: `what`, if there was nothing."""
+        with self._lock:
+            found = self._begun.setdefault(job_id, what)
+            if len(self._begun) > MOST_KEPT:
+                self._begun.popitem(last=False)
+            return found

@@ -22,7 +22,7 @@ from adapters.hosting.baking import Bakery
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
-from adapters.hosting.services import Reuse, Services, Story
+from adapters.hosting.services import Plan, Reuse, Services, Story
 from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
 from adapters.router.handshake import Handshake
@@ -134,11 +134,12 @@ class HostActivities:
         spec = self._broker.take(job_id, ready, early=True).spec if ready is not None else None
         if self._ahead is None or spec is None or not spec.committed:
             return Taken()
-        self._host.lead(spec.env_id, spec.hostnames, spec.lock)
+        warm = self._ahead.warm_for(job_id)  # the broker may have taken its time
+        self._lead(spec, spec.env_id, spec.apply_seq)
         manifest = self._host.place(spec, spec.apply_seq, _go_on, self._ahead.take(spec, _go_on))
         with contextlib.ExitStack() as behind:
             if manifest.kind == "dynamic":
-                self._start(_order_of(spec, self.host_id), spec, manifest, _go_on, behind, judged=True)
+                self._start(_order_of(spec, self.host_id), spec, manifest, _go_on, behind, judged=warm, early=True)
             return Taken(spec.rollout_id, self._switch(Switch(spec.rollout_id, spec.env_id, spec.apply_seq)))
 
     @activity.defn(name="host.roll", no_thread_cancel_exception=True)
@@ -167,12 +168,10 @@ class HostActivities:
     ) -> Placed:
         """`behind` gets what can wait until the caller is done. A suspension has nothing to place."""
         if spec is None:
-            if not self._host.knows(order.env_id):
-                found = self._broker.get_hostnames(order.env_id)
-                self._host.lead(order.env_id, found.hostnames, found.lock)
+            self._lead(None, order.env_id, order.apply_seq)
             self._host.place_suspended(order.env_id, order.apply_seq)
             return Placed(self.host_id, order.apply_seq, "")
-        self._host.lead(order.env_id, spec.hostnames, spec.lock)
+        self._lead(spec, order.env_id, order.apply_seq)
         # The order's own number: a run that was replaced must not place for its successor.
         with bounded_tries("roll.disk_floor", DISK_TRIES), _looked_for_again():
             if order.kind == "repair":
@@ -182,6 +181,14 @@ class HostActivities:
         if manifest.kind == "dynamic":
             self._start(order, spec, manifest, check, behind)
         return Placed(self.host_id, order.apply_seq, manifest.digest)
+
+    def _lead(self, spec: RollSpec | None, env_id: str, seq: int) -> None:
+        """Let its names lead to an environment. Where it is new here, as all of its rows say."""
+        if not self._host.knows(env_id):
+            found = self._broker.get_hostnames(env_id)
+            self._host.route(env_id, found.hostnames, found.redirects, found.lock)
+        elif spec is not None:
+            self._host.lead(env_id, spec.hostnames, spec.lock, seq=seq)
 
     def _ready_for(self, job_id: str) -> Ready | None:
         """Another try takes the long way, step by step."""
@@ -215,7 +222,8 @@ class HostActivities:
         check: Callable[[], None],
         behind: contextlib.ExitStack,
         *,
-        judged: bool = False,
+        judged: Plan | None = None,
+        early: bool = False,
     ) -> None:
         env_id, seq = order.env_id, order.apply_seq
         teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{_try()}")
@@ -225,6 +233,8 @@ class HostActivities:
             check()
 
         def configure() -> None:
+            if early:
+                raise HeadwayError("roll.start_failed", "Nothing is warm any more: its run starts it.")
             self._configuration.place(spec.rollout_id, self._host.environment(env_id).release(seq))
             # What a release needs done to the data goes with what is new; what was released before had it done then.
             if order.kind in ("deploy", "promote") and (order.leader or order.hosts[0]) == self.host_id:

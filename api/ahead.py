@@ -31,6 +31,7 @@ AT_ONCE: Final = 2
 # Whose acceptance has failed is not waited for.
 LOST_SECONDS: Final = 1.0
 MOST_RUNS: Final = 10_000
+MOST_TOLD: Final = 64
 # What a start takes while its host looks at the artifact.
 MOMENT_SECONDS: Final = 0.1
 log = logging.getLogger("headway.ahead")
@@ -58,6 +59,7 @@ class Board:
         self._closed = False
         self._known = threading.Condition()
         self._runs: OrderedDict[str, None] = OrderedDict()
+        self._told: OrderedDict[str, None] = OrderedDict()
 
     def listens(self, host_id: str) -> bool:
         """Whether a host waits, or did a moment ago."""
@@ -72,6 +74,10 @@ class Board:
         if loop is None or not listening:
             return
         parcel = make()
+        with self._known:
+            self._told[parcel.job_id] = None
+            if len(self._told) > MOST_TOLD:
+                self._told.popitem(last=False)
         loop.call_soon_threadsafe(self._put, listening, parcel)
 
     async def wait(self, host_id: str, seconds: float) -> Coming:
@@ -100,9 +106,13 @@ class Board:
             self._known.notify_all()
 
     def has_run(self, job_id: str) -> bool:
-        """Whether this process has started it, or does so within a moment. For threads."""
+        """Whether this process has started it, or does so within a moment: once, and of what it has told of.
+
+        For threads, of which nobody is to hold many.
+        """
         with self._known:
-            return self._known.wait_for(lambda: job_id in self._runs, MOMENT_SECONDS)
+            told = self._told.pop(job_id, job_id) is None
+            return self._known.wait_for(lambda: job_id in self._runs, MOMENT_SECONDS if told else 0)
 
     def close(self) -> None:
         """Let everybody go who waits: the process stops."""

@@ -43,6 +43,21 @@ class SnapshotSession(Session):
             super().refresh(instance, attribute_names)
 
 
+class LockingSession(Session):
+    """Where several write at once: a row that is locked is as it is from then on, also one that was read before."""
+
+    def get(self, entity: Any, ident: Any, *, with_for_update: Any = None, **options: Any) -> Any:
+        if with_for_update:
+            self.flush()  # what was changed already is not to be read over
+            options["populate_existing"] = True
+        return super().get(entity, ident, with_for_update=with_for_update, **options)
+
+    def exec(self, statement: Any, **options: Any) -> Any:
+        if getattr(statement, "_for_update_arg", None) is not None:
+            statement = statement.execution_options(populate_existing=True)
+        return super().exec(statement, **options)
+
+
 def open_engine(url: str, *, pool_size: int = 8) -> Engine:
     """`sqlite:///path` or `postgresql+psycopg://…` (a plain `postgresql://` is taken for psycopg)."""
     if url.startswith("postgresql://"):
@@ -94,7 +109,7 @@ class Store:
     def _session(self, engine: Engine) -> Session:
         if engine.dialect.name == "sqlite":
             return SnapshotSession(engine)
-        return Session(engine, expire_on_commit=False)
+        return LockingSession(engine, expire_on_commit=False)
 
     def in_write(self, work: Callable[[Session], T], *, tries: int = 5) -> T:
         """Run `work` in a write transaction, again when the database says busy, deadlocked or gone.

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from adapters.hosting.host import Examined, Host
 from adapters.hosting.services import Plan
@@ -42,16 +42,16 @@ class Begun:
     """A parcel to look at. `until`: when what is found is over, by the clock that does not jump.
 
     `started`: somebody is at it, or was. `taken`: its rollout has come. `warm`: what a service goes back to, for as
-    long as `asked` is only a moment ago.
+    long as `asked` is only a moment ago; an app may take its time to answer, and `found` does not wait for it.
     """
 
     until: float
     parcel: Parcel
     started: bool = False
     taken: bool = False
-    warm: Plan | None = None
     asked: float = 0.0
     found: Future[Examined | None] = field(default_factory=Future)
+    warm: Future[Plan | None] = field(default_factory=Future)
 
 
 class Ahead:
@@ -100,12 +100,12 @@ class Ahead:
 
         For what is just being looked at it waits a moment.
         """
-        with self._lock:
-            begun = next((one for one in self._begun.values() if one.parcel.job_id == job_id), None)
+        begun = self._of(job_id)
         if begun is None or time.monotonic() > begun.until:
             return None
         if begun.started:
-            wait((begun.found,), MOMENT_SECONDS)
+            both: tuple[Future[Any], ...] = (begun.found, begun.warm)
+            wait(both, MOMENT_SECONDS)
         if not begun.found.done() or begun.found.exception():
             return None
         examined = begun.found.result()
@@ -115,9 +115,17 @@ class Ahead:
         ready = Ready(digest=begun.parcel.digest, keyring_sha256=keyring)
         if examined.manifest.kind == "static":
             return ready
-        if begun.warm is None or time.monotonic() > begun.asked + WARM_SECONDS:
+        warm = self.warm_for(job_id)
+        if warm is None:
             return None
-        return ready.model_copy(update={"config_version": begun.warm.config_version, "web": begun.warm.web})
+        return ready.model_copy(update={"config_version": warm.config_version, "web": warm.web})
+
+    def warm_for(self, job_id: str) -> Plan | None:
+        """The instances that a job's rollout goes back to, if they have answered a moment ago."""
+        begun = self._of(job_id)
+        if begun is None or not begun.warm.done() or time.monotonic() > begun.asked + WARM_SECONDS:
+            return None
+        return begun.warm.result()
 
     def take(self, parcel: Parcel, check: Callable[[], None]) -> Examined | None:
         """What was found of it, once; None where nobody is at it yet. Waits, with `check`, for what is under way."""
@@ -134,30 +142,40 @@ class Ahead:
             wait((begun.found,), timeout=0.5)
         return begun.found.result() if begun.found.exception() is None else None
 
+    def _of(self, job_id: str) -> Begun | None:
+        with self._lock:
+            return next((one for one in self._begun.values() if one.parcel.job_id == job_id), None)
+
     def _work(self, begun: Begun) -> None:
         with self._lock:
             self._waiting -= 1
             if begun.taken or time.monotonic() > begun.until:
                 return
             begun.started = True
+        # An app takes its time to answer: meanwhile its artifact is looked at.
+        if begun.parcel.hostname:
+            self._asking.submit(self._ask, begun)
+        else:
+            begun.warm.set_result(None)
         try:
-            begun.found.set_result(self._look_at(begun))
+            begun.found.set_result(self._look_at(begun.parcel))
         except Exception as error:
             begun.found.set_exception(error)
             return
+        wait((begun.warm,))
         if begun.parcel.job_id and self.ready(begun.parcel.job_id) is not None:
             self.go(begun.parcel.job_id)
 
-    def _look_at(self, begun: Begun) -> Examined | None:
-        parcel = begun.parcel
-        # An app takes its time to answer: meanwhile its artifact is looked at.
-        asked = self._asking.submit(self._ask, begun) if parcel.hostname else None
+    def _look_at(self, parcel: Parcel) -> Examined | None:
         examined = self._host.examine(parcel) if parcel.bundle_url else None
         self._host.prepare(parcel, MOST_BYTES, examined.manifest if examined is not None else None)
-        if asked is not None:
-            asked.result()
         return examined
 
     def _ask(self, begun: Begun) -> None:
         begun.asked = time.monotonic()
-        begun.warm = self.warm(begun.parcel.env_id, begun.parcel.digest, begun.parcel.hostname)
+        parcel, warm = begun.parcel, None
+        try:
+            warm = self.warm(parcel.env_id, parcel.digest, parcel.hostname)
+        except Exception as error:
+            log.info("what is warm of %s could not be asked: %s", parcel.env_id, error)
+        begun.warm.set_result(warm)

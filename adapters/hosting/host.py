@@ -32,7 +32,7 @@ from adapters.hosting.repair import repair_tree
 from adapters.hosting.store import Content, ContentStore, write_failure
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.trees import ReleaseTrees
-from adapters.router.routes import add_route, has_lock, put_lock, set_routes
+from adapters.router.routes import add_route, has_lock, put_lock, redirects, set_routes
 from headway.broker import Parcel, RollSpec
 from headway.errors import HeadwayError
 
@@ -155,16 +155,20 @@ class Host:
         """Whether the environment is, or was, on this host."""
         return self.folders.environment(env_id).is_dir()
 
-    def lead(self, env_id: str, hostnames: Iterable[str], lock: str = "") -> None:
+    def lead(self, env_id: str, hostnames: Iterable[str], lock: str = "", *, seq: int = 0) -> None:
         """Let these host names lead to the environment, which may be new here; with `lock`, behind a password.
 
-        A lock that is here already stays as it is: `route` changes it.
+        A lock that is here already stays as it is, and so does a name that redirects: `route` changes them. `seq`: for
+        which release; raises roll.stale where a later step was applied, as the names may be somebody else's by now.
         """
+        if seq and self.environment(env_id).last_step().seq > seq:
+            raise HeadwayError("roll.stale", f"A later rollout was applied: the names of release {seq} come too late.")
         self.folders.environment(env_id).mkdir(exist_ok=True)
         if lock and not has_lock(self.folders.routes, env_id):
             put_lock(self.folders.routes, env_id, lock)
         for name in hostnames:
-            add_route(self.folders.routes, name, env_id)
+            if not redirects(self.folders.routes, name, env_id):
+                add_route(self.folders.routes, name, env_id)
 
     def route(
         self, env_id: str, hostnames: Iterable[str], redirects: Mapping[str, str] | None = None, lock: str = ""

@@ -113,14 +113,14 @@ class Services:
         *,
         web: int = 0,
         reuse: Reuse = "warm",
-        judged: bool = False,
+        judged: Plan | None = None,
         owner: str = "",
     ) -> None:
         """Start the placed release's instances, or take over warm ones, and wait until they are healthy.
 
         `configure` brings the release's configuration, and is only called where something has to be started. `web`
         (0: the manifest's) is how many instances of the web process there are. `owner`: whose share of this host's
-        starts it takes, and waits for; empty: nobody's. `judged`: the warm ones have just been asked. Raises
+        starts it takes, and waits for; empty: nobody's. `judged`: whose instances have just answered. Raises
         roll.start_failed, roll.health_failed, roll.host_busy, runtime.*; what was started for it is stopped then.
         """
         run = _run(manifest)
@@ -129,7 +129,8 @@ class Services:
             if reuse == "grow":
                 with self._turn(owner, story):
                     return self._grow(env_id, seq, plan, run, hostname, story)
-            if judged or self._still_healthy(env_id, plan, run, hostname):
+            answered = judged is not None and (judged.origin, judged.web) == (plan.origin, plan.web)
+            if answered or self._still_healthy(env_id, plan, run, hostname):
                 story.line(f"taking over the warm instances of release {plan.origin}: nothing is started")
                 return self._link(env_id, seq, plan)
             plan = replace(plan, origin=seq)
@@ -139,7 +140,10 @@ class Services:
             try:
                 self._start(env_id, plan, run, hostname, story)
             except BaseException:
-                self.stop(env_id, seq)
+                # Another try of it may have made it live, which this one was to do.
+                live = self._live_plan(env_id)
+                if live is None or live.origin != seq:
+                    self.stop(env_id, seq)
                 raise
         self._link(env_id, seq, plan)
 
@@ -329,11 +333,14 @@ class Services:
 
     def _serving(self, env_id: str) -> set[InstanceRef]:
         """What the live release has, by its plan: what an earlier try has started is not among it."""
-        plan = self.plan_of(env_id, ReleaseSwitch(self.folders.environment(env_id)).last_step().live)
+        plan = self._live_plan(env_id)
         if plan is None:
             return set()
         webs = {InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)}
         return webs | {InstanceRef(env_id, plan.origin, name) for name in plan.beside}
+
+    def _live_plan(self, env_id: str) -> Plan | None:
+        return self.plan_of(env_id, ReleaseSwitch(self.folders.environment(env_id)).last_step().live)
 
     def _plan(
         self, env_id: str, seq: int, manifest: Manifest, config_version: int, web: int, reuse: Reuse = "warm"
@@ -485,7 +492,8 @@ class Services:
         statuses = [self.driver.status(ref) for ref in refs]
         if any(status.state != "running" or status.endpoint is None for status in statuses):
             return False
-        probes = [look(status.endpoint or "", run.health.path, hostname, 0.0) for status in statuses]
+        # One after the other, and none after one that gives no answer: that takes its time.
+        probes = (look(status.endpoint or "", run.health.path, hostname, 0.0) for status in statuses)
         return all(one.status is not None and run.health.low <= one.status <= run.health.high for one in probes)
 
     def _link(self, env_id: str, seq: int, plan: Plan) -> None:

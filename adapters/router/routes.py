@@ -75,6 +75,14 @@ def add_route(routes: Path, name: str, env_id: str, *, locked: bool | None = Non
     _lead(routes / name, (_LOCKED if behind else _PREFIX) + env_id)
 
 
+def redirects(routes: Path, name: str, env_id: str) -> bool:
+    """Whether a name of the environment answers with a redirect."""
+    try:
+        return os.readlink(routes / check_hostname(name)).startswith(f"{_REDIRECTS}{env_id}/")
+    except OSError:
+        return False
+
+
 def has_lock(routes: Path, env_id: str) -> bool:
     return (_locked(routes, env_id) / LOCK).exists()
 

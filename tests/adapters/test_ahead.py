@@ -90,7 +90,7 @@ def test_a_service_is_ready_if_what_it_goes_back_to_has_answered_just_now(
         made = Ahead("local", machine.host, broker)
         made.warm = warm
         made.look()
-        wait((made._begun[spec.site_id, spec.digest].found,), timeout=30)
+        wait((made._begun[spec.site_id, spec.digest].warm,), timeout=30)
         return made
 
     ready = looked_at(parcel).ready(spec.job_id)
@@ -103,6 +103,24 @@ def test_a_service_is_ready_if_what_it_goes_back_to_has_answered_just_now(
     found.insert(0, plan)
     monkeypatch.setattr(ahead, "WARM_SECONDS", -1.0)
     assert looked_at(parcel).ready(spec.job_id) is None, "an answer is soon old"
+
+
+def test_a_way_back_does_not_wait_for_an_app_that_hangs(machine: Machine) -> None:
+    spec, _ = machine.shelf.artifact({"app.py": b"app"}, run=RunSettings("python3 app.py"))
+    broker, goes_on = Telling(), threading.Event()
+    broker.coming_next = [parcel_of(spec, hostname="shop.test")]
+    made = Ahead("local", machine.host, broker)
+    made.warm = lambda *_: Plan(3, spec.digest, 0, 1) if goes_on.wait(30) else None
+    made.look()
+    wait((made._begun[spec.site_id, spec.digest].found,), timeout=30)
+    assert made.ready(spec.job_id) is None
+
+    def stop() -> None:
+        raise HeadwayError("roll.timeout", "it waits")
+
+    assert made.take(spec, stop) is not None
+    goes_on.set()
+    made._pool.shutdown(wait=True)
 
 
 def parcel_of(spec: RollSpec, **changes: Any) -> Parcel:

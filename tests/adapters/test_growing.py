@@ -14,6 +14,7 @@ import pytest
 
 from adapters.artifact.manifest import Manifest
 from adapters.artifact.run import HealthCheck, RunSettings
+from adapters.hosting.probing import Probe
 from adapters.hosting.services import Plan, Services, Story
 from adapters.hosting.turns import Turns
 from adapters.runtime.driver import InstanceRef, InstanceSpec, Lines, LogLine, Status
@@ -66,6 +67,64 @@ def answering(tmp_path: Path) -> Iterator[str]:
         yield f"unix:{tmp_path / 's'}"
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize(("origin", "web", "taken_over"), [(1, 1, True), (9, 1, False), (1, 2, False), (0, 0, False)])
+def test_only_the_instances_that_have_just_answered_are_taken_over_without_a_look(
+    tmp_path: Path, answering: str, origin: int, web: int, taken_over: bool
+) -> None:
+    machine, driver = Machine(tmp_path / "h"), Driver(answering)
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    warm, back = machine.deploy({"a": b"a"}), 3
+    switch = machine.host.environment(ENV)
+    (switch.release(warm) / "instances.json").write_text(json.dumps(Plan(warm, MANIFEST.digest, 0, 1).__dict__))
+    ref = InstanceRef(ENV, warm, "web", 0)
+    driver.running[ref] = Status(ref, "running", endpoint=f"unix:{tmp_path / 'silent'}")
+    switch.release(back).mkdir()
+    judged = Plan(origin, MANIFEST.digest, 0, web) if origin else None
+    services.prepare(ENV, back, MANIFEST, 0, "localhost", Story(lambda: None), lambda: None, judged=judged)
+    made = services.plan_of(ENV, back)
+    assert made is not None
+    assert made.origin == (warm if taken_over else back)
+
+
+def test_of_instances_that_hang_one_is_waited_for(
+    tmp_path: Path, answering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, driver, looked = Machine(tmp_path / "h"), Driver(answering), list[str]()
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    live = machine.deploy({"a": b"a"})
+    release = machine.host.environment(ENV).release(live)
+    (release / "instances.json").write_text(json.dumps(Plan(live, MANIFEST.digest, 0, 3).__dict__))
+    for index in range(3):
+        ref = InstanceRef(ENV, live, "web", index)
+        driver.running[ref] = Status(ref, "running", endpoint=f"unix:{index}")
+
+    def hangs(endpoint: str, *_words: object) -> Probe:
+        looked.append(endpoint)
+        return Probe(0.0, 5.0, None, "TimeoutError")
+
+    monkeypatch.setattr("adapters.hosting.services.look", hangs)
+    assert (services.warm(ENV, MANIFEST, "localhost"), looked) == (None, ["unix:0"])
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_try_that_is_stopped_stops_nothing_that_is_live(tmp_path: Path, answering: str, live: bool) -> None:
+    machine, driver = Machine(tmp_path / "h"), Driver(answering)
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    switch = machine.host.environment(ENV)
+    machine.deploy({"a": b"a"})
+    switch.release(3).mkdir()
+    services.prepare(ENV, 3, MANIFEST, 0, "localhost", Story(lambda: None), lambda: None)
+    if live:
+        switch.switch(3)
+
+    def stop() -> None:
+        raise HeadwayError("job.canceled", "another try has taken over")
+
+    with pytest.raises(HeadwayError, match="taken over"):
+        services.prepare(ENV, 3, MANIFEST, 0, "localhost", Story(stop), lambda: None)
+    assert (InstanceRef(ENV, 3, "web", 0) in driver.running) is live
 
 
 @pytest.mark.parametrize(("now", "wanted", "grows"), [(1, 3, True), (3, 2, False)])

@@ -23,6 +23,8 @@ from activities.beating import beating
 from activities.host import HostActivities
 from adapters.artifact.manifest import parse_manifest
 from adapters.artifact.rules import HeaderRule, StaticRules
+from adapters.artifact.run import RunSettings
+from adapters.hosting import ahead, releases
 from adapters.hosting.ahead import Ahead
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.drift import DriftBook
@@ -30,7 +32,7 @@ from adapters.hosting.fetch import HttpDownloads
 from adapters.hosting.host import PLACES, Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.releases import digest_of, prune_releases
-from adapters.hosting.services import Services
+from adapters.hosting.services import Plan, Services
 from adapters.hosting.store import Content, ContentStore
 from adapters.hosting.upkeep import Pace, Upkeep
 from adapters.objects import ObjectStore
@@ -283,6 +285,25 @@ def test_a_late_place_is_refused(machine: Machine) -> None:
     machine.host.environment(ENV).fence(4)
     refused("roll.stale", lambda: machine.host.place(spec, 3, keep_on))
     machine.host.place(spec, 5, keep_on)
+
+
+def test_a_second_try_that_places_the_same_takes_nothing_of_the_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _ = machine.shelf.artifact(SITE)
+    release, build = machine.host.environment(ENV).release(1), releases._build
+
+    def overtaken(*given: object) -> None:
+        monkeypatch.setattr(releases, "_build", build)
+        machine.host.place(spec, 1, keep_on)
+        (release / "instances.json").write_text("{}")
+        machine.host.environment(ENV).switch(1)
+        build(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(releases, "_build", overtaken)
+    machine.host.place(spec, 1, keep_on)
+    assert (release / "instances.json").exists()
+    assert [path.name for path in machine.host.folders.tmp.iterdir()] == []
 
 
 @pytest.mark.parametrize("broken", ["link", "symlink", "mkdir"])
@@ -656,6 +677,7 @@ class FakeBroker:
         self.has_run = False
         self.early = 0
         self.coming_next: list[Parcel] = []
+        self.redirects: dict[str, str] = {}
 
     def commit(self, rollout_id: str) -> Committed:
         self.passed.append(rollout_id)
@@ -696,7 +718,7 @@ class FakeBroker:
         return Coming(parcels=told)
 
     def get_hostnames(self, env_id: str) -> Hostnames:
-        return Hostnames(env_id=env_id, hostnames=[HOST])
+        return Hostnames(env_id=env_id, hostnames=[HOST, *self.redirects], redirects=self.redirects)
 
 
 def order(spec: RollSpec, apply_seq: int) -> RollOrder:
@@ -844,6 +866,85 @@ def test_what_is_to_be_tidied_already_is_not_asked_for_again(machine: Machine, m
     goes_on.set()
     activities.close()
     assert tidied == ["env_1", "env_1", "env_2"], "once more for what came after it had begun"
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_name_that_redirects_still_does_when_something_is_rolled(machine: Machine, new: bool) -> None:
+    spec, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    spec = spec.model_copy(update={"hostnames": [HOST, "old.test"]})
+    broker = FakeBroker(spec)
+    broker.redirects = {"old.test": "https://new.test"}
+    activities = activities_on(machine, broker)
+    run = ActivityEnvironment()
+    if not new:
+        run.run(activities.route, EnvironmentRef(ENV))
+    run.run(activities.roll, order(spec, 1))
+    routes = machine.host.folders.routes
+    assert os.readlink(routes / HOST) == f"../env/{ENV}"
+    assert os.readlink(routes / "old.test") == f"../redirects/{ENV}/https@new.test"
+    activities.close()
+
+
+def test_who_comes_late_leads_no_name_away_from_whose_it_is_now(machine: Machine) -> None:
+    late, _ = machine.shelf.artifact(SITE, rollout="roll_late", env_id=OTHER)
+    broker = FakeBroker(late)
+    activities = activities_on(machine, broker)
+    run = ActivityEnvironment()
+    run.run(activities.route, EnvironmentRef(OTHER))
+    run.run(activities.retire, EnvironmentRef(OTHER))
+    run.run(activities.route, EnvironmentRef(ENV))
+    with pytest.raises(ApplicationError) as caught:
+        run.run(activities.roll, order(late, 1))
+    assert caught.value.type == "roll.stale"
+    assert list_routes(machine.host.folders.routes) == {HOST: ENV}
+    activities.close()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_answered_counts_where_the_broker_answers_at_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    spec, manifest = machine.shelf.artifact({"app.py": b"app"}, run=RunSettings("python3 app.py"), rollout="roll_one")
+    broker, plan = FakeBroker(spec.model_copy(update={"kind": "rollback"})), Plan(1, manifest.digest, 0, 1)
+    broker.has_run = True
+    ahead_of = Ahead("local", machine.host, broker)
+    activities = activities_on(machine, broker, ahead_of)
+    ahead_of.warm = lambda *_: plan
+    judged: list[Plan | None] = []
+    monkeypatch.setattr(Services, "prepare", lambda *_, **words: judged.append(words["judged"]))
+
+    def passes(rollout_id: str) -> Committed:
+        if not at_once:
+            monkeypatch.setattr(ahead, "WARM_SECONDS", -1.0)
+        return Committed(rollout_id=rollout_id)
+
+    monkeypatch.setattr(broker, "commit", passes)
+    about = {name: getattr(spec, name) for name in Parcel.model_fields}
+    broker.coming_next = [Parcel(**about | {"hostname": HOST})]
+    ahead_of.look()
+    ahead_of._pool.shutdown(wait=True)
+    assert judged == [plan if at_once else None]
+    assert machine.host.environment(ENV).live().seq == 1
+    activities.close()
+
+
+def test_nothing_is_started_before_the_activity_has_come(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, manifest = machine.shelf.artifact({"app.py": b"app"}, run=RunSettings("python3 app.py"), rollout="roll_one")
+    broker, asked = FakeBroker(spec.model_copy(update={"kind": "rollback"})), list[str]()
+    broker.has_run = True
+    ahead_of = Ahead("local", machine.host, broker)
+    activities = activities_on(machine, broker, ahead_of)
+    ahead_of.warm = lambda *_: Plan(9, manifest.digest, 0, 1)  # and it is let go of just then
+    monkeypatch.setattr(Configuration, "place", lambda *_: asked.append("configuration"))
+    monkeypatch.setattr(Services, "_start", lambda *_: asked.append("start"))
+    about = {name: getattr(spec, name) for name in Parcel.model_fields}
+    broker.coming_next = [Parcel(**about | {"hostname": HOST})]
+    ahead_of.look()
+    ahead_of._pool.shutdown(wait=True)
+    assert (broker.passed, asked, machine.host.environment(ENV).live().seq) == (["roll_one"], [], 0)
+    taken = ActivityEnvironment().run(activities.take, JobRef(spec.job_id))
+    assert (taken.live, asked) == (Live("local", ENV, 1, 0), ["configuration", "start"])
+    activities.close()
 
 
 def test_what_takes_its_time_beats_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,12 @@ async def test_only_what_was_started_has_a_run(monkeypatch: pytest.MonkeyPatch) 
         await announcing.start(f"job_{away}", "deployment.rollback", labels=Labels())
         assert await asyncio.to_thread(board.has_run, f"job_{away}") is not away
     monkeypatch.setattr(ahead, "MOMENT_SECONDS", 30.0)
+    unknown = asyncio.to_thread(board.has_run, "job_late")
+    assert not await asyncio.wait_for(unknown, 10), "nobody was told of it: it is not waited for"
+    listens = asyncio.create_task(board.wait("local", 30.0))
+    await until_waiting(board, "local")
+    board.post(["local"], lambda: PARCEL.model_copy(update={"job_id": "job_late"}))
+    await listens
     waits = asyncio.create_task(asyncio.to_thread(board.has_run, "job_late"))
     await asyncio.sleep(0.05)
     board.note_run("job_late")

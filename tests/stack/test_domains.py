@@ -37,6 +37,8 @@ def test_a_domain_from_the_records_to_the_redirect_and_back(stack: Stack, caller
     assert end_of(caller, bare)["status"] == "succeeded"
     led = visit(stack, "domains.example", "/deep?a=b")
     assert (led.status, led.headers["Location"]) == (301, environment["url"] + "/deep?a=b")
+    place.push(place.site.production)
+    assert visit(stack, "domains.example").status == 301, "a rollout changes no name"
 
     gone = end_of(caller, caller.http.delete(f"{path}/{job['resource']['id']}").json()["data"])
     assert gone["status"] == "succeeded"

@@ -9,11 +9,13 @@ from datetime import timedelta
 import pytest
 from sqlmodel import Session, col, delete, select
 
+from store import taking
 from store.environments import expired, renew
 from store.idempotency import claim_key, keep_outcome
 from store.models import Environment, Idempotency, Project, Release, Rollout, utcnow
 from store.models_sandboxes import Sandbox
 from store.outcomes import append_release, end_rollout
+from store.queue import claim_turn
 from store.sandboxes import SandboxLimits, SandboxRequest, expire, make_sandbox, touch
 from store.session import Store
 from tests.workflows.rows import World, claim_next
@@ -38,6 +40,37 @@ def test_an_end_that_comes_late_does_not_overwrite_a_release(several_writers: St
         rollout = session.get_one(Rollout, job.resource_id)
         [release] = session.exec(select(Release)).all()
     assert (rollout.status, rollout.release_id, rollout.error) == ("succeeded", release.id, None)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_is_locked_is_as_it_is_then(several_writers: Store, listed: bool) -> None:
+    world = World.make(several_writers)
+    with several_writers.write() as late:
+        seen = late.get_one(Environment, world.env_id)
+        seen.idle_hours = 7
+        several_writers.in_write(lambda s: setattr(s.get_one(Environment, world.env_id), "fence_seq", 10))
+        if listed:
+            locked = late.exec(select(Environment).where(Environment.id == world.env_id).with_for_update()).one()
+        else:
+            locked = late.get_one(Environment, world.env_id, with_for_update=True)
+        locked.fence_seq += 2
+    assert (world.environment().fence_seq, world.environment().idle_hours) == (12, 7)
+
+
+def test_what_a_host_takes_has_numbers_of_its_own(several_writers: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World.make(several_writers)
+    first, second = (world.accept_roll(world.artifact(seal * 64)) for seal in "ab")
+
+    def claim(session: Session, job_id: str, artifact_id: str | None = None) -> Rollout:
+        several_writers.in_write(lambda other: claim_next(other, world.env_id))
+        several_writers.in_write(lambda other: append_release(other, first.resource_id, None).id)
+        return claim_turn(session, job_id, artifact_id)
+
+    monkeypatch.setattr(taking, "claim_turn", claim)
+    with several_writers.write() as session:
+        taken = taking.take(session, second.id, "local")
+        before = session.exec(select(Release)).one()
+        assert (taken.apply_seq, taken.undo_seq, taken.previous_release_id) == (3, 4, before.id)
 
 
 def test_two_claims_of_a_key_whose_day_is_over_are_one(several_writers: Store) -> None:

@@ -27,10 +27,22 @@ def test_it_is_done_once_and_joined_once() -> None:
         return DONE
 
     made = Early(carry_out)
-    assert made.join("job_1", keep_on) == Taken(), "nobody has begun"
     for _ in range(2):
         made.begin("job_1")
     assert (asked, made.join("job_1", keep_on), made.join("job_1", keep_on)) == (["job_1"], DONE, Taken())
+
+
+def test_what_its_activity_is_at_is_not_begun_beside_it() -> None:
+    asked: list[str] = []
+
+    def carry_out(job_id: str) -> Taken:
+        asked.append(job_id)
+        return DONE
+
+    made = Early(carry_out)
+    assert made.join("job_1", keep_on) == Taken(), "nobody has begun"
+    made.begin("job_1")
+    assert (asked, made.join("job_1", keep_on)) == ([], Taken())
 
 
 def test_who_joins_waits_for_what_is_under_way_and_may_be_stopped() -> None:
@@ -80,4 +92,5 @@ def test_what_nobody_joins_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None
     made = Early(lambda _: DONE)
     for number in range(4):
         made.begin(f"job_{number}")
-    assert [made.join(f"job_{n}", keep_on) for n in range(4)] == [Taken(), Taken(), DONE, DONE]
+    assert [made.join(f"job_{n}", keep_on) for n in (3, 2, 1, 0)] == [DONE, DONE, Taken(), Taken()]
+    assert len(made._begun) == 2
