@@ -56,8 +56,9 @@ class Rollout:
         """`artifact_id`: what the job itself has built, and its rollout waits for."""
         taken = await self._at_once(ref) if ref.host else None
         if isinstance(taken, Taken):
+            workflow.set_current_details(f"**record** · `{taken.rollout_id}` is live on {ref.host}")
             return await to_the_end(asyncio.create_task(self._record(RolloutRef(taken.rollout_id))))
-        turn = await self._take_turn(TurnRef(ref.job_id, artifact_id))
+        turn = await self._take_turn(TurnRef(ref.job_id, artifact_id), taken)
         if turn.order is None:
             return Ended(turn.rollout_id, turn.status)
         try:
@@ -94,8 +95,11 @@ class Rollout:
         failure = describe_failure(order.rollout_id, self.stage, error, on_timeout=timed_out)
         return await self._end(order, replace(failure, stage=stage_of(failure)), error)
 
-    async def _take_turn(self, ref: TurnRef) -> Turn:
-        """The queue is rows: look whenever told, and now and then without being told."""
+    async def _take_turn(self, ref: TurnRef, verdict: BaseException | None = None) -> Turn:
+        """The queue is rows: look whenever told, and now and then without being told.
+
+        A `verdict` that was a cancel ends what is not running.
+        """
         pause = REREAD
         while True:
             seen = self.turns
@@ -105,6 +109,8 @@ class Rollout:
             waits = f"is held: {turn.reason}" if turn.status == "held" else "waits for its turn"
             workflow.set_current_details(f"**queue** · `{turn.rollout_id}` {waits}")
             try:
+                if verdict is not None and is_cancelled_exception(verdict):
+                    raise asyncio.CancelledError
                 await workflow.wait_condition(lambda seen=seen: self.turns > seen, timeout=pause)  # type: ignore[misc]
             except TimeoutError:
                 pause = min(2 * pause, LONGEST)
@@ -191,7 +197,7 @@ class Rollout:
         """From there on a cancel is refused, also one from the Temporal UI: what was to be switched to is."""
         if failure.canceled or workflow.cancellation_reason() is not None:
             try:
-                await self._switch_on(order.hosts[0], order)
+                await self._on(order.hosts[0], order)  # it may not have been placed yet
             except FailureError as error:
                 failure = describe_failure(order.rollout_id, "switch", error, on_timeout="roll.timeout")
         return await settle(order, failure)

@@ -147,7 +147,8 @@ class Host:
     """Memory in place of folders, with the same fence. Its gates hold a step until the test opens it.
 
     `place_free`: kinds of rollouts that the gate of placing does not hold. `turn` is the broker's part of a rollout
-    that is taken up at once; `breaks` is how often one breaks off after it was placed.
+    that is taken up at once; `breaks` is how often one breaks off after it was placed. `ready`: the point of no return
+    is passed before it is placed.
     """
 
     host_id: str = "local"
@@ -177,6 +178,7 @@ class Host:
     turn: Callable[[str], RollOrder | None] = lambda _: None
     asked: list[str] = field(default_factory=list)
     breaks: int = 0
+    ready: bool = False
 
     @activity.defn(name="host.take")
     @mapped
@@ -194,6 +196,8 @@ class Host:
     @activity.defn(name="host.roll")
     @mapped
     async def roll(self, order: RollOrder) -> Live:
+        if self.ready:
+            self.commit(order.rollout_id)
         await self._prepare(order)
         self.commit(order.rollout_id)
         switching = asyncio.create_task(self._switch(Switch(order.rollout_id, order.env_id, order.apply_seq)))

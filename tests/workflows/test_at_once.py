@@ -162,6 +162,40 @@ def test_a_cancel_that_comes_first_leaves_nothing_to_take(tmp_path: Path) -> Non
     run_story(tmp_path, story)
 
 
+def test_an_operators_cancel_ends_what_was_not_to_be_taken(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        made.at_once = "local"
+        made.host.place_gate = asyncio.Event()
+        first, second = (made.world.accept_roll(made.world.artifact(seal * 64)) for seal in "ab")
+        await made.start(first)
+        await made.until(lambda: made.host.placing, lambda placing: placing)
+        made.at_once = "away"  # nobody has it in hand when the cancel comes
+        await made.start(second)
+        await made.client.get_workflow_handle(second.id).cancel()
+        assert (await made.ended(second)).status == "canceled"
+        assert made.world.job(first.id).status == "running", "and whose turn it is goes on"
+        made.host.place_gate.set()
+        assert (await made.ended(first)).status == "succeeded"
+
+    run_story(tmp_path, story)
+
+
+@pytest.mark.parametrize("at_once", ["local", ""])
+def test_an_operators_cancel_past_the_gate_changes_nothing(tmp_path: Path, at_once: str) -> None:
+    async def story(made: Engine) -> None:
+        made.at_once, made.host.ready, made.host.place_gate = at_once, True, asyncio.Event()
+        job = made.world.accept_roll(made.world.artifact("a" * 64))
+        await made.start(job)
+        await made.until(lambda: made.host.placing, lambda placing: placing)
+        await made.client.get_workflow_handle(job.id).cancel()
+        await made.until(lambda: made.host.placing, lambda placing: len(placing) == 2)
+        made.host.place_gate.set()
+        assert (await made.ended(job)).status == "succeeded"
+        assert ([one.seq for one in releases(made)], made.host.live) == ([1], 1)
+
+    run_story(tmp_path, story)
+
+
 def test_a_rollback_goes_ahead_of_what_was_taken_and_has_not_switched(tmp_path: Path) -> None:
     async def story(made: Engine) -> None:
         made.at_once = "local"
