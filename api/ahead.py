@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -34,6 +35,7 @@ MOST_RUNS: Final = 10_000
 MOST_TOLD: Final = 64
 # What a start takes while its host looks at the artifact.
 MOMENT_SECONDS: Final = 0.1
+JUST_SECONDS: Final = 1.0
 log = logging.getLogger("headway.ahead")
 
 
@@ -58,7 +60,7 @@ class Board:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._known = threading.Condition()
-        self._runs: OrderedDict[str, None] = OrderedDict()
+        self._runs: OrderedDict[str, float] = OrderedDict()
         self._told: OrderedDict[str, None] = OrderedDict()
 
     def listens(self, host_id: str) -> bool:
@@ -100,19 +102,21 @@ class Board:
     def note_run(self, job_id: str) -> None:
         """A run exists that will carry the job to its end, whatever becomes of who begins with it."""
         with self._known:
-            self._runs[job_id] = None
+            self._runs[job_id] = time.monotonic()
             if len(self._runs) > MOST_RUNS:
                 self._runs.popitem(last=False)
             self._known.notify_all()
 
     def has_run(self, job_id: str) -> bool:
-        """Whether this process has started it, or does so within a moment: once, and of what it has told of.
+        """Whether this process has just started it, or does so within a moment: once, and of what it has told of.
 
-        For threads, of which nobody is to hold many.
+        For threads, of which nobody is to hold many. Who asks late may have been frozen: the run has gone on by itself
+        then, or was ended.
         """
         with self._known:
             told = self._told.pop(job_id, job_id) is None
-            return self._known.wait_for(lambda: job_id in self._runs, MOMENT_SECONDS if told else 0)
+            self._known.wait_for(lambda: job_id in self._runs, MOMENT_SECONDS if told else 0)
+            return time.monotonic() < self._runs.get(job_id, -math.inf) + JUST_SECONDS
 
     def close(self) -> None:
         """Let everybody go who waits: the process stops."""

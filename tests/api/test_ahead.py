@@ -138,6 +138,9 @@ async def test_only_what_was_started_has_a_run(monkeypatch: pytest.MonkeyPatch) 
     await asyncio.sleep(0.05)
     board.note_run("job_late")
     assert await waits
+    assert board.has_run("job_late")
+    monkeypatch.setattr(ahead, "JUST_SECONDS", -1.0)
+    assert not board.has_run("job_late"), "who asks late may have been frozen"
 
 
 def told(announcing: Announcing, job_id: str, job_type: str = "deployment.rollback") -> None:
