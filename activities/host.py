@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Protocol
 
 from temporalio import activity
@@ -118,6 +119,8 @@ class HostActivities:
             joined = self._early.join(ref.job_id, check)
             if joined.live is not None:
                 return joined
+            if _is_given_up():
+                return Taken()
             try:
                 spec = self._broker.take(ref.job_id, ready).spec
             except HeadwayError:
@@ -358,6 +361,12 @@ def _order_of(spec: RollSpec, host_id: str) -> RollOrder:
     """For the only host."""
     numbers = (spec.apply_seq, spec.undo_seq)
     return RollOrder(spec.job_id, spec.rollout_id, spec.kind, spec.env_id, (host_id,), *numbers)
+
+
+def _is_given_up() -> bool:
+    """Whether it has lain in a frozen process for longer than its heartbeat: its run goes on without it, or is over."""
+    info = activity.info()
+    return info.heartbeat_timeout is not None and datetime.now(UTC) - info.started_time > info.heartbeat_timeout
 
 
 def _try() -> str:

@@ -100,9 +100,9 @@ class Board:
         return Coming(parcels=fresh)
 
     def note_run(self, job_id: str) -> None:
-        """A run exists that will carry the job to its end, whatever becomes of who begins with it."""
+        """A run exists that will carry the job to its end, whatever becomes of who begins with it. Once noted."""
         with self._known:
-            self._runs[job_id] = time.monotonic()
+            self._runs.setdefault(job_id, time.monotonic())
             if len(self._runs) > MOST_RUNS:
                 self._runs.popitem(last=False)
             self._known.notify_all()

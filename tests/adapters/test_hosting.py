@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -823,6 +825,17 @@ def test_a_rollout_is_taken_up_without_an_order(machine: Machine) -> None:
         run.run(activities.take, JobRef("job_three"))
     assert (caught.value.type, caught.value.non_retryable) == ("job.canceled", True)
     assert run.run(activities.live, EnvironmentRef(ENV)).seq == 3
+    activities.close()
+
+
+def test_what_was_given_up_meanwhile_is_not_taken(machine: Machine) -> None:
+    one, _ = machine.shelf.artifact(SITE, rollout="roll_one")
+    activities = activities_on(machine, FakeBroker(one))
+    run = ActivityEnvironment()
+    for late, taken in ((timedelta(seconds=6), False), (timedelta(), True)):
+        started = datetime.now(UTC) - late
+        run.info = replace(run.info, started_time=started, heartbeat_timeout=timedelta(seconds=5))
+        assert (run.run(activities.take, JobRef(one.job_id)).live is not None) is taken
     activities.close()
 
 

@@ -97,9 +97,10 @@ def test_a_build_that_is_terminated_is_lost_once(
     assert visitor.failures == []
 
 
-def test_a_roll_that_is_terminated_before_its_switch_is_lost_and_the_next_one_works(
+def test_a_roll_that_is_terminated_before_its_switch_ends_by_what_is_live_and_the_next_one_works(
     stack: Stack, place: Place, repository: Repository, visitor: Visitor, until: Until
 ) -> None:
+    """A host that was frozen with it in hand may carry it out when it goes on: the run's end does not reach it in time."""
     repository.commit("second edition")
     artifact = place.build()["artifact_id"]
     with frozen(pid_of(stack, "host")):
@@ -108,10 +109,13 @@ def test_a_roll_that_is_terminated_before_its_switch_is_lost_and_the_next_one_wo
         terminate(stack, job["id"])
         behind = place.start_roll(artifact, place.site.production)
     ended = patiently(place.caller, job)
-    assert (ended["status"], ended["error"]["code"]) == ("failed", "job.lost")
     assert patiently(place.caller, behind)["status"] == "succeeded"
-    history = place.releases(place.site.production)
-    assert [row["deployment_id"] for row in history][:-1] == [behind["resource"]["id"]]
+    history = [row["deployment_id"] for row in place.releases(place.site.production)][:-1]
+    if ended["status"] == "failed":
+        assert (ended["error"]["code"], history) == ("job.lost", [behind["resource"]["id"]])
+    else:
+        assert ended["status"] == "succeeded"
+        assert history == [behind["resource"]["id"], job["resource"]["id"]]
     visitor.stop()
     assert visitor.failures == []
 
