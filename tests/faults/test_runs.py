@@ -100,7 +100,7 @@ def test_a_build_that_is_terminated_is_lost_once(
 def test_a_roll_that_is_terminated_before_its_switch_ends_by_what_is_live_and_the_next_one_works(
     stack: Stack, place: Place, repository: Repository, visitor: Visitor, until: Until
 ) -> None:
-    """A host that was frozen with it in hand may carry it out when it goes on: the run's end does not reach it in time."""
+    """A host that was frozen with it in hand may carry it out when it goes on: the end of its run comes too late."""
     repository.commit("second edition")
     artifact = place.build()["artifact_id"]
     with frozen(pid_of(stack, "host")):
