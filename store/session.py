@@ -54,6 +54,7 @@ class LockingSession(Session):
 
     def exec(self, statement: Any, **options: Any) -> Any:
         if getattr(statement, "_for_update_arg", None) is not None:
+            self.flush()
             statement = statement.execution_options(populate_existing=True)
         return super().exec(statement, **options)
 
