@@ -105,7 +105,8 @@ def test_of_instances_that_hang_one_is_waited_for(
         return Probe(0.0, 5.0, None, "TimeoutError")
 
     monkeypatch.setattr("adapters.hosting.services.look", hangs)
-    assert (services.warm(ENV, MANIFEST, "localhost"), looked) == (None, ["unix:0"])
+    monkeypatch.setattr(services, "_run_of", lambda *_: MANIFEST.run)
+    assert (services.warm(ENV, MANIFEST.digest, "localhost"), looked) == (None, ["unix:0"])
 
 
 @pytest.mark.parametrize("live", [True, False])
