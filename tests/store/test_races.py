@@ -61,10 +61,10 @@ def test_what_a_host_takes_has_numbers_of_its_own(several_writers: Store, monkey
     world = World.make(several_writers)
     first, second = (world.accept_roll(world.artifact(seal * 64)) for seal in "ab")
 
-    def claim(session: Session, job_id: str, artifact_id: str | None = None) -> Rollout:
+    def claim(session: Session, job_id: str, artifact_id: str | None = None, *, seen: Rollout | None = None) -> Rollout:
         several_writers.in_write(lambda other: claim_next(other, world.env_id))
         several_writers.in_write(lambda other: append_release(other, first.resource_id, None).id)
-        return claim_turn(session, job_id, artifact_id)
+        return claim_turn(session, job_id, artifact_id, seen=seen)
 
     monkeypatch.setattr(taking, "claim_turn", claim)
     with several_writers.write() as session:
