@@ -73,7 +73,7 @@ class Repository:
 
 APP = """
 import os
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 
 def app(environ, answer):
@@ -86,12 +86,20 @@ class Quiet(WSGIRequestHandler):
         pass
 
 
-make_server("127.0.0.1", int(os.environ["PORT"]), app, handler_class=Quiet).serve_forever()
+class Server(WSGIServer):
+    request_queue_size = 128
+
+
+make_server("127.0.0.1", int(os.environ["PORT"]), app, server_class=Server, handler_class=Quiet).serve_forever()
 """
 
 
 class Service(Repository):
-    """A one-file WSGI app of the standard library: what is measured is the platform, not a framework's imports."""
+    """A one-file WSGI app of the standard library: what is measured is the platform, not a framework's imports.
+
+    As many may wait to be accepted as with servers that are used: of more than five the kernel has the rest try again
+    after a second.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, files=1)
