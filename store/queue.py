@@ -51,6 +51,10 @@ def job_by_id(session: Session, job_id: str) -> Job:
     return job
 
 
+def rollout_of_job(session: Session, job_id: str) -> Rollout | None:
+    return session.exec(_OF_JOB, params={"job_id": job_id}).one_or_none()
+
+
 def claim_job(session: Session, job_id: str) -> Job:
     """Take a queued job, or take it up again after a lost answer or a reset run.
 
@@ -94,7 +98,7 @@ def claim_turn(
     rollout, where the caller has read it already.
     Raises deployment.not_found, and as `claim_job` where the rollout has ended.
     """
-    rollout = seen or session.exec(_OF_JOB, params={"job_id": job_id}).one_or_none()
+    rollout = seen or rollout_of_job(session, job_id)
     if rollout is None:
         raise HeadwayError("deployment.not_found", f"Job {job_id} has no deployment.")
     environment = session.get_one(Environment, rollout.env_id, with_for_update=True)

@@ -13,7 +13,7 @@ from sqlmodel import Session, SQLModel, col, select
 from headway.errors import HeadwayError
 from store.fleet import hosts_for, hosts_of
 from store.models import Build, Environment, Job, Rollout
-from store.queue import claim_turn
+from store.queue import claim_turn, rollout_of_job
 
 # Jobs whose runs may begin like that. A push is built first: who is in its way now is gone by then, or is not.
 TAKEN: Final = frozenset({"deployment.roll", "deployment.promote", "deployment.rollback"})
@@ -31,7 +31,6 @@ _BUSY: Final = select(
         col(Rollout.job_id) != bindparam("job_id"),
     )
 )
-_OF_JOB: Final = select(Rollout).where(Rollout.job_id == bindparam("job_id"))
 
 
 class Later(Exception):
@@ -57,7 +56,7 @@ def take(session: Session, job_id: str, host_id: str) -> Rollout:
 
     Raises Later, and deployment.not_found for a host that would have no part in it.
     """
-    seen = session.exec(_OF_JOB, params={"job_id": job_id}).first()
+    seen = rollout_of_job(session, job_id)
     environment = session.get(Environment, seen.env_id) if seen is not None else None
     if seen is None or environment is None or host_id not in hosts_for(session, environment):
         raise HeadwayError("deployment.not_found", f"Job {job_id} has no deployment for the host {host_id}.")
