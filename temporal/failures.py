@@ -22,8 +22,10 @@ from temporalio.exceptions import (
     CancelledError,
     ChildWorkflowError,
     FailureError,
+    RetryState,
     TerminatedError,
     TimeoutError,
+    is_cancelled_exception,
 )
 
 from headway.errors import CODES, HeadwayError
@@ -91,13 +93,32 @@ def bounded_tries(code: str, tries: int) -> Iterator[None]:
         raise ApplicationError(failure.message, *failure.details, type=code, non_retryable=True) from error
 
 
+def was_canceled(error: BaseException) -> bool:
+    """Whether a cancel ended it, or kept it from another try: of an activity that is to end Temporal makes none.
+
+    Such an activity ends with what its last try met, which says nothing of what was to be done.
+    """
+    if is_cancelled_exception(error):
+        return True
+    if not isinstance(error, ActivityError) or error.retry_state is not RetryState.CANCEL_REQUESTED:
+        return False
+    return not (isinstance(error.cause, ApplicationError) and error.cause.non_retryable)
+
+
+def run_error(failure: Failure) -> FailureError:
+    """What a run ends with once its row has ended with `failure`: Temporal shows a cancel as one."""
+    if failure.canceled:
+        return CancelledError(failure.message)
+    return ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True)
+
+
 def describe_failure(subject_id: str, stage: str, error: BaseException, *, on_timeout: str) -> Failure:
     """What a workflow records of a failure: `on_timeout` is the code where no worker answered in time."""
     cause: BaseException | None = error
     while isinstance(cause, ActivityError | ChildWorkflowError) and cause.cause is not None:
         cause = cause.cause
     # A cancel that meets several activities at once comes as asyncio's own, without what each of them said.
-    if isinstance(cause, CancelledError | asyncio.CancelledError):
+    if isinstance(cause, CancelledError | asyncio.CancelledError) or was_canceled(error):
         return Failure(subject_id, stage, "job.canceled", "The job was canceled on request.", canceled=True)
     if isinstance(cause, TimeoutError):
         return Failure(subject_id, stage, on_timeout, f"No worker finished the stage {stage!r} in its time.")

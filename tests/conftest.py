@@ -6,6 +6,9 @@ import sys
 from pathlib import PurePosixPath
 from typing import Any
 
+# Its plugin imports it at the latest after the last test: by then the interpreter compiles while left coroutines are
+# finalized, which CPython 3.11 now and then answers with a SystemError.
+import hypothesis  # noqa: F401
 import pytest
 from xdist.scheduler import LoadFileScheduling
 

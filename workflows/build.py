@@ -6,13 +6,13 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.attributes import commit_attribute, digest_attribute
-    from temporal.failures import describe_failure
+    from temporal.failures import describe_failure, run_error
     from temporal.messages import BuildOrder, BuildRef, Failure, JobRef, Signed
 
 FIRST_LOOK, LAST_LOOK = timedelta(seconds=1), timedelta(seconds=10)
@@ -95,9 +95,7 @@ class Build:
             await workflow.execute_activity(
                 act.fail_build, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
             )
-            if failure.canceled:
-                raise
-            raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
+            raise run_error(failure) from error
 
     async def _to_the_end(self, ref: JobRef) -> Signed:
         signed = await self.making.make(ref)

@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure
+    from temporal.failures import describe_failure, run_error
     from temporal.messages import Certified, DomainOrder, Ended, EnvironmentRef, JobRef
 
 FIRST_WAIT = 5.0
@@ -107,6 +107,4 @@ async def _certify(order: DomainOrder) -> Certified:
 async def _fail(ref: JobRef, stage: str, error: FailureError | asyncio.CancelledError) -> NoReturn:
     failure = describe_failure(ref.job_id, stage, error, on_timeout="roll.timeout")
     await workflow.execute_activity(act.fail_domain, failure, summary=failure.code, **policies.RECORD)
-    if failure.canceled:
-        raise error
-    raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
+    raise run_error(failure) from error

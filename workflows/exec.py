@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure
+    from temporal.failures import describe_failure, run_error
     from temporal.messages import Ended, JobRef
 
 
@@ -33,6 +33,4 @@ class Exec:
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "exec", error, on_timeout="build.workers_unavailable")
             await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
-            if failure.canceled:
-                raise
-            raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
+            raise run_error(failure) from error

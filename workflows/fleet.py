@@ -13,11 +13,12 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
+    from temporal.failures import was_canceled
     from temporal.messages import Ended, EnvironmentRef, Failure, Live, RollOrder, Settle, Switch
 
 T = TypeVar("T")
@@ -29,11 +30,11 @@ def bounded(policy: policies.Policy, patience: int) -> policies.Policy:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether no worker took the work up, or none that did came to an end."""
+    """Whether no worker took the work up, or none that did came to an end, in all of the time that there was."""
     cause: BaseException | None = error
     while isinstance(cause, ActivityError):
         cause = cause.cause
-    return isinstance(cause, TimeoutError)
+    return isinstance(cause, TimeoutError) and not was_canceled(error)
 
 
 def away(host: str, error: BaseException) -> ApplicationError:
@@ -164,6 +165,6 @@ async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
         await workflow.wait(tasks)
     errors = [one for one in (None if task.cancelled() else task.exception() for task in tasks) if one is not None]
-    for error in sorted(errors, key=is_cancelled_exception):
+    for error in sorted(errors, key=was_canceled):
         raise error
     return [task.result() for task in tasks]

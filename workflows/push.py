@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
+    from temporal.failures import run_error
     from temporal.messages import Ended, JobRef, Signed
     from workflows.build import Making
     from workflows.roll import Rollout
@@ -39,6 +40,4 @@ class Push(Rollout):
             await workflow.execute_activity(
                 act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
             )
-            if failure.canceled:
-                raise
-            raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
+            raise run_error(failure) from error

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure
+    from temporal.failures import describe_failure, run_error
     from temporal.messages import Ended, JobRef, Retained, RetentionOrder
 
 
@@ -35,9 +35,7 @@ class Retention:
                 raise
             failure = describe_failure(ref.job_id, "retention", error, on_timeout="service.unavailable")
             await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
-            if failure.canceled:
-                raise
-            raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
+            raise run_error(failure) from error
 
     async def _look(self, order: RetentionOrder) -> Retained:
         return await workflow.execute_activity(

@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, stage_of
+    from temporal.failures import describe_failure, run_error, stage_of, was_canceled
     from temporal.messages import (
         Ended,
         Failure,
@@ -109,7 +109,7 @@ class Rollout:
             waits = f"is held: {turn.reason}" if turn.status == "held" else "waits for its turn"
             workflow.set_current_details(f"**queue** · `{turn.rollout_id}` {waits}")
             try:
-                if verdict is not None and is_cancelled_exception(verdict):
+                if verdict is not None and was_canceled(verdict):
                     raise asyncio.CancelledError
                 await workflow.wait_condition(lambda seen=seen: self.turns > seen, timeout=pause)  # type: ignore[misc]
             except TimeoutError:
@@ -189,9 +189,7 @@ class Rollout:
         if ended.status == "succeeded":
             return ended
         await self._leave(order)
-        if failure.canceled:
-            raise error
-        raise ApplicationError(failure.message, failure.details, type=failure.code, non_retryable=True) from error
+        raise run_error(failure) from error
 
     async def _past_the_gate(self, order: RollOrder, failure: Failure) -> Ended:
         """From there on a cancel is refused, also one from the Temporal UI: what was to be switched to is."""
@@ -234,7 +232,7 @@ async def fence(order: RollOrder, host: str, policy: policies.Policy) -> Live:
 def is_verdict(error: BaseException) -> bool:
     """Whether another try comes to the same: it was canceled, or what was found is the artifact's own."""
     cause = error.cause if isinstance(error, ActivityError) else error
-    return is_cancelled_exception(error) or (isinstance(cause, ApplicationError) and cause.non_retryable)
+    return was_canceled(error) or (isinstance(cause, ApplicationError) and cause.non_retryable)
 
 
 async def to_the_end(task: asyncio.Task[T]) -> T:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure
+    from temporal.failures import describe_failure, run_error
     from temporal.messages import Damaged, Ended, JobRef, Mend, MendTried, Scrubbed, ScrubOrder, Settled
 
 # So that a run's history stays small however much there is to read: the next run goes on from where this one was.
@@ -34,9 +34,7 @@ class Scrub:
                 raise
             failure = describe_failure(order.job_id, "scrub", error, on_timeout="service.unavailable")
             await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
-            if failure.canceled:
-                raise
-            raise ApplicationError(failure.message, type=failure.code, non_retryable=True) from error
+            raise run_error(failure) from error
 
     async def _scrub(self, order: ScrubOrder) -> Scrubbed:
         told = Scrubbed()

@@ -148,10 +148,11 @@ class Host:
 
     `place_free`: kinds of rollouts that the gate of placing does not hold. `turn` is the broker's part of a rollout
     that is taken up at once; `breaks` is how often one breaks off after it was placed. `ready`: the point of no return
-    is passed before it is placed.
+    is passed before it is placed. `deaf`: a cancel finds it in the middle of what fails.
     """
 
     host_id: str = "local"
+    deaf: bool = False
     live: int = 0
     fenced: int = 0
     before: dict[str, int] = field(default_factory=dict)
@@ -217,7 +218,12 @@ class Host:
         self.leaders.append(order.leader)
         while self.place_gate is not None and order.kind not in self.place_free and not self.place_gate.is_set():
             activity.heartbeat()
-            await asyncio.sleep(0.05)
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                if not self.deaf:
+                    raise
+                raise ApplicationError("the network went away", type="roll.place_failed") from None
         if self.refuse:
             raise ApplicationError("refused", type=self.refuse, non_retryable=True)
         return Placed(self.host_id, order.apply_seq, "d")

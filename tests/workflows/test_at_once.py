@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from sqlmodel import col, select
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import CancelledError
 
 from store.jobs import cancel_job
 from store.models import Build, Environment, Job, Release, Rollout
@@ -145,6 +147,31 @@ def test_a_cancel_ends_it_before_the_switch(tmp_path: Path) -> None:
         await made.starts.cancel(job.id)
         assert (await made.ended(job)).status == "canceled"
         assert (made.host.live, made.host.placing, releases(made)) == (0, [job.resource_id], [])
+
+    run_story(tmp_path, story)
+
+
+@pytest.mark.parametrize("at_once", ["local", ""])
+@pytest.mark.parametrize("by", ["job", "operator"])
+def test_a_cancel_that_meets_a_failing_try_is_a_cancel(tmp_path: Path, at_once: str, by: str) -> None:
+    """Temporal makes no other try of what was canceled, and ends it with what the last one met."""
+
+    async def story(made: Engine) -> None:
+        made.at_once = at_once
+        made.host.place_gate, made.host.deaf = asyncio.Event(), True
+        job = made.world.accept_roll(made.world.artifact("a" * 64))
+        await made.start(job)
+        await made.until(lambda: made.host.placing, lambda placing: placing)
+        if by == "job":
+            with made.store.write() as session:
+                cancel_job(session, session.get_one(Job, job.id))
+        await made.client.get_workflow_handle(job.id).cancel()
+        ended = await made.ended(job)
+        assert (ended.status, (ended.error or {}).get("code")) == ("canceled", "job.canceled")
+        assert (made.host.live, made.host.placing, releases(made)) == (0, [job.resource_id], [])
+        with pytest.raises(WorkflowFailureError) as caught:
+            await made.client.get_workflow_handle(job.id).result()
+        assert isinstance(caught.value.cause, CancelledError)
 
     run_story(tmp_path, story)
 

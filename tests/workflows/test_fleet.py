@@ -126,3 +126,42 @@ def test_a_lost_run_on_several_hosts_is_put_back_on_all(tmp_path: Path) -> None:
             assert other.live == 1
 
     run_story(tmp_path, story, reconcile=True)
+
+
+def test_a_cancel_that_meets_a_failing_host_is_a_cancel(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        spread(made, "skip")
+        other = Host(host_id="second", place_gate=asyncio.Event(), deaf=True)
+        async with working(made, other):
+            job = accept(made, "a")
+            await made.start(job)
+            await made.until(lambda: other.placing, bool)
+            await made.client.get_workflow_handle(job.id).cancel()
+            ended = await made.ended(job)
+            assert (ended.status, (ended.error or {})["code"]) == ("canceled", "job.canceled")
+            assert (made.host.live, other.live) == (0, 0)
+
+    run_story(tmp_path, story)
+
+
+def test_what_fails_is_named_and_not_whom_it_ended(tmp_path: Path) -> None:
+    """The other host is told to stop, in the middle of what fails."""
+    """The other host is told to stop, in the middle of what fails."""
+
+    async def story(made: Engine) -> None:
+        spread(made)
+        with made.store.write() as session:
+            session.get_one(Environment, made.world.env_id).hosts = ["local", "second", "third"]
+            register_host(session, "third", "k")
+        gate = asyncio.Event()
+        second = Host(host_id="second", place_gate=asyncio.Event(), deaf=True)
+        third = Host(host_id="third", place_gate=gate, refuse="roll.health_failed")
+        async with working(made, second), working(made, third):
+            job = accept(made, "a")
+            await made.start(job)
+            await made.until(lambda: second.placing and third.placing, bool)
+            gate.set()
+            ended = await made.ended(job)
+            assert (ended.status, (ended.error or {})["code"]) == ("failed", "roll.health_failed")
+
+    run_story(tmp_path, story)
