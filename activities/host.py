@@ -49,6 +49,8 @@ from temporal.messages import (
 DISK_TRIES = 2
 MISSING_TRIES = 4
 AWAITED_SECONDS = 20.0
+# For so long what follows a switch leaves the processor to its first visitors.
+BREATH_SECONDS = 0.25
 REUSE: dict[str, Reuse] = {"restart": "none", "scale": "grow"}
 log = logging.getLogger("headway.host")
 
@@ -267,7 +269,7 @@ class HostActivities:
     def _switch(self, order: Switch) -> Live:
         position = self._host.environment(order.env_id).switch(order.seq, order.rollout_id)
         self._tidy(self._host.tidy, order.env_id)
-        self._upkeep.poke(order.env_id)
+        self._tidy(self._upkeep.poke, order.env_id)
         return self._live(order.env_id, position)
 
     @activity.defn(name="host.undo", no_thread_cancel_exception=True)
@@ -340,13 +342,15 @@ class HostActivities:
         return Live(self.host_id, env_id, position.seq, position.previous)
 
     def _tidy(self, work: Callable[..., None], *args: str) -> None:
-        """Behind the switch, never in its time. What is missed here the next switch does."""
+        """Behind the switch and its first visitors, never in their time. What is missed here the next switch does."""
         wanted = (work.__name__, args)
         if wanted in self._untidy:
             return  # it waits, and has not begun
         self._untidy.add(wanted)
+        due = time.monotonic() + BREATH_SECONDS
 
         def tidy() -> None:
+            time.sleep(max(0.0, due - time.monotonic()))
             self._untidy.discard(wanted)
             work(*args)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from adapters.hosting import configuration
 from adapters.hosting.configuration import Configuration
 from headway.broker import HostHello, Known
 from headway.errors import HeadwayError
+from headway.ready import YOUNG
 from headway.settings import Settings
 from temporal import worker
 
@@ -81,3 +84,13 @@ async def test_a_refusal_is_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path:
 async def test_who_is_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(worker, "FIRST_SECONDS", 0.05)
     assert not await ready(monkeypatch, tmp_path, Broker("service.unavailable"))
+
+
+def test_what_was_loaded_is_not_looked_through_again(tmp_path: Path) -> None:
+    code = (
+        "import gc; from headway.ready import announce; announce(); print(gc.get_freeze_count(), gc.get_threshold()[0])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    frozen, young = map(int, said.split())
+    assert frozen > 1_000
+    assert young == YOUNG
