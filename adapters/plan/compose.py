@@ -9,6 +9,7 @@ from typing import Final
 from adapters.artifact.folder import Folder
 from adapters.artifact.run import RunSettings, parse_run
 from adapters.plan.config import FILE, Config
+from adapters.plan.foreign import telling
 from adapters.plan.part import Part, Start, Tools, as_exec
 from adapters.plan.plan import OUTPUTS, Plan
 from headway.errors import HeadwayError
@@ -38,7 +39,7 @@ def static_plan(config: Config, parts: Sequence[Part], root: Folder, tools: Tool
         used, source, command = [], FILE if config.output is not None else "tree", None
     outputs = _outputs(config, maker if config.command is None else None, command)
     if outputs == ("",) and command is None:
-        _require_files(root, parts)
+        _require_files(root, parts, meant=config.output is not None or bool(config.static))
     steps = [part for part in used if not _installs(part, command)]
     install = _joined(part.install for part in steps) if config.install is None else config.install or None
     return Plan(
@@ -137,8 +138,11 @@ def _outputs(config: Config, maker: Part | None, command: str | None) -> tuple[s
     return tuple(dict.fromkeys([*(maker.outputs if maker else ()), *OUTPUTS]))
 
 
-def _require_files(root: Folder, parts: Sequence[Part]) -> None:
-    """Something to publish; and where there is only the source of a program, it is not what was meant."""
+def _require_files(root: Folder, parts: Sequence[Part], *, meant: bool) -> None:
+    """Something to publish; and where there is only the source of a program, it is not what was meant.
+
+    `meant`: somebody has said that the tree itself is the site.
+    """
     hidden = {FILE, ".git", ".gitignore", ".gitattributes", ".gitmodules"}
     looked = f"{FILE}, package.json with a build script, mkdocs.yml, conf.py of Sphinx, pelicanconf.py"
     if not any(name not in hidden for name in root.names()):
@@ -149,6 +153,9 @@ def _require_files(root: Folder, parts: Sequence[Part]) -> None:
         servers = "a [run] command, a Procfile, a WSGI or ASGI object"
         message = f"{program.source} is of a program, and neither a site nor a server was found in it."
         raise HeadwayError("build.detect_failed", f"{message} Looked for: {looked}, an index.html, {servers}.")
+    if not meant and (told := telling(root)) is not None:
+        as_it_is = 'If the files are to be published as they are, say so: [build] output = "."'
+        raise HeadwayError("build.detect_failed", f"{told} {as_it_is}.")
 
 
 def _setup(parts: Iterable[Part]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,6 +12,7 @@ from adapters.artifact.paths import escaped
 from adapters.plan import procfile
 from adapters.plan.compose import Wanted, dynamic_plan, static_plan
 from adapters.plan.config import FILE, MAX_BYTES, Config, parse_config
+from adapters.plan.foreign import unread_dependencies
 from adapters.plan.native import go_part, rust_part
 from adapters.plan.node import PACKAGE, node_part
 from adapters.plan.part import Part, Start, Tools
@@ -23,6 +25,7 @@ LOOKED: Final = (
     f"a [run] command in {FILE}, a web line in {procfile.FILE}, a start script or a known server in {PACKAGE}, "
     "a WSGI or ASGI object in a Python file, a main package of Go or Rust"
 )
+_PYTHON: Final = re.compile(r"\b(?:python|gunicorn|uvicorn|hypercorn|waitress|daphne|granian|flask|celery|streamlit)")
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def _decide(tree: Tree, profile: str, tools: Tools | None) -> Plan:
             raise HeadwayError("build.config_invalid", message, param="static", file=FILE)
         if tree.start is None:
             raise _nothing_starts(tree, profile)
+        _require_libraries(tree, tree.start)
         wanted = Wanted(tree.start, tree.told, tree.release, tree.processes)
         return dynamic_plan(config, tree.parts, wanted, tools)
     wants = next((part.wants for part in tree.parts if part.wants), None)
@@ -115,6 +119,16 @@ def _require_static(tree: Tree) -> None:
     if seen and not makes:
         message = f"The site is said to be static, and {seen} is of an app; nothing says which folder to publish."
         raise HeadwayError("build.detect_failed", message)
+
+
+def _require_libraries(tree: Tree, start: Start) -> None:
+    """An app of Python whose dependencies stand where they are not read would start without any."""
+    config = tree.config
+    asked = config.install is not None or config.command or any(part.install_for_run for part in tree.parts)
+    if asked or _PYTHON.search(start.command) is None or (unread := unread_dependencies(tree.root)) is None:
+        return
+    message = f'{start.source} starts an app of Python. {unread} If it needs none, say so: [build] install = "".'
+    raise HeadwayError("build.detect_failed", message)
 
 
 def _why(tree: Tree, profile: str) -> str:
