@@ -19,7 +19,7 @@ from activities.producing.cutting import CutLog
 from activities.producing.lines import LineSplitter, count
 from activities.producing.listed import ListedTree
 from activities.producing.output import open_output, present_outputs, read_output
-from activities.producing.overrides import overridden
+from activities.producing.overrides import overridden, said_of
 from activities.producing.unchanged import Asked, Memory, Seen, key_of
 from activities.producing.upload import Broker as UploadBroker
 from activities.producing.upload import Uploader
@@ -145,7 +145,8 @@ class Production:
         with Folder(workspace) as folder:
             self._stage("detect")
             asked = Asked(self._bench.tools) if self._bench.tools is not None else None
-            plan = overridden(detect(folder, self._spec.profile, asked), self._spec.overrides)
+            said = self._spec.overrides
+            plan = overridden(detect(folder, self._spec.profile, asked, said_of(said)), said)
             for line in plan.summary():
                 self._say(line)
             before = present_outputs(folder, plan)

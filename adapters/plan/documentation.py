@@ -43,7 +43,8 @@ def _texts(groups: Mapping[str, Any], name: str) -> Iterator[str]:
             yield one
             continue
         group = one.get("include-group") if isinstance(one, dict) else None
-        listed = groups.get(group) if isinstance(group, str) and group not in seen else None
-        if isinstance(listed, list):
-            seen.add(group)
-            ahead.extendleft(reversed(listed))
+        if not isinstance(group, str) or group in seen:
+            continue
+        seen.add(group)
+        listed = groups.get(group)
+        ahead.extendleft(reversed(listed) if isinstance(listed, list) else ())

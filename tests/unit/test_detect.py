@@ -178,3 +178,21 @@ def test_a_name_that_no_file_has_is_not_there(tmp_path: Path, main: str) -> None
     assert plan(tmp_path, {"package.json": package, "server.js": ""}).run is not None
     with Folder(tmp_path) as folder, pytest.raises(HeadwayError, match="is no path"):
         folder.open(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs"),
+    [
+        ({}, ("dist/shop/browser", "dist/shop")),
+        ({"outputPath": "dist/web/"}, ("dist/web/browser", "dist/web")),
+        ({"outputPath": {"base": "out", "browser": ""}}, ("out",)),
+        ({"outputPath": "../../etc"}, ()),
+        ({"outputPath": {"base": ["x"]}}, ()),
+        ({"outputPath": "a\ud800"}, ()),
+    ],
+)
+def test_what_angular_is_set_to_write(tmp_path: Path, options: dict[str, object], outputs: tuple[str, ...]) -> None:
+    package = json.dumps({"scripts": {"build": "ng build"}, "dependencies": {"@angular/core": "20"}})
+    angular = json.dumps({"projects": {"shop": {"architect": {"build": {"options": options}}}}})
+    found = plan(tmp_path, {"package.json": package, "angular.json": angular})
+    assert found.outputs == tuple(dict.fromkeys([*outputs, *OUTPUTS]))

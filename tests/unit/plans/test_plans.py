@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from adapters.artifact.folder import Folder
 from adapters.artifact.run import parse_run
-from adapters.plan.detect import detect
+from adapters.plan.detect import Said, detect
 from adapters.plan.plan import Plan
 from headway.errors import HeadwayError
 from tests.unit.plans.trees import DYNAMIC, FASTAPI, FLASK, NPM, STATIC, Tree, needs, package
@@ -33,14 +33,14 @@ VERSIONS: Final = {
 }
 
 
-def plan(tree: Tree, profile: str = "auto", versions: dict[str, str] = VERSIONS) -> Plan:
+def plan(tree: Tree, profile: str = "auto", versions: dict[str, str] = VERSIONS, said: Said | None = None) -> Plan:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in tree.items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         with Folder(Path(folder)) as opened:
-            return detect(opened, profile, versions.get)
+            return detect(opened, profile, versions.get, said)
 
 
 def refusal(tree: Tree, profile: str = "auto", versions: dict[str, str] = VERSIONS) -> HeadwayError:
