@@ -73,7 +73,7 @@ def check_chain(links: Iterable[Mapping[str, Any]], anchors: Mapping[int, str]) 
     return Checked(seq, rows, previous, met, last)
 
 
-def _is_leaf(row: Any, leaf: Any) -> bool:
+def _is_leaf(row: Mapping[str, Any], leaf: object) -> bool:
     try:
         return leaf_of(row) == leaf
     except (ValueError, RecursionError):  # text that is none, a depth that nothing here has

@@ -14,8 +14,9 @@ _LOCKS: Final = {
     "npm": ("npm-shrinkwrap.json", "package-lock.json"),
     "pnpm": ("pnpm-lock.yaml",),
     "yarn": ("yarn.lock",),
+    "bun": ("bun.lock", "bun.lockb"),
 }
-_PINNED = re.compile(r"(npm|pnpm|yarn)@(\d+(?:\.\d+){0,2})")
+_PINNED = re.compile(r"(npm|pnpm|yarn|bun)@(\d+(?:\.\d+){0,2})")
 _LOCK_VERSION = re.compile(r"^lockfileVersion:\s*['\"]?(\d+)", re.MULTILINE)
 _PLUG_N_PLAY = re.compile(r"""^nodeLinker:\s*["']?pnp["']?\s*(?:#.*)?$""", re.MULTILINE)
 # Which major version of pnpm writes which lock file.
@@ -51,6 +52,8 @@ def find_manager(root: Folder, package: dict[str, Any], tools: Tools | None, *, 
         return _pnpm(root, version if asked == name else None, tools)
     if name == "yarn":
         return _yarn(root, version if asked == name else None, tools, serves=serves)
+    if name == "bun":
+        return _bun(found[name], version if asked == name else None, tools)
     lock = found["npm"]
     install = "npm ci" if lock else "npm install"
     return Manager(
@@ -111,6 +114,20 @@ def _berry(root: Folder, call: str, lock: str | None, serves: bool) -> Manager:
     focus = f"{modules} workspaces focus --production"
     install = f"{used} install --immutable" if lock else f"{used} install"
     return Manager("yarn", used, install, focus, focus, lock, ("yarn.lock",), f"{call} run" if plays else "npx")
+
+
+def _bun(lock: str | None, version: str | None, tools: Tools | None) -> Manager:
+    call = _call("bun", "bun", version or "1", version, tools)
+    install = f"{call} install" + (" --frozen-lockfile" if lock else "")
+    return Manager(
+        name="bun",
+        call=call,
+        install=install,
+        install_for_run=f"{install} --production",
+        prune=f"rm -rf node_modules && {install} --production",
+        lock=lock,
+        written=_LOCKS["bun"],
+    )
 
 
 def _redirected(call: str, install: str, lock: str | None) -> str:

@@ -66,7 +66,9 @@ TOOLS: Final = frozenset(
         *("eleventy", "docusaurus", "astro", "gatsby", "ng", "vue-cli-service", "vitepress", "browser-sync", "npx"),
     )
 )
-INSTALLS: Final = re.compile(r"\b(?:npm (?:ci|i|install)\b|pnpm (?:i|install)\b|yarn(?: install\b| *(?:$|[&;|])))")
+INSTALLS: Final = re.compile(
+    r"\b(?:npm (?:ci|i|install)\b|(?:pnpm|bun) (?:i|install)\b|yarn(?: install\b| *(?:$|[&;|])))"
+)
 _BUILDS: Final = re.compile(r"(?:npm run|pnpm(?: run)?|yarn(?: run)?|bun run) build")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 _EXPORT = re.compile(r"""\boutput\s*:\s*["']export["']""")
@@ -90,6 +92,7 @@ def node_part(root: Folder, tools: Tools | None) -> Part | None:
     framework = next((one for one in FRAMEWORKS if one.package in package.all), None)
     start = _start(root, package, framework)
     manager = find_manager(root, raw, tools, serves=start is not None)
+    wants = _wants_bun(package, start, tools)
     script = next((name for name in SCRIPTS if name in package.scripts), None)
     build = f"{manager.call} run {script}" if script else None
     if build is None and framework is not None and framework.cli is not None:
@@ -108,8 +111,9 @@ def node_part(root: Folder, tools: Tools | None) -> Part | None:
         path=("node_modules/.bin",),
         env={"NODE_ENV": "production"},
         left_out=LEFT_OUT if manager.lock else (*LEFT_OUT, *manager.written),
-        start=start,
-        static=build is not None,
+        start=start if wants is None else None,
+        static=build is not None and wants is None,
+        wants=wants,
         framework=framework.name if framework else None,
         outputs=_outputs(root, framework),
     )
@@ -181,6 +185,17 @@ def _start(root: Folder, package: Package, framework: Framework | None) -> Start
     files = ["server.js"] if library is None else [package.main or "", "server.js", "index.js", "app.js"]
     file = next((one for one in files if one and _has(root, one)), None)
     return Start(f"node {shlex.quote(file)}", PACKAGE, library) if file else None
+
+
+def _wants_bun(package: Package, start: Start | None, tools: Tools | None) -> str | None:
+    """It runs apps as well, and comes along with no library."""
+    if start is None or tools is None or start.command.split()[:1] != ["bun"]:
+        return None
+    if "bun" in package.needed or tools("bun") is not None:
+        return None
+    return (
+        f"{PACKAGE} starts its app by `bun`, and there is none on this machine: start it by node, or install bun there."
+    )
 
 
 def _sveltekit(package: Package) -> Start | None:

@@ -164,6 +164,17 @@ def test_what_cannot_be_planned_is_told(tree: Tree, profile: str, words: tuple[s
     assert [word for word in words if word not in error.message] == []
 
 
+def test_an_app_by_bun_needs_bun() -> None:
+    tree = {"package.json": package("tsc", "bun x.ts", **needs("hono")), "bun.lock": "", "x.ts": ""}
+    assert "`bun`" in refusal(tree).message
+    assert plan({**tree, "headway.toml": '[run]\ncommand = "node x.js"'}).run is not None
+    found = plan(tree, versions={**VERSIONS, "bun": "1.4.5"})
+    assert (found.install, found.command) == ("bun install --frozen-lockfile", "bun run build")
+    assert found.tidy == "rm -rf node_modules && bun install --frozen-lockfile --production"
+    assert found.run is not None
+    assert found.run.command.endswith("; exec bun x.ts")
+
+
 POETRY = '[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\nflask = "*"\n'
 
 

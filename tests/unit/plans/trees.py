@@ -45,6 +45,7 @@ STATIC: Final[dict[str, Tree]] = {
         "yarn.lock": "# v1\n",
         **NPM,
     },
+    "vite-bun": {"package.json": package("bunx vite build", **needs("vite")), "bun.lock": "{}"},
     "angular": {
         "package.json": package("ng build", "ng serve", **needs("@angular/core", "express")),
         "angular.json": json.dumps({"projects": {"ui": {"projectType": "library"}, "shop": {"architect": {}}}}),
