@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -143,6 +144,33 @@ def test_an_older_keyring_does_not_arrive_over_a_newer_one(platform: Platform, m
         first.result()
         second.result()
     assert "revoked" in refused("artifact.signature_invalid", trust, platform.bundle()).message
+
+
+def test_a_key_that_is_revoked_after_the_database_was_restored_is_revoked_on_hosts(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust, keys = platform.trust(), KeyFolder(platform.root / "keys")
+    trust.learn(announce(platform, keys))
+    bundle = platform.bundle()
+    platform.store.close()
+    shutil.copy(platform.root / "headway.db", platform.root / "backup.db")
+    platform.store = Store.open(f"sqlite:///{platform.root}/headway.db")
+    platform.ledger = Ledger.open(platform.store, platform.root / "ledger", "ledger.example.test")
+    for _ in range(3):
+        keys.rotate(datetime.now(UTC))
+        trust.learn(announce(platform, keys))
+    trust.verify(bundle, DIGEST, SITE)
+    platform.store.close()
+    for left in platform.root.glob("headway.db*"):
+        left.unlink()
+    shutil.copy(platform.root / "backup.db", platform.root / "headway.db")
+    platform.store = Store.open(f"sqlite:///{platform.root}/headway.db")
+    platform.ledger = Ledger.open(platform.store, platform.root / "ledger", "ledger.example.test")
+    later = time.time() + 60
+    monkeypatch.setattr("activities.ledger.time.time", lambda: later)
+    keys.revoke("signing", datetime.now(UTC))
+    trust.learn(announce(platform, keys))
+    assert "revoked" in refused("artifact.signature_invalid", trust, bundle).message
 
 
 def test_the_first_ledger_is_pinned_and_another_is_not_believed(platform: Platform, tmp_path: Path) -> None:
