@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -25,6 +25,8 @@ from store import ledger as rows
 from store.models_ledger import LedgerEntry, LedgerHead
 from store.session import Store
 
+# 2026, in Unix seconds: what is counted from there fits into a column of 32 bits for as long as from 1970.
+EPOCH: Final = 1_767_225_600
 Json = dict[str, Any]
 Then = Callable[[Session, int], None]
 # Size, root and note of the newest checkpoint.
@@ -153,7 +155,10 @@ class Ledger:
         def work(session: Session) -> None:
             rows.lock(session)
             standing = rows.document(session, rows.KEYRING)
-            document = KeyringDocument(standing.version + 1 if standing else 1, tuple(keys))
+            # Hosts take nothing that is not newer than what they have; a database that was restored does not know what
+            # that is, and the clock does.
+            version = max(standing.version + 1 if standing else 1, int(time.time()) - EPOCH)
+            document = KeyringDocument(version, tuple(keys))
             own = (base64.b64encode(self._key.log.id).decode(), self._key.sign)
             rows.publish_version(session, rows.KEYRING, document.version, sign_keyring(document, [own, *signers]))
 

@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import bindparam, func
@@ -39,6 +40,7 @@ from store.paging import Page, fetch_page
 Json = dict[str, Any]
 BUILDS_READ: Final = 100
 CHAIN: Final = 50
+ABOUT_THEN: Final = timedelta(seconds=5)
 _OTHER = aliased(Policy)
 _LAST = select(func.max(_OTHER.version)).where(_OTHER.subject_id == Policy.subject_id)
 _OF_BOTH = select(Policy).where(col(Policy.subject_id).in_((bindparam("site_id"), bindparam("env_id"))))
@@ -150,16 +152,29 @@ def conclude(session: Session, rollout: Rollout) -> None:
 def judge_again(session: Session, decision: Decision, rollout: Rollout) -> Verdict:
     """What the signing worker finds of a final decision, by the versions that stood then. Pins are no part of it."""
     environment, at = session.get_one(Environment, decision.env_id), decision.decided_at or decision.judged_at
-    subjects = (Policy.subject_id == decision.site_id) | (Policy.subject_id == decision.env_id)
-    stood: dict[str, Policy] = {}
-    for row in session.exec(select(Policy).where(subjects, col(Policy.created_at) <= at).order_by(col(Policy.version))):
-        stood[row.subject_id] = row
-    ruled = [_ruled(session, row) for row in stood.values() if row.document]
+    named = {one["id"] for one in decision.policies}
+    stood = [_stood(session, subject, at, named) for subject in (decision.site_id, decision.env_id)]
+    ruled = [_ruled(session, row) for row in stood if row is not None and row.document]
     verdict = judge(ruled, replace(_facts(session, environment, rollout, ruled), pinned=None), at)
-    if {one["id"] for one in decision.policies} != {one.id for one in ruled}:
+    if named != {one.id for one in ruled}:
         other = Finding("policies", "It was not held to the policies that stood.")
         return replace(verdict, refused=(*verdict.refused, other))
     return replace(verdict, held=()) if decision.override is not None else verdict
+
+
+def _stood(session: Session, subject_id: str, at: datetime, named: set[str]) -> Policy | None:
+    """The version that stood at that moment; or one that stood about then, where a decision names that, or none: a
+    row's time is older than its commit, and machines' clocks differ.
+    """
+    query = select(Policy).where(Policy.subject_id == subject_id, col(Policy.created_at) <= at + ABOUT_THEN)
+    versions: list[Policy | None] = [None, *session.exec(query.order_by(col(Policy.version)))]
+    began = [one.created_at if one is not None else None for one in versions]
+    ended = [*began[1:], None]
+    about = [one for one, end in zip(versions, ended, strict=True) if end is None or end > at - ABOUT_THEN]
+    then = [one for one, start in zip(versions, began, strict=True) if start is None or start <= at]
+    told = [one for one in about if one is not None and one.id in named]
+    silent = [one for one in about if one is None or not one.document]
+    return (told or silent or then)[-1]
 
 
 def shown_to_hosts(session: Session, rollout: Rollout) -> tuple[list[Policy], Decision | None]:
@@ -170,8 +185,13 @@ def shown_to_hosts(session: Session, rollout: Rollout) -> tuple[list[Policy], De
     brings = rollout.kind in ("deploy", "promote")
     newest = _standing(session, rollout.site_id, rollout.env_id, entered=not brings)
     decision = decision_of(session, rollout.id) if newest and rollout.kind in JUDGED else None
-    if decision is None or not brings:
+    if not brings:
         return newest, decision
+    if decision is None:
+        # Taken while no policy said anything: one that was set since is for the next.
+        began = rollout.started_at or utcnow()
+        stood = [_stood(session, one.subject_id, began, set()) for one in newest]
+        return [one for one in stood if one is not None], None
     named = session.exec(select(Policy).where(col(Policy.id).in_([one["id"] for one in decision.policies]))).all()
     held_to = {one.subject_id for one in named}
     # One that says nothing by now is not named by a decision, and yet a host has to hear of it.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from activities.producing.output import checked_manifest
-from activities.producing.overrides import overridden
+from activities.producing.overrides import overridden, said_of
 from adapters.artifact.folder import Folder
 from adapters.artifact.manifest import Entry, File, Link, Manifest
 from adapters.artifact.tree import LEFT_OUT, Bounds, Content, Tree, stamp
@@ -59,7 +59,7 @@ class ListedTree:
     def plan(self, spec: BuildSpec, tools: Tools | None) -> Plan:
         """Raises NotListed for anything but files that are published as they are."""
         try:
-            plan = overridden(detect(self._folder, spec.profile, tools), spec.overrides)
+            plan = overridden(detect(self._folder, spec.profile, tools, said_of(spec.overrides)), spec.overrides)
         except HeadwayError as error:
             raise NotListed(error.message) from error
         if plan.steps or plan.run is not None or plan.secrets or plan.watch:

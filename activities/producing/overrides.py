@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapters.artifact.run import HealthCheck, RunSettings
+from adapters.plan.detect import REQUEST, Said
 from adapters.plan.plan import OUTPUTS, Plan
 from headway.broker import BuildOverrides
 from headway.errors import HeadwayError
+
+
+def said_of(said: BuildOverrides | None) -> Said:
+    """What detection need not find."""
+    if said is None:
+        return Said()
+    publishes = any(one is not None for one in (said.build_command, said.output, said.entrypoint))
+    return Said(said.run_command if said.kind != "static" else None, publishes)
 
 
 def overridden(plan: Plan, said: BuildOverrides | None) -> Plan:
@@ -39,7 +48,7 @@ def _service(plan: Plan, said: BuildOverrides) -> Plan:
     known = plan.run or RunSettings(command="")
     run = replace(
         known,
-        command=(said.run_command or known.command).strip(),
+        command=(known.command if plan.source == REQUEST else said.run_command or known.command).strip(),
         port=said.port or known.port,
         health=HealthCheck(
             path=said.health_check_path or known.health.path,

@@ -19,14 +19,14 @@ from activities.producing.cutting import CutLog
 from activities.producing.lines import LineSplitter, count
 from activities.producing.listed import ListedTree
 from activities.producing.output import open_output, present_outputs, read_output
-from activities.producing.overrides import overridden
+from activities.producing.overrides import overridden, said_of
 from activities.producing.unchanged import Asked, Memory, Seen, key_of
 from activities.producing.upload import Broker as UploadBroker
 from activities.producing.upload import Uploader
 from activities.producing.watch import Watch
 from adapters.artifact.folder import Folder
-from adapters.artifact.manifest import Kind
-from adapters.artifact.tree import Bounds
+from adapters.artifact.manifest import Kind, Manifest
+from adapters.artifact.tree import Bounds, Tree
 from adapters.blobs import Blob, BlobTable
 from adapters.events import EventBatcher, Stream
 from adapters.plan.detect import detect
@@ -145,7 +145,8 @@ class Production:
         with Folder(workspace) as folder:
             self._stage("detect")
             asked = Asked(self._bench.tools) if self._bench.tools is not None else None
-            plan = overridden(detect(folder, self._spec.profile, asked), self._spec.overrides)
+            said = self._spec.overrides
+            plan = overridden(detect(folder, self._spec.profile, asked, said_of(said)), said)
             for line in plan.summary():
                 self._say(line)
             before = present_outputs(folder, plan)
@@ -164,7 +165,7 @@ class Production:
             self._stage("pack")
             entrypoint = self._spec.overrides.entrypoint if self._spec.overrides else None
             tree, manifest = read_output(output, plan, self._bench.bounds, self._watch.stopped, entrypoint)
-            self._say(f"{count(tree.files, 'file')}, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+            self._say_what(tree, manifest)
             if tree.blobs and not self._spec.clean:
                 self._bench.blobs.save(self._spec.site_id, tree.blobs)
             pack = self._uploader.send_contents(output, tree, manifest)
@@ -174,6 +175,11 @@ class Production:
         sbom = self._uploader.send_bill(made_of, manifest) if made_of is not None else None
         self._say(f"uploaded {self._uploader.uploaded_bytes} bytes")
         return self._output(checkout, plan, cache, manifest.kind, manifest.digest, pack, text, sbom)
+
+    def _say_what(self, tree: Tree, manifest: Manifest) -> None:
+        self._say(f"{count(tree.files, 'file')}, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+        if manifest.kind == "static" and manifest.entrypoint is None:
+            self._say("there is no index.html in it: / is answered with 404 ([build] output names what is published)")
 
     def _known(self) -> dict[str, Blob]:
         """What is known of the site's blobs: only of one whose tree was published as it is."""
@@ -217,7 +223,7 @@ class Production:
             for line in plan.summary() if stage == "detect" else ():
                 self._say(line)
         self._say(f"{count(listed.fresh, 'new content')} read, the others are known by git's ids")
-        self._say(f"{count(tree.files, 'file')}, {tree.size_bytes} bytes, sha256:{manifest.digest}")
+        self._say_what(tree, manifest)
         self._heard()
         missing = self._uploader.missing(manifest)
         with listed.complete(tree, missing, lambda ids: self._bring(workspace, ids)) as contents:

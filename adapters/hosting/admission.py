@@ -76,9 +76,9 @@ class Admission:
             given = found.get(subject)
             if given is None or given.version < newest["version"]:
                 what = f"version {given.version}" if given else "none"
-                raise _refused(
-                    f"this host knows version {newest['version']} of the policy of {subject}, and was given {what}"
-                )
+                known_here = f"this host knows version {newest['version']} of the policy of {subject}"
+                lost = "if the database was restored, set it again"
+                raise _refused(f"{known_here}, and was given {what} ({lost})")
             if given.version == newest["version"] and given.digest != newest["digest"]:
                 raise _refused(f"there are two policies of {subject} with the version {given.version}")
         return found

@@ -7,7 +7,7 @@ entry of every bundle, whenever that was signed and by whichever key; there is n
 
 from __future__ import annotations
 
-import shutil
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -35,18 +35,21 @@ class Trust:
         self._keys = keys
         self._ledger = ledger
         self._mode = mode
+        # Rollouts ask side by side: none sees half of what is pinned, and none puts an older keyring over a newer one.
+        self._changing = threading.RLock()
 
     def keyring(self) -> Keyring:
         """Raises roll.place_failed (retryable) while there is no key to trust yet."""
         if (learned := self._learned()) is not None:
             return ring_of(learned.keys)
-        if not any(self._pinned.glob("*.pub")):
-            found = sorted(self._keys.glob("*.pub")) if self._keys.is_dir() else []
-            if not found:
-                raise _missing("the signing key's .pub")
-            for key in found:
-                self._pin(key)
-        return Keyring.from_folder(self._pinned)
+        with self._changing:
+            if not any(self._pinned.glob("*.pub")):
+                found = sorted(self._keys.glob("*.pub")) if self._keys.is_dir() else []
+                if not found:
+                    raise _missing("the signing key's .pub")
+                for key in found:
+                    self._pin(key)
+            return Keyring.from_folder(self._pinned)
 
     def learn(self, keyring: str) -> None:
         """Keep a newer keyring. Raises artifact.signature_invalid where nobody who is trusted here vouches for it."""
@@ -54,14 +57,16 @@ class Trust:
         raw = keyring.encode()
         if not raw or (place.exists() and place.read_bytes() == raw):
             return
-        standing = self._learned()
-        try:
-            if standing is not None and read_keyring(raw).version <= standing.version:
-                return
-            open_keyring(raw, self.log().log, self.keyring().publics)
-        except ProofError as error:
-            raise HeadwayError("artifact.signature_invalid", f"The platform's keyring was refused: {error}.") from None
-        write_aside(place, raw, 0o644)
+        with self._changing:
+            standing = self._learned()
+            try:
+                if standing is not None and read_keyring(raw).version <= standing.version:
+                    return
+                open_keyring(raw, self.log().log, self.keyring().publics)
+            except ProofError as error:
+                message = f"The platform's keyring was refused: {error}."
+                raise HeadwayError("artifact.signature_invalid", message) from None
+            write_aside(place, raw, 0o644)
 
     def _learned(self) -> KeyringDocument | None:
         try:
@@ -74,18 +79,21 @@ class Trust:
 
     def log(self) -> TrustedLog:
         """Raises roll.place_failed (retryable) while there is no ledger to trust yet."""
-        pinned = self._pinned / ROOT_NAME
-        if not pinned.exists():
-            if not (self._ledger / ROOT_NAME).exists():
-                raise _missing(f"the ledger's {ROOT_NAME}")
-            self._pin(self._ledger / ROOT_NAME)
-        return parse_root(pinned.read_bytes())
+        return parse_root(self._of_ledger(ROOT_NAME, "the ledger's"))
+
+    def _of_ledger(self, name: str, whose: str) -> bytes:
+        """A document that is pinned as it is found first."""
+        pinned = self._pinned / name
+        with self._changing:
+            if not pinned.exists():
+                if not (self._ledger / name).exists():
+                    raise _missing(f"{whose} {name}")
+                self._pin(self._ledger / name)
+        return pinned.read_bytes()
 
     def _pin(self, path: Path) -> None:
         self._pinned.mkdir(parents=True, exist_ok=True)
-        aside = self._pinned / f".{path.name}.new"
-        shutil.copyfile(path, aside)
-        aside.replace(self._pinned / path.name)
+        write_aside(self._pinned / path.name, path.read_bytes(), 0o644)
 
     def verify(self, bundle: bytes, digest: str, site_id: str) -> Verified:
         """Raises artifact.signature_invalid where the bundle is not what this platform signed for that site."""
@@ -101,12 +109,7 @@ class Trust:
         """Raises roll.place_failed (retryable) while there is nobody to trust yet."""
         from adapters.signer.keyless import SIGSTORE_NAME, open_trusted
 
-        pinned = self._pinned / SIGSTORE_NAME
-        if not pinned.exists():
-            if not (self._ledger / SIGSTORE_NAME).exists():
-                raise _missing(f"the signing worker's {SIGSTORE_NAME}")
-            self._pin(self._ledger / SIGSTORE_NAME)
-        return open_trusted(pinned.read_bytes())
+        return open_trusted(self._of_ledger(SIGSTORE_NAME, "the signing worker's"))
 
 
 def _missing(what: str) -> HeadwayError:

@@ -70,7 +70,7 @@ class KeyRecord:
 
 @dataclass(frozen=True)
 class KeyringDocument:
-    """`version` grows with every change."""
+    """`version` grows with every change, also over those that a restored database has forgotten."""
 
     version: int
     keys: tuple[KeyRecord, ...]

@@ -9,6 +9,7 @@ from typing import Final
 from adapters.artifact.folder import Folder
 from adapters.artifact.run import RunSettings, parse_run
 from adapters.plan.config import FILE, Config
+from adapters.plan.foreign import telling
 from adapters.plan.part import Part, Start, Tools, as_exec
 from adapters.plan.plan import OUTPUTS, Plan
 from headway.errors import HeadwayError
@@ -26,8 +27,11 @@ class Wanted:
     processes: Mapping[str, str]
 
 
-def static_plan(config: Config, parts: Sequence[Part], root: Folder, tools: Tools | None) -> Plan:
-    """Raises build.detect_failed where there is nothing to build or publish."""
+def static_plan(config: Config, parts: Sequence[Part], root: Folder, tools: Tools | None, *, meant: bool) -> Plan:
+    """Raises build.detect_failed where there is nothing to build or publish.
+
+    `meant`: somebody has said what the site is; else the source of a program is not taken for one.
+    """
     maker = next((part for part in parts if part.static), None)
     if config.command is not None:
         used = [part for part in parts if part.install] if config.command else []
@@ -38,7 +42,7 @@ def static_plan(config: Config, parts: Sequence[Part], root: Folder, tools: Tool
         used, source, command = [], FILE if config.output is not None else "tree", None
     outputs = _outputs(config, maker if config.command is None else None, command)
     if outputs == ("",) and command is None:
-        _require_files(root, parts)
+        _require_files(root, parts, meant=meant)
     steps = [part for part in used if not _installs(part, command)]
     install = _joined(part.install for part in steps) if config.install is None else config.install or None
     return Plan(
@@ -137,7 +141,7 @@ def _outputs(config: Config, maker: Part | None, command: str | None) -> tuple[s
     return tuple(dict.fromkeys([*(maker.outputs if maker else ()), *OUTPUTS]))
 
 
-def _require_files(root: Folder, parts: Sequence[Part]) -> None:
+def _require_files(root: Folder, parts: Sequence[Part], *, meant: bool) -> None:
     """Something to publish; and where there is only the source of a program, it is not what was meant."""
     hidden = {FILE, ".git", ".gitignore", ".gitattributes", ".gitmodules"}
     looked = f"{FILE}, package.json with a build script, mkdocs.yml, conf.py of Sphinx, pelicanconf.py"
@@ -145,10 +149,13 @@ def _require_files(root: Folder, parts: Sequence[Part]) -> None:
         message = f"There is nothing to build or publish. Looked for: {looked}, and files to publish."
         raise HeadwayError("build.detect_failed", message)
     program = next((part for part in parts if part.libraries or part.start), None)
-    if program is not None and not root.has("index.html"):
+    if program is not None and not meant and not root.has("index.html"):
         servers = "a [run] command, a Procfile, a WSGI or ASGI object"
         message = f"{program.source} is of a program, and neither a site nor a server was found in it."
         raise HeadwayError("build.detect_failed", f"{message} Looked for: {looked}, an index.html, {servers}.")
+    if not meant and (told := telling(root)) is not None:
+        as_it_is = 'If the files are to be published as they are, say so: [build] output = "."'
+        raise HeadwayError("build.detect_failed", f"{told} {as_it_is}.")
 
 
 def _setup(parts: Iterable[Part]) -> str:

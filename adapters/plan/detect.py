@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,6 +12,7 @@ from adapters.artifact.paths import escaped
 from adapters.plan import procfile
 from adapters.plan.compose import Wanted, dynamic_plan, static_plan
 from adapters.plan.config import FILE, MAX_BYTES, Config, parse_config
+from adapters.plan.foreign import unread_dependencies
 from adapters.plan.native import go_part, rust_part
 from adapters.plan.node import PACKAGE, node_part
 from adapters.plan.part import Part, Start, Tools
@@ -18,11 +20,21 @@ from adapters.plan.plan import Plan
 from adapters.plan.python import python_part
 from headway.errors import HeadwayError
 
+REQUEST: Final = "request"
 PROFILES: Final = ("auto", "static", "dynamic")
 LOOKED: Final = (
     f"a [run] command in {FILE}, a web line in {procfile.FILE}, a start script or a known server in {PACKAGE}, "
     "a WSGI or ASGI object in a Python file, a main package of Go or Rust"
 )
+_PYTHON: Final = re.compile(r"\b(?:python|gunicorn|uvicorn|hypercorn|waitress|daphne|granian|flask|celery|streamlit)")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a request says beside the tree: how the app starts; `publishes`: what is made, or published, of it."""
+
+    start: str | None = None
+    publishes: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +48,14 @@ class Tree:
     told: bool
     release: str | None
     processes: Mapping[str, str]
+    said: Said
 
 
-def detect(folder: Folder, profile: str = "auto", tools: Tools | None = None) -> Plan:
+def detect(folder: Folder, profile: str = "auto", tools: Tools | None = None, said: Said | None = None) -> Plan:
     """The plan of a checked-out tree; `profile` is the site's assertion, or `auto`. Equal trees give equal plans.
 
-    `tools` tells the versions of what builds find; None: nothing is known, and nothing is missed.
+    `tools` tells the versions of what builds find; None: nothing is known, and nothing is missed. What is `said` is not
+    missed in the tree.
     Raises build.config_invalid or build.detect_failed, which names what was looked for.
     """
     if profile not in PROFILES:
@@ -52,7 +66,7 @@ def detect(folder: Folder, profile: str = "auto", tools: Tools | None = None) ->
         raise HeadwayError("build.config_invalid", error.message, file=FILE) from error
     config = Config() if raw is None else parse_config(raw)
     with _root(folder, config) as root:
-        return replace(_decide(_look(root, config, tools), profile, tools), routes=config.routes)
+        return replace(_decide(_look(root, config, tools, said or Said()), profile, tools), routes=config.routes)
 
 
 def _root(folder: Folder, config: Config) -> Folder:
@@ -66,12 +80,13 @@ def _root(folder: Folder, config: Config) -> Folder:
     return root
 
 
-def _look(root: Folder, config: Config, tools: Tools | None) -> Tree:
+def _look(root: Folder, config: Config, tools: Tools | None, said: Said) -> Tree:
     found = (node_part(root, tools), python_part(root, tools), go_part(root), rust_part(root))
     parts = tuple(part for part in found if part is not None)
     lines = procfile.read_procfile(root)
     web = lines.web if lines else None
-    told = Start(config.run.command, FILE) if config.run.command else Start(web, procfile.FILE) if web else None
+    named = ((said.start, REQUEST), (config.run.command, FILE), (web, procfile.FILE))
+    told = next((Start(command, source) for command, source in named if command), None)
     return Tree(
         root=root,
         config=config,
@@ -80,6 +95,7 @@ def _look(root: Folder, config: Config, tools: Tools | None) -> Tree:
         told=told is not None,
         release=lines.release if lines else None,
         processes={**(lines.processes if lines else {}), **config.run.processes},
+        said=said,
     )
 
 
@@ -87,21 +103,24 @@ def _decide(tree: Tree, profile: str, tools: Tools | None) -> Plan:
     config = tree.config
     if profile == "static":
         _require_static(tree)
-        return static_plan(config, tree.parts, tree.root, tools)
+        meant = config.output is not None or bool(config.static) or tree.said.publishes
+        return static_plan(config, tree.parts, tree.root, tools, meant=meant)
     # A folder to publish, or rules for static files, say what is meant better than a library does.
     publishes = config.output is not None or bool(config.static)
     if profile == "dynamic" or config.run or tree.told or (tree.start is not None and not publishes):
-        if config.static:
+        if config.static and not tree.said.start:
             message = f"{FILE}: static is for static sites, and this is an app ({_why(tree, profile)})."
             raise HeadwayError("build.config_invalid", message, param="static", file=FILE)
         if tree.start is None:
             raise _nothing_starts(tree, profile)
+        _require_libraries(tree, tree.start)
         wanted = Wanted(tree.start, tree.told, tree.release, tree.processes)
         return dynamic_plan(config, tree.parts, wanted, tools)
     wants = next((part.wants for part in tree.parts if part.wants), None)
+    publishes = publishes or tree.said.publishes
     if wants and not publishes and config.command is None and not any(part.static for part in tree.parts):
         raise HeadwayError("build.detect_failed", wants)
-    return static_plan(config, tree.parts, tree.root, tools)
+    return static_plan(config, tree.parts, tree.root, tools, meant=publishes)
 
 
 def _require_static(tree: Tree) -> None:
@@ -115,6 +134,21 @@ def _require_static(tree: Tree) -> None:
     if seen and not makes:
         message = f"The site is said to be static, and {seen} is of an app; nothing says which folder to publish."
         raise HeadwayError("build.detect_failed", message)
+
+
+def _require_libraries(tree: Tree, start: Start) -> None:
+    """An app of Python whose dependencies stand where they are not read would start without any."""
+    config = tree.config
+    asked = config.install is not None or config.command or any(part.install_for_run for part in tree.parts)
+    if (
+        asked
+        or tree.said.start
+        or _PYTHON.search(start.command) is None
+        or (unread := unread_dependencies(tree.root)) is None
+    ):
+        return
+    message = f'{start.source} starts an app of Python. {unread} If it needs none, say so: [build] install = "".'
+    raise HeadwayError("build.detect_failed", message)
 
 
 def _why(tree: Tree, profile: str) -> str:

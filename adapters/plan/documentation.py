@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -25,7 +26,7 @@ def find_group(project: Mapping[str, Any] | None) -> Group | None:
     groups, extras = table(project, "dependency-groups"), table(project, "project", "optional-dependencies")
     for name in NAMED:
         if isinstance(groups.get(name), list):
-            return Group(name, "group", tuple(_texts(groups, name, set())))
+            return Group(name, "group", tuple(_texts(groups, name)))
         if isinstance(extras.get(name), list):
             return Group(name, "extra", tuple(one for one in extras[name] if isinstance(one, str)))
         if asked := table(project, "tool", "poetry", "group", name, "dependencies"):
@@ -33,13 +34,17 @@ def find_group(project: Mapping[str, Any] | None) -> Group | None:
     return None
 
 
-def _texts(groups: Mapping[str, Any], name: str, seen: set[str]) -> Iterator[str]:
-    listed = groups.get(name)
-    if name in seen or not isinstance(listed, list):
-        return
-    seen.add(name)
-    for one in listed:
+def _texts(groups: Mapping[str, Any], name: str) -> Iterator[str]:
+    """In the order in which they are written; a group that is included, in its place, and once."""
+    ahead, seen = deque[Any]([{"include-group": name}]), set[str]()
+    while ahead:
+        one = ahead.popleft()
         if isinstance(one, str):
             yield one
-        elif isinstance(one, dict) and isinstance(one.get("include-group"), str):
-            yield from _texts(groups, one["include-group"], seen)
+            continue
+        group = one.get("include-group") if isinstance(one, dict) else None
+        if not isinstance(group, str) or group in seen:
+            continue
+        seen.add(group)
+        listed = groups.get(group)
+        ahead.extendleft(reversed(listed) if isinstance(listed, list) else ())

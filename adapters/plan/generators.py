@@ -34,20 +34,23 @@ class Site:
 
 
 def find_site(root: Folder) -> Site | None:
-    requirements = next((path for path in REQUIREMENTS if read_text(root, path) is not None), None)
     for name in ("mkdocs.yml", "mkdocs.yaml"):
         if (text := read_text(root, name)) is not None:
             packages = ("mkdocs", "mkdocs-material") if _MATERIAL.search(text) else ("mkdocs",)
             build = f"python3 -m mkdocs build --config-file {name} --site-dir site"
-            return Site("MkDocs", name, build, ("site",), packages, requirements)
+            return Site("MkDocs", name, build, ("site",), packages, _requirements(root))
     if root.has("pelicanconf.py"):
         settings = "publishconf.py" if root.has("publishconf.py") else "pelicanconf.py"
         build = f"python3 -m pelican content -o output -s {settings}"
-        return Site("Pelican", settings, build, ("output",), ("pelican[markdown]",), requirements)
-    return _sphinx(root, requirements)
+        return Site("Pelican", settings, build, ("output",), ("pelican[markdown]",), _requirements(root))
+    return _sphinx(root)
 
 
-def _sphinx(root: Folder, requirements: str | None) -> Site | None:
+def _requirements(root: Folder) -> str | None:
+    return next((path for path in REQUIREMENTS if read_text(root, path) is not None), None)
+
+
+def _sphinx(root: Folder) -> Site | None:
     for folder in SPHINX:
         file = f"{folder}/conf.py" if folder else "conf.py"
         text = read_text(root, file) or ""
@@ -57,5 +60,5 @@ def _sphinx(root: Folder, requirements: str | None) -> Site | None:
         package = _THEMES.get(theme[1]) if theme else None
         build = f'python3 -m sphinx -b html -q -d "$TMPDIR/doctrees" {folder or "."} .headway/html'
         packages = ("sphinx", package) if package else ("sphinx",)
-        return Site("Sphinx", file, build, (".headway/html",), packages, requirements)
+        return Site("Sphinx", file, build, (".headway/html",), packages, _requirements(root))
     return None

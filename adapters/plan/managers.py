@@ -9,8 +9,14 @@ from typing import Any, Final
 from adapters.artifact.folder import Folder
 from adapters.plan.part import MAX_LOCK, Tools, is_folder, read_text
 
-NPM_LOCKS: Final = ("npm-shrinkwrap.json", "package-lock.json")
-_PINNED = re.compile(r"(npm|pnpm|yarn)@(\d+(?:\.\d+){0,2})")
+# In the order in which they count where nothing says whose is meant.
+_LOCKS: Final = {
+    "npm": ("npm-shrinkwrap.json", "package-lock.json"),
+    "pnpm": ("pnpm-lock.yaml",),
+    "yarn": ("yarn.lock",),
+    "bun": ("bun.lock", "bun.lockb"),
+}
+_PINNED = re.compile(r"(npm|pnpm|yarn|bun)@(\d+(?:\.\d+){0,2})")
 _LOCK_VERSION = re.compile(r"^lockfileVersion:\s*['\"]?(\d+)", re.MULTILINE)
 _PLUG_N_PLAY = re.compile(r"""^nodeLinker:\s*["']?pnp["']?\s*(?:#.*)?$""", re.MULTILINE)
 # Which major version of pnpm writes which lock file.
@@ -35,13 +41,20 @@ class Manager:
 
 
 def find_manager(root: Folder, package: dict[str, Any], tools: Tools | None, *, serves: bool) -> Manager:
-    """By lock file, then by `packageManager`, else npm. `serves`: the tree will run as an app, with its libraries."""
+    """By lock file (of several that of `packageManager`), then by `packageManager`, else npm. `serves`: the tree will
+    run as an app, with its libraries.
+    """
     pinned = _PINNED.match(str(package.get("packageManager", "")))
-    lock = next((name for name in NPM_LOCKS if root.has(name)), None)
-    if lock is None and (root.has("pnpm-lock.yaml") or (pinned and pinned[1] == "pnpm")):
-        return _pnpm(root, pinned[2] if pinned and pinned[1] == "pnpm" else None, tools)
-    if lock is None and (root.has("yarn.lock") or (pinned and pinned[1] == "yarn")):
-        return _yarn(root, pinned[2] if pinned and pinned[1] == "yarn" else None, tools, serves=serves)
+    asked, version = (pinned[1], pinned[2]) if pinned else (None, None)
+    found = {name: next((lock for lock in locks if root.has(lock)), None) for name, locks in _LOCKS.items()}
+    name = next((name for name in (asked, *_LOCKS) if name and found[name]), asked or "npm")
+    if name == "pnpm":
+        return _pnpm(root, version if asked == name else None, tools)
+    if name == "yarn":
+        return _yarn(root, version if asked == name else None, tools, serves=serves)
+    if name == "bun":
+        return _bun(found[name], version if asked == name else None, tools)
+    lock = found["npm"]
     install = "npm ci" if lock else "npm install"
     return Manager(
         name="npm",
@@ -101,6 +114,20 @@ def _berry(root: Folder, call: str, lock: str | None, serves: bool) -> Manager:
     focus = f"{modules} workspaces focus --production"
     install = f"{used} install --immutable" if lock else f"{used} install"
     return Manager("yarn", used, install, focus, focus, lock, ("yarn.lock",), f"{call} run" if plays else "npx")
+
+
+def _bun(lock: str | None, version: str | None, tools: Tools | None) -> Manager:
+    call = _call("bun", "bun", version or "1", version, tools)
+    install = f"{call} install" + (" --frozen-lockfile" if lock else "")
+    return Manager(
+        name="bun",
+        call=call,
+        install=install,
+        install_for_run=f"{install} --production",
+        prune=f"rm -rf node_modules && {install} --production",
+        lock=lock,
+        written=_LOCKS["bun"],
+    )
 
 
 def _redirected(call: str, install: str, lock: str | None) -> str:

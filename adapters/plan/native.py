@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from adapters.artifact.folder import Folder
-from adapters.plan.part import Part, Start, is_folder, read_text, read_toml, table
+from adapters.plan.part import MAX_LOCK, Part, Start, is_folder, read_source, read_text, read_toml, table
 
 PROGRAM: Final = ".headway/bin/app"
 _MAIN = re.compile(r"^package main\b", re.MULTILINE)
@@ -75,4 +75,4 @@ def _has_main(root: Folder, path: str) -> bool:
         return False
     with inner:
         files = [name for name in inner.names() if name.endswith(".go") and not name.endswith("_test.go")]
-        return any(_MAIN.search(read_text(inner, name) or "") for name in files[:100])
+        return any(_MAIN.search(read_source(inner, name, MAX_LOCK)) for name in files[:100])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
+from adapters.artifact.paths import path_fault
 from adapters.plan.managers import find_manager
 from adapters.plan.part import Part, Start, Tools, as_exec, read_json, read_text, table
 from headway.errors import HeadwayError
@@ -44,6 +47,7 @@ FRAMEWORKS: Final = (
     Framework("Nuxt", "nuxt", (".output/public", "dist"), "nuxt generate"),
     Framework("Vite", "vite", ("dist",), "vite build"),
     Framework("Parcel", "parcel", ("dist",)),
+    Framework("Angular", "@angular/core", ("dist",), "ng build"),
 )
 INSTALLED: Final = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies", "workspaces")
 HOOKS: Final = ("preinstall", "install", "postinstall", "prepare")
@@ -62,7 +66,10 @@ TOOLS: Final = frozenset(
         *("eleventy", "docusaurus", "astro", "gatsby", "ng", "vue-cli-service", "vitepress", "browser-sync", "npx"),
     )
 )
-INSTALLS: Final = re.compile(r"\b(?:npm (?:ci|i|install)\b|pnpm (?:i|install)\b|yarn(?: install\b| *(?:$|[&;|])))")
+INSTALLS: Final = re.compile(
+    r"\b(?:npm (?:ci|i|install)\b|(?:pnpm|bun) (?:i|install)\b|yarn(?: install\b| *(?:$|[&;|])))"
+)
+_BUILDS: Final = re.compile(r"(?:npm run|pnpm(?: run)?|yarn(?: run)?|bun run) build")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 _EXPORT = re.compile(r"""\boutput\s*:\s*["']export["']""")
 
@@ -85,6 +92,7 @@ def node_part(root: Folder, tools: Tools | None) -> Part | None:
     framework = next((one for one in FRAMEWORKS if one.package in package.all), None)
     start = _start(root, package, framework)
     manager = find_manager(root, raw, tools, serves=start is not None)
+    wants = _wants_bun(package, start, tools)
     script = next((name for name in SCRIPTS if name in package.scripts), None)
     build = f"{manager.call} run {script}" if script else None
     if build is None and framework is not None and framework.cli is not None:
@@ -103,11 +111,39 @@ def node_part(root: Folder, tools: Tools | None) -> Part | None:
         path=("node_modules/.bin",),
         env={"NODE_ENV": "production"},
         left_out=LEFT_OUT if manager.lock else (*LEFT_OUT, *manager.written),
-        start=start,
-        static=build is not None,
+        start=start if wants is None else None,
+        static=build is not None and wants is None,
+        wants=wants,
         framework=framework.name if framework else None,
-        outputs=framework.outputs if framework else (),
+        outputs=_outputs(root, framework),
     )
+
+
+def _outputs(root: Folder, framework: Framework | None) -> tuple[str, ...]:
+    if framework is None:
+        return ()
+    return (*_angular(root), *framework.outputs) if framework.name == "Angular" else framework.outputs
+
+
+def _angular(root: Folder) -> Iterator[str]:
+    """Where `ng build` puts the pages of the first project that is an application, newer versions' place first."""
+    for name, project in table(read_json(root, "angular.json"), "projects").items():
+        if not isinstance(project, dict) or project.get("projectType", "application") != "application":
+            continue
+        options = table(project, "architect", "build", "options") or table(project, "targets", "build", "options")
+        given = options.get("outputPath", f"dist/{name}")
+        base, inner = (
+            (given.get("base"), given.get("browser", "browser")) if isinstance(given, dict) else (given, "browser")
+        )
+        yield from (path for parts in ((base, inner), (base,)) if (path := _plain(*parts)) is not None)
+        return
+
+
+def _plain(*named: object) -> str | None:
+    """A path below the root, of these one below the other; None where it is none."""
+    parts = [part for path in named for part in str(path).split("/") if part not in ("", ".")]
+    told = all(isinstance(path, str) for path in named)
+    return "/".join(parts) if told and parts and ".." not in parts and not path_fault("/".join(parts)) else None
 
 
 def _package(raw: dict[str, Any]) -> Package:
@@ -148,7 +184,18 @@ def _start(root: Folder, package: Package, framework: Framework | None) -> Start
         return None
     files = ["server.js"] if library is None else [package.main or "", "server.js", "index.js", "app.js"]
     file = next((one for one in files if one and _has(root, one)), None)
-    return Start(f"node {file}", PACKAGE, library) if file else None
+    return Start(f"node {shlex.quote(file)}", PACKAGE, library) if file else None
+
+
+def _wants_bun(package: Package, start: Start | None, tools: Tools | None) -> str | None:
+    """It runs apps as well, and comes along with no library."""
+    if start is None or tools is None or start.command.split()[:1] != ["bun"]:
+        return None
+    if "bun" in package.needed or tools("bun") is not None:
+        return None
+    return (
+        f"{PACKAGE} starts its app by `bun`, and there is none on this machine: start it by node, or install bun there."
+    )
 
 
 def _sveltekit(package: Package) -> Start | None:
@@ -174,7 +221,9 @@ def _with_hooks(package: Package) -> str:
     """The start script as `npm start` would run it, without npm."""
     start = package.scripts["start"].removeprefix("cross-env ").strip()
     before = package.scripts.get("prestart")
-    return f"{before} && {as_exec(start)}" if before else start
+    if before is None or ("build" in package.scripts and _BUILDS.fullmatch(before)):
+        return start  # what it would build is built already, and what it needs for that is gone
+    return f"{before} && {as_exec(start)}"
 
 
 def _has(root: Folder, path: str) -> bool:

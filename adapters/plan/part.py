@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +16,12 @@ from headway.toml import parse_toml
 MAX_FILE: Final = 4 << 20
 # Large lock files are read for names only.
 MAX_LOCK: Final = 32 << 20
+# What Windows' own programs write: `pip freeze > requirements.txt` of its shell is UTF-16.
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 # The version of a program that builds find, or None where they find none.
 Tools = Callable[[str], str | None]
@@ -64,12 +71,31 @@ class Part:
 
 
 def read_text(root: Folder, path: str, most: int = MAX_FILE) -> str | None:
-    """A text file of the repository, None where there is none. Raises build.detect_failed."""
+    """A text file of the repository, None where there is none. Raises build.detect_failed.
+
+    One below what is no folder of the repository's (a link, a file) is not there.
+    """
+    above = path.rpartition("/")[0]
+    if above and not is_folder(root, above):
+        return None
     try:
         raw = root.read(path, most)
     except HeadwayError as error:
         raise HeadwayError("build.detect_failed", error.message) from error
-    return None if raw is None else raw.decode("utf-8", "replace")
+    return None if raw is None else _decoded(raw)
+
+
+def read_source(root: Folder, path: str, most: int = 1 << 20) -> str:
+    """A source file; empty where it is none, too large, or behind a link."""
+    try:
+        return read_text(root, path, most) or ""
+    except HeadwayError:
+        return ""
+
+
+def _decoded(raw: bytes) -> str:
+    mark, encoding = next((one for one in _MARKS if raw.startswith(one[0])), (b"", "utf-8"))
+    return raw[len(mark) :].decode(encoding, "replace")
 
 
 def read_json(root: Folder, path: str) -> dict[str, Any] | None:
@@ -78,7 +104,7 @@ def read_json(root: Folder, path: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        document = json.loads(text.removeprefix("\ufeff"))
+        document = json.loads(text)
     except (ValueError, RecursionError):
         raise HeadwayError("build.detect_failed", f"{path} is not JSON.") from None
     return document if isinstance(document, dict) else {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
-from adapters.plan import documentation, generators, python_apps
+from adapters.plan import documentation, foreign, generators, python_apps
 from adapters.plan.part import MAX_LOCK, Part, Tools, is_folder, read_text, read_toml, table
 from headway.errors import HeadwayError
 
@@ -45,6 +45,8 @@ def python_part(root: Folder, tools: Tools | None) -> Part | None:
     """None where nothing of Python was recognised. Raises build.detect_failed."""
     found = dependencies(root, tools)
     app = python_apps.find_app(root, found.names if found else frozenset())
+    if app is not None and app.wants is not None and found is None:
+        app = replace(app, wants=_nothing_named(root, app))
     site = generators.find_site(root)
     if found is None and app is None and site is None:
         return None
@@ -71,6 +73,16 @@ def python_part(root: Folder, tools: Tools | None) -> Part | None:
         framework=site.name if site else (app.framework if app else None),
         outputs=site.outputs if site else (),
         wants=app.wants if app else None,
+    )
+
+
+def _nothing_named(root: Folder, app: python_apps.App) -> str:
+    folder = app.file.partition("/")[0] if "/" in app.file else ""
+    instead = foreign.unread_dependencies(root) or (foreign.below(root, folder) if folder else None)
+    named = f"uv.lock, poetry.lock, {REQUIREMENTS}, {PYPROJECT}, setup.py"
+    what = f"{app.file} is a server ({app.framework}), and nothing beside it names its dependencies"
+    return (
+        f"{what} (looked for: {named}). {instead or f'Add a {REQUIREMENTS} with a server such as gunicorn or uvicorn.'}"
     )
 
 

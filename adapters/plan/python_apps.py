@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from adapters.artifact.folder import Folder
-from adapters.plan.part import Start, is_folder, read_text
-from headway.errors import HeadwayError
+from adapters.plan.part import Start, is_folder, read_source
 
 Interface = Literal["wsgi", "asgi"]
 
@@ -70,7 +69,7 @@ def _django(root: Folder, names: frozenset[str]) -> _Found | None:
         if not folder.isidentifier() or not is_folder(root, folder):
             continue
         file = f"{folder}/{wanted}.py"
-        if (match := _GET_WSGI.search(_text(root, file))) is not None:
+        if (match := _GET_WSGI.search(read_source(root, file))) is not None:
             return _Found(file, f"{folder}.{wanted}:{match[1]}", wanted, "Django")
     return None
 
@@ -85,7 +84,7 @@ def _objects(root: Folder) -> Iterator[_Found]:
                 file = "/".join(parts)
                 if name == "__init__.py" and not folder:
                     continue
-                text = _text(root, file)
+                text = read_source(root, file)
                 module = ".".join(part for part in (folder, name.removesuffix(".py")) if part and part != "__init__")
                 if text and (found := _in_text(file, module, text)) is not None:
                     yield found
@@ -142,11 +141,3 @@ def _asgi(found: _Found, names: frozenset[str]) -> str | None:
     if "daphne" in names and not found.factory:
         return f'daphne -b {HOST} -p "$PORT" {found.target}'
     return None
-
-
-def _text(root: Folder, path: str) -> str:
-    """A source file; empty where it is none, too large, or behind a link."""
-    try:
-        return read_text(root, path, 1 << 20) or ""
-    except HeadwayError:
-        return ""

@@ -130,7 +130,7 @@ def _head(file: Path) -> Json:
             head = json.loads(opened.readline())
             if head["kind"] == "headway-audit":
                 return dict(head)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
     raise HeadwayError("request.invalid_parameter", f"{file} is no export of an audit log.", param="file")
 
@@ -140,7 +140,7 @@ def _lines(file: Path, kind: str) -> Iterator[Json]:
         for number, line in enumerate(opened, 1):
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise HeadwayError("ledger.inconsistent", f"Line {number} of {file} is not JSON.") from None
             if isinstance(row, dict) and isinstance(row.get(kind), dict):
                 yield row[kind]

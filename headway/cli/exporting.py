@@ -221,7 +221,8 @@ def _audited(folder: Path, log: Log) -> list[bytes]:
 
     def entries() -> Iterator[Logged]:
         with (folder / ENTRIES).open() as lines:
-            for row in map(json.loads, lines):
+            # A line without an end, of a file that is mostly holes, is no entry either.
+            for row in map(json.loads, iter(lambda: lines.readline(MAX_BUNDLE), "")):
                 bodies.append(base64.b64decode(row["canonicalized_body"]))
                 promise = base64.b64decode(row["signed_entry_timestamp"])
                 yield Logged(int(row["log_index"]), int(row["integrated_time"]), bodies[-1], promise)
@@ -230,7 +231,7 @@ def _audited(folder: Path, log: Log) -> list[bytes]:
     try:
         audit(rows, log, head)
         more = next(rows, None) is not None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise HeadwayError("ledger.inconsistent", f"The entries cannot be read: {type(error).__name__}.") from error
     if more:
         raise HeadwayError("ledger.inconsistent", f"There are entries behind the checkpoint's {head.size}.")

@@ -225,6 +225,8 @@ def unpack(stream: Any, manifest: Manifest, folder: Path) -> None:
                     raise HeadwayError(
                         "roll.verify_failed", "The archive holds a file that the manifest does not name."
                     )
+                if member.size != one.size:
+                    raise HeadwayError("roll.verify_failed", f"{one.path} is not what the manifest says.")
                 _write(folder / one.path, body, one)
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
         raise HeadwayError("roll.verify_failed", "The archive ended early or cannot be read: fetch again.") from error

@@ -92,7 +92,7 @@ def _note_of(path: Path) -> str:
     try:
         [item] = json.loads(text)["verificationMaterial"]["tlogEntries"]
         return str(item["inclusionProof"]["checkpoint"]["envelope"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise HeadwayError("request.invalid_parameter", f"{path} holds no checkpoint.") from None
 
 

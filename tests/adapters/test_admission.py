@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from headway.errors import HeadwayError
 from headway.ids import new_id
 from headway.policy import parse_policy
 from store.models import Artifact, Build, Environment, Release, Rollout, Site, utcnow
+from store.models_ledger import LedgerEntry
 from store.models_policy import Decision, Policy
 from store.policies import set_policy
 from store.queue import claim_turn
@@ -214,6 +217,50 @@ def test_a_hold_that_a_thief_lets_go_is_disputed_and_refused(ground: Ground) -> 
     rollout = ground.turn(art)
     ground.force(rollout)
     refused(lambda: ground.admit(ground.spec(rollout), bundle), "disputed")
+
+
+@pytest.mark.parametrize("seconds", [-2, 2])
+def test_a_decision_at_the_moment_of_a_change_is_borne_out_by_what_it_was_held_to(ground: Ground, seconds: int) -> None:
+    """By clocks that differ, or a change that was written first and committed after."""
+    first = ground.rule({"refs": ["main", "x"]})
+    art, bundle = ground.artifact("one")
+    if seconds > 0:
+        first = ground.rule(MAIN_ONLY)
+    rollout = ground.turn(art)
+    if seconds < 0:
+        ground.rule(MAIN_ONLY)
+    with ground.store.write() as session:
+        decision = session.exec(select(Decision).where(Decision.rollout_id == rollout)).one()
+        assert [one["id"] for one in decision.policies] == [first.id]
+        newest = session.exec(select(Policy).where(Policy.version == 2)).one()
+        assert decision.decided_at is not None
+        newest.created_at = decision.decided_at + timedelta(seconds=seconds)
+    ground.admit(ground.spec(rollout), bundle)
+
+
+def test_a_decision_that_forgets_a_policy_is_disputed(ground: Ground) -> None:
+    ground.rule(MAIN_ONLY)
+    art, _ = ground.artifact("one")
+    ground.turn(art)
+    with ground.store.write() as session:
+        policy, decision = session.exec(select(Policy)).one(), session.exec(select(Decision)).one()
+        decision.policies, policy.created_at = [], policy.created_at - timedelta(seconds=6)
+    ground.recorder.record_decisions()
+    with ground.store.read() as session:
+        entry = session.exec(select(LedgerEntry).where(LedgerEntry.kind == "decision")).one()
+    assert b"disputed" in base64.b64decode(json.loads(entry.envelope)["payload"])
+
+
+def test_a_first_policy_is_not_for_what_was_under_way(ground: Ground) -> None:
+    art, bundle = ground.artifact("one")
+    rollout = ground.turn(art)
+    ground.rule(MAIN_ONLY)
+    ground.admit(ground.spec(rollout), bundle)
+    ground.end(rollout)
+    wild, wild_bundle = ground.artifact("wild", ref="feature/x")
+    later = ground.turn(wild)
+    ground.force(later)
+    refused(lambda: ground.admit(ground.spec(later), wild_bundle), "disputed")
 
 
 def test_a_policy_that_a_thief_takes_away_is_missed(ground: Ground) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import shutil
 import tarfile
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from activities.ledger import About, Ledger
-from adapters.artifact.manifest import File, make_manifest
+from adapters.artifact.manifest import File, make_manifest, parse_manifest
 from adapters.ledger.keyring import KEYRING_NAME, KeyRecord
 from adapters.ledger.root import ROOT_NAME
 from adapters.signer.bundle import attest
@@ -22,6 +23,7 @@ from adapters.signer.keys import SigningKey, create_key
 from adapters.signer.records import DecisionFacts, RolloutFacts, decision_statement, rollout_statement
 from adapters.signer.statement import BuildFacts, statement
 from headway.cli.exporting import CHECKPOINT, ENTRIES, verify_export
+from headway.cli.fetching import unpack
 from headway.errors import HeadwayError
 from store import ledger as rows
 from store.migrations import upgrade
@@ -158,6 +160,7 @@ def more_entries(folder: Path) -> None:
     ("change", "code"),
     [
         (more_entries, "ledger.inconsistent"),
+        (lambda folder: (folder / ENTRIES).write_text('{"a": ' * 5000), "ledger.inconsistent"),
         (lambda folder: (folder / "site.json").write_text("{}"), "request.invalid_parameter"),
         (lambda folder: (folder / "site.json").write_text("["), "request.invalid_parameter"),
     ],
@@ -174,3 +177,16 @@ def test_what_is_compressed_is_not_unpacked(export: Path, tmp_path: Path) -> Non
     small.write_bytes(gzip.compress(whole.read_bytes()))
     with pytest.raises(HeadwayError, match="cannot be read as an export"):
         verify_export(small, root=export / ROOT_NAME)
+
+
+def test_what_is_longer_than_its_manifest_says_is_not_written(tmp_path: Path) -> None:
+    """A few bytes of zstd unpack to terabytes."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as made:
+        member = tarfile.TarInfo("index.html")
+        member.size = 1 << 20
+        made.addfile(member, io.BytesIO(bytes(member.size)))
+    archive.seek(0)
+    with pytest.raises(HeadwayError, match="not what the manifest says"):
+        unpack(archive, parse_manifest(MANIFEST, digest=DIGEST), tmp_path)
+    assert list(tmp_path.iterdir()) == []

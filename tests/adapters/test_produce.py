@@ -514,6 +514,16 @@ def command(text: str, extra: str = "") -> dict[str, str]:
     return {"headway.toml": f"[build]\ncommand = '''{text}'''\n{extra}"}
 
 
+def test_an_output_without_a_first_page_is_told(platform: Platform) -> None:
+    def said(text: str) -> bool:
+        platform.repo.commit(command(text))
+        platform.build()
+        return any("no index.html" in line for line in platform.log("system"))
+
+    assert not said("mkdir dist; echo a > dist/index.html")
+    assert said("mkdir -p dist/shop; echo b > dist/shop/index.html")
+
+
 def test_failures_are_named(platform: Platform) -> None:
     error = platform.failure(command("echo before; exit 3"))
     assert (error.type, error.non_retryable) == ("build.step_failed", True)

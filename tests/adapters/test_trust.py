@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +20,7 @@ from activities.recorder import Recorder
 from adapters.hosting.host import Host, Limits
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.trust import Trust
+from adapters.ledger.keyring import open_keyring
 from adapters.ledger.root import ROOT_NAME
 from adapters.signer.bundle import attest
 from adapters.signer.folder import KeyFolder
@@ -98,6 +103,74 @@ def test_the_first_key_is_pinned_and_a_later_one_is_not_believed(platform: Platf
     stranger = create_key(platform.root / "keys")
     refused("artifact.signature_invalid", trust, platform.bundle(key=stranger))
     trust.verify(platform.bundle(), DIGEST, SITE)
+
+
+def test_rollouts_that_come_first_side_by_side_all_believe(platform: Platform) -> None:
+    bundle, together = platform.bundle(), threading.Barrier(4)
+    platform.trust()
+    for number in range(25):
+        trust = Trust(platform.root / f"host-{number}", platform.root / "keys", platform.root / "ledger")
+
+        def roll(trust: Trust = trust) -> str:
+            together.wait(10)
+            return trust.verify(bundle, DIGEST, SITE).digest
+
+        with ThreadPoolExecutor(4) as pool:
+            assert [one.result() for one in [pool.submit(roll) for _ in range(4)]] == [DIGEST] * 4
+
+
+def test_an_older_keyring_does_not_arrive_over_a_newer_one(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    trust, keys = platform.trust(), KeyFolder(platform.root / "keys")
+    trust.verify(platform.bundle(), DIGEST, SITE)
+    keys.rotate(datetime.now(UTC))
+    older = announce(platform, keys)
+    keys.revoke("signing", datetime.now(UTC))
+    newer = announce(platform, keys)
+    judging, go_on = threading.Event(), threading.Event()
+
+    def slowly(raw: bytes, *rest: Any) -> Any:
+        if raw == older.encode():
+            judging.set()
+            go_on.wait(1)
+        return open_keyring(raw, *rest)
+
+    monkeypatch.setattr("adapters.hosting.trust.open_keyring", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(trust.learn, older)
+        judging.wait(10)
+        second = pool.submit(trust.learn, newer)
+        wait((second,), timeout=0.5)
+        go_on.set()
+        first.result()
+        second.result()
+    assert "revoked" in refused("artifact.signature_invalid", trust, platform.bundle()).message
+
+
+def test_a_key_that_is_revoked_after_the_database_was_restored_is_revoked_on_hosts(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust, keys = platform.trust(), KeyFolder(platform.root / "keys")
+    trust.learn(announce(platform, keys))
+    bundle = platform.bundle()
+    platform.store.close()
+    shutil.copy(platform.root / "headway.db", platform.root / "backup.db")
+    platform.store = Store.open(f"sqlite:///{platform.root}/headway.db")
+    platform.ledger = Ledger.open(platform.store, platform.root / "ledger", "ledger.example.test")
+    for _ in range(3):
+        keys.rotate(datetime.now(UTC))
+        trust.learn(announce(platform, keys))
+    trust.verify(bundle, DIGEST, SITE)
+    platform.store.close()
+    for left in platform.root.glob("headway.db*"):
+        left.unlink()
+    shutil.copy(platform.root / "backup.db", platform.root / "headway.db")
+    platform.store = Store.open(f"sqlite:///{platform.root}/headway.db")
+    platform.ledger = Ledger.open(platform.store, platform.root / "ledger", "ledger.example.test")
+    later = time.time() + 60
+    monkeypatch.setattr("activities.ledger.time.time", lambda: later)
+    keys.revoke("signing", datetime.now(UTC))
+    trust.learn(announce(platform, keys))
+    assert "revoked" in refused("artifact.signature_invalid", trust, bundle).message
 
 
 def test_the_first_ledger_is_pinned_and_another_is_not_believed(platform: Platform, tmp_path: Path) -> None:

@@ -83,6 +83,21 @@ def test_vite_by_pnpm(caller: Caller, commit: Commit, npm: str, tmp_path: Path) 
     assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
 
 
+def test_vite_by_bun(caller: Caller, commit: Commit, npm: str, tmp_path: Path) -> None:
+    """By its own lock file, and with what scripts call."""
+    assert shutil.which("npx"), f"{npm} comes with npx"
+    sources = {
+        "package.json": package("bunx vite build", "vite"),
+        "index.html": PAGE,
+        "main.js": "console.log('heron')\n",
+    }
+    files = locked(sources, ["npx", "--yes", "bun@1", "install", "--lockfile-only"], "bun.lock")
+    site = caller.new_site("by-bun", commit("by-bun", files))
+    built = build(caller, site, tmp_path / "a")
+    assert any(path.startswith("assets/index-") for path in built.paths())
+    assert build(caller, site, tmp_path / "b", clean=True).digest == built.digest
+
+
 def test_vite_by_classic_yarn(caller: Caller, commit: Commit, npm: str, tmp_path: Path) -> None:
     """Its lock file names Yarn's own registry, which no builder has to reach."""
     assert shutil.which("npx"), f"{npm} comes with npx"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headway.auditing import BEGINNING, check_chain, leaf_of, link
+from headway.cli.audit import _head, _lines
 from headway.errors import HeadwayError
 
 Json = dict[str, Any]
@@ -72,12 +74,33 @@ def no_leaf(links: list[Json]) -> None:
     links[3].update(leaf="zz", row=None)
 
 
-@pytest.mark.parametrize("change", [rewritten, rechained, left_out, renumbered, moved, cut, no_leaf])
+def no_text(links: list[Json]) -> None:
+    links[3]["row"]["actor"] = {"label": "\ud800"}
+
+
+def deep(links: list[Json]) -> None:
+    row: Any = links[3]["row"]
+    for _ in range(5000):
+        row["actor"] = row = {}
+
+
+@pytest.mark.parametrize("change", [rewritten, rechained, left_out, renumbered, moved, cut, no_leaf, no_text, deep])
 def test_what_was_changed_shows(change: Callable[[list[Json]], None]) -> None:
     links = chain(9)
     kept = anchors(links, 9)
-    bad = copy.deepcopy(links)
+    bad = [copy.deepcopy(one) for one in links]
     change(bad)
     with pytest.raises(HeadwayError) as refused:
         check_chain(bad, kept)
     assert refused.value.code == "ledger.inconsistent"
+
+
+def test_lines_that_are_nested_too_deeply_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"link": ' + "[" * 5000 + "]" * 5000 + "}\n")
+    with pytest.raises(HeadwayError) as refused:
+        list(_lines(file, "link"))
+    assert refused.value.code == "ledger.inconsistent"
+    with pytest.raises(HeadwayError) as refused:
+        _head(file)
+    assert refused.value.code == "request.invalid_parameter"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,43 @@ def test_links_lead_nowhere(tmp_path: Path) -> None:
     assert refusal(root, {"headway.toml": '[build]\nroot = "web"'}).code == "build.config_invalid"
 
 
+@pytest.mark.parametrize("name", ["docs", "doc", "source", "requirements", "cmd"])
+@pytest.mark.parametrize("links", [True, False])
+def test_a_link_or_a_file_where_others_have_a_folder_is_nobodys_concern(tmp_path: Path, name: str, links: bool) -> None:
+    (tmp_path / "website").mkdir()
+    (tmp_path / name).symlink_to("website") if links else (tmp_path / name).write_text("x")
+    assert plan(tmp_path, {"index.html": "x"}).source == "tree"
+    assert plan(tmp_path, {"package.json": BUILD}).command == "npm run build"
+    found = plan(tmp_path, {"requirements.txt": "gunicorn", "app.py": "app = Flask(x)"}, "dynamic")
+    assert found.framework == "Flask"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_windows_programs_write_is_read(tmp_path: Path, encoding: str) -> None:
+    app = "from flask import Flask\r\napp = Flask(__name__)\r\n"
+    for name, text in (("requirements.txt", "gunicorn==23\r\nFlask==3\r\n"), ("app.py", app)):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+    found = plan(tmp_path, {}).run
+    assert found is not None
+    assert found.command.endswith("app:app")
+    assert "gunicorn" in found.command
+    (tmp_path / "Procfile").write_bytes("web: gunicorn app:app\r\nrelease: true\r\n".encode(encoding))
+    found = plan(tmp_path, {}).run
+    assert found is not None
+    assert found.command.endswith("; exec gunicorn app:app")
+
+
+def test_groups_that_include_each_other_for_ever_are_read_once(tmp_path: Path) -> None:
+    names = [f"g{number}" for number in range(3000)]
+    chain = "".join(f'{name} = ["p-{name}", {{include-group = "{after}"}}]\n' for name, after in pairwise(names))
+    groups = (
+        f'[dependency-groups]\ndocs = ["a", {{include-group = "g0"}}, "z"]\n{chain}g2999 = [{{include-group="docs"}}]\n'
+    )
+    found = plan(tmp_path, {"mkdocs.yml": "site_name: x", "pyproject.toml": f'[project]\nname = "x"\n{groups}'})
+    words = (found.install or "").partition(" && ")[0].split()
+    assert (words[-3:], words[words.index("a") + 1]) == (["p-g2997", "p-g2998", "z"], "p-g0")
+
+
 def test_equal_trees_give_equal_plans(tmp_path: Path) -> None:
     files = {"package.json": VITE, "headway.toml": '[build.env]\nB = "2"\nA = "1"'}
     (tmp_path / "a").mkdir()
@@ -140,3 +178,21 @@ def test_a_name_that_no_file_has_is_not_there(tmp_path: Path, main: str) -> None
     assert plan(tmp_path, {"package.json": package, "server.js": ""}).run is not None
     with Folder(tmp_path) as folder, pytest.raises(HeadwayError, match="is no path"):
         folder.open(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs"),
+    [
+        ({}, ("dist/shop/browser", "dist/shop")),
+        ({"outputPath": "dist/web/"}, ("dist/web/browser", "dist/web")),
+        ({"outputPath": {"base": "out", "browser": ""}}, ("out",)),
+        ({"outputPath": "../../etc"}, ()),
+        ({"outputPath": {"base": ["x"]}}, ()),
+        ({"outputPath": "a\ud800"}, ()),
+    ],
+)
+def test_what_angular_is_set_to_write(tmp_path: Path, options: dict[str, object], outputs: tuple[str, ...]) -> None:
+    package = json.dumps({"scripts": {"build": "ng build"}, "dependencies": {"@angular/core": "20"}})
+    angular = json.dumps({"projects": {"shop": {"architect": {"build": {"options": options}}}}})
+    found = plan(tmp_path, {"package.json": package, "angular.json": angular})
+    assert found.outputs == tuple(dict.fromkeys([*outputs, *OUTPUTS]))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from activities.producing.overrides import overridden
+from activities.producing.overrides import overridden, said_of
 from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.plan.plan import OUTPUTS, Plan
 from headway.broker import BuildOverrides
 from headway.errors import HeadwayError
+from tests.unit.plans.test_plans import plan as planned
+from tests.unit.plans.trees import FLASK, Tree
 
 FILES = Plan(profile="static", source="tree", command=None, outputs=("",))
 APP = Plan(
@@ -55,3 +57,34 @@ def test_static_publishes_files_of_what_could_run() -> None:
     plan = overridden(APP, BuildOverrides(kind="static"))
     assert (plan.profile, plan.run, plan.outputs) == ("static", None, OUTPUTS)
     assert overridden(APP, BuildOverrides(kind="static", output="site")).outputs == ("site",)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"app.py": FLASK, "requirements.txt": "flask\n"},
+        {"main.py": "serve()", "requirements.txt": "python-fasthtml\n"},
+        {"composer.json": "{}", "index.php": "x"},
+    ],
+)
+def test_what_a_request_says_is_not_missed_in_the_tree(tree: Tree) -> None:
+    said = BuildOverrides(run_command="python3 main.py", port=8000)
+    plan = overridden(planned(tree, said=said_of(said)), said)
+    assert plan.run is not None
+    assert (plan.profile, plan.source, plan.run.port) == ("dynamic", "request", 8000)
+    assert plan.run.command.endswith("exec python3 main.py")
+    assert ("requirements.txt" in (plan.install or "")) == ("requirements.txt" in tree)
+    said = BuildOverrides(kind="static", build_command="make", output="out")
+    plan = overridden(planned(tree, said=said_of(said)), said)
+    assert (plan.profile, plan.command, plan.outputs) == ("static", "make", ("out",))
+    for said in (BuildOverrides(), BuildOverrides(kind="static")):
+        with pytest.raises(HeadwayError, match=r"\[run\]"):
+            planned(tree, said=said_of(said))
+
+
+def test_a_requests_command_finds_the_programs_that_were_installed() -> None:
+    said = BuildOverrides(run_command="gunicorn --bind 0.0.0.0:8000 app:app")
+    plan = overridden(planned({"app.py": FLASK, "requirements.txt": "gunicorn\n"}, said=said_of(said)), said)
+    assert plan.run is not None
+    assert plan.run.command.startswith('export PATH="$PWD/.headway/site-packages/bin:$PATH"')
+    assert plan.run.command.endswith("; exec gunicorn --bind 0.0.0.0:8000 app:app")

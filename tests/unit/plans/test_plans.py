@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from adapters.artifact.folder import Folder
 from adapters.artifact.run import parse_run
-from adapters.plan.detect import detect
+from adapters.plan.detect import Said, detect
 from adapters.plan.plan import Plan
 from headway.errors import HeadwayError
 from tests.unit.plans.trees import DYNAMIC, FASTAPI, FLASK, NPM, STATIC, Tree, needs, package
 
+STATIC_RULES: Final = '[[static.redirects]]\nfrom = "/a"\nto = "/b"\n'
 GOLDEN: Final = Path(__file__).with_name("golden.json")
 VERSIONS: Final = {
     "node": "20.1.0",
@@ -32,14 +33,14 @@ VERSIONS: Final = {
 }
 
 
-def plan(tree: Tree, profile: str = "auto", versions: dict[str, str] = VERSIONS) -> Plan:
+def plan(tree: Tree, profile: str = "auto", versions: dict[str, str] = VERSIONS, said: Said | None = None) -> Plan:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in tree.items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         with Folder(Path(folder)) as opened:
-            return detect(opened, profile, versions.get)
+            return detect(opened, profile, versions.get, said)
 
 
 def refusal(tree: Tree, profile: str = "auto", versions: dict[str, str] = VERSIONS) -> HeadwayError:
@@ -161,6 +162,70 @@ def test_what_cannot_be_planned_is_told(tree: Tree, profile: str, words: tuple[s
     error = refusal(tree, profile)
     assert error.code in ("build.detect_failed", "build.config_invalid")
     assert [word for word in words if word not in error.message] == []
+
+
+def test_an_app_by_bun_needs_bun() -> None:
+    tree = {"package.json": package("tsc", "bun x.ts", **needs("hono")), "bun.lock": "", "x.ts": ""}
+    assert "`bun`" in refusal(tree).message
+    assert plan({**tree, "headway.toml": '[run]\ncommand = "node x.js"'}).run is not None
+    found = plan(tree, versions={**VERSIONS, "bun": "1.4.5"})
+    assert (found.install, found.command) == ("bun install --frozen-lockfile", "bun run build")
+    assert found.tidy == "rm -rf node_modules && bun install --frozen-lockfile --production"
+    assert found.run is not None
+    assert found.run.command.endswith("; exec bun x.ts")
+
+
+POETRY = '[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\nflask = "*"\n'
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"hugo.toml": "", "content/a.md": "x"}, ("hugo.toml", "Hugo", "[build] command")),
+        ({"config.toml": "", "content/a.md": "x"}, ("config.toml", "Hugo or Zola")),
+        ({"_config.yml": "", "index.md": "x"}, ("_config.yml", "Jekyll")),
+        ({"Gemfile": "", "config/database.yml": "x"}, ("Gemfile", "Ruby", "[run] command")),
+        ({"composer.json": "{}", "index.php": "x"}, ("composer.json", "PHP")),
+        ({"Dockerfile": "FROM x", "main.c": "x"}, ("Dockerfile",)),
+        ({"go.mod": "module x", "x.go": "package x"}, ("go.mod", "main package")),
+        ({"Pipfile": "", "notes.py": "x"}, ("Pipfile", "requirements.txt")),
+        ({"backend/manage.py": "", "backend/shop/settings.py": "SECRET"}, ("backend/manage.py", 'root = "backend"')),
+        ({"web/package.json": package(**needs("vite")), "README.md": "x"}, ("web/package.json", 'root = "web"')),
+    ],
+)
+@pytest.mark.parametrize("profile", ["auto", "static"])
+def test_what_is_the_source_of_something_is_not_published_as_it_is(
+    tree: Tree, words: tuple[str, ...], profile: str
+) -> None:
+    error = refusal(tree, profile)
+    assert error.code == "build.detect_failed"
+    assert [word for word in (*words, 'output = "."') if word not in error.message] == []
+    for more in ({"index.html": "x"}, {"headway.toml": '[build]\noutput = "."'}, {"headway.toml": STATIC_RULES}):
+        assert plan({**tree, **more}, profile).source in ("tree", "headway.toml")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"Pipfile": "[packages]\ngunicorn = '*'"}, ("Pipfile", "pipenv requirements")),
+        ({"pyproject.toml": POETRY}, ("[tool.poetry]", "poetry lock")),
+        ({"requirements/base.txt": "gunicorn"}, ("requirements/base.txt",)),
+    ],
+)
+def test_dependencies_that_are_not_read_are_told(files: Tree, words: tuple[str, ...]) -> None:
+    for more in ({"app.py": FLASK}, {"Procfile": "web: gunicorn app:app"}):
+        error = refusal({**files, **more})
+        assert error.code == "build.detect_failed"
+        assert [word for word in words if word not in error.message] == []
+    told = {**files, "Procfile": "web: gunicorn app:app"}
+    assert plan({**told, "headway.toml": '[build]\ninstall = ""'}).run is not None
+    assert plan({**files, "Procfile": "web: ./serve"}).run is not None
+    assert plan({**told, "requirements.txt": "gunicorn"}).run is not None
+
+
+def test_an_app_in_a_folder_is_told_to_be_the_root() -> None:
+    error = refusal({"backend/app.py": FLASK, "backend/requirements.txt": "gunicorn"})
+    assert [word for word in ("backend/app.py", 'root = "backend"') if word not in error.message] == []
 
 
 @pytest.mark.parametrize(("name", "program"), [("vite", "node"), ("flask", "python3"), ("go", "go"), ("rust", "cargo")])

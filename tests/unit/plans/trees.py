@@ -40,6 +40,17 @@ STATIC: Final[dict[str, Tree]] = {
         "next.config.mjs": "export default { output: 'export' }",
         **NPM,
     },
+    "vite-two-locks": {
+        "package.json": package(**needs("vite", packageManager="yarn@1.22.22")),
+        "yarn.lock": "# v1\n",
+        **NPM,
+    },
+    "vite-bun": {"package.json": package("bunx vite build", **needs("vite")), "bun.lock": "{}"},
+    "angular": {
+        "package.json": package("ng build", "ng serve", **needs("@angular/core", "express")),
+        "angular.json": json.dumps({"projects": {"ui": {"projectType": "library"}, "shop": {"architect": {}}}}),
+        **NPM,
+    },
     "astro": {"package.json": package("astro build", "astro dev", **needs("astro")), **NPM},
     "sveltekit": {"package.json": package(**needs("@sveltejs/kit", "@sveltejs/adapter-static", "vite")), **NPM},
     "docusaurus": {"package.json": package(start="docusaurus start", **needs("@docusaurus/core")), **NPM},
@@ -145,6 +156,13 @@ DYNAMIC: Final[dict[str, Tree]] = {
     "express-no-script": {"package.json": package(None, **needs("express"), main="src/main.js"), "src/main.js": "x"},
     "node": {"package.json": package(None, "node server.js"), "server.js": "x"},
     "node-hooks": {"package.json": json.dumps({"scripts": {"prestart": "node seed.js", "start": "node server.js"}})},
+    "node-built-before-its-start": {
+        "package.json": json.dumps(
+            {"scripts": {"build": "tsc", "prestart": "npm run build", "start": "node dist/x.js"}, **needs("express")}
+        ),
+        **NPM,
+    },
+    "node-odd-main": {"package.json": package(None, **needs("koa"), main="my app.js"), "my app.js": "x"},
     "next": {"package.json": package("next build", "next start", **needs("next")), "pnpm-lock.yaml": ""},
     "nuxt": {"package.json": package("nuxt build", **needs("nuxt")), "yarn.lock": "# yarn lockfile v1\n"},
     "sveltekit-node": {"package.json": package(**needs("@sveltejs/kit", "@sveltejs/adapter-node")), **NPM},
