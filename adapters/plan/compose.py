@@ -68,6 +68,9 @@ def dynamic_plan(config: Config, parts: Sequence[Part], wanted: Wanted, tools: T
     """The tree itself with its libraries, or the folder that headway.toml names, and how it runs."""
     used = [part for part in parts if wanted.told or part.start is wanted.start or (part.build and not part.static)]
     used += [part for part in parts if part not in used and part.static and part.path == ("node_modules/.bin",)]
+    release = config.run.given.get("release_command") or wanted.release
+    commands = (wanted.start.command, release or "", *wanted.processes.values())
+    used = [part.whole() if any(map(part.whole_for, commands)) else part for part in used]
     running = [part for part in used if wanted.told or part.start is wanted.start]
     builds = [part.build for part in used if part.build and not _is_site(part)]
     command = config.command or None if config.command is not None else _joined(builds)
@@ -75,7 +78,7 @@ def dynamic_plan(config: Config, parts: Sequence[Part], wanted: Wanted, tools: T
     setup = _setup(running) if whole else ""
     found = RunSettings(
         command=_started(setup, wanted.start.command),
-        release_command=_with_setup(setup, config.run.given.get("release_command") or wanted.release),
+        release_command=_with_setup(setup, release),
         processes={name: _started(setup, text) for name, text in wanted.processes.items()},
         env=_environment(running) if whole else {},
     )

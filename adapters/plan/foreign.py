@@ -9,7 +9,7 @@ from typing import Final
 
 from adapters.artifact.folder import Folder
 from adapters.artifact.paths import escaped
-from adapters.plan.part import is_folder, read_toml, table
+from adapters.plan.part import is_folder, read_json, read_toml, table
 
 _HUGO: Final = "of a Hugo site, and builds have no Hugo"
 _OLDER: Final = "of a Hugo or Zola site, and builds have neither"
@@ -45,6 +45,9 @@ def telling(root: Folder) -> str | None:
             return f"{name} is {what}. {where}; or publish what was built elsewhere."
     if (unread := unread_dependencies(root)) is not None:
         return unread
+    if root.has("pnpm-workspace.yaml") or "workspaces" in (read_json(root, "package.json") or {}):
+        what = "The workspaces of this repository are to be built or started by a script of the root's package.json"
+        return f'{what} ("start": "node apps/web/server.js"), which has none. {where}.'
     folders = (folder for folder in root.names()[:_MOST_FOLDERS] if not folder.startswith("."))
     return next((told for folder in folders if (told := below(root, folder)) is not None), None)
 

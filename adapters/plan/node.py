@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
@@ -52,6 +53,10 @@ FRAMEWORKS: Final = (
 INSTALLED: Final = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies", "workspaces")
 HOOKS: Final = ("preinstall", "install", "postinstall", "prepare")
 SCRIPTS: Final = ("build", "docs:build")
+# What is started of what was built; the plain one is the developer's then.
+STARTS: Final = ("start:prod", "start:production", "start")
+# Programs that are not called as the packages that bring them.
+OWNERS: Final = {"nest": "@nestjs/cli", "dotenv": "dotenv-cli", "tsc": "typescript"}
 SERVERS: Final = (
     *("express", "fastify", "koa", "@hapi/hapi", "restify", "@nestjs/core", "@hono/node-server", "polka", "h3"),
     *("@remix-run/serve", "@react-router/serve", "apollo-server", "@apollo/server", "socket.io", "ws", "micro"),
@@ -70,6 +75,7 @@ INSTALLS: Final = re.compile(
     r"\b(?:npm (?:ci|i|install)\b|(?:pnpm|bun) (?:i|install)\b|yarn(?: install\b| *(?:$|[&;|])))"
 )
 _BUILDS: Final = re.compile(r"(?:npm run|pnpm(?: run)?|yarn(?: run)?|bun run) build")
+_RUN: Final = re.compile(r"\b(?:npm|pnpm|yarn|bun)(?: run)? ([\w:.-]+)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 _EXPORT = re.compile(r"""\boutput\s*:\s*["']export["']""")
 
@@ -116,6 +122,7 @@ def node_part(root: Folder, tools: Tools | None) -> Part | None:
         wants=wants,
         framework=framework.name if framework else None,
         outputs=_outputs(root, framework),
+        whole_for=partial(_calls_tools, package),
     )
 
 
@@ -173,12 +180,12 @@ def _start(root: Folder, package: Package, framework: Framework | None) -> Start
         generates = re.search(r"\bnux[ti] generate\b", package.scripts.get("build", ""))
         return None if generates else Start("node .output/server/index.mjs", PACKAGE, name)
     library = next((one for one in SERVERS if one in package.needed), None)
-    script = package.scripts.get("start")
-    if script is not None:
-        program = _program(script)
+    called = next((one for one in STARTS if one in package.scripts), None)
+    if called is not None:
+        program = _program(package.scripts[called])
         serves = library is not None or not (framework or "build" in package.scripts or _has(root, "index.html"))
         if program in RUNNERS or (serves and program not in TOOLS):
-            return Start(_with_hooks(package), PACKAGE, library)
+            return Start(_with_hooks(package, called), PACKAGE, library)
         return None
     if library is None and (framework is not None or "build" in package.scripts):
         return None
@@ -217,10 +224,19 @@ def _program(script: str) -> str:
     return words[0].removeprefix("./node_modules/.bin/") if words else ""
 
 
-def _with_hooks(package: Package) -> str:
-    """The start script as `npm start` would run it, without npm."""
-    start = package.scripts["start"].removeprefix("cross-env ").strip()
-    before = package.scripts.get("prestart")
+def _calls_tools(package: Package, command: str) -> bool:
+    """Whether it runs something that stands among what only developers need: `nest start`, `node --import tsx`."""
+    only = package.all - package.needed
+    called = " ".join(package.scripts.get(name, "") for name in _RUN.findall(command))
+    words = re.split(r"[\s=]+", f"{command} {called}")
+    plain = (word.removeprefix("./").removeprefix("node_modules/.bin/") for word in words)
+    return any(OWNERS.get(word, "/".join(word.split("/")[: 1 + word.startswith("@")])) in only for word in plain)
+
+
+def _with_hooks(package: Package, called: str) -> str:
+    """The start script as npm would run it, without npm."""
+    start = package.scripts[called].removeprefix("cross-env ").strip()
+    before = package.scripts.get(f"pre{called}")
     if before is None or ("build" in package.scripts and _BUILDS.fullmatch(before)):
         return start  # what it would build is built already, and what it needs for that is gone
     return f"{before} && {as_exec(start)}"

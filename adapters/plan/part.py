@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from adapters.artifact.folder import Folder
@@ -46,6 +46,7 @@ class Part:
     `start` is the server that was recognised; `static` where the files say that a site is made, into `outputs`.
     `wants` is what to add where a server was seen that cannot be started. `needs` are programs without which nothing
     goes, `uses` those that are told if they are there. `installs` finds commands that install by themselves.
+    `whole_for`: whether a command of the app needs what else only the build would.
     """
 
     source: str
@@ -68,6 +69,11 @@ class Part:
     framework: str | None = None
     outputs: tuple[str, ...] = ()
     wants: str | None = None
+    whole_for: Callable[[str], bool] = lambda _command: False
+
+    def whole(self) -> Part:
+        """With all that the build needs, at run time, too."""
+        return replace(self, install_for_run=self.install, prune=None)
 
 
 def read_text(root: Folder, path: str, most: int = MAX_FILE) -> str | None:

@@ -16,6 +16,12 @@ FILES: Final = ("app.py", "main.py", "wsgi.py", "asgi.py", "application.py", "se
 FOLDERS: Final = ("app", "api", "server", "backend", "web")
 BIND: Final = '"${HOST:-0.0.0.0}:$PORT"'
 HOST: Final = '"${HOST:-0.0.0.0}"'
+# Libraries whose servers a program starts by itself, and what such a program hears besides $PORT.
+SCRIPTS: Final = {
+    **dict.fromkeys(("aiohttp", "tornado", "cherrypy", "nicegui", "websockets"), ""),
+    "gradio": f'GRADIO_SERVER_NAME={HOST} GRADIO_SERVER_PORT="$PORT" ',
+}
+STREAMLIT: Final = f'--server.address {HOST} --server.port "$PORT" --server.headless true'
 
 _MAKERS: Final[dict[str, Interface]] = {
     **dict.fromkeys(("Flask", "Bottle", "APIFlask", "Pyramid"), "wsgi"),
@@ -25,6 +31,8 @@ _OBJECT = re.compile(rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:\w+\.)*({'|'.join(_MAKERS)}
 _MADE_BY = re.compile(r"^(?:async )?def (create_app|make_app)\(", re.MULTILINE)
 _WSGI = re.compile(r"^def (application|app)\(\s*environ\b", re.MULTILINE)
 _ASGI = re.compile(r"^async def (application|app)\(\s*scope\b", re.MULTILINE)
+_IMPORTS = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
+_MAIN = re.compile(r"""^if __name__ == ["']__main__["']""", re.MULTILINE)
 _GET_WSGI = re.compile(r"^(application|app)\s*=\s*get_(wsgi|asgi)_application\(", re.MULTILINE)
 
 
@@ -51,13 +59,26 @@ def find_app(root: Folder, names: frozenset[str]) -> App | None:
     """The first server object in the places where such a thing usually stands. Raises build.detect_failed."""
     found = _django(root, names) or next(_objects(root), None)
     if found is None:
-        return None
+        return _script(root, names)
     command = _wsgi(found, names) if found.interface == "wsgi" else _asgi(found, names)
     if command is None:
         servers = "gunicorn or waitress" if found.interface == "wsgi" else "uvicorn or hypercorn"
         wants = f"{found.file} is a server ({found.framework}), and nothing among its dependencies serves it:"
         return App(found.file, found.framework, None, f"{wants} add {servers}, or name a [run] command.")
     return App(found.file, found.framework, Start(command, found.file, found.framework))
+
+
+def _script(root: Folder, names: frozenset[str]) -> App | None:
+    """A file that is a server when it is run, by a library that serves by itself."""
+    for file in ("streamlit_app.py", *FILES):
+        text = read_source(root, file)
+        imports = {name for name in _IMPORTS.findall(text) if name in names}
+        if "streamlit" in imports:
+            return App(file, "Streamlit", Start(f"python3 -m streamlit run {file} {STREAMLIT}", file, "Streamlit"))
+        library = next((name for name in SCRIPTS if name in imports), None)
+        if library is not None and _MAIN.search(text):
+            return App(file, library, Start(f"{SCRIPTS[library]}python3 {file}", file, library))
+    return None
 
 
 def _django(root: Folder, names: frozenset[str]) -> _Found | None:

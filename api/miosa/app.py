@@ -34,6 +34,7 @@ from api.miosa import (
 from api.miosa.dialect import PREFIX, Miosa
 from api.miosa.document import openapi_of
 from api.parts import Parts
+from api.rooms import Rooms
 from headway import __version__
 
 # Bodies of files, decoded and being stored at once: each takes some times its size. And those in memory at all.
@@ -96,7 +97,7 @@ def create_miosa(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.router.routes.extend(included(ROUTERS, PREFIX))
     app.state.large_bodies = anyio.CapacityLimiter(LARGE_BODIES)
-    app.state.read_bodies = anyio.CapacityLimiter(READ_BODIES)
+    app.state.read_bodies = Rooms(READ_BODIES)
     _documents(app)
     dialect = Miosa(parts.store)
     add_handlers(app, dialect, PREFIX, [module.router for module in ROUTERS])

@@ -20,6 +20,7 @@ from api.conversation import Conversation
 from api.idempotency import Once, Replay
 from api.paging import encode_cursor, page_from
 from api.problems import JSON_TYPE, json_bytes
+from api.rooms import Rooms
 from headway.errors import HeadwayError
 from store.idempotency import KEPT
 from store.labels import labels_of_job
@@ -133,12 +134,13 @@ class Call(Conversation):
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Around a body as long as it is in memory: of large ones only some come in at once, the others wait."""
+        """Around a body as long as it is in memory: of large ones some come in at once, half of them one team's."""
         announced = self.request.headers.get("content-length", "")
         if announced.isdigit() and int(announced) <= SMALL_BODY:
             yield
             return
-        async with self.request.app.state.read_bodies:
+        rooms: Rooms = self.request.app.state.read_bodies
+        async with rooms.place(self.caller.team_id):
             yield
 
     @asynccontextmanager

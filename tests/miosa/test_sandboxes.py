@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.housekeeping import Housekeeping
 from api.miosa.app import READ_BODIES
+from api.rooms import Rooms
 from store.models import utcnow
 from store.models_retention import Doomed
 from store.models_sandbox_packs import SandboxLease
@@ -231,7 +232,7 @@ async def test_only_a_body_of_files_may_be_large_and_only_some_are_in_memory(org
             yield piece
 
     header = {"Content-Type": "application/json"}
-    room: anyio.CapacityLimiter = miosa_app(org.api.app).state.read_bodies
+    room: anyio.CapacityLimiter = miosa_app(org.api.app).state.read_bodies.all
     held = [object() for _ in range(READ_BODIES)]
     for holder in held:
         room.acquire_on_behalf_of_nowait(holder)
@@ -259,4 +260,23 @@ async def test_a_body_that_comes_too_slowly_leaves_its_room(org: Org, monkeypatc
 
     answer = await org.http.post(path, content=body(), headers={"Content-Type": "application/json"})
     problem(answer, 422, "VALIDATION_ERROR")
-    assert miosa_app(org.api.app).state.read_bodies.borrowed_tokens == 0
+    assert miosa_app(org.api.app).state.read_bodies.all.borrowed_tokens == 0
+
+
+async def test_one_team_has_half_of_the_room_for_large_bodies(org: Org) -> None:
+    rooms: Rooms = miosa_app(org.api.app).state.read_bodies
+    path = f"/api/v1/sandboxes/{await org.sandbox()}/fs/write"
+    files = {"path": "a", "content": "x" * (5 << 20)}
+    go = asyncio.Event()
+    slow = [asyncio.create_task(_held(rooms, go)) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    assert rooms.all.borrowed_tokens == 2
+    assert (await org.http.post(path, json=files)).status_code == 200
+    go.set()
+    await asyncio.gather(*slow)
+    assert rooms.all.borrowed_tokens == 0
+
+
+async def _held(rooms: Rooms, go: asyncio.Event) -> None:
+    async with rooms.place("slow"):
+        await go.wait()

@@ -188,6 +188,11 @@ POETRY = '[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\nflask = "*"\n'
         ({"composer.json": "{}", "index.php": "x"}, ("composer.json", "PHP")),
         ({"Dockerfile": "FROM x", "main.c": "x"}, ("Dockerfile",)),
         ({"go.mod": "module x", "x.go": "package x"}, ("go.mod", "main package")),
+        (
+            {"package.json": '{"workspaces": ["apps/*"]}', "apps/web/x.js": "x"},
+            ("workspaces", '"start"', "[run] command"),
+        ),
+        ({"package.json": "{}", "pnpm-workspace.yaml": "", "apps/x": ""}, ("workspaces",)),
         ({"Pipfile": "", "notes.py": "x"}, ("Pipfile", "requirements.txt")),
         ({"backend/manage.py": "", "backend/shop/settings.py": "SECRET"}, ("backend/manage.py", 'root = "backend"')),
         ({"web/package.json": package(**needs("vite")), "README.md": "x"}, ("web/package.json", 'root = "web"')),

@@ -151,6 +151,15 @@ DYNAMIC: Final[dict[str, Tree]] = {
         "package-lock.json": "{}",
     },
     "wsgi": {"app.py": "def application(environ, start_response):\n    pass\n", "requirements.txt": "waitress\n"},
+    "aiohttp-script": {
+        "app.py": "from aiohttp import web\n\nif __name__ == '__main__':\n    web.run_app(web.Application())\n",
+        "requirements.txt": "aiohttp\n",
+    },
+    "streamlit": {"app.py": "import streamlit as st\n\nst.title('x')\n", "requirements.txt": "streamlit\n"},
+    "gradio": {
+        "main.py": 'import gradio as gr\n\nif __name__ == "__main__":\n    gr.Blocks().launch()\n',
+        "requirements.txt": "gradio\n",
+    },
     "express": {"package.json": package(None, "NODE_ENV=production node server.js", **needs("express")), **NPM},
     "express-built": {"package.json": package("tsc", "node dist/server.js", **needs("express")), **NPM},
     "express-no-script": {"package.json": package(None, **needs("express"), main="src/main.js"), "src/main.js": "x"},
@@ -160,6 +169,34 @@ DYNAMIC: Final[dict[str, Tree]] = {
         "package.json": json.dumps(
             {"scripts": {"build": "tsc", "prestart": "npm run build", "start": "node dist/x.js"}, **needs("express")}
         ),
+        **NPM,
+    },
+    "node-started-by-a-tool": {
+        "package.json": package(
+            "nest build", "nest start", **needs("@nestjs/core", devDependencies={"@nestjs/cli": "*"})
+        ),
+        **NPM,
+    },
+    "node-started-in-production": {
+        "package.json": json.dumps(
+            {
+                "scripts": {"build": "nest build", "start": "nest start", "start:prod": "node dist/main"},
+                **needs("@nestjs/core", devDependencies={"@nestjs/cli": "*"}),
+            }
+        ),
+        **NPM,
+    },
+    "node-read-by-a-tool": {
+        "package.json": package(
+            None, "node --import tsx src/x.ts", **needs("@hono/node-server", devDependencies={"tsx": "*"})
+        ),
+        **NPM,
+    },
+    "node-tool-by-procfile": {
+        "package.json": json.dumps(
+            {"scripts": {"serve": "tsx x.ts"}, **needs("express", devDependencies={"tsx": "*", "jest": "*"})}
+        ),
+        "Procfile": "web: npm run serve\n",
         **NPM,
     },
     "node-odd-main": {"package.json": package(None, **needs("koa"), main="my app.js"), "my app.js": "x"},
