@@ -10,9 +10,10 @@ from sqlmodel import col, select
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.labels import ahead_in, roll_order
-from activities.rollouts import run_is_open, run_status
+from activities.rollouts import CANCELED, run_is_open, run_status
 from store.drifts import accept_repair, unmended
 from store.integrity import suspects
 from store.labels import bell_of, labels_of
@@ -27,6 +28,7 @@ from temporal.starts import TemporalStarts
 
 log = logging.getLogger("headway.reconcile")
 GRACE = timedelta(seconds=3)
+TELL = timedelta(seconds=2)
 # A held rollout's run looks at least once a minute, by itself.
 UNSEEN = timedelta(seconds=90)
 LOST = {"code": "job.lost", "message": "The run was ended from outside before it was done. Start a new job."}
@@ -39,6 +41,7 @@ class Reconciler:
         self.store = store
         self.client = client
         self.starts = TemporalStarts(client)
+        self._told: set[str] = set()
 
     async def watch(self, *, every: float = 2.0) -> None:
         """For ever: tell whose turn it is, and start the reconcile workflow when something is suspect."""
@@ -52,6 +55,7 @@ class Reconciler:
     async def _look(self) -> None:
         for ahead in await asyncio.to_thread(self._idle):
             await self.starts.give_turn(ahead)
+        await self._tell_canceled()
         await self._repair()
         suspects = await self.suspects()
         if suspects.jobs or suspects.rollouts:
@@ -63,6 +67,23 @@ class Reconciler:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 static_summary=f"{len(suspects.jobs)} jobs, {len(suspects.rollouts)} rollouts lost their runs",
             )
+
+    async def _tell_canceled(self) -> None:
+        """A cancel is a row first: the run is told again, in case that Temporal was away when it was to hear of it."""
+        canceled = await asyncio.to_thread(self._canceled)
+        self._told &= canceled
+        for job_id in canceled - self._told:
+            try:
+                await self.client.get_workflow_handle(job_id).cancel(rpc_timeout=TELL)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    return
+            self._told.add(job_id)
+
+    def _canceled(self) -> set[str]:
+        with self.store.read() as session:
+            running = select(Job.id).where(Job.status == "running", col(Job.finished_at).is_(None))
+            return set(session.exec(running.where(col(Job.cancel_requested_at) < utcnow() - GRACE)).all())
 
     async def _repair(self) -> None:
         """What hosts cannot mend alone becomes a rollout like any other, in its environment's order."""
@@ -151,9 +172,11 @@ class Reconciler:
                 rollouts = session.exec(select(Rollout).where(Rollout.job_id == job_id)).all()
                 if any(rollout.status in ("running", "held", "queued") for rollout in rollouts):
                     continue  # it has begun meanwhile: its own run ends it, or its hosts settle it
+                canceled = job.cancel_requested_at is not None
+                status, error = ("canceled", CANCELED) if canceled else ("failed", LOST)
                 for build in session.exec(select(Build).where(Build.job_id == job_id)).all():
-                    end_build(session, build, "failed", LOST)
+                    end_build(session, build, status, error)
                 for rollout in rollouts:
-                    end_rollout(session, rollout, "failed", LOST)
-                end_job(session, job, "failed", error=LOST)
+                    end_rollout(session, rollout, status, error)
+                end_job(session, job, status, error=error)
         return Ended(",".join(suspects.jobs[:5]), "failed")

@@ -268,7 +268,7 @@ def fail_job(failure: Failure) -> Ended:
 
 @activity.defn(name="reconcile.lost")
 def lose_jobs(suspects: Suspects) -> Ended:
-    """End claimed jobs whose runs are gone, as job.lost."""
+    """End claimed jobs whose runs are gone: as job.lost, or as canceled where that was asked for."""
     raise NotImplementedError
 
 

@@ -24,6 +24,7 @@ from temporal.messages import Ahead, Baked, Ended, Failure, JobRef, RolloutRef, 
 from temporal.starts import TemporalStarts
 
 T = TypeVar("T")
+CANCELED = {"code": "job.canceled", "message": "The job was canceled on request."}
 
 
 class RolloutRecords:
@@ -134,7 +135,7 @@ class RolloutRecords:
                     self._append(session, rollout.id, order.away)
                 else:
                     note_away(session, rollout, order.away, "it could not be asked when a lost rollout was settled")
-                    end_rollout(session, rollout, "failed", _why(order, rollout))
+                    end_rollout(session, rollout, *_end_of(order, rollout, session.get_one(Job, rollout.job_id)))
             return Ended(rollout.id, rollout.status), ahead_in(session, rollout.env_id)
 
     @activity.defn(name="job.cancel")
@@ -156,6 +157,13 @@ class RolloutRecords:
                 error = {"code": "job.canceled", "message": "Canceled before its turn: what was live still is."}
                 end_rollout(session, rollout, "canceled", error)
             return job, rollout is not None and rollout.status == "running"
+
+
+def _end_of(order: Settle, rollout: Rollout, job: Job) -> tuple[str, dict[str, Any]]:
+    """What is lost is canceled where somebody had asked for that in time, and no run was there any more to do it."""
+    if order.failure is None and job.committed_at is None and job.cancel_requested_at is not None:
+        return "canceled", CANCELED
+    return "failed", _why(order, rollout)
 
 
 def _why(order: Settle, rollout: Rollout) -> dict[str, Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -25,6 +29,9 @@ from temporal.messages import CommandEnded, CommandOrder
 
 EVERY: Final = 0.3
 MOST: Final = 1000
+# What the broker says of a command that nobody waits for any more.
+OVER: Final = frozenset({"job.canceled", "job.not_found", "attempt.stale"})
+log = logging.getLogger("headway.host")
 
 
 class Broker(Protocol):
@@ -43,10 +50,51 @@ class Commands:
         self._broker = broker
         self._services = services
         self._turns = turns or Turns()
+        self._lock = threading.Lock()
+        self._in_hand = Counter[str]()
 
     @activity.defn(name="host.run", no_thread_cancel_exception=True)
     @mapped
     def run_command(self, order: CommandOrder) -> CommandEnded:
+        with self._held(order.job_id):
+            return self._run(order)
+
+    async def watch(self, *, every: float = 10.0) -> None:
+        """For ever: end the commands that nobody waits for any more."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await asyncio.to_thread(self.end_unwanted)
+            except Exception as error:
+                log.warning("commands are looked through again: %s", error)
+
+    def end_unwanted(self) -> None:
+        """What goes on though its job has ended: no worker was here when it was canceled, or its run was ended."""
+        for job_id, ref in self._services.running_commands().items():
+            with self._lock:
+                if self._in_hand[job_id]:
+                    continue
+            try:
+                self._broker.begin_command(job_id)
+            except HeadwayError as error:
+                if error.code not in OVER:
+                    continue
+                log.warning("%s is ended: %s", ref, error.message)
+                self._services.end_command(ref)
+                (self._services.folders.inputs / job_id).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _held(self, job_id: str) -> Iterator[None]:
+        with self._lock:
+            self._in_hand[job_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_hand[job_id] -= 1
+                self._in_hand += Counter()  # of what is over nothing is kept
+
+    def _run(self, order: CommandOrder) -> CommandEnded:
         spec = self._broker.begin_command(order.job_id)
         told = Told(self._broker, order.job_id, f"{order.job_id}/{self.host_id}")
         # Once: a run whose keeper was killed may have done half of its work, and is not begun anew.

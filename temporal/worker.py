@@ -341,14 +341,20 @@ def host(settings: Settings, _client: Client) -> Role:
         settings.host_id, serving, broker, services, configuration, upkeep, bakery, handshake=handshake, ahead=ahead
     )
     lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
-    beside = (Commands(settings.host_id, broker, services), Mending(settings.host_id, lender, broker))
+    commands = Commands(settings.host_id, broker, services)
+    beside = (commands, Mending(settings.host_id, lender, broker))
     serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave)
     role, *lanes = host_roles(settings.host_id, [one for part in (activities, *beside) for one in offered(part)])
     return replace(
         role,
         lanes=lanes,
         first=configuration.answered,
-        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
+        beside=[
+            configuration.stay_registered,
+            DriftReports(settings.host_id, book, broker).run,
+            serving_reports.run,
+            commands.watch,
+        ],
     )
 
 

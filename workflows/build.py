@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.attributes import commit_attribute, digest_attribute
     from temporal.failures import describe_failure, run_error
     from temporal.messages import BuildOrder, BuildRef, Failure, JobRef, Signed
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 FIRST_LOOK, LAST_LOOK = timedelta(seconds=1), timedelta(seconds=10)
 TIMED_OUT = {"build": "build.workers_unavailable", "sign": "sign.failed"}
@@ -40,6 +41,7 @@ class Making:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             **policies.BUILD,
         )
+        stop_if_canceled()
         workflow.upsert_search_attributes(
             [commit_attribute(output.commit_sha), digest_attribute(output.manifest_sha256)]
         )
@@ -58,10 +60,10 @@ class Making:
         """Wait for this build's turn among those of its site and team."""
         pause = FIRST_LOOK
         while True:
-            order = await workflow.execute_local_activity(
-                act.claim_build, ref, summary="claim the row", **policies.RECORD
+            order = self.order = await to_the_end(
+                workflow.start_local_activity(act.claim_build, ref, summary="claim the row", **policies.RECORD)
             )
-            self.order = order
+            stop_if_canceled()
             if not order.waiting:
                 return order
             workflow.set_current_details(f"**waits** for earlier builds of its site or team · `{order.build_id}`")
@@ -92,8 +94,10 @@ class Build:
             if self.making.order is None:
                 raise
             failure = self.making.failure(self.making.order.build_id, error)
-            await workflow.execute_activity(
-                act.fail_build, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+            await to_the_end(
+                workflow.start_activity(
+                    act.fail_build, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+                )
             )
             raise run_error(failure) from error
 

@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal import names, policies
     from temporal.failures import describe_failure, run_error
     from temporal.messages import Certified, DomainOrder, Ended, EnvironmentRef, JobRef
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 300.0
@@ -25,9 +26,12 @@ class Attach:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(act.claim_domain, ref, summary="claim the row", **policies.RECORD)
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_domain, ref, summary="claim the row", **policies.RECORD)
+        )
         stage = "verify"
         try:
+            stop_if_canceled()
             points_here = await _proven(order)
             stage = "route"
             await _route(order)
@@ -45,8 +49,11 @@ class Detach:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(act.claim_domain, ref, summary="claim the row", **policies.RECORD)
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_domain, ref, summary="claim the row", **policies.RECORD)
+        )
         try:
+            stop_if_canceled()
             await _route(order)
             return await workflow.execute_activity(
                 act.detach_domain, order, summary=f"detach {order.hostname}", **policies.RECORD
@@ -106,5 +113,5 @@ async def _certify(order: DomainOrder) -> Certified:
 
 async def _fail(ref: JobRef, stage: str, error: FailureError | asyncio.CancelledError) -> NoReturn:
     failure = describe_failure(ref.job_id, stage, error, on_timeout="roll.timeout")
-    await workflow.execute_activity(act.fail_domain, failure, summary=failure.code, **policies.RECORD)
+    await to_the_end(workflow.start_activity(act.fail_domain, failure, summary=failure.code, **policies.RECORD))
     raise run_error(failure) from error

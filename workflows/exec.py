@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal import names, policies
     from temporal.failures import describe_failure, run_error
     from temporal.messages import Ended, JobRef
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.EXEC)
@@ -20,8 +21,11 @@ class Exec:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(act.claim_exec, ref, summary="claim the row", **policies.RECORD)
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_exec, ref, summary="claim the row", **policies.RECORD)
+        )
         try:
+            stop_if_canceled()
             return await workflow.execute_activity(
                 act.execute,
                 order,
@@ -32,5 +36,5 @@ class Exec:
             )
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "exec", error, on_timeout="build.workers_unavailable")
-            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
             raise run_error(failure) from error

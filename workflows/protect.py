@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal import names, policies
     from temporal.failures import describe_failure, run_error
     from temporal.messages import Ended, EnvironmentRef, JobRef, PlaceOrder
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.PROTECT)
@@ -20,14 +21,15 @@ class Protect:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(
-            act.claim_provision, ref, summary="claim the row", **policies.RECORD
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_provision, ref, summary="claim the row", **policies.RECORD)
         )
         try:
+            stop_if_canceled()
             return await self._protect(order)
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "protect", error, on_timeout="roll.timeout")
-            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
             raise run_error(failure) from error
 
     async def _protect(self, order: PlaceOrder) -> Ended:

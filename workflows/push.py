@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import run_error
     from temporal.messages import Ended, JobRef, Signed
     from workflows.build import Making
+    from workflows.cancels import to_the_end
     from workflows.roll import Rollout
 
 
@@ -37,7 +38,9 @@ class Push(Rollout):
             if self.making.order is None:
                 raise
             failure = self.making.failure(self.making.order.rollout_id, error)
-            await workflow.execute_activity(
-                act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+            await to_the_end(
+                workflow.start_activity(
+                    act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+                )
             )
             raise run_error(failure) from error

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal import names, policies
     from temporal.failures import describe_failure, run_error
     from temporal.messages import Ended, JobRef, Retained, RetentionOrder
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.RETENTION)
@@ -23,8 +24,11 @@ class Retention:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(act.claim_retention, ref, summary="claim", **policies.RECORD)
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_retention, ref, summary="claim", **policies.RECORD)
+        )
         try:
+            stop_if_canceled()
             told = await self._look(order) if order.dry_run else await self._collect(order)
             workflow.set_current_details(told.sentence())
             return await workflow.execute_activity(
@@ -34,7 +38,7 @@ class Retention:
             if not ref.job_id:
                 raise
             failure = describe_failure(ref.job_id, "retention", error, on_timeout="service.unavailable")
-            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
             raise run_error(failure) from error
 
     async def _look(self, order: RetentionOrder) -> Retained:

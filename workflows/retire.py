@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import describe_failure, run_error
     from temporal.messages import Ended, EnvironmentRef, JobRef, RetireOrder
     from workflows import fleet
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.RETIRE)
@@ -21,12 +22,15 @@ class Retire:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(act.claim_retire, ref, summary="claim", **policies.RECORD)
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_retire, ref, summary="claim", **policies.RECORD)
+        )
         try:
+            stop_if_canceled()
             return await self._retire(order)
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "retire", error, on_timeout="roll.timeout")
-            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
             raise run_error(failure) from error
 
     async def _retire(self, order: RetireOrder) -> Ended:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
@@ -30,8 +29,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows import fleet
     from workflows.bake import bake
+    from workflows.cancels import stop_if_canceled, to_the_end
 
-T = TypeVar("T")
 REREAD, LONGEST = timedelta(seconds=5), timedelta(minutes=1)
 TIMED_OUT = {"place": "roll.place_failed"}
 WAIT_FOR_IT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
@@ -64,6 +63,7 @@ class Rollout:
         try:
             if taken is not None:
                 raise taken
+            stop_if_canceled()
             return await self._roll(turn.order)
         except fleet.PutBack as error:
             self.undone, self.lost = len(turn.order.hosts) > 1, error.lost
@@ -103,7 +103,9 @@ class Rollout:
         pause = REREAD
         while True:
             seen = self.turns
-            turn = await workflow.execute_local_activity(act.claim_turn, ref, summary="my turn?", **policies.RECORD)
+            turn = await to_the_end(
+                workflow.start_local_activity(act.claim_turn, ref, summary="my turn?", **policies.RECORD)
+            )
             if turn.status not in ("queued", "waiting", "held"):
                 return turn
             waits = f"is held: {turn.reason}" if turn.status == "held" else "waits for its turn"
@@ -111,6 +113,7 @@ class Rollout:
             try:
                 if verdict is not None and was_canceled(verdict):
                     raise asyncio.CancelledError
+                stop_if_canceled()
                 await workflow.wait_condition(lambda seen=seen: self.turns > seen, timeout=pause)  # type: ignore[misc]
             except TimeoutError:
                 pause = min(2 * pause, LONGEST)
@@ -181,8 +184,10 @@ class Rollout:
     async def _end(self, order: RollOrder, failure: Failure, error: BaseException) -> Ended:
         """Not live: the row ends as failed. Past the point of no return only the hosts can say what is."""
         failure = replace(failure, undone=self.undone or len(order.hosts) != 1, away=self.lost)
-        ended = await workflow.execute_activity(
-            act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+        ended = await to_the_end(
+            workflow.start_activity(
+                act.fail_rollout, failure, summary=f"{failure.code} in {failure.stage}", **policies.RECORD
+            )
         )
         if ended.status == "committed":
             ended = await to_the_end(asyncio.create_task(self._past_the_gate(order, failure)))
@@ -233,16 +238,6 @@ def is_verdict(error: BaseException) -> bool:
     """Whether another try comes to the same: it was canceled, or what was found is the artifact's own."""
     cause = error.cause if isinstance(error, ActivityError) else error
     return was_canceled(error) or (isinstance(cause, ApplicationError) and cause.non_retryable)
-
-
-async def to_the_end(task: asyncio.Task[T]) -> T:
-    """Past the gate a cancel from the Temporal UI changes nothing: the switch is finished or undone first."""
-    while True:
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.done():
-                raise
 
 
 @workflow.defn(name=names.ROLL)

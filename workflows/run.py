@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import describe_failure, run_error
     from temporal.messages import CommandEnded, CommandOrder, Ended, JobRef
     from workflows import fleet
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.RUN)
@@ -21,15 +22,20 @@ class Run:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(act.claim_command, ref, summary="claim", **policies.RECORD)
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_command, ref, summary="claim", **policies.RECORD)
+        )
         try:
+            stop_if_canceled()
             ended = await self._somewhere(order)
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "run", error, on_timeout="host.away")
-            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
             raise run_error(failure) from error
-        return await workflow.execute_local_activity(
-            act.end_command, ended, summary=f"exit code {ended.exit_code}", **policies.RECORD
+        return await to_the_end(
+            workflow.start_local_activity(
+                act.end_command, ended, summary=f"exit code {ended.exit_code}", **policies.RECORD
+            )
         )
 
     async def _somewhere(self, order: CommandOrder) -> CommandEnded:

@@ -10,8 +10,9 @@ from temporalio.exceptions import ActivityError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, run_error
+    from temporal.failures import describe_failure, run_error, was_canceled
     from temporal.messages import Damaged, Ended, JobRef, Mend, MendTried, Scrubbed, ScrubOrder, Settled
+    from workflows.cancels import stop_if_canceled, to_the_end
 
 # So that a run's history stays small however much there is to read: the next run goes on from where this one was.
 LOOKS = 500
@@ -23,8 +24,11 @@ class Scrub:
 
     @workflow.run
     async def run(self, ref: JobRef) -> Ended:
-        order = await workflow.execute_local_activity(act.claim_scrub, ref, summary="claim", **policies.RECORD)
+        order = await to_the_end(
+            workflow.start_local_activity(act.claim_scrub, ref, summary="claim", **policies.RECORD)
+        )
         try:
+            stop_if_canceled()
             told = await self._scrub(order)
             return await workflow.execute_activity(
                 act.report_scrub, args=[order, told], summary=told.sentence(), **policies.RECORD
@@ -33,7 +37,7 @@ class Scrub:
             if not order.job_id:
                 raise
             failure = describe_failure(order.job_id, "scrub", error, on_timeout="service.unavailable")
-            await workflow.execute_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD)
+            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
             raise run_error(failure) from error
 
     async def _scrub(self, order: ScrubOrder) -> Scrubbed:
@@ -77,5 +81,7 @@ class Scrub:
                 **policies.LEND,
             )
         except ActivityError as error:
+            if was_canceled(error):
+                raise
             failure = describe_failure(mend.finding_id, "scrub", error, on_timeout="host.away")
             return MendTried(mend.finding_id, host, failure.message or failure.code)

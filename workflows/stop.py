@@ -11,7 +11,8 @@ with workflow.unsafe.imports_passed_through():
     from temporal import names
     from temporal.messages import Ended, JobRef, Live, RollOrder, Switch
     from workflows import fleet
-    from workflows.roll import Rollout, to_the_end
+    from workflows.cancels import to_the_end
+    from workflows.roll import Rollout
 
 
 @workflow.defn(name=names.STOP)

@@ -226,6 +226,18 @@ class Services:
         """Whether a command of that name runs, or has run, and is not forgotten yet."""
         return self.driver.status(_command_ref(env_id, seq, name)).state != "absent"
 
+    def running_commands(self) -> dict[str, InstanceRef]:
+        """The one-off commands that run on this host, by their jobs."""
+        found = (
+            one.ref for one in self.driver.list() if is_command(one.ref) and one.state not in ("stopped", "absent")
+        )
+        return {"job_" + ref.process.removeprefix(COMMAND).upper(): ref for ref in found}
+
+    def end_command(self, ref: InstanceRef) -> None:
+        """Kill and forget it, with all that it started."""
+        self.driver.stop(ref, 0.0)
+        self.driver.remove(ref)
+
     def ensure(self, env_id: str, seq: int) -> list[Status]:
         """Let everything run that a placed release needs; what runs is left alone."""
         plan, run = self.plan_of(env_id, seq), self._run_of(env_id, seq)

@@ -18,6 +18,7 @@ from bench.stack import Stack
 from tests.faults.conftest import Visitor
 from tests.faults.parts import kill, patiently, releases
 from tests.faults.repository import Repository
+from tests.faults.test_cancel import processes_with
 from tests.faults.test_kill import COMPONENTS
 from tests.stack.sites import Place, visit
 from tests.stack.test_services import keeper_of
@@ -153,3 +154,17 @@ def test_a_service_is_rolled_whoever_dies(
         return len(found) == (live == "second" or not bakes) and page(place) == live
 
     until(alone, "one instance is left, and it serves")
+
+
+def test_a_command_that_is_canceled_while_its_host_is_away_is_ended(
+    stack: Stack, caller: Caller, place: Place, until: Until
+) -> None:
+    """Temporal makes no other try of what was canceled: the worker that comes back looks after it by itself."""
+    seconds = str(time.time_ns())[-9:]
+    job = caller.post(place.path(place.site.production, "run"), {"command": f"sleep {seconds}"})
+    until(lambda: processes_with(seconds) != [], "the command runs")
+    kill(stack, "host")
+    assert caller.http.post(f"/v1/jobs/{job['id']}/cancel").status_code == 202
+    ended = patiently(caller, job)
+    assert (ended["status"], ended["error"]["code"]) == ("canceled", "job.canceled")
+    until(lambda: processes_with(seconds) == [], "it is gone")

@@ -115,3 +115,56 @@ def test_what_a_command_was_given_goes_with_its_failure(tmp_path: Path, code: st
     with pytest.raises(ApplicationError) as caught:
         run(made, environment)
     assert (caught.value.type, caught.value.non_retryable, made.left()) == (code, True, [])
+
+
+class Runs(Services):
+    """A command that goes on, whoever asked for it."""
+
+    def __init__(self, inputs: Path) -> None:
+        super().__init__(inputs, lambda: None)
+        self.going: dict[str, str] = {JOB: "ref"}
+
+    def running_commands(self) -> dict[str, str]:
+        return dict(self.going)
+
+    def end_command(self, ref: str) -> None:
+        self.going = {job: one for job, one in self.going.items() if one != ref}
+
+
+class Says(Broker):
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def begin_command(self, job_id: str) -> CommandSpec:
+        if self.code:
+            raise HeadwayError(self.code, "No.")
+        return super().begin_command(job_id)
+
+
+@pytest.mark.parametrize(
+    ("code", "goes_on"),
+    [("", True), ("service.unavailable", True), ("job.canceled", False), ("attempt.stale", False)],
+)
+def test_a_command_ends_with_its_job_though_no_worker_was_there_to_hear_of_it(
+    tmp_path: Path, code: str, *, goes_on: bool
+) -> None:
+    (tmp_path / JOB).write_bytes(GIVEN)
+    services = Runs(tmp_path)
+    Commands("local", Says(code), services, Turns()).end_unwanted()  # type: ignore[arg-type]
+    assert (JOB in services.going, (tmp_path / JOB).exists()) == (goes_on, goes_on)
+
+
+def test_what_a_worker_is_at_it_ends_itself(tmp_path: Path) -> None:
+    services = Runs(tmp_path / "inputs")
+    broker = Says("")
+    commands = Commands("local", broker, services, Turns())  # type: ignore[arg-type]
+
+    def during() -> None:
+        broker.code = "job.canceled"
+        commands.end_unwanted()
+
+    services._during = during
+    run(Host(services, commands, list), ActivityEnvironment())
+    assert services.going
+    commands.end_unwanted()
+    assert not services.going

@@ -146,7 +146,6 @@ def test_a_cancel_that_meets_a_failing_host_is_a_cancel(tmp_path: Path) -> None:
 
 def test_what_fails_is_named_and_not_whom_it_ended(tmp_path: Path) -> None:
     """The other host is told to stop, in the middle of what fails."""
-    """The other host is told to stop, in the middle of what fails."""
 
     async def story(made: Engine) -> None:
         spread(made)

@@ -1,0 +1,27 @@
+"""What a cancel does not cut short, and where it counts after that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from temporalio import workflow
+
+T = TypeVar("T")
+
+
+async def to_the_end(task: asyncio.Task[T]) -> T:
+    """What it gives, whoever cancels the run meanwhile: a row, or a host, knows of it when it has begun."""
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done():
+                return task.result()
+
+
+def stop_if_canceled() -> None:
+    """Raises asyncio.CancelledError where the run was canceled while something went to its end."""
+    # Runs of before go on as they began to. The question is asked of no other run: it is a step of its own.
+    if workflow.cancellation_reason() is not None and workflow.patched("what-went-to-its-end-is-canceled"):
+        raise asyncio.CancelledError
