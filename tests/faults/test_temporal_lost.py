@@ -41,8 +41,18 @@ def _alive(pid: int) -> bool:
 
 
 def copy_of(folder: Path, target: Path) -> None:
+    """Its owners included, as a backup does: the server may have an account of its own."""
     for path in folder.glob("temporal.db*"):
+        owner = path.stat()
         shutil.copy2(path, target / path.name)
+        os.chown(target / path.name, owner.st_uid, owner.st_gid)
+
+
+def emptied(folder: Path) -> None:
+    owner = folder.stat()
+    shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    os.chown(folder, owner.st_uid, owner.st_gid)
 
 
 def put_back(folder: Path, source: Path) -> None:
@@ -103,8 +113,7 @@ def test_the_database_is_gone_in_the_middle_of_a_build(
     job = place.start_push()
     until(lambda: place.caller.get(f"/v1/jobs/{job['id']}")["stage"] == "build", "the build runs")
     with without_temporal(stack) as folder:
-        shutil.rmtree(folder)
-        folder.mkdir(mode=0o700)
+        emptied(folder)
     ended = patiently(place.caller, job)
     assert (ended["status"], ended["error"]["code"]) == ("failed", "job.lost")
     assert place.get(place.site.production, "builds")[0]["status"] == "failed"
