@@ -43,11 +43,13 @@ from headway.broker import (
     KeptCache,
     Known,
     KnownBuilder,
+    Leads,
     Leftovers,
     LogBatch,
     LogHeard,
     LookSpec,
     MendSpec,
+    Misled,
     Missing,
     Noted,
     Offer,
@@ -269,6 +271,10 @@ class BrokerClient:
     def tell_serving(self, host_id: str, serving: Serving) -> Leftovers:
         """Say what this host serves; which of it has no business here. One try: it is told again."""
         return self._ask(Leftovers, "POST", f"/hosts/{host_id}/serving", serving, patience=0.0)
+
+    def tell_leads(self, host_id: str, leads: Leads) -> Misled:
+        """Say which names lead where on this host; which of them are otherwise by now. One try: it is told again."""
+        return self._ask(Misled, "POST", f"/hosts/{host_id}/leads", leads, patience=0.0)
 
     def offer(self, finding_id: str, offer: Offer) -> MendSpec:
         """How to put a damaged object right that this host may have whole. Raises finding.not_found."""

@@ -220,7 +220,10 @@ class RolloutRef:
 
 @dataclass(frozen=True)
 class PlaceOrder:
-    """What one environment's job (provision, retire) does, and on which hosts."""
+    """What one environment's job (provision, protect, retire) does, and on which hosts.
+
+    `away` and `patience` as in RollOrder; `left_out` are those of them that did not answer.
+    """
 
     job_id: str
     env_id: str
@@ -229,6 +232,8 @@ class PlaceOrder:
     hosted: bool = False
     labels: Labels = field(default_factory=Labels)
     patience: int = 10
+    away: str = "fail"
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -343,7 +348,10 @@ class Reported:
 
 @dataclass(frozen=True)
 class DomainOrder:
-    """A claimed attach or detach. `patience`: how many seconds the proof is looked for; 0: once."""
+    """A claimed attach or detach. `patience`: how many seconds the proof is looked for; 0: once.
+
+    `away` and `host_patience` as `away` and `patience` in RollOrder; `left_out` are hosts that did not answer.
+    """
 
     job_id: str
     domain_id: str
@@ -352,6 +360,9 @@ class DomainOrder:
     hosts: tuple[str, ...]
     patience: float = 0.0
     labels: Labels = field(default_factory=Labels)
+    away: str = "fail"
+    host_patience: int = 10
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -366,11 +377,12 @@ class Verified:
 
 @dataclass(frozen=True)
 class Certified:
-    """Whether the web server has a certificate for the name."""
+    """Whether the web server has a certificate for the name. `left_out` as in DomainOrder."""
 
     job_id: str
     domain_id: str
     issued: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

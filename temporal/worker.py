@@ -180,7 +180,7 @@ def control(settings: Settings, client: Client) -> Role:
     retention = Retention(store, objects, rules, caches)
     builds = BuildRecords(store, Shares(settings.builds_per_site, settings.builds_per_team))
     rollouts = RolloutRecords(store, client, settings.site_url, settings.host_patience)
-    environments = EnvironmentRecords(store, settings.path("repos"), settings.site_url)
+    environments = EnvironmentRecords(store, settings.path("repos"), settings.site_url, settings.host_patience)
     reconciler = Reconciler(store, client)
     targets, vault = Targets(settings.webhook_private_ok), Vault(settings.webhook_keys)
     sender = Sender(targets, settings.webhook_timeout)
@@ -190,7 +190,7 @@ def control(settings: Settings, client: Client) -> Role:
     reports = Reports(store, client, vault, targets, settings.api_url, pace, seconds=settings.webhook_timeout)
     commands = CommandRecords(store, settings.host_patience)
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
-    domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
+    domains = DomainRecords(store, Lookup(plan, settings.dns_servers), settings.host_patience)
     poller = Poller(store, client, timedelta(seconds=settings.poll_seconds), settings.poll_at_once)
     scrubs = Scrubs(store, objects, budget=settings.object_scrub_bytes)
     looking = (reconciler, webhooks, reports, poller)
@@ -342,7 +342,7 @@ def host(settings: Settings, _client: Client) -> Role:
     )
     lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
     beside = (Commands(settings.host_id, broker, services), Mending(settings.host_id, lender, broker))
-    serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave)
+    serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave, activities.naming.route)
     role, *lanes = host_roles(settings.host_id, [one for part in (activities, *beside) for one in offered(part)])
     return replace(
         role,

@@ -42,6 +42,7 @@ from headway.broker import (
     HostHello,
     Inputs,
     KeptCache,
+    Leads,
     LogBatch,
     Offer,
     Output,
@@ -189,6 +190,10 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         asker.must_be(host_id)
         return rollouts.hear_serving(host_id, body)
 
+    def leads(asker: Asker, host_id: str, body: Leads) -> Wire:
+        asker.must_be(host_id)
+        return rollouts.hear_leads(host_id, body)
+
     def lines(asker: Asker, env_id: str, body: LogBatch) -> Wire:
         asker.must_be(body.host_id)
         return observing.hear_lines(env_id, body)
@@ -228,6 +233,7 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         Question("PUT", "/hosts/{id}", role, hello, HostHello),
         Question("POST", "/hosts/{id}/drifts", role, drifts, Drifts),
         Question("POST", "/hosts/{id}/serving", role, serving, Serving),
+        Question("POST", "/hosts/{id}/leads", role, leads, Leads),
         Question("POST", "/findings/{id}", role, lambda asker, id, body: mending.spec(id, asker.host_id, body), Offer),
         Question("GET", "/environments/{id}/hostnames", role, hostnames),
         Question("POST", "/environments/{id}/logs", role, lines, LogBatch, wakes=_itself),

@@ -24,7 +24,7 @@ from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.turns import AT_ONCE
 from adapters.hosting.upkeep import EVERY, Pace, Upkeep
 from adapters.runtime.driver import InstanceRef, Status
-from headway.broker import Drifts, Leftovers, Noted, Serving
+from headway.broker import Drifts, Leads, Leftovers, Misled, Noted, Serving
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine, keep_on, running_server
 
@@ -175,15 +175,22 @@ def test_one_damaged_environment_keeps_no_other_from_being_told_of(house: House)
             told.append(serving)
             return Leftovers(environments=[ENV, beside])
 
+        def tell_leads(self, _host_id: str, leads: Leads) -> Misled:
+            assert set(leads.leads) == {ENV, beside}
+            return Misled(environments=[ENV, beside])
+
     def leave(env_id: str) -> None:
         if env_id == ENV:
             raise HeadwayError("internal.error", "The fence of an environment cannot be read.")
         left.append(env_id)
 
     (house.env.env / "fence").write_text("{")
-    ServingReports("local", house.machine.host.folders, Broker(), leave).look()
+    reports = ServingReports("local", house.machine.host.folders, Broker(), leave, leave)
+    reports.look()
     assert told[0].live == {beside: 1}
     assert left == [beside]
+    reports.follow()
+    assert left == [beside, beside]
 
 
 def test_what_was_changed_in_a_tree_is_put_back_from_the_store(house: House) -> None:
