@@ -29,6 +29,7 @@ from headway.broker import (
     CommandSpec,
     Committed,
     Contents,
+    Deleted,
     Drifts,
     Earlier,
     Events,
@@ -51,6 +52,7 @@ from headway.broker import (
     MendSpec,
     Misled,
     Missing,
+    Mounts,
     Noted,
     Offer,
     Output,
@@ -275,6 +277,10 @@ class BrokerClient:
     def tell_leads(self, host_id: str, leads: Leads) -> Misled:
         """Say which names lead where on this host; which of them are otherwise by now. One try: it is told again."""
         return self._ask(Misled, "POST", f"/hosts/{host_id}/leads", leads, patience=0.0)
+
+    def tell_mounts(self, host_id: str, mounts: Mounts) -> Deleted:
+        """Whose mounts lie on this host; which of these environments are deleted. One try: it is asked again."""
+        return self._ask(Deleted, "POST", f"/hosts/{host_id}/mounts", mounts, patience=0.0)
 
     def offer(self, finding_id: str, offer: Offer) -> MendSpec:
         """How to put a damaged object right that this host may have whole. Raises finding.not_found."""

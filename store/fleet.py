@@ -18,6 +18,7 @@ from store.models_lifecycle import Drift
 KIND: Final = "host"
 # How long rows and hosts may tell different stories without either being wrong.
 SETTLED: Final = timedelta(seconds=60)
+BATCH: Final = 500
 _OPEN: Final = select(Drift).where(
     Drift.env_id == bindparam("env_id"), Drift.kind == KIND, col(Drift.mended_at).is_(None)
 )
@@ -78,6 +79,17 @@ def leftovers(session: Session, host_id: str, env_ids: Collection[str]) -> list[
     return sorted(
         row.id for row in rows if row.deleted_at is not None or (row.hosts and not serves(session, row.id, host_id))
     )
+
+
+def deleted_for(session: Session, env_ids: Sequence[str]) -> dict[str, float]:
+    """Of the environments that are deleted, for how many seconds they have been."""
+    found = dict[str, float]()
+    for start in range(0, len(env_ids), BATCH):
+        some = col(Environment.id).in_(env_ids[start : start + BATCH])
+        gone = select(Environment).where(some, col(Environment.deleted_at).is_not(None))
+        for row in session.exec(gone):
+            found[row.id] = (utcnow() - row.deleted_at).total_seconds() if row.deleted_at is not None else 0.0
+    return found
 
 
 def serves_otherwise(session: Session, host_id: str, live: Mapping[str, int]) -> list[str]:

@@ -291,6 +291,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.layout import HostFolders
     from adapters.hosting.lending import HttpUploads, Lender
     from adapters.hosting.mending import Mender, Scrubber
+    from adapters.hosting.mounts import MountCollection
     from adapters.hosting.services import Services
     from adapters.hosting.serving import ServingReports
     from adapters.hosting.shipping import Shipper
@@ -343,12 +344,20 @@ def host(settings: Settings, _client: Client) -> Role:
     lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
     beside = (Commands(settings.host_id, broker, services), Mending(settings.host_id, lender, broker))
     serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave, activities.naming.route)
+    mounts = MountCollection(
+        settings.host_id, folders.root / "volumes", broker, timedelta(days=settings.mounts_keep_days)
+    )
     role, *lanes = host_roles(settings.host_id, [one for part in (activities, *beside) for one in offered(part)])
     return replace(
         role,
         lanes=lanes,
         first=configuration.answered,
-        beside=[configuration.stay_registered, DriftReports(settings.host_id, book, broker).run, serving_reports.run],
+        beside=[
+            configuration.stay_registered,
+            DriftReports(settings.host_id, book, broker).run,
+            serving_reports.run,
+            mounts.run,
+        ],
     )
 
 

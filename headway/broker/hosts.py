@@ -36,6 +36,18 @@ class Misled(Wire):
     environments: list[str]
 
 
+class Mounts(Wire):
+    """Environments whose mounts lie on a host."""
+
+    environments: list[str] = Field(max_length=100_000)
+
+
+class Deleted(Wire):
+    """Which of them are deleted, and for how many seconds. Nothing is said of what no row knows."""
+
+    environments: dict[str, float]
+
+
 def leads_digest(names: Mapping[str, str], lock: str) -> str:
     """`names`: of each the origin that it redirects to, empty where it is served. `lock` as in Hostnames."""
     text = json.dumps([sorted(names.items()), lock], separators=(",", ":"))

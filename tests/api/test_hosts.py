@@ -234,6 +234,20 @@ async def test_a_host_that_comes_back_hears_whose_names_or_password_were_changed
     assert await misled() == []
 
 
+async def test_a_host_hears_how_long_ago_an_environment_was_deleted_and_nothing_of_others(api: World) -> None:
+    roles = Roles(api)
+    env, _ = await a_rollout(api, ["local"])
+
+    async def deleted() -> dict[str, float]:
+        answer = await roles.ask("host", "POST", "/hosts/local/mounts", {"environments": [env, "env_unknown"]})
+        environments: dict[str, float] = answer.json()["environments"]
+        return environments
+
+    assert await deleted() == {}
+    api.change(Environment, env, deleted_at=utcnow() - timedelta(days=2))
+    assert (await deleted())[env] == pytest.approx(2 * 86400, abs=60)
+
+
 async def test_a_tenant_chooses_no_machine(api: World) -> None:
     data(await api.admin.post("/v1/hosts", json={"id": "two"}))
     _, client = await api.tenant("Beta")
