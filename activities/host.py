@@ -295,7 +295,7 @@ class HostActivities:
                 check()
 
             story = Story(step, teller.line, teller.stage)
-            seen = self._bakery.watch(order.env_id, order.seq, release, order.seconds, hostname, story)
+            seen = self._bakery.watch(order.env_id, order.seq, release, order.seconds, hostname, story, order.team)
         counted = (seen.seconds, seen.looks, seen.bad, seen.restarts, round(seen.slowest * 1000))
         return Measured(self.host_id, *counted, seen.requests, seen.errors, seen.why)
 

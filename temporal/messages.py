@@ -70,7 +70,7 @@ class RollOrder:
     """A claimed rollout with its two sequence numbers (DESIGN section 3, invariant 3).
 
     Of several hosts: `away` says what is done about one that takes up no work within `patience` seconds (`fail`,
-    `skip`), and `leader` is the one that does what is done once.
+    `skip`), and `leader` is the one that does what is done once. `team` is only named where there is a bake.
     """
 
     job_id: str
@@ -85,17 +85,22 @@ class RollOrder:
     away: str = "fail"
     patience: int = 10
     leader: str = ""
+    team: str = ""
 
 
 @dataclass(frozen=True)
 class Bake:
-    """Watch a release that was just switched to. What it has replaced stays ready to come back meanwhile."""
+    """Watch a release that was just switched to. What it has replaced stays ready to come back meanwhile.
+
+    `team`: whose share of the host's bakes it takes.
+    """
 
     rollout_id: str
     job_id: str
     env_id: str
     seq: int
     seconds: int
+    team: str = ""
 
 
 @dataclass(frozen=True)

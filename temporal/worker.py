@@ -68,10 +68,10 @@ class Role:
     first: Callable[[], Awaitable[None]] | None = None
 
 
-# How much of each is done at once on a host. Most of it waits: threads are made when they are needed. Commands and
-# releases of apps are counted by the host itself, which says so to whoever waits: 32 and 96 are started and wait, and
-# 32 places are left for what is only files.
-HOST_THREADS: dict[names.Lane | None, int] = {None: 32, "starts": 160, "bakes": 64, "commands": 128, "asides": 32}
+# How much of each is done at once on a host. Most of it waits: threads are made when they are needed. Commands,
+# bakes and releases of apps are counted by the host itself, which says so to whoever waits: 32 and 96 are started and
+# wait, and 32 places are left for what is only files.
+HOST_THREADS: dict[names.Lane | None, int] = {None: 32, "starts": 160, "bakes": 160, "commands": 128, "asides": 32}
 
 
 # At once, and nearly all of it waits: a delivery ends after some seconds, whoever is at the other end.
