@@ -127,7 +127,12 @@ def note_otherwise(session: Session, host_id: str, live: Mapping[str, int], env_
 def settle_hosts(session: Session, rollout: Rollout, away: Sequence[str]) -> None:
     """A rollout is live: on these hosts the environment is from now on. Who was away is to catch up, the rest have."""
     environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
-    environment.hosts = hosts_of(session, rollout)
+    # One that was forgotten meanwhile does not come back with the rollout that was on its way there.
+    there = [
+        one for one in hosts_of(session, rollout) if one in environment.hosts or session.get(Host, one) is not None
+    ]
+    environment.hosts = there or environment.hosts
+    away = [one for one in away if one in there]
     rollout.hosts_away = sorted(away) or None
     session.add(environment)
     session.add(rollout)

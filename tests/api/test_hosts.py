@@ -248,6 +248,18 @@ async def test_a_host_hears_how_long_ago_an_environment_was_deleted_and_nothing_
     assert (await deleted())[env] == pytest.approx(2 * 86400, abs=60)
 
 
+async def test_a_host_that_is_forgotten_does_not_come_back_with_the_rollout_on_its_way(api: World) -> None:
+    for name in ("one", "two"):
+        data(await api.admin.post("/v1/hosts", json={"id": name}))
+    env, rollout = await a_rollout(api, ["local", "one", "two"])
+    assert data(await api.admin.delete("/v1/hosts/two"))["deleted"] is True
+    with api.store.write() as session:
+        settle_hosts(session, session.get_one(Rollout, rollout), ("one", "two"))
+    assert api.one(Environment, id=env).hosts == ["local", "one"]
+    with api.store.read() as session:
+        assert [drift.host_id for drift in session.exec(select(Drift))] == ["one"]
+
+
 async def test_a_tenant_chooses_no_machine(api: World) -> None:
     data(await api.admin.post("/v1/hosts", json={"id": "two"}))
     _, client = await api.tenant("Beta")
