@@ -43,6 +43,8 @@ class ApiError(HeadwayError):
         self.details = {k: v for k, v in error.items() if k not in ("type", "code", "message", "param", "doc_url")}
         self.request_id = request_id
         self.doc_url = error.get("doc_url")
+        # An earlier try may have been carried out: its answer was lost.
+        self.repeated = False
         self._type = str(error.get("type") or _type_of(status))
         self._status = status
 
@@ -125,7 +127,14 @@ class Transport:
         return self._json(method, path, params=params, content=content, headers=headers)
 
     def delete(self, path: str) -> Answer:
-        return self._json("DELETE", path)
+        """What is gone after a try whose answer was lost has been deleted by that: the answer is the 404's, with
+        `{"deleted": true}`."""
+        try:
+            return self._json("DELETE", path)
+        except ApiError as error:
+            if error.status != 404 or not error.repeated:
+                raise
+            return Answer(404, {"deleted": True}, None, error.request_id, {})
 
     def pages(self, path: str, *, limit: int | None = None, **params: Any) -> Iterator[Json]:
         """Every row of a list, newest first, page by page; at most `limit`."""
@@ -220,6 +229,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         given = {name: _param(value) for name, value in (params or {}).items() if value is not None}
+        repeated = False
         for attempt in range(1, TRIES + 1):
             last = attempt == TRIES
             try:
@@ -229,6 +239,7 @@ class Transport:
             except httpx.TransportError as error:
                 if last:
                     raise self._unreachable(error) from error
+                repeated = repeated or not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
                 time.sleep(_pause(attempt))
                 continue
             except httpx.InvalidURL:
@@ -236,6 +247,8 @@ class Transport:
             if not response.is_error:
                 return response
             failure = _error(response)
+            failure.repeated = repeated
+            repeated = repeated or response.status_code >= 500
             pause = _pause(attempt, response.headers.get("retry-after"))
             if last or not failure.retryable or pause > LONGEST_WAIT:
                 raise failure
