@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -177,6 +177,7 @@ class Transport:
     def _opened(
         self, method: str, path: str, headers: Mapping[str, str], timeout: httpx.Timeout | None
     ) -> Iterator[httpx.Response]:
+        _check_path(path)
         try:
             options = {} if timeout is None else {"timeout": timeout}
             with self._http.stream(method, path, headers=dict(headers), **options) as response:  # type: ignore[arg-type]
@@ -186,7 +187,7 @@ class Transport:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeEncodeError):
             raise _no_path() from None
 
     def _json(
@@ -230,6 +231,7 @@ class Transport:
     ) -> httpx.Response:
         given = {name: _param(value) for name, value in (params or {}).items() if value is not None}
         repeated = False
+        _check_path(path)
         for attempt in range(1, TRIES + 1):
             last = attempt == TRIES
             try:
@@ -244,6 +246,8 @@ class Transport:
                 continue
             except httpx.InvalidURL:
                 raise _no_path() from None
+            except UnicodeEncodeError:
+                raise HeadwayError("request.invalid_parameter", "A text holds bytes that are not UTF-8.") from None
             if not response.is_error:
                 return response
             failure = _error(response)
@@ -281,6 +285,13 @@ def _in_header(text: str, what: str) -> str:
         message = f"{what} holds characters that cannot be sent: only printable ASCII can."
         raise HeadwayError("request.invalid_parameter", message, param=what)
     return text
+
+
+def _check_path(path: str) -> None:
+    """An id may come from anywhere: one of `../x` would lead to another kind of thing. Raises
+    request.invalid_parameter."""
+    if not {".", ".."}.isdisjoint(unquote(path.partition("?")[0]).split("/")):
+        raise _no_path()
 
 
 def _no_path() -> HeadwayError:

@@ -424,6 +424,28 @@ def test_a_terminal_shows_it_live(double: ApiDouble) -> None:
 # what verbs ask for
 
 
+@pytest.mark.parametrize("given", ["../sites/site_1", "whe_1/deliveries", "whe_1?x=1", "..", "whe 1", "whe_1\udcff"])
+def test_an_id_that_leads_elsewhere_is_asked_for_nowhere(double: ApiDouble, given: str) -> None:
+    for word in ("get", "delete"):
+        done = CliRunner().invoke(cli, ["webhooks", word, given], prog_name="mf")
+        assert (done.exit_code, "is no id" in done.output) == (2, True)
+    assert double.asked == []
+
+
+def test_an_answer_that_nobody_expects_is_a_sentence(double: ApiDouble) -> None:
+    double.data("GET", "/v1/webhook-endpoints/whe_1", ["odd"])
+    done = run("webhooks get whe_1")
+    assert done.exit_code == 7
+    assert "is not what this version expects" in done.output
+
+
+def test_a_terminal_without_our_letters_is_written_to() -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-m", "headway", "--help"], capture_output=True, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u2026" in done.stdout
+
+
 def test_rollback_goes_by_what_is_live(double: ApiDouble) -> None:
     """The same command is the same request, whatever is live by then."""
     double.data("POST", f"{E}/deployments/current/rollback", job(), status=202)

@@ -70,6 +70,16 @@ def test_the_job_of_a_deletion_whose_answer_was_lost_is_found(double: ApiDouble,
     assert refused.value.code == "site.not_found"
 
 
+def test_no_id_leads_to_another_kind_of_thing(double: ApiDouble, client: Client) -> None:
+    for odd in ("../sites/site_1", "%2e%2e/sites/site_1", "whe_\udcff"):
+        with pytest.raises(HeadwayError) as refused:
+            client.webhooks.delete(odd)
+        assert refused.value.code == "request.invalid_parameter"
+    with pytest.raises(HeadwayError):
+        client.sites.create("\udcff")
+    assert double.asked == []
+
+
 def test_the_callers_own_key_is_sent(double: ApiDouble, client: Client) -> None:
     double.data("POST", "/v1/sites/site_1234/environments/env_1234/builds", job(), status=202)
     client.builds.create("site_1234", "env_1234", ref="main", clean=True, idempotency_key="once")
