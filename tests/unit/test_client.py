@@ -88,6 +88,12 @@ def test_the_callers_own_key_is_sent(double: ApiDouble, client: Client) -> None:
     assert asked.body == {"ref": "main", "clean": True}
 
 
+def test_an_empty_key_is_not_replaced(double: ApiDouble, client: Client) -> None:
+    double.data("POST", "/v1/sites", job(), status=202)
+    client.sites.create("A", idempotency_key="")
+    assert double.asked[0].headers["idempotency-key"] == ""
+
+
 def test_two_writes_have_two_keys(double: ApiDouble, client: Client) -> None:
     double.data("POST", "/v1/sites", job(), status=202)
     client.sites.create("A")
