@@ -112,7 +112,7 @@ class Transport:
         return self._json("GET", path, params=params, headers=headers)
 
     def post(self, path: str, body: Json | None = None, *, idempotency_key: str | None = None) -> Answer:
-        # An empty one, of a script's unset variable, is the server's to refuse: with another each try would do it again.
+        # An empty one, of an unset variable, is the server's to refuse: with another each try would do it again.
         key = _in_header(str(uuid.uuid4()) if idempotency_key is None else idempotency_key, "Idempotency-Key")
         return self._json("POST", path, body=body or {}, headers={"Idempotency-Key": key})
 
