@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sqlmodel import Session
 from temporalio import activity
 
+from activities.labels import PATIENCE
 from adapters.domains.lookup import Lookup
 from headway.errors import HeadwayError
 from store import domains
@@ -24,9 +25,10 @@ from temporal.messages import Certified, DomainOrder, Ended, Failure, JobRef, Ve
 class DomainRecords:
     """Activities of the role `control`."""
 
-    def __init__(self, store: Store, lookup: Lookup) -> None:
+    def __init__(self, store: Store, lookup: Lookup, patience: int = PATIENCE) -> None:
         self.store = store
         self.lookup = lookup
+        self.patience = patience
 
     @activity.defn(name="domain.claim")
     @mapped
@@ -44,6 +46,8 @@ class DomainRecords:
                 hosts=tuple(environment.hosts) if environment.deleted_at is None else (),
                 patience=float((job.input or {}).get("patience", 0)),
                 labels=labels_of(session, domain.env_id, job),
+                away=environment.away,
+                host_patience=self.patience,
             )
 
     @activity.defn(name="domain.verify")
@@ -63,7 +67,7 @@ class DomainRecords:
     @mapped
     def attach(self, certified: Certified) -> Ended:
         def work(session: Session, job: Job) -> None:
-            domains.activate(session, certified.domain_id, job, certified=certified.issued)
+            domains.activate(session, certified.domain_id, job, certified=certified.issued, away=certified.left_out)
 
         return self._end(certified.job_id, work)
 
@@ -73,7 +77,8 @@ class DomainRecords:
         def work(session: Session, job: Job) -> None:
             if job.finished_at is None:
                 domains.tell_domain(session, session.get_one(Domain, order.domain_id), "detached")
-            end_job(session, job, "succeeded", result={"domain_id": order.domain_id, "deleted": True})
+            without = {"hosts_away": list(order.left_out)} if order.left_out else {}
+            end_job(session, job, "succeeded", result={"domain_id": order.domain_id, "deleted": True, **without})
 
         return self._end(order.job_id, work)
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 from temporalio import activity
 
+from activities.labels import PATIENCE
 from adapters.githost.repositories import make_bare
 from headway.errors import HeadwayError
 from store.config_values import destroy_values
@@ -29,12 +30,15 @@ Json = dict[str, Any]
 
 class EnvironmentRecords:
     """Activities of the role `control`. `repositories` is the folder of hosted bare repositories; `site_url` makes an
-    address of a host name."""
+    address of a host name. `patience` is for hosts, in seconds."""
 
-    def __init__(self, store: Store, repositories: Path, site_url: Callable[[str], str]) -> None:
+    def __init__(
+        self, store: Store, repositories: Path, site_url: Callable[[str], str], patience: int = PATIENCE
+    ) -> None:
         self.store = store
         self.repositories = repositories
         self.site_url = site_url
+        self.patience = patience
 
     @activity.defn(name="environment.claim")
     @mapped
@@ -52,6 +56,8 @@ class EnvironmentRecords:
                 site_id=site.id,
                 hosted=site.repository is None and job.type == "site.create",
                 labels=labels_of(session, environment.id, job),
+                patience=self.patience,
+                away=environment.away,
             )
 
     @activity.defn(name="environment.repository")
@@ -70,7 +76,7 @@ class EnvironmentRecords:
         with self.store.write() as session:
             activate(session, order.env_id)
             job = job_by_id(session, order.job_id)
-            result: Json = {"env_id": order.env_id, "site_id": order.site_id}
+            result: Json = {"env_id": order.env_id, "site_id": order.site_id} | _without(order)
             if job.type == "environment.create":
                 result |= made_facts(session, order.env_id, self.site_url)
             return Ended(job.id, end_job(session, job, "succeeded", result=result).status)
@@ -80,7 +86,8 @@ class EnvironmentRecords:
     def protected(self, order: PlaceOrder) -> Ended:
         with self.store.write() as session:
             job = job_by_id(session, order.job_id)
-            result = {"env_id": order.env_id, "protected": bool((job.resource or {}).get("protected"))}
+            result: Json = {"env_id": order.env_id, "protected": bool((job.resource or {}).get("protected"))}
+            result |= _without(order)
             return Ended(job.id, end_job(session, job, "succeeded", result=result).status)
 
     @activity.defn(name="environment.retire.claim")
@@ -94,7 +101,7 @@ class EnvironmentRecords:
             for environment in environments:
                 environment.status = "deleting"
                 self._end_queue(session, environment.id)
-            orders = [PlaceOrder(job.id, e.id, tuple(e.hosts), e.site_id) for e in environments]
+            orders = [PlaceOrder(job.id, e.id, tuple(e.hosts), e.site_id, patience=self.patience) for e in environments]
             return RetireOrder(job.id, job.site_id or "", tuple(orders), whole)
 
     def _end_queue(self, session: Session, env_id: str) -> None:
@@ -129,3 +136,8 @@ class EnvironmentRecords:
             job = job_by_id(session, failure.subject_id)
             status = "canceled" if failure.canceled else "failed"
             return Ended(job.id, end_job(session, job, status, error=error_dict(failure)).status)
+
+
+def _without(order: PlaceOrder) -> Json:
+    """Hosts that did not answer; they catch up by themselves."""
+    return {"hosts_away": list(order.left_out)} if order.left_out else {}

@@ -23,6 +23,7 @@ from adapters.hosting.baking import Bakery
 from adapters.hosting.configuration import Configuration
 from adapters.hosting.fetch import Missing
 from adapters.hosting.host import Host
+from adapters.hosting.naming import Naming
 from adapters.hosting.services import Plan, Reuse, Services, Story
 from adapters.hosting.switch import Position
 from adapters.hosting.upkeep import Upkeep
@@ -85,6 +86,7 @@ class HostActivities:
         self.host_id = host_id
         self._host = host
         self._broker = broker
+        self.naming = Naming(host, broker)
         self._services = services
         self._configuration = configuration
         self._upkeep = upkeep
@@ -190,8 +192,7 @@ class HostActivities:
     def _lead(self, spec: RollSpec | None, env_id: str, seq: int) -> None:
         """Let its names lead to an environment. Where it is new here, as all of its rows say."""
         if not self._host.knows(env_id):
-            found = self._broker.get_hostnames(env_id)
-            self._host.route(env_id, found.hostnames, found.redirects, found.lock)
+            self.naming.route(env_id)
         elif spec is not None:
             self._host.lead(env_id, spec.hostnames, spec.lock, seq=seq)
 
@@ -296,7 +297,7 @@ class HostActivities:
                 check()
 
             story = Story(step, teller.line, teller.stage)
-            seen = self._bakery.watch(order.env_id, order.seq, release, order.seconds, hostname, story)
+            seen = self._bakery.watch(order.env_id, order.seq, release, order.seconds, hostname, story, order.team)
         counted = (seen.seconds, seen.looks, seen.bad, seen.restarts, round(seen.slowest * 1000))
         return Measured(self.host_id, *counted, seen.requests, seen.errors, seen.why)
 
@@ -314,8 +315,7 @@ class HostActivities:
     @activity.defn(name="host.route", no_thread_cancel_exception=True)
     @mapped
     def route(self, ref: EnvironmentRef) -> Live:
-        found = self._broker.get_hostnames(ref.env_id)
-        self._host.route(ref.env_id, found.hostnames, found.redirects, found.lock)
+        self.naming.route(ref.env_id)
         return self._live(ref.env_id, self._host.environment(ref.env_id).live())
 
     @activity.defn(name="host.certify", no_thread_cancel_exception=True)

@@ -7,7 +7,7 @@ from sqlmodel import Session
 from store.drifts import SYSTEM
 from store.fleet import hosts_of
 from store.labels import bell_of, labels_of
-from store.models import Artifact, Build, Environment, Job, Rollout
+from store.models import Artifact, Build, Environment, Job, Rollout, Site
 from store.queue import next_in_line
 from temporal.messages import Ahead, BuildOrder, RollOrder
 
@@ -36,6 +36,7 @@ def build_order(session: Session, build: Build, job: Job) -> BuildOrder:
 def roll_order(session: Session, rollout: Rollout, patience: int = PATIENCE) -> RollOrder:
     """The order of a claimed rollout (its numbers are given). What lets one host catch up fails for no other one."""
     job, environment = session.get(Job, rollout.job_id), session.get(Environment, rollout.env_id)
+    seconds = environment.bake_seconds if environment and rollout.kind in BAKED else 0
     return RollOrder(
         job_id=rollout.job_id,
         rollout_id=rollout.id,
@@ -45,9 +46,10 @@ def roll_order(session: Session, rollout: Rollout, patience: int = PATIENCE) -> 
         apply_seq=rollout.apply_seq or 0,
         undo_seq=rollout.undo_seq or 0,
         labels=labels_of(session, rollout.env_id, job),
-        bake_seconds=environment.bake_seconds if environment and rollout.kind in BAKED else 0,
+        bake_seconds=seconds,
         away="skip" if rollout.actor == SYSTEM else environment.away if environment else "fail",
         patience=patience,
+        team=session.get_one(Site, rollout.site_id).team_id if seconds else "",
     )
 
 

@@ -111,7 +111,7 @@ class RolloutRecords:
 
     def _fail(self, failure: Failure) -> tuple[Ended, Ahead | None]:
         with self.store.write() as session:
-            rollout = session.get_one(Rollout, failure.subject_id, with_for_update=True)
+            rollout = queue.lock_rollout(session, failure.subject_id)
             job = session.get_one(Job, rollout.job_id)
             if rollout.status == "running" and job.committed_at is not None and not failure.undone:
                 return Ended(rollout.id, "committed"), None
@@ -128,7 +128,7 @@ class RolloutRecords:
 
     def _settle(self, order: Settle) -> tuple[Ended, Ahead | None]:
         with self.store.write() as session:
-            rollout = session.get_one(Rollout, order.rollout_id, with_for_update=True)
+            rollout = queue.lock_rollout(session, order.rollout_id)
             if rollout.finished_at is None:
                 reached = 0 if rollout.kind == "stop" else rollout.apply_seq
                 if order.lives and all(live.seq == reached for live in order.lives):

@@ -29,6 +29,7 @@ from headway.broker import (
     CommandSpec,
     Committed,
     Contents,
+    Deleted,
     Drifts,
     Earlier,
     Events,
@@ -43,12 +44,15 @@ from headway.broker import (
     KeptCache,
     Known,
     KnownBuilder,
+    Leads,
     Leftovers,
     LogBatch,
     LogHeard,
     LookSpec,
     MendSpec,
+    Misled,
     Missing,
+    Mounts,
     Noted,
     Offer,
     Output,
@@ -269,6 +273,14 @@ class BrokerClient:
     def tell_serving(self, host_id: str, serving: Serving) -> Leftovers:
         """Say what this host serves; which of it has no business here. One try: it is told again."""
         return self._ask(Leftovers, "POST", f"/hosts/{host_id}/serving", serving, patience=0.0)
+
+    def tell_leads(self, host_id: str, leads: Leads) -> Misled:
+        """Say which names lead where on this host; which of them are otherwise by now. One try: it is told again."""
+        return self._ask(Misled, "POST", f"/hosts/{host_id}/leads", leads, patience=0.0)
+
+    def tell_mounts(self, host_id: str, mounts: Mounts) -> Deleted:
+        """Whose mounts lie on this host; which of these environments are deleted. One try: it is asked again."""
+        return self._ask(Deleted, "POST", f"/hosts/{host_id}/mounts", mounts, patience=0.0)
 
     def offer(self, finding_id: str, offer: Offer) -> MendSpec:
         """How to put a damaged object right that this host may have whole. Raises finding.not_found."""

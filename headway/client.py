@@ -121,7 +121,7 @@ class Sites(Noun):
         return Site.model_validate(self._t.patch(f"/v1/sites/{site_id}", fields).data)
 
     def delete(self, site_id: str) -> Job:
-        return self._job(self._t.delete(f"/v1/sites/{site_id}"))
+        return self._deletion(f"/v1/sites/{site_id}", "site")
 
     def branch_routes(self, site_id: str) -> Json:
         """`{routes: [{pattern, target}], default, from_repository}`."""
@@ -160,7 +160,7 @@ class Environments(Noun):
         raise HeadwayError("environment.not_found", f"That site has no environment {name!r}, or it is hidden.")
 
     def delete(self, site_id: str, env_id: str) -> Job:
-        return self._job(self._t.delete(env_path(site_id, env_id)))
+        return self._deletion(env_path(site_id, env_id), "environment")
 
     def update(self, site_id: str, env_id: str, **fields: Any) -> Environment:
         """`bake_seconds`, `host_labels`, `away`, `pinned`, `pin_reason`."""
@@ -343,7 +343,8 @@ class Deployments(Noun):
         keep_config: bool = False,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Back to the release before that deployment, or to `release_id`; `keep_config`: to its code alone."""
+        """Back to the release before that deployment (`current`: the one that is live), or to `release_id`;
+        `keep_config`: to its code alone."""
         path = f"{env_path(site_id, env_id)}/deployments/{deployment_id}/rollback"
         body = given(release_id=release_id) | ({"keep_config": True} if keep_config else {})
         return self._job(self._t.post(path, body, idempotency_key=idempotency_key))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headway.errors import HeadwayError
+from headway.nouns import Noun
 from headway.resources import Delivery, Domain, ForgeCall, ForgeHook, Job, WebhookEndpoint
 from headway.transport import Transport
 
@@ -66,11 +67,8 @@ class Webhooks:
         return Delivery.model_validate(self._t.post(path, {}, idempotency_key=idempotency_key).data)
 
 
-class Domains:
+class Domains(Noun):
     """Host names of the caller's own, for an environment."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._t = transport
 
     def attach(
         self, site_id: str, env_id: str, hostname: str, *, idempotency_key: str | None = None, **fields: Any
@@ -100,7 +98,7 @@ class Domains:
         return Job.model_validate(self._t.post(path, {}, idempotency_key=idempotency_key).data)
 
     def detach(self, site_id: str, env_id: str, domain_id: str) -> Job:
-        return Job.model_validate(self._t.delete(f"{_domains(site_id, env_id)}/{domain_id}").data)
+        return self._deletion(f"{_domains(site_id, env_id)}/{domain_id}", "domain")
 
 
 def _domains(site_id: str, env_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from headway.errors import HeadwayError
 from headway.resources import Job, Resource
 from headway.transport import Answer, Transport
 
@@ -29,3 +30,17 @@ class Noun:
 
     def _job(self, answer: Answer) -> Job:
         return Job.model_validate(answer.data)
+
+    def _deletion(self, path: str, resource_type: str) -> Job:
+        """The job that deletes what lies at `path`; where the answer was lost, the one that a try before has started.
+
+        Raises what the server answers.
+        """
+        answer = self._t.delete(path)
+        if answer.status != 404:
+            return self._job(answer)
+        resource_id = path.rpartition("/")[2]
+        for job in self._list(Job, "/v1/jobs", 100, resource_type=resource_type):
+            if job.resource.get("id") == resource_id and job.type.endswith(("delete", "detach")):
+                return job
+        raise HeadwayError(f"{resource_type}.not_found", f"The {resource_type} {resource_id} is gone.")

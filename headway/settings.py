@@ -211,6 +211,9 @@ class Settings(BaseSettings):
     poll_at_once: int = Field(default=1, ge=1, description="Looks at remote repositories at once.")
 
     keep_trees: int = Field(default=5, description="Release trees kept per environment on a host.")
+    mounts_keep_days: int = Field(
+        default=30, ge=0, description="Days for which a host keeps the mounts of a deleted environment; 0: for ever."
+    )
     disk_floor: int = Field(default=512 << 20, description="Bytes that must stay free on a host.")
 
     warm_seconds: float = Field(default=600, description="Seconds that a replaced service stays ready to come back.")

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -43,6 +43,8 @@ class ApiError(HeadwayError):
         self.details = {k: v for k, v in error.items() if k not in ("type", "code", "message", "param", "doc_url")}
         self.request_id = request_id
         self.doc_url = error.get("doc_url")
+        # An earlier try may have been carried out: its answer was lost.
+        self.repeated = False
         self._type = str(error.get("type") or _type_of(status))
         self._status = status
 
@@ -110,7 +112,8 @@ class Transport:
         return self._json("GET", path, params=params, headers=headers)
 
     def post(self, path: str, body: Json | None = None, *, idempotency_key: str | None = None) -> Answer:
-        key = _in_header(idempotency_key or str(uuid.uuid4()), "Idempotency-Key")
+        # An empty one, of an unset variable, is the server's to refuse: with another each try would do it again.
+        key = _in_header(str(uuid.uuid4()) if idempotency_key is None else idempotency_key, "Idempotency-Key")
         return self._json("POST", path, body=body or {}, headers={"Idempotency-Key": key})
 
     def patch(self, path: str, body: Json) -> Answer:
@@ -125,7 +128,14 @@ class Transport:
         return self._json(method, path, params=params, content=content, headers=headers)
 
     def delete(self, path: str) -> Answer:
-        return self._json("DELETE", path)
+        """What is gone after a try whose answer was lost has been deleted by that: the answer is the 404's, with
+        `{"deleted": true}`."""
+        try:
+            return self._json("DELETE", path)
+        except ApiError as error:
+            if error.status != 404 or not error.repeated:
+                raise
+            return Answer(404, {"deleted": True}, None, error.request_id, {})
 
     def pages(self, path: str, *, limit: int | None = None, **params: Any) -> Iterator[Json]:
         """Every row of a list, newest first, page by page; at most `limit`."""
@@ -168,6 +178,7 @@ class Transport:
     def _opened(
         self, method: str, path: str, headers: Mapping[str, str], timeout: httpx.Timeout | None
     ) -> Iterator[httpx.Response]:
+        _check_path(path)
         try:
             options = {} if timeout is None else {"timeout": timeout}
             with self._http.stream(method, path, headers=dict(headers), **options) as response:  # type: ignore[arg-type]
@@ -177,7 +188,7 @@ class Transport:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeEncodeError):
             raise _no_path() from None
 
     def _json(
@@ -220,6 +231,8 @@ class Transport:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         given = {name: _param(value) for name, value in (params or {}).items() if value is not None}
+        repeated = False
+        _check_path(path)
         for attempt in range(1, TRIES + 1):
             last = attempt == TRIES
             try:
@@ -229,13 +242,18 @@ class Transport:
             except httpx.TransportError as error:
                 if last:
                     raise self._unreachable(error) from error
+                repeated = repeated or not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
                 time.sleep(_pause(attempt))
                 continue
             except httpx.InvalidURL:
                 raise _no_path() from None
+            except UnicodeEncodeError:
+                raise HeadwayError("request.invalid_parameter", "A text holds bytes that are not UTF-8.") from None
             if not response.is_error:
                 return response
             failure = _error(response)
+            failure.repeated = repeated
+            repeated = repeated or response.status_code >= 500
             pause = _pause(attempt, response.headers.get("retry-after"))
             if last or not failure.retryable or pause > LONGEST_WAIT:
                 raise failure
@@ -268,6 +286,13 @@ def _in_header(text: str, what: str) -> str:
         message = f"{what} holds characters that cannot be sent: only printable ASCII can."
         raise HeadwayError("request.invalid_parameter", message, param=what)
     return text
+
+
+def _check_path(path: str) -> None:
+    """An id may come from anywhere: one of `../x` would lead to another kind of thing. Raises
+    request.invalid_parameter."""
+    if not {".", ".."}.isdisjoint(unquote(path.partition("?")[0]).split("/")):
+        raise _no_path()
 
 
 def _no_path() -> HeadwayError:

@@ -166,16 +166,17 @@ def _claim(session: Session, domain: Domain) -> None:
         _refuse_taken(session, domain.hostname, domain.env_id)
 
 
-def activate(session: Session, domain_id: str, job: Job, *, certified: bool) -> None:
-    """Every host leads the name here: it is attached, and the job has succeeded."""
+def activate(session: Session, domain_id: str, job: Job, *, certified: bool, away: Sequence[str] = ()) -> None:
+    """Every host but those that are `away` leads the name here: it is attached, and the job has succeeded."""
     domain = living(session, domain_id)
     first = domain.status != "active"
     domain.status = "active"
     if certified and domain.tls_issued_at is None:
         domain.tls_issued_at = utcnow()
         _tell(session, domain, "cert.renewed", "certificate", {"issued_at": stamp(domain.tls_issued_at)})
-    result = {"domain_id": domain.id, "hostname": domain.hostname, "env_id": domain.env_id}
-    end_job(session, job, "succeeded", result={**result, "certificate": "issued" if certified else None})
+    result: Json = {"domain_id": domain.id, "hostname": domain.hostname, "env_id": domain.env_id}
+    result |= {"certificate": "issued" if certified else None} | ({"hosts_away": list(away)} if away else {})
+    end_job(session, job, "succeeded", result=result)
     if first:
         tell_domain(session, domain, "attached")
 

@@ -18,6 +18,7 @@ from store.models_lifecycle import Drift
 KIND: Final = "host"
 # How long rows and hosts may tell different stories without either being wrong.
 SETTLED: Final = timedelta(seconds=60)
+BATCH: Final = 500
 _OPEN: Final = select(Drift).where(
     Drift.env_id == bindparam("env_id"), Drift.kind == KIND, col(Drift.mended_at).is_(None)
 )
@@ -80,6 +81,17 @@ def leftovers(session: Session, host_id: str, env_ids: Collection[str]) -> list[
     )
 
 
+def deleted_for(session: Session, env_ids: Sequence[str]) -> dict[str, float]:
+    """Of the environments that are deleted, for how many seconds they have been."""
+    found = dict[str, float]()
+    for start in range(0, len(env_ids), BATCH):
+        some = col(Environment.id).in_(env_ids[start : start + BATCH])
+        gone = select(Environment).where(some, col(Environment.deleted_at).is_not(None))
+        for row in session.exec(gone):
+            found[row.id] = (utcnow() - row.deleted_at).total_seconds() if row.deleted_at is not None else 0.0
+    return found
+
+
 def serves_otherwise(session: Session, host_id: str, live: Mapping[str, int]) -> list[str]:
     """Environments of which a host serves another number than the current release's, none of their work being open.
 
@@ -115,7 +127,12 @@ def note_otherwise(session: Session, host_id: str, live: Mapping[str, int], env_
 def settle_hosts(session: Session, rollout: Rollout, away: Sequence[str]) -> None:
     """A rollout is live: on these hosts the environment is from now on. Who was away is to catch up, the rest have."""
     environment = session.get_one(Environment, rollout.env_id, with_for_update=True)
-    environment.hosts = hosts_of(session, rollout)
+    # One that was forgotten meanwhile does not come back with the rollout that was on its way there.
+    there = [
+        one for one in hosts_of(session, rollout) if one in environment.hosts or session.get(Host, one) is not None
+    ]
+    environment.hosts = there or environment.hosts
+    away = [one for one in away if one in there]
     rollout.hosts_away = sorted(away) or None
     session.add(environment)
     session.add(rollout)

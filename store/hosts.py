@@ -112,12 +112,14 @@ def label_host(session: Session, host_id: str, labels: Iterable[str]) -> Host:
 def forget_host(session: Session, host_id: str) -> Host:
     """Its credential and its key are good for nothing any more, and no environment goes to it.
 
-    Raises host.in_use where an environment would be left with nowhere to go.
+    A rollout that is on its way there goes on without writing it down (`settle_hosts`). Raises host.in_use where an
+    environment would be left with nowhere to go.
     """
     found = host(session, host_id, lock=True)
-    for environment in session.exec(select(Environment).where(col(Environment.deleted_at).is_(None))).all():
-        if host_id not in environment.hosts or found.secret_sha256 is None:
-            continue
+    rows = session.exec(select(Environment).where(col(Environment.deleted_at).is_(None))).all()
+    on_it = sorted(row.id for row in rows if host_id in row.hosts) if found.secret_sha256 is not None else []
+    for env_id in on_it:
+        environment = session.get_one(Environment, env_id, with_for_update=True)
         if environment.hosts == [host_id]:
             message = f"{host_id} is the only host of the environment {environment.id}."
             raise HeadwayError("host.in_use", message, param="host_id")

@@ -260,6 +260,14 @@ def _take(session: Session, environment: Environment, rollout: Rollout) -> Rollo
     return rollout
 
 
+def lock_rollout(session: Session, rollout_id: str) -> Rollout:
+    """For whoever may lock its environment, too: that comes first, as with a claim."""
+    rollout = session.get_one(Rollout, rollout_id)
+    session.get(Environment, rollout.env_id, with_for_update=True)
+    session.refresh(rollout, with_for_update=True)
+    return rollout
+
+
 def ready_rollout(session: Session, rollout_id: str, artifact_id: str) -> Rollout:
     """A build-then-deploy has its artifact: its rollout joins the queue. Idempotent."""
     rollout = session.get(Rollout, rollout_id, with_for_update=True)

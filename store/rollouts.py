@@ -145,6 +145,17 @@ def accept_promotion(session: Session, site: Site, source: Environment, to: Envi
     )
 
 
+def live_rollout(session: Session, env_id: str) -> Rollout:
+    """What is live: the rollout that is watched, else that of the current release. Raises release.none."""
+    running = session.exec(select(Rollout).where(Rollout.env_id == env_id, Rollout.status == "running")).all()
+    if watched := next((one for one in running if is_watched(one)), None):
+        return watched
+    release = current_release(session, env_id)
+    if release is None:
+        raise HeadwayError("release.none", "Nothing runs on that environment yet.")
+    return session.get_one(Rollout, release.rollout_id)
+
+
 def accept_rollback(
     session: Session, site: Site, environment: Environment, to: Release, actor: Json, *, keep_config: bool = False
 ) -> Job:

@@ -70,7 +70,7 @@ class RollOrder:
     """A claimed rollout with its two sequence numbers (DESIGN section 3, invariant 3).
 
     Of several hosts: `away` says what is done about one that takes up no work within `patience` seconds (`fail`,
-    `skip`), and `leader` is the one that does what is done once.
+    `skip`), and `leader` is the one that does what is done once. `team` is only named where there is a bake.
     """
 
     job_id: str
@@ -85,17 +85,22 @@ class RollOrder:
     away: str = "fail"
     patience: int = 10
     leader: str = ""
+    team: str = ""
 
 
 @dataclass(frozen=True)
 class Bake:
-    """Watch a release that was just switched to. What it has replaced stays ready to come back meanwhile."""
+    """Watch a release that was just switched to. What it has replaced stays ready to come back meanwhile.
+
+    `team`: whose share of the host's bakes it takes.
+    """
 
     rollout_id: str
     job_id: str
     env_id: str
     seq: int
     seconds: int
+    team: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,7 +225,10 @@ class RolloutRef:
 
 @dataclass(frozen=True)
 class PlaceOrder:
-    """What one environment's job (provision, retire) does, and on which hosts."""
+    """What one environment's job (provision, protect, retire) does, and on which hosts.
+
+    `away` and `patience` as in RollOrder; `left_out` are those of them that did not answer.
+    """
 
     job_id: str
     env_id: str
@@ -229,6 +237,8 @@ class PlaceOrder:
     hosted: bool = False
     labels: Labels = field(default_factory=Labels)
     patience: int = 10
+    away: str = "fail"
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -343,7 +353,10 @@ class Reported:
 
 @dataclass(frozen=True)
 class DomainOrder:
-    """A claimed attach or detach. `patience`: how many seconds the proof is looked for; 0: once."""
+    """A claimed attach or detach. `patience`: how many seconds the proof is looked for; 0: once.
+
+    `away` and `host_patience` as `away` and `patience` in RollOrder; `left_out` are hosts that did not answer.
+    """
 
     job_id: str
     domain_id: str
@@ -352,6 +365,9 @@ class DomainOrder:
     hosts: tuple[str, ...]
     patience: float = 0.0
     labels: Labels = field(default_factory=Labels)
+    away: str = "fail"
+    host_patience: int = 10
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -366,11 +382,12 @@ class Verified:
 
 @dataclass(frozen=True)
 class Certified:
-    """Whether the web server has a certificate for the name."""
+    """Whether the web server has a certificate for the name. `left_out` as in DomainOrder."""
 
     job_id: str
     domain_id: str
     issued: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

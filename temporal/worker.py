@@ -68,10 +68,10 @@ class Role:
     first: Callable[[], Awaitable[None]] | None = None
 
 
-# How much of each is done at once on a host. Most of it waits: threads are made when they are needed. Commands and
-# releases of apps are counted by the host itself, which says so to whoever waits: 32 and 96 are started and wait, and
-# 32 places are left for what is only files.
-HOST_THREADS: dict[names.Lane | None, int] = {None: 32, "starts": 160, "bakes": 64, "commands": 128, "asides": 32}
+# How much of each is done at once on a host. Most of it waits: threads are made when they are needed. Commands,
+# bakes and releases of apps are counted by the host itself, which says so to whoever waits: 32 and 96 are started and
+# wait, and 32 places are left for what is only files.
+HOST_THREADS: dict[names.Lane | None, int] = {None: 32, "starts": 160, "bakes": 160, "commands": 128, "asides": 32}
 
 
 # At once, and nearly all of it waits: a delivery ends after some seconds, whoever is at the other end.
@@ -180,7 +180,7 @@ def control(settings: Settings, client: Client) -> Role:
     retention = Retention(store, objects, rules, caches)
     builds = BuildRecords(store, Shares(settings.builds_per_site, settings.builds_per_team))
     rollouts = RolloutRecords(store, client, settings.site_url, settings.host_patience)
-    environments = EnvironmentRecords(store, settings.path("repos"), settings.site_url)
+    environments = EnvironmentRecords(store, settings.path("repos"), settings.site_url, settings.host_patience)
     reconciler = Reconciler(store, client)
     targets, vault = Targets(settings.webhook_private_ok), Vault(settings.webhook_keys)
     sender = Sender(targets, settings.webhook_timeout)
@@ -190,7 +190,7 @@ def control(settings: Settings, client: Client) -> Role:
     reports = Reports(store, client, vault, targets, settings.api_url, pace, seconds=settings.webhook_timeout)
     commands = CommandRecords(store, settings.host_patience)
     plan = Plan(settings.domains_lead_to, tuple(settings.domain_addresses))
-    domains = DomainRecords(store, Lookup(plan, settings.dns_servers))
+    domains = DomainRecords(store, Lookup(plan, settings.dns_servers), settings.host_patience)
     poller = Poller(store, client, timedelta(seconds=settings.poll_seconds), settings.poll_at_once)
     scrubs = Scrubs(store, objects, budget=settings.object_scrub_bytes)
     looking = (reconciler, webhooks, reports, poller)
@@ -291,6 +291,7 @@ def host(settings: Settings, _client: Client) -> Role:
     from adapters.hosting.layout import HostFolders
     from adapters.hosting.lending import HttpUploads, Lender
     from adapters.hosting.mending import Mender, Scrubber
+    from adapters.hosting.mounts import MountCollection
     from adapters.hosting.services import Services
     from adapters.hosting.serving import ServingReports
     from adapters.hosting.shipping import Shipper
@@ -343,7 +344,10 @@ def host(settings: Settings, _client: Client) -> Role:
     lender = Lender(serving, downloads, HttpUploads(), floor=settings.disk_floor)
     commands = Commands(settings.host_id, broker, services)
     beside = (commands, Mending(settings.host_id, lender, broker))
-    serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave)
+    serving_reports = ServingReports(settings.host_id, folders, broker, serving.leave, activities.naming.route)
+    mounts = MountCollection(
+        settings.host_id, folders.root / "volumes", broker, timedelta(days=settings.mounts_keep_days)
+    )
     role, *lanes = host_roles(settings.host_id, [one for part in (activities, *beside) for one in offered(part)])
     return replace(
         role,
@@ -354,6 +358,7 @@ def host(settings: Settings, _client: Client) -> Role:
             DriftReports(settings.host_id, book, broker).run,
             serving_reports.run,
             commands.watch,
+            mounts.run,
         ],
     )
 

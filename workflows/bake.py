@@ -38,7 +38,7 @@ async def bake(order: RollOrder, lives: list[Live]) -> list[Live]:
 
 
 async def _watch(order: RollOrder, live: Live) -> Measured | None:
-    request = Bake(order.rollout_id, order.job_id, order.env_id, order.apply_seq, order.bake_seconds)
+    request = Bake(order.rollout_id, order.job_id, order.env_id, order.apply_seq, order.bake_seconds, order.team)
     policy = policies.BAKE if len(order.hosts) == 1 else fleet.bounded(policies.BAKE, order.patience)
     try:
         return await workflow.execute_activity(

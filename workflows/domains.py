@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
@@ -13,7 +14,8 @@ with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.failures import describe_failure, run_error
-    from temporal.messages import Certified, DomainOrder, Ended, EnvironmentRef, JobRef
+    from temporal.messages import Certified, DomainOrder, Ended, JobRef
+    from workflows import fleet
     from workflows.cancels import stop_if_canceled, to_the_end
 
 FIRST_WAIT = 5.0
@@ -34,8 +36,9 @@ class Attach:
             stop_if_canceled()
             points_here = await _proven(order)
             stage = "route"
-            await _route(order)
+            order = await _route(order)
             certified = await _certify(order) if points_here else Certified(order.job_id, order.domain_id)
+            certified = replace(certified, left_out=order.left_out)
             return await workflow.execute_activity(
                 act.attach_domain, certified, summary=f"attach {order.hostname}", **policies.RECORD
             )
@@ -54,7 +57,7 @@ class Detach:
         )
         try:
             stop_if_canceled()
-            await _route(order)
+            order = await _route(order)
             return await workflow.execute_activity(
                 act.detach_domain, order, summary=f"detach {order.hostname}", **policies.RECORD
             )
@@ -83,15 +86,11 @@ async def _proven(order: DomainOrder) -> bool:
         wait = min(wait * 1.5, LONGEST_WAIT)
 
 
-async def _route(order: DomainOrder) -> None:
-    for host in order.hosts:
-        await workflow.execute_activity(
-            act.route,
-            EnvironmentRef(order.env_id),
-            task_queue=names.host_queue(host),
-            summary=f"set routes on {host}",
-            **policies.CALL,
-        )
+async def _route(order: DomainOrder) -> DomainOrder:
+    """What is left out of it is not asked for a certificate either."""
+    left_out = await fleet.route(order.env_id, order.hosts, "set routes", order.host_patience, order.away)
+    hosts = tuple(host for host in order.hosts if host not in left_out)
+    return replace(order, hosts=hosts, left_out=left_out)
 
 
 async def _certify(order: DomainOrder) -> Certified:

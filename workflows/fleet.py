@@ -153,6 +153,39 @@ async def _live(host: str, order: RollOrder) -> Live:
     )
 
 
+async def route(env_id: str, hosts: Sequence[str], what: str, patience: int, away: str) -> tuple[str, ...]:
+    """Each of the hosts asks for the environment's names and password, all at once; those that were left out.
+
+    One that is away keeps no other waiting, and asks by itself once it is back; `away` says whether that fails the job.
+    Raises what any of them refuses, and host.away.
+    """
+    if len(hosts) < 2 or not workflow.patched("names-on-all-hosts-at-once"):
+        for host in hosts:
+            await _route(env_id, host, what, policies.CALL)
+        return ()
+    policy = bounded(policies.CALL, patience)
+    done = await asyncio.gather(*(_route(env_id, host, what, policy) for host in hosts), return_exceptions=True)
+    errors = {host: one for host, one in zip(hosts, done, strict=True) if isinstance(one, BaseException)}
+    for error in errors.values():
+        if not is_away(error):
+            raise error
+    if errors and (away != "skip" or len(errors) == len(hosts)):
+        silent = ", ".join(sorted(errors))
+        message = f"No answer from {silent}: what has changed is asked for from there when it is back."
+        raise ApplicationError(message, type="host.away", non_retryable=True) from next(iter(errors.values()))
+    return tuple(sorted(errors))
+
+
+async def _route(env_id: str, host: str, what: str, policy: policies.Policy) -> Live:
+    return await workflow.execute_activity(
+        act.route,
+        EnvironmentRef(env_id),
+        task_queue=names.host_queue(host),
+        summary=f"{what} on {host}",
+        **policy,
+    )
+
+
 async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """What each gives. The first failure cancels the others and is raised when all have come to their end."""
     if not works:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError
@@ -11,7 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.failures import describe_failure, run_error
-    from temporal.messages import Ended, EnvironmentRef, JobRef, PlaceOrder
+    from temporal.messages import Ended, JobRef, PlaceOrder
+    from workflows import fleet
     from workflows.cancels import stop_if_canceled, to_the_end
 
 
@@ -33,12 +35,6 @@ class Protect:
             raise run_error(failure) from error
 
     async def _protect(self, order: PlaceOrder) -> Ended:
-        for host in order.hosts:
-            await workflow.execute_activity(
-                act.route,
-                EnvironmentRef(order.env_id),
-                task_queue=names.host_queue(host),
-                summary=f"set the lock on {host}",
-                **policies.CALL,
-            )
+        left_out = await fleet.route(order.env_id, order.hosts, "set the lock", order.patience, order.away)
+        order = replace(order, left_out=left_out)
         return await workflow.execute_activity(act.protected, order, summary="end the job", **policies.RECORD)

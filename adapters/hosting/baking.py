@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from adapters.artifact.run import HealthCheck
 from adapters.hosting.durable import write_file
 from adapters.hosting.probing import Probe, look
 from adapters.hosting.services import DEATHS, Services, Story
+from adapters.hosting.turns import Turns
 from adapters.runtime.driver import Status
 from headway.errors import HeadwayError
 
@@ -24,6 +26,9 @@ VISITS, ERRORS = 20, 0.05
 PAUSE: Final = 0.1
 # An undo follows a bake: what it goes back to stays ready for so long after it.
 SLACK: Final = 120.0
+# Watched at once, and of those a team has half at most. In seconds: how long one waits before it is tried again; with
+# an hour's bake that is less than a try may take.
+AT_ONCE, WAITING, SHARE, PATIENCE = 64, 96, 0.5, 540.0
 
 # `(env_id, since)` → requests and server errors since that Unix time; None where nobody counts them.
 Visits = Callable[[str, float], tuple[int, int] | None]
@@ -47,14 +52,45 @@ class Bakery:
     """Thread-safe. What is static has no health path: only its visitors speak for it, where they are counted, too."""
 
     def __init__(
-        self, services: Services, visits: Visits = lambda _env, _since: None, *, static_counted: bool = True
+        self,
+        services: Services,
+        visits: Visits = lambda _env, _since: None,
+        *,
+        static_counted: bool = True,
+        turns: Turns | None = None,
     ) -> None:
         self._services = services
         self._visits = visits
         self._static_counted = static_counted
+        self._turns = turns or Turns(AT_ONCE, WAITING, PATIENCE, share=SHARE, noun="bakes", code="roll.host_busy")
 
-    def watch(self, env_id: str, seq: int, release: Path, seconds: float, hostname: str, story: Story) -> Watched:
-        """For `seconds` from the first call on, or until it is bad. The story can stop it."""
+    def watch(
+        self, env_id: str, seq: int, release: Path, seconds: float, hostname: str, story: Story, owner: str = ""
+    ) -> Watched:
+        """For `seconds` from its first turn on, or until it is bad. The story can stop it.
+
+        `owner`: whose share of this host's bakes it takes, and waits for; empty: nobody's. Raises roll.host_busy.
+        """
+        with self._turn(owner, release, seconds, story):
+            return self._watch(env_id, seq, release, seconds, hostname, story)
+
+    @contextlib.contextmanager
+    def _turn(self, owner: str, release: Path, seconds: float, story: Story) -> Iterator[None]:
+        """What was replaced stays ready while its successor waits to be watched. One that has begun waits no more."""
+        if not owner or _is_begun(release):
+            with self._turns.counted(owner):
+                yield
+            return
+
+        def waits(ahead: int) -> None:
+            others = f", {ahead} wait before it" if ahead else ""
+            story.line(f"waits for its turn: this host watches {self._turns.at_once} releases at once{others}")
+            _keep(release, time.time() + PATIENCE + seconds, waits=True)
+
+        with self._turns.turn(owner, waits, story.check):
+            yield
+
+    def _watch(self, env_id: str, seq: int, release: Path, seconds: float, hostname: str, story: Story) -> Watched:
         began = _began(release, seconds)
         seen, row = Watched(), 0
         instances = self._services.instances(env_id, seq)
@@ -114,14 +150,26 @@ def baking_until(release: Path) -> float:
 
 def _began(release: Path, seconds: float) -> float:
     """A bake that was interrupted goes on where it was."""
-    if until := baking_until(release):
-        return until - SLACK - seconds
+    if _is_begun(release):
+        return baking_until(release) - SLACK - seconds
     now = time.time()
+    _keep(release, now + seconds)
+    return now
+
+
+def _is_begun(release: Path) -> bool:
+    """Not so while it waits for its first turn."""
     try:
-        write_file(release / FILE, json.dumps({"until": now + seconds}).encode())
+        return baking_until(release) > 0 and not json.loads((release / FILE).read_bytes()).get("waits")
+    except (OSError, ValueError):
+        return False
+
+
+def _keep(release: Path, until: float, *, waits: bool = False) -> None:
+    try:
+        write_file(release / FILE, json.dumps({"until": until} | ({"waits": True} if waits else {})).encode())
     except OSError as error:
         raise HeadwayError("roll.place_failed", f"The host cannot write: {error.strerror}.") from error
-    return now
 
 
 def _verdict(seen: Watched, row: int, health: HealthCheck) -> str:

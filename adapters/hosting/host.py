@@ -184,7 +184,7 @@ class Host:
         remove_environment(self.folders, env_id)
 
     def leave(self, env_id: str) -> None:
-        """The environment is on other hosts now, or gone. Its volumes stay until an operator removes them."""
+        """The environment is on other hosts now, or gone. Its volumes stay: of one that is deleted they go later."""
         set_routes(self.folders.routes, env_id, ())
         self.environment(env_id).leave()
         remove_environment(self.folders, env_id)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from adapters.hosting.durable import point, sync_folder, write_file
+from headway.broker import leads_digest
 from headway.errors import HeadwayError
 from headway.ids import is_id
 
@@ -61,6 +62,28 @@ def list_routes(routes: Path) -> dict[str, str]:
                     )
                     found[entry.name] = target.partition("/")[0]
     return found
+
+
+def leads_of(routes: Path) -> dict[str, str]:
+    """By environment to which a name leads, the digest of its names, of where they redirect to and of its lock."""
+    found = dict[str, dict[str, str]]()
+    for name, env_id in list_routes(routes).items():
+        with contextlib.suppress(OSError):
+            found.setdefault(env_id, {})[name] = _way(os.readlink(routes / name), has_lock(routes, env_id))
+    return {env_id: leads_digest(names, _lock_text(routes, env_id)) for env_id, names in found.items()}
+
+
+def _way(target: str, locked: bool) -> str:
+    """The origin that a name redirects to, nothing where it is served, and what no row says where it passes a lock."""
+    if target.startswith(_REDIRECTS):
+        return target.rpartition("/")[2].replace("@", "://", 1)
+    return "" if target.startswith(_LOCKED) == locked else "?"
+
+
+def _lock_text(routes: Path, env_id: str) -> str:
+    with contextlib.suppress(OSError):
+        return (_locked(routes, env_id) / LOCK).read_text()
+    return ""
 
 
 def add_route(routes: Path, name: str, env_id: str, *, locked: bool | None = None) -> None:

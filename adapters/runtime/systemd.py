@@ -37,7 +37,7 @@ from adapters.runtime.process.places import Places
 from adapters.runtime.process.recipe import Opener
 from adapters.runtime.process.uids import uid_of
 from adapters.runtime.process.view import allowed_sockets, inside, make_volume, port_of
-from adapters.runtime.units import ENDED, STDERR, Facts, app_unit, door_unit, environment_file
+from adapters.runtime.units import ENDED, SHORT, STDERR, Facts, app_unit, door_unit, environment_file
 from headway.errors import HeadwayError
 
 SHOWN = "ActiveState,SubState,Result,MainPID,NRestarts,ExecMainCode,ExecMainStatus,StateChangeTimestampMonotonic"
@@ -147,6 +147,10 @@ class SystemdDriver:
         shown = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
         endpoint = f"unix:{self._endpoint(ref)}" if self._facts(ref).get("port") is not None else None
         found = read_status(ref, shown, endpoint)
+        if found.state in ("backoff", "crash_loop") and found.exit_code is None:
+            # While it waits to begin again, systemd knows nothing of its end any more.
+            code = self._ended(ref)
+            return replace(found, exit_code=code, reason=found.reason or (f"exit code {code}" if code else ""))
         if found.state != "stopped" or found.exit_code is not None:
             return found
         # A unit that ended well is forgotten by systemd, and how and when it ended with it.
@@ -222,7 +226,8 @@ class SystemdDriver:
         folder = self._places.folder(spec.ref)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         secrets, hidden = self._open(spec) if spec.sealed is not None else (None, ())
-        (folder / ENDED).unlink(missing_ok=True)
+        for note in (ENDED, SHORT):
+            (folder / note).unlink(missing_ok=True)
         volumes = tuple((one.source.absolute(), inside(one.target, "a volume")) for one in spec.volumes)
         facts = Facts(
             name=name,
@@ -331,7 +336,7 @@ class SystemdDriver:
 def read_status(ref: InstanceRef, shown: dict[str, str], endpoint: str | None) -> Status:
     """What `systemctl show` says of the app's unit, in our words."""
     active, sub, restarts = shown.get("ActiveState", ""), shown.get("SubState", ""), int(shown.get("NRestarts") or 0)
-    if sub == "auto-restart":
+    if sub == "auto-restart" or (sub == "start-pre" and restarts):
         state = "crash_loop" if restarts >= CRASHES else "backoff"
     else:
         words = {"active": "running", "activating": "starting", "deactivating": "stopping", "reloading": "running"}

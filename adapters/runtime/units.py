@@ -29,6 +29,18 @@ TOLD = f"/usr/bin/systemd-cat --level-prefix=false --priority={STDOUT} --stderr-
 # Also what runs with all rights runs in the unit's view. Only root passes this folder.
 NOTES, ENDED = "/headway/instance", "ended"
 NOTE = f'echo "$EXIT_CODE $EXIT_STATUS" >{NOTES}/{ENDED}'
+# `RestartSteps=` came with systemd 254: each unit counts its own short runs, and waits before it begins again. In
+# seconds: with `RestartSec` about as long as the embedded driver's pauses; a run of `CALM` is no short one.
+SHORT, BEGAN, CALM = "short", "began", 60
+WAIT = (
+    f'n=0; [ ! -e {NOTES}/{SHORT} ] || read -r n <{NOTES}/{SHORT}; case "$n" in '
+    "0|1) ;; 2) sleep 1 ;; 3) sleep 3 ;; 4) sleep 7 ;; *) sleep 29 ;; esac; "
+    f"date +%s >{NOTES}/{BEGAN}"
+)
+COUNT = (
+    f"n=0; [ ! -e {NOTES}/{SHORT} ] || read -r n <{NOTES}/{SHORT}; b=0; read -r b <{NOTES}/{BEGAN}; "
+    f"[ $(($(date +%s) - b)) -lt {CALM} ] || n=0; echo $((n + 1)) >{NOTES}/{SHORT}"
+)
 FAMILIES = "AF_UNIX AF_INET AF_INET6 AF_NETLINK"
 
 
@@ -75,7 +87,7 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         ("Type", "exec" if facts.once is None else "oneshot"),
         ("WorkingDirectory", facts.cwd),
         ("ExecStart", f"{_dropped(facts.uid)} {TOLD} --identifier={facts.name} {command}"),
-        ("ExecStopPost", f"+/bin/sh -c {quoted(NOTE, dollars=True)}"),
+        ("ExecStopPost", f"+/bin/sh -c {quoted(NOTE if facts.once is not None else f'{NOTE}; {COUNT}', dollars=True)}"),
         *(("Environment", quoted(f"{key}={value}")) for key, value in env.items()),
         *((("EnvironmentFile", specifiers(str(facts.secrets))),) if facts.secrets is not None else ()),
         ("TemporaryFileSystem", "/:ro"),
@@ -128,7 +140,8 @@ def app_unit(spec: InstanceSpec, facts: Facts) -> str:
         ("StandardError", "journal"),
     ]
     if facts.once is None:
-        lines += [("Restart", "always"), ("RestartSec", PAUSE)]
+        lines += [("Restart", "always"), ("RestartSec", PAUSE), ("TimeoutStartSec", "90s")]
+        lines += [("ExecStartPre", f"+/bin/sh -c {quoted(WAIT, dollars=True)}")]
     else:
         lines += [("TimeoutStartSec", f"{facts.once:g}s"), ("TimeoutStartFailureMode", "kill")]
     unit = [("Description", specifiers(f"Headway instance {spec.ref}")), ("StartLimitIntervalSec", "0")]

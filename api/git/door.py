@@ -12,7 +12,7 @@ import contextlib
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 import anyio
@@ -91,7 +91,8 @@ class GitDoor:
         bucket: Name = "write" if scope["method"] == "POST" and pushes else "read"
         drawn = self.parts.limiter.draw(caller.key_id, caller.team_id, bucket, exempt=caller.operator)
         if drawn.retry_after is not None:
-            raise too_many(drawn)
+            await _refuse(too_many(drawn), send, drawn.headers())
+            return
         site = await anyio.to_thread.run_sync(self._site, git, caller, found["name"], pushes)
         asked = Asked(site.id, scope["method"], found["rest"], query, headers, address)
         if pushes and self._open >= git.open:
@@ -251,13 +252,14 @@ async def _say_refused(head: PushHead, error: HeadwayError, send: Send) -> None:
     await send({"type": "http.response.body", "body": said})
 
 
-async def _refuse(error: HeadwayError, send: Send) -> None:
+async def _refuse(error: HeadwayError, send: Send, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Plain text: git shows it to the pusher where it asks for refs."""
     body = f"{error.message} [{error.code}]\n".encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
+        *more,
     ]
     if error.status == 401:
         headers.append((b"www-authenticate", b'Basic realm="headway", charset="UTF-8"'))

@@ -42,7 +42,9 @@ from headway.broker import (
     HostHello,
     Inputs,
     KeptCache,
+    Leads,
     LogBatch,
+    Mounts,
     Offer,
     Output,
     Ready,
@@ -189,6 +191,14 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         asker.must_be(host_id)
         return rollouts.hear_serving(host_id, body)
 
+    def leads(asker: Asker, host_id: str, body: Leads) -> Wire:
+        asker.must_be(host_id)
+        return rollouts.hear_leads(host_id, body)
+
+    def mounts(asker: Asker, host_id: str, body: Mounts) -> Wire:
+        asker.must_be(host_id)
+        return rollouts.hear_mounts(body)
+
     def lines(asker: Asker, env_id: str, body: LogBatch) -> Wire:
         asker.must_be(body.host_id)
         return observing.hear_lines(env_id, body)
@@ -228,6 +238,8 @@ def _of_hosts(parts: Parts) -> tuple[Question, ...]:
         Question("PUT", "/hosts/{id}", role, hello, HostHello),
         Question("POST", "/hosts/{id}/drifts", role, drifts, Drifts),
         Question("POST", "/hosts/{id}/serving", role, serving, Serving),
+        Question("POST", "/hosts/{id}/leads", role, leads, Leads),
+        Question("POST", "/hosts/{id}/mounts", role, mounts, Mounts),
         Question("POST", "/findings/{id}", role, lambda asker, id, body: mending.spec(id, asker.host_id, body), Offer),
         Question("GET", "/environments/{id}/hostnames", role, hostnames),
         Question("POST", "/environments/{id}/logs", role, lines, LogBatch, wakes=_itself),

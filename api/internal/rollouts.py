@@ -17,10 +17,14 @@ from api.parts import Objects
 from headway.broker import (
     CommandSpec,
     Committed,
+    Deleted,
     Drifts,
     Hostnames,
     InputPart,
+    Leads,
     Leftovers,
+    Misled,
+    Mounts,
     Noted,
     Ready,
     RollSpec,
@@ -34,7 +38,8 @@ from store.broker import hostnames, to_place
 from store.commands import begin_command, command_of
 from store.domains import redirects_of
 from store.drifts import note_drifts
-from store.fleet import hosts_of, leftovers, note_otherwise, require_part, serves, serves_otherwise
+from store.fleet import deleted_for, hosts_of, leftovers, note_otherwise, require_part, serves, serves_otherwise
+from store.leads import misled
 from store.locks import lock_text
 from store.models import Rollout, Site
 from store.queue import commit_rollout
@@ -148,6 +153,15 @@ class Rollouts:
         if otherwise:
             self.store.in_write(lambda session: note_otherwise(session, host_id, body.live, otherwise))
         return Leftovers(environments=gone)
+
+    def hear_leads(self, host_id: str, body: Leads) -> Misled:
+        """Compare with the rows: of what is otherwise the host asks for the names anew."""
+        with self.store.read() as session:
+            return Misled(environments=misled(session, host_id, body.leads, self.site_url))
+
+    def hear_mounts(self, body: Mounts) -> Deleted:
+        with self.store.read() as session:
+            return Deleted(environments=deleted_for(session, body.environments))
 
     def note_drifts(self, host_id: str, body: Drifts) -> Noted:
         """What a host found. Of environments that are not on it, or gone, nothing is kept."""

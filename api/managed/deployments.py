@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from sqlmodel import Session
 from starlette.responses import Response
 
@@ -25,6 +25,9 @@ from store.paging import Page
 router = APIRouter(tags=["deployments"])
 Json = dict[str, Any]
 READ, WRITE = "deployments:read", "deployments:write"
+# In place of a deployment's id. Found out under the key: what is live is another one when the request comes again.
+CURRENT: Final = "current"
+RolledBack = Annotated[str, Path(description="A deployment's id; `current`: the one that is live.")]
 
 
 def shown(session: Session, rows: Sequence[Release]) -> list[Json]:
@@ -123,12 +126,13 @@ async def get_deployment(call: CallDep, site_id: str, env_id: str, deployment_id
     **starts_job("Go back to the release that preceded a deployment, or to a given one"),
 )
 async def roll_back(
-    call: KeyedDep, site_id: str, env_id: str, deployment_id: str, body: Rollback | None = None
+    call: KeyedDep, site_id: str, env_id: str, deployment_id: RolledBack, body: Rollback | None = None
 ) -> Response:
     def work(session: Session, once: Once) -> Job:
         site, environment = env_to_change(call, session, site_id, env_id, WRITE)
-        rollout = rollouts.rollout_of(session, environment.id, deployment_id)
+        known = None if deployment_id == CURRENT else rollouts.rollout_of(session, environment.id, deployment_id)
         once.claim(session)
+        rollout = known or rollouts.live_rollout(session, environment.id)
         if body is not None and body.release_id is not None:
             to = releases.release_of(session, environment.id, body.release_id)
         else:

@@ -21,7 +21,7 @@ from api.miosa.deployments import D, one_shown, site_of
 from api.miosa.document import gives, gives_raw, lists
 from api.miosa.rows import stamp
 from api.miosa.versions import follow_lines, text_lines, told_as
-from api.preferences import wants_events
+from api.preferences import number_of, wants_events
 from api.requests import total
 from api.streams import PING, as_events, frame
 from headway.errors import HeadwayError
@@ -121,12 +121,15 @@ async def deployment_logs(
     lines: Lines = 100,
     environment: Where = "production",
     accept: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[str | None, Header(description="Resume behind it.")] = None,
 ) -> Response:
     """What its instances print; of files, which print nothing, the newest version's build."""
     env_id, build = await call.read(lambda session: _printing(call, session, deployment_id, environment))
     if wants_events(accept, "application/json"):
-        frames = _follow_app(call, env_id, lines) if env_id else follow_lines(call, build, 0) if build else _nothing()
-        return as_events(call, frames)
+        after = number_of(last_event_id)
+        if env_id is not None:
+            return as_events(call, _follow_app(call, env_id, lines, after))
+        return as_events(call, follow_lines(call, build, after or 0) if build is not None else _nothing())
     if env_id is not None:
         found, _ = await anyio.to_thread.run_sync(call.parts.logs.tail, env_id, lines, Wanted())
         texts = [line.text for line in found]
@@ -148,15 +151,16 @@ def _printing(call: Call, session: Session, deployment_id: str, name: str) -> tu
     return (found.id if runs else None), build or session.exec(newest).first()
 
 
-async def _follow_app(call: Call, env_id: str, tail: int) -> AsyncGenerator[bytes, None]:
-    """The last lines, then each new one, until the environment is gone."""
+async def _follow_app(call: Call, env_id: str, tail: int, after: int | None) -> AsyncGenerator[bytes, None]:
+    """The last lines, or those behind `after`; then each new one, until the environment is gone."""
     logs, watch = call.parts.logs, call.parts.watch
     async with watch.on(env_id, 0) as subscription:
-        after = await anyio.to_thread.run_sync(logs.last_number, env_id)
-        found, _ = await anyio.to_thread.run_sync(logs.tail, env_id, tail, Wanted(), after + 1)
+        if after is None:
+            after = await anyio.to_thread.run_sync(logs.last_number, env_id)
+            found, _ = await anyio.to_thread.run_sync(logs.tail, env_id, tail, Wanted(), after + 1)
+            for line in found:
+                yield _framed(line)
         following = await anyio.to_thread.run_sync(logs.follow, env_id, after, Wanted())
-        for line in found:
-            yield _framed(line)
         while not watch.closing:
             while (fresh := await anyio.to_thread.run_sync(following.read)) is not None:
                 for line in fresh:

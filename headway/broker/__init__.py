@@ -38,6 +38,8 @@ itself alone, and reaches the rollouts and environments that it has a part in. A
 | GET  /hosts/{host_id}/coming | host | → Coming, after a wait |
 | POST /hosts/{host_id}/drifts | host | Drifts → Noted |
 | POST /hosts/{host_id}/serving | host | Serving → Leftovers |
+| POST /hosts/{host_id}/leads | host | Leads → Misled |
+| POST /hosts/{host_id}/mounts | host | Mounts → Deleted |
 | POST /findings/{finding_id} | host | Offer → MendSpec |
 | GET  /environments/{env_id}/hostnames | host | → Hostnames |
 | POST /environments/{env_id}/logs | host | LogBatch → LogHeard |
@@ -85,15 +87,20 @@ from headway.broker.events import Event as Event
 from headway.broker.events import Events as Events
 from headway.broker.events import Heard as Heard
 from headway.broker.events import LastWords as LastWords
+from headway.broker.hosts import Deleted as Deleted
 from headway.broker.hosts import DriftNote as DriftNote
 from headway.broker.hosts import Drifts as Drifts
 from headway.broker.hosts import HostHello as HostHello
 from headway.broker.hosts import Known as Known
+from headway.broker.hosts import Leads as Leads
 from headway.broker.hosts import Leftovers as Leftovers
 from headway.broker.hosts import MendSpec as MendSpec
+from headway.broker.hosts import Misled as Misled
+from headway.broker.hosts import Mounts as Mounts
 from headway.broker.hosts import Noted as Noted
 from headway.broker.hosts import Offer as Offer
 from headway.broker.hosts import Serving as Serving
+from headway.broker.hosts import leads_digest as leads_digest
 from headway.broker.looks import BeginLook as BeginLook
 from headway.broker.looks import LookSpec as LookSpec
 from headway.broker.looks import Seen as Seen

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -19,6 +22,36 @@ class Leftovers(Wire):
     """Environments that have no business on a host any more."""
 
     environments: list[str]
+
+
+class Leads(Wire):
+    """By environment, the digest of which names lead to it on a host, and how (`leads_digest`)."""
+
+    leads: dict[str, str] = Field(max_length=100_000)
+
+
+class Misled(Wire):
+    """Environments whose names are otherwise by now."""
+
+    environments: list[str]
+
+
+class Mounts(Wire):
+    """Environments whose mounts lie on a host."""
+
+    environments: list[str] = Field(max_length=100_000)
+
+
+class Deleted(Wire):
+    """Which of them are deleted, and for how many seconds. Nothing is said of what no row knows."""
+
+    environments: dict[str, float]
+
+
+def leads_digest(names: Mapping[str, str], lock: str) -> str:
+    """`names`: of each the origin that it redirects to, empty where it is served. `lock` as in Hostnames."""
+    text = json.dumps([sorted(names.items()), lock], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Offer(Wire):

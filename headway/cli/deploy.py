@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from headway.cli.output import print_json, print_table
 from headway.cli.policy import approve, break_glass, decision
 from headway.cli.session import Session, connected, env_option, limit_option, site_option
-from headway.errors import HeadwayError
-
-if TYPE_CHECKING:
-    from headway.resources import Deployment, Environment
 
 ROLLOUT_STATES = ("waiting", "held", "queued", "running", "succeeded", "failed", "canceled", "superseded")
 
@@ -85,29 +79,13 @@ def rollback(
     job = session.client.deployments.rollback(
         where.id,
         found.id,
-        (_watched_deployment(session, found) or _current_deployment(session, found)).id,
+        # Not by its id: repeated under the same key after its end, the request would be another one.
+        "current",
         release_id=release_id,
         keep_config=keep_config,
         idempotency_key=session.key,
     )
     return session.started(job, wait=wait, timeout=timeout)
-
-
-def _watched_deployment(session: Session, env: Environment) -> Deployment | None:
-    """The deployment that is live and in its bake: going back from it ends that."""
-    running = session.client.deployments.list(env.site_id, env.id, status="running")
-    return next((one for one in running if one.stage == "bake"), None)
-
-
-def _current_deployment(session: Session, env: Environment) -> Deployment:
-    """The deployment that made the current release. Raises release.none where nothing runs yet."""
-    release = session.client.releases.current(env.site_id, env.id)
-    if release.deployment_id is not None:
-        return session.client.deployments.get(env.site_id, env.id, release.deployment_id)
-    for deployment in session.client.deployments.list(env.site_id, env.id, status="succeeded"):
-        if deployment.release_id == release.id:
-            return deployment
-    raise HeadwayError("deployment.not_found", f"The deployment of {release.id} is not listed.")
 
 
 @click.group()

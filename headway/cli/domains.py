@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
 
 from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, env_option, limit_option, site_option
+from headway.errors import HeadwayError
 
 NAME = click.argument("name", metavar="DOMAIN")
 POLICY = click.option(
@@ -43,9 +45,10 @@ def attach(
     fields |= {"redirect_policy": redirect_policy} if redirect_policy is not None else {}
     job = session.client.domains.attach(where.id, found.id, name, idempotency_key=session.key, **fields)
     if not session.as_json:
-        row = session.client.domains.get(where.id, found.id, str(job.resource["id"]))
-        for record in row.dns_records:
-            say(f"DNS: {clean(record['name'])}  {clean(record['type'])}  {clean(record['value'])}")
+        with contextlib.suppress(HeadwayError):  # what was started is told of whatever becomes of this
+            row = session.client.domains.get(where.id, found.id, str(job.resource["id"]))
+            for record in row.dns_records:
+                say(f"DNS: {clean(record['name'])}  {clean(record['type'])}  {clean(record['value'])}")
     return session.started(job, wait=wait, timeout=timeout)
 
 

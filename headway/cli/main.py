@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -112,6 +113,10 @@ def cli() -> None:
 
 def run(arguments: Sequence[str], *, program: str = "headway") -> None:
     """Run the group and exit. An expected failure that no command has rendered is one sentence and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of before UTF-8 has no `…`, and an argument that is no UTF-8 may come back in a message.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         result: Any = cli.main(list(arguments), prog_name=program, standalone_mode=False)
     except click.exceptions.Abort:

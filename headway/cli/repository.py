@@ -9,6 +9,7 @@ import click
 from headway.cli.configuration import read_value
 from headway.cli.output import clean, print_fields, print_json, print_table, say
 from headway.cli.session import Session, connected, limit_option, site_option
+from headway.errors import HeadwayError
 
 Json = dict[str, Any]
 CREDENTIAL = click.argument("credential_id", metavar="CREDENTIAL")
@@ -51,9 +52,15 @@ def set_token(session: Session, site: str, username: str | None) -> None:
     site_id, calls = session.site(site).id, session.client.repository
     known = [row.id for row in calls.credentials(site_id) if row.kind == "token"]
     token = read_value("token", hidden=True).strip()
-    if known:
-        made = calls.rotate(site_id, known[0], token=token, username=username, idempotency_key=session.key)
-    else:
+    try:
+        if known:
+            made = calls.rotate(site_id, known[0], token=token, username=username, idempotency_key=session.key)
+        else:
+            made = calls.add_token(site_id, token, username=username, idempotency_key=session.key)
+    except HeadwayError as error:
+        if not known or error.code != "idempotency.key_reused":
+            raise
+        # Under this key it was given when there was none yet.
         made = calls.add_token(site_id, token, username=username, idempotency_key=session.key)
     _show(session, made.as_dict())
 

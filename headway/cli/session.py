@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from headway.resources import Environment, Job, Site
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -113,6 +115,7 @@ def connected(*, starts: bool = False, writes: bool = False) -> Callable[[F], Ca
                 say(f"{program}: --token is seen by everybody on this machine: prefer HEADWAY_TOKEN.")
             session: Session | None = None
             try:
+                _check_ids(kwargs)
                 target = find_target(os.environ, api_url=api_url, token=token)
                 session = Session(target, as_json=as_json, version=forge_version, key=key, program=program)
                 code = function(session, *args, **kwargs)
@@ -121,6 +124,14 @@ def connected(*, starts: bool = False, writes: bool = False) -> Callable[[F], Ca
                 if as_json:
                     print_json(error_document(error))
                 code = exit_code(error)
+            except ValueError as error:
+                if not _is_odd_answer(error):
+                    raise
+                odd = HeadwayError("internal.error", "The server's answer is not what this version expects.")
+                print_error(program, odd)
+                if as_json:
+                    print_json(error_document(odd))
+                code = exit_code(odd)
             finally:
                 if session is not None:
                     session.close()
@@ -131,6 +142,22 @@ def connected(*, starts: bool = False, writes: bool = False) -> Callable[[F], Ca
         return run
 
     return decorate
+
+
+def _check_ids(given: dict[str, Any]) -> None:
+    """An id is one word: `x/y`, `../y` or `x?y` would be asked for as something else, and deleted as that.
+
+    Raises request.invalid_parameter.
+    """
+    for name, value in given.items():
+        if name.endswith("_id") and isinstance(value, str) and not _ID.fullmatch(value):
+            raise HeadwayError("request.invalid_parameter", f"{value[:80]!r} is no id.", param=name)
+
+
+def _is_odd_answer(error: ValueError) -> bool:
+    from pydantic import ValidationError
+
+    return isinstance(error, ValidationError)
 
 
 def _options(*, starts: bool, writes: bool) -> list[Callable[..., Any]]:

@@ -59,11 +59,13 @@ def up(
     from there. The first API key is in DATA/admin.key, the addresses are in DATA/endpoints.json.
     """
     tools = {tool.name: binaries.find(tool) for tool in binaries.ALL}
+    # What can be refused without the folder is refused before one is made.
+    if port:
+        ports.Block(port)
+    repositories, settings = tuple(_repository_folder(path) for path in local_repos), _settings()
     folder = open_folder(data_dir)
     _refuse_second(folder)
     unsandboxed = _sandbox(allow_unsandboxed_builds)
-    repositories = tuple(_repository_folder(path) for path in local_repos)
-    settings = _settings()
     walls = isolation.between_roles(folder, tuple(tools.values()), repositories, settings, wanted=not one_uid)
 
     def prepare() -> Options:

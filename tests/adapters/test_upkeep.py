@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 
 from adapters.hosting import upkeep
-from adapters.hosting.baking import Bakery
+from adapters.hosting.baking import Bakery, baking_until
 from adapters.hosting.drift import Drift, DriftBook, DriftReports
 from adapters.hosting.mending import LEAST, MOST, SHARE, Mender, Scrubber
 from adapters.hosting.releases import is_suspended, prune_releases
 from adapters.hosting.services import Plan, Services, Story
 from adapters.hosting.serving import ServingReports
 from adapters.hosting.switch import ReleaseSwitch
-from adapters.hosting.turns import AT_ONCE
+from adapters.hosting.turns import AT_ONCE, Turns
 from adapters.hosting.upkeep import EVERY, Pace, Upkeep
 from adapters.runtime.driver import InstanceRef, Status
-from headway.broker import Drifts, Leftovers, Noted, Serving
+from headway.broker import Drifts, Leads, Leftovers, Misled, Noted, Serving
 from headway.errors import HeadwayError
 from tests.adapters.sites import ENV, Machine, keep_on, running_server
 
@@ -175,15 +175,22 @@ def test_one_damaged_environment_keeps_no_other_from_being_told_of(house: House)
             told.append(serving)
             return Leftovers(environments=[ENV, beside])
 
+        def tell_leads(self, _host_id: str, leads: Leads) -> Misled:
+            assert set(leads.leads) == {ENV, beside}
+            return Misled(environments=[ENV, beside])
+
     def leave(env_id: str) -> None:
         if env_id == ENV:
             raise HeadwayError("internal.error", "The fence of an environment cannot be read.")
         left.append(env_id)
 
     (house.env.env / "fence").write_text("{")
-    ServingReports("local", house.machine.host.folders, Broker(), leave).look()
+    reports = ServingReports("local", house.machine.host.folders, Broker(), leave, leave)
+    reports.look()
     assert told[0].live == {beside: 1}
     assert left == [beside]
+    reports.follow()
+    assert left == [beside, beside]
 
 
 def test_what_was_changed_in_a_tree_is_put_back_from_the_store(house: House) -> None:
@@ -515,6 +522,29 @@ def test_visitors_speak_in_a_bake(house: House) -> None:
     assert seen.why == "4 of 60 visitors got a server error"
     quiet = Bakery(house.services).watch(ENV, seq, house.env.release(seq), 3600, "acme.localhost", Story(keep_on))
     assert (quiet.looks, quiet.why) == (0, "")
+
+
+def test_a_team_that_bakes_much_has_its_own_wait_and_what_they_replaced_stays_ready(house: House) -> None:
+    seq = house.machine.deploy(FILES)
+    release, story = house.env.release(seq), Story(keep_on)
+    turns = Turns(at_once=2, waiting=4, share=0.5, noun="bakes", code="roll.host_busy")
+    bakery = Bakery(house.services, lambda _env, _since: (0, 0), turns=turns)
+    said: list[str] = []
+
+    def stop() -> None:
+        raise HeadwayError("job.canceled", "canceled while it waits")
+
+    with turns.counted("much"):
+        assert bakery.watch(ENV, seq, release, 0.2, "acme.localhost", story, "other").seconds >= 0.2
+        (release / "bake").unlink()
+        with pytest.raises(HeadwayError, match="while it waits"):
+            bakery.watch(ENV, seq, release, 3600, "acme.localhost", Story(stop, said.append), "much")
+        assert said == ["waits for its turn: this host watches 2 releases at once"]
+        assert baking_until(release) > time.time() + 3600
+    seen = bakery.watch(ENV, seq, release, 0.2, "acme.localhost", story, "much")
+    assert 0.2 <= seen.seconds < 5  # from its turn on
+    with turns.counted("much"):  # a worker that comes back goes on with what has begun
+        assert bakery.watch(ENV, seq, release, 0.2, "acme.localhost", Story(keep_on, said.append), "much").why == ""
 
 
 # telling

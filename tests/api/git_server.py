@@ -196,13 +196,14 @@ async def git_world(
     limits: PushLimits | None = None,
     previews: Previews | None = None,
     url: str | None = None,
+    budgets: Budgets | None = None,
     **more: Any,
 ) -> AsyncIterator[GitWorld]:
     store = begin(folder, url)
     engine = Engine(store)
     engine.free.set()
     parts = replace(
-        make_parts(folder, store, Budgets(on=False)),
+        make_parts(folder, store, budgets or Budgets(on=False)),
         starts=engine,
         git=GitParts(Backend.install(folder / "repos", limits or PushLimits()), **more),
         previews=previews or Previews(),

@@ -93,6 +93,22 @@ async def test_promote_rolls_what_runs_there_without_a_build(api: World) -> None
     assert error(await api.admin.post(f"{path}/promote", json={"to_env": "qa"}), 404)["param"] == "to_env"
 
 
+async def test_a_rollback_of_what_is_live_is_one_also_when_it_is_asked_for_after_its_end(api: World) -> None:
+    site_id, env_id, _ = await two_environments(api)
+    path = f"{path_of(site_id, env_id)}/deployments"
+    assert error(await api.admin.post(f"{path}/current/rollback"), 409)["code"] == "release.none"
+    artifacts = [api.artifact(site_id, env_id, letter * 64) for letter in "ab"]
+    for artifact in artifacts:
+        data(await api.admin.post(path, json={"artifact_id": artifact}))
+        api.roll(env_id)
+    once = {"Idempotency-Key": "back"}
+    back = data(await api.admin.post(f"{path}/current/rollback", headers=once))
+    assert api.one(Rollout, id=back["resource"]["id"]).artifact_id == artifacts[0]
+    api.roll(env_id)
+    again = await api.admin.post(f"{path}/current/rollback", headers=once)
+    assert (data(again)["id"], again.headers["Idempotent-Replayed"]) == (back["id"], "true")
+
+
 async def test_rollback_goes_to_the_release_before_that_deployment(api: World) -> None:
     site_id, env_id, staging = await two_environments(api)
     path = path_of(site_id, env_id)

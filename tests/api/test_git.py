@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from adapters.githost.pushhead import PushLimits, packet
+from api.limits import Budgets
 from store.models import Build, Job
 from store.models_pushes import Push
 from store.pushes import Previews
@@ -313,6 +314,16 @@ async def test_limits_of_a_push(tmp_path: Path) -> None:
         work.git("reset", "-q", "--hard", "HEAD~1")
         chunked = await server.push(work, "main", config="http.postBuffer=65536")
         assert chunked.ok, chunked.text
+
+
+async def test_who_asks_too_often_hears_when_to_come_back(tmp_path: Path) -> None:
+    async with git_world(tmp_path, budgets=Budgets(read=1)) as server:
+        _, client = await server.api.tenant("Alice")
+        asked = "/git/site.git/info/refs?service=git-upload-pack"
+        assert (await client.get(asked)).status_code == 404
+        refused = await client.get(asked)
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
 
 
 async def test_bodies_that_are_broken(server: GitWorld) -> None:

@@ -12,10 +12,13 @@ import pytest
 from sqlmodel import select
 
 from adapters.config.sealed import make_host_key, public_of
+from adapters.router.routes import add_route, leads_of, set_routes
+from store.domains import DomainRequest, Looked, add_domain, note_look
 from store.drifts import accept_repair, unmended
 from store.fleet import settle_hosts
 from store.hosts import register_host
-from store.models import Environment, Idempotency, Release, Rollout, utcnow
+from store.locks import set_lock
+from store.models import Environment, Idempotency, Release, Rollout, Site, utcnow
 from store.models_lifecycle import Drift
 from store.outcomes import record_live
 from tests.api.test_broker import Roles, failure
@@ -181,6 +184,80 @@ async def test_what_a_host_serves_otherwise_is_put_right_by_a_rollout(api: World
     with api.store.write() as session:
         assert accept_repair(session, env) is not None
     assert await told(0) == []  # what is under way is not judged
+
+
+async def test_a_host_that_comes_back_hears_whose_names_or_password_were_changed(api: World, tmp_path: Path) -> None:
+    roles = Roles(api)
+    env, _ = await a_rollout(api, ["local"])
+    with api.store.write() as session:
+        environment = session.get_one(Environment, env)
+        site = session.get_one(Site, environment.site_id)
+        for name, policy in (("acme.test", "apex_to_www"), ("www.acme.test", "none")):
+            made = add_domain(session, site, environment, DomainRequest(name, redirect_policy=policy), {})
+            note_look(session, made.id, Looked(proven=True, points_here=True, seen=[]))
+    routes = tmp_path / "routes"
+    routes.mkdir()
+
+    async def misled() -> list[str]:
+        answer = await roles.ask(
+            "host", "POST", "/hosts/local/leads", {"leads": {"env_unknown": "", **leads_of(routes)}}
+        )
+        assert answer.status_code == 200
+        environments: list[str] = answer.json()["environments"]
+        return environments
+
+    async def follow() -> None:
+        now = (await roles.ask("host", "GET", f"/environments/{env}/hostnames")).json()
+        assert list(now["redirects"]) == ["acme.test"]
+        set_routes(routes, env, now["hostnames"], now["redirects"], now["lock"])
+
+    add_route(routes, "shop.localhost", env)
+    assert await misled() == [env]
+    await follow()
+    assert await misled() == []
+    with api.store.write() as session:
+        set_lock(session, env, {"users": {}}, {})
+    assert await misled() == [env]
+    await follow()
+    assert await misled() == []
+    add_route(routes, "acme.test", env, locked=False)
+    assert await misled() == [env]
+    await follow()
+    with api.store.write() as session:
+        set_lock(session, env, None, {})
+    assert await misled() == [env]
+    await follow()
+    assert await misled() == []
+    (routes / "www.acme.test").unlink()
+    assert await misled() == [env]
+    api.change(Environment, env, status="deleting")
+    assert await misled() == []
+
+
+async def test_a_host_hears_how_long_ago_an_environment_was_deleted_and_nothing_of_others(api: World) -> None:
+    roles = Roles(api)
+    env, _ = await a_rollout(api, ["local"])
+
+    async def deleted() -> dict[str, float]:
+        answer = await roles.ask("host", "POST", "/hosts/local/mounts", {"environments": [env, "env_unknown"]})
+        environments: dict[str, float] = answer.json()["environments"]
+        return environments
+
+    assert await deleted() == {}
+    api.change(Environment, env, deleted_at=utcnow() - timedelta(days=2))
+    assert (await deleted())[env] == pytest.approx(2 * 86400, abs=60)
+
+
+async def test_a_host_that_is_forgotten_does_not_come_back_with_the_rollout_on_its_way(api: World) -> None:
+    for name in ("one", "two"):
+        data(await api.admin.post("/v1/hosts", json={"id": name}))
+    env, rollout = await a_rollout(api, ["local", "one", "two"])
+    assert data(await api.admin.delete("/v1/hosts/two"))["deleted"] is True
+    with api.store.write() as session:
+        settle_hosts(session, session.get_one(Rollout, rollout), ("one", "two"))
+    assert api.one(Environment, id=env).hosts == ["local", "one"]
+    with api.store.read() as session:
+        assert [drift.host_id for drift in session.exec(select(Drift))] == ["one"]
 
 
 async def test_a_tenant_chooses_no_machine(api: World) -> None:

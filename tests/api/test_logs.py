@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from api.housekeeping import Housekeeping
 from api.instance_logs import InstanceLogs, Wanted
+from api.miosa.observing import _follow_app
 from headway.broker import InstanceLines
 from headway.ids import new_id
 from store.models import Environment, Release, utcnow
@@ -270,6 +273,16 @@ async def test_a_stream_resumes_behind_its_last_line(apps: Apps) -> None:
     await apps.say(lines(1, "a", "b", "c", "d"))
     found = await apps.stream(2, after=2)
     assert [(at, row["line"]) for at, row in found] == [("3", "c"), ("4", "d")]
+
+
+async def test_the_other_dialects_stream_resumes_too(apps: Apps) -> None:
+    await apps.say(lines(1, "a", "b", "c"))
+    call: Any = SimpleNamespace(parts=apps.api.parts)
+    for after, wanted in ((2, ["c"]), (None, ["b", "c"])):
+        async with aclosing(_follow_app(call, apps.env_id, 2, after)) as frames:
+            seen = [(await anext(frames)).decode() for _ in wanted]
+        assert [json.loads(frame.partition("data: ")[2])["line"] for frame in seen] == wanted
+        assert seen[-1].startswith("id: 3\n")
 
 
 async def test_a_reader_that_comes_back_too_late_is_told(apps: Apps) -> None:

@@ -78,6 +78,18 @@ def test_a_dead_app_is_started_again(stage: Stage) -> None:
     until(lambda: stage.driver.status(ref).restarts >= 1 and stage.answers(ref), "it was not started again")
 
 
+@pytest.mark.slow
+def test_one_that_ends_at_once_is_started_again_ever_more_seldom(stage: Stage) -> None:
+    ref = stage.start(command="exit 3")
+    time.sleep(11)
+    status = stage.driver.status(ref)
+    assert 2 <= status.restarts <= 7
+    assert (status.state in ("backoff", "crash_loop"), status.exit_code) == (True, 3)
+    began = time.monotonic()
+    stage.driver.remove(ref)
+    assert time.monotonic() - began < 10, "a pause holds no stop"
+
+
 def test_one_that_ignores_sigterm_is_killed_after_its_grace(stage: Stage) -> None:
     ref = stage.serve("deaf")
     began = time.monotonic()

@@ -19,7 +19,7 @@ import pytest
 from adapters.runtime import door
 from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, Volume
 from adapters.runtime.systemd import Setup, SystemdDriver, read_status
-from adapters.runtime.units import environment_file, quoted
+from adapters.runtime.units import BEGAN, CALM, COUNT, NOTE, NOTES, WAIT, environment_file, quoted
 from headway.errors import HeadwayError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="units belong to root")
@@ -204,6 +204,32 @@ def test_what_it_cannot_hold_to_is_refused(driver: SystemdDriver, place: Path) -
     assert driver.status(REF).state == "absent"
 
 
+def test_who_ends_again_and_again_waits_ever_longer_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "sleep").write_text('#!/bin/sh\necho "$1" >>"$0.said"\n')
+    (tmp_path / "sleep").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "EXIT_CODE": "exited", "EXIT_STATUS": "1"}
+
+    def turn(script: str) -> None:
+        done = subprocess.run(
+            ["/bin/sh", "-c", script.replace(NOTES, str(tmp_path))], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+
+    def waits() -> list[str]:
+        said = tmp_path / "sleep.said"
+        return said.read_text().split() if said.exists() else []
+
+    for _ in range(7):
+        turn(WAIT)
+        turn(f"{NOTE}; {COUNT}")
+    assert waits() == ["1", "3", "7", "29", "29"]
+    turn(WAIT)
+    (tmp_path / BEGAN).write_text(str(int(time.time()) - CALM))  # a long run
+    turn(COUNT)
+    turn(WAIT)
+    assert waits()[5:] == ["29"]
+
+
 def test_a_command_is_a_oneshot_with_its_time(driver: SystemdDriver, place: Path) -> None:
     (place / "deaf").touch()
     once = InstanceSpec(InstanceRef("env_1", 7, "release"), place / "tree", "true")
@@ -227,6 +253,12 @@ def test_a_command_is_a_oneshot_with_its_time(driver: SystemdDriver, place: Path
              "ExecMainStatus": "9", "Result": "oom-kill"},
             "crash_loop", 137, "out of memory",
         ),
+        (
+            {"ActiveState": "activating", "SubState": "start-pre", "NRestarts": "5", "ExecMainCode": "1",
+             "ExecMainStatus": "3", "Result": "success"},
+            "crash_loop", 3, "",
+        ),
+        ({"ActiveState": "activating", "SubState": "start-pre", "NRestarts": "0"}, "starting", None, ""),
         (
             {"ActiveState": "failed", "SubState": "failed", "ExecMainCode": "2", "ExecMainStatus": "9",
              "Result": "timeout"},

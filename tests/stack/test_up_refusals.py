@@ -55,6 +55,7 @@ def test_a_busy_port_is_named_with_its_component_and_what_to_do(tmp_path):
 @pytest.mark.parametrize("port", ["80", "70000"])
 def test_a_port_outside_the_range(tmp_path, port):
     assert port in refused(tmp_path / "d", "--port", port)
+    assert not (tmp_path / "d").exists()
 
 
 def test_the_saved_block_is_used_again(tmp_path):

@@ -11,11 +11,12 @@ from sqlmodel import Session, col, delete, select
 
 from store import taking
 from store.environments import expired, renew
+from store.hosts import forget_host, join_host
 from store.idempotency import claim_key, keep_outcome
 from store.models import Environment, Idempotency, Project, Release, Rollout, utcnow
 from store.models_sandboxes import Sandbox
 from store.outcomes import append_release, end_rollout
-from store.queue import claim_turn
+from store.queue import claim_turn, lock_rollout
 from store.sandboxes import SandboxLimits, SandboxRequest, expire, make_sandbox, touch
 from store.session import Store
 from tests.workflows.rows import World, claim_next
@@ -123,3 +124,42 @@ def test_a_sandbox_that_is_used_at_this_moment_does_not_end(several_writers: Sto
         touch(found, limits)
         using.flush()
         assert several_writers.in_write(expire) == 0
+
+
+def test_a_claim_and_the_settling_of_what_was_lost_take_their_locks_in_one_order(several_writers: Store) -> None:
+    """Who locked the rollout first held what the other waited for, and had what the other held to wait for."""
+    world = World.make(several_writers)
+    lost = world.accept_roll(world.artifact("a" * 64))
+    later = world.accept_roll(world.artifact("b" * 64))
+    several_writers.in_write(lambda session: claim_next(session, world.env_id))
+
+    def settle() -> None:
+        with several_writers.write() as session:
+            lock_rollout(session, lost.resource_id)
+            time.sleep(0.2)
+            session.get_one(Environment, world.env_id, with_for_update=True)
+
+    def claim() -> None:
+        time.sleep(0.1)
+        with several_writers.write() as session:
+            claim_turn(session, later.id)
+            session.get_one(Rollout, lost.resource_id, with_for_update=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(settle), pool.submit(claim)]:
+            done.result(30)
+
+
+def test_a_host_that_is_forgotten_takes_no_newer_one_with_it(several_writers: Store) -> None:
+    """What an environment's hosts are is read when it is locked."""
+    world = World.make(several_writers)
+    with several_writers.write() as session:
+        join_host(session, "two", [])
+        session.get_one(Environment, world.env_id).hosts = ["local", "two"]
+    with ThreadPoolExecutor(1) as pool, several_writers.write() as other:
+        other.get_one(Environment, world.env_id, with_for_update=True).hosts = ["local", "two", "three"]
+        forgetting = pool.submit(several_writers.in_write, lambda session: forget_host(session, "two").id)
+        time.sleep(0.3)
+        other.commit()
+        assert forgetting.result(30) == "two"
+    assert world.environment().hosts == ["local", "three"]

@@ -424,25 +424,35 @@ def test_a_terminal_shows_it_live(double: ApiDouble) -> None:
 # what verbs ask for
 
 
-def test_rollback_goes_by_the_current_deployment(double: ApiDouble) -> None:
-    double.data(
-        "GET", f"{E}/releases", [{"id": "rel_2", "artifact_id": "a", "deployment_id": "dep_2", "current": True}]
-    )
-    row = {"id": "dep_2", "site_id": SITE, "env_id": ENV, "kind": "deploy", "status": "succeeded"}
-    double.data("GET", f"{E}/deployments", [])
-    double.data("GET", f"{E}/deployments/dep_2", row)
-    double.data("POST", f"{E}/deployments/dep_2/rollback", job(), status=202)
+@pytest.mark.parametrize("given", ["../sites/site_1", "whe_1/deliveries", "whe_1?x=1", "..", "whe 1", "whe_1\udcff"])
+def test_an_id_that_leads_elsewhere_is_asked_for_nowhere(double: ApiDouble, given: str) -> None:
+    for word in ("get", "delete"):
+        done = CliRunner().invoke(cli, ["webhooks", word, given], prog_name="mf")
+        assert (done.exit_code, "is no id" in done.output) == (2, True)
+    assert double.asked == []
+
+
+def test_an_answer_that_nobody_expects_is_a_sentence(double: ApiDouble) -> None:
+    double.data("GET", "/v1/webhook-endpoints/whe_1", ["odd"])
+    done = run("webhooks get whe_1")
+    assert done.exit_code == 7
+    assert "is not what this version expects" in done.output
+
+
+def test_a_terminal_without_our_letters_is_written_to() -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-m", "headway", "--help"], capture_output=True, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u2026" in done.stdout
+
+
+def test_rollback_goes_by_what_is_live(double: ApiDouble) -> None:
+    """The same command is the same request, whatever is live by then."""
+    double.data("POST", f"{E}/deployments/current/rollback", job(), status=202)
     assert run("rollback --site acme-store --env feature-checkout").exit_code == 0
     assert run("rollback --site acme-store --env feature-checkout --to rel_1").exit_code == 0
-    asked = double.calls("POST", f"{E}/deployments/dep_2/rollback")
+    asked = double.calls("POST", f"{E}/deployments/current/rollback")
     assert [one.body for one in asked] == [{}, {"release_id": "rel_1"}]
-
-
-def test_rollback_of_what_is_watched_goes_by_its_deployment(double: ApiDouble) -> None:
-    row = {"id": "dep_3", "site_id": SITE, "env_id": ENV, "kind": "deploy", "status": "running", "stage": "bake"}
-    double.data("GET", f"{E}/deployments", [row])
-    double.data("POST", f"{E}/deployments/dep_3/rollback", job(), status=202)
-    assert run("rollback --site acme-store --env feature-checkout").exit_code == 0
 
 
 def test_what_is_done_about_an_environment(double: ApiDouble) -> None:
@@ -465,8 +475,7 @@ def test_what_is_done_about_an_environment(double: ApiDouble) -> None:
 
 
 def test_rollback_of_nothing(double: ApiDouble) -> None:
-    double.data("GET", f"{E}/deployments", [])
-    double.data("GET", f"{E}/releases", [])
+    double.problem("POST", f"{E}/deployments/current/rollback", 409, "release.none", "conflict")
     assert run("rollback --site acme-store --env feature-checkout").exit_code == 5
 
 

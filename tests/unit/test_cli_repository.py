@@ -40,6 +40,19 @@ def test_a_token_is_read_from_stdin_and_takes_the_place_of_one_that_is_there(dou
     assert double.calls("POST", f"{R}/credentials/{CRED}/rotate")[0].body == {"token": "second", "username": "bot"}
 
 
+def test_a_token_that_is_given_again_under_its_key_is_the_same(double: ApiDouble) -> None:
+    """The first try found none and made one; now it is there, and another request would take its place."""
+    row = {"id": "cred_1", "kind": "token", "host": "forge.test"}
+    double.data("GET", f"{R}/credentials", [row])
+    double.problem("POST", f"{R}/credentials/cred_1/rotate", 400, "idempotency.key_reused", "invalid_request")
+    double.data("POST", f"{R}/credentials", row, status=201)
+    done = run("repository set-token --site acme --idempotency-key once", input="hush-hush\n")
+    assert done.exit_code == 0, done.output
+    assert "cred_1" in done.output
+    [asked] = double.calls("POST", f"{R}/credentials")
+    assert asked.headers["idempotency-key"] == "once"
+
+
 def test_keys_are_shown_rotated_and_removed(double: ApiDouble) -> None:
     double.data("POST", f"{R}/credentials", KEY, status=201)
     double.data("GET", f"{R}/credentials", [KEY])

@@ -44,12 +44,54 @@ def test_a_write_is_repeated_under_one_key(double: ApiDouble, client: Client) ->
     assert tries[0].headers["authorization"] == "Bearer mfk_live_secret"
 
 
+def test_what_a_try_whose_answer_was_lost_has_deleted_is_deleted(double: ApiDouble, client: Client) -> None:
+    gone = problem(404, "hook.not_found", "not_found")
+    path = "/v1/sites/site_1234/hooks/hook_1"
+    for lost in (Reply(0), problem(502, "http.502", "api_error")):
+        double.on("DELETE", path, lost, gone)
+        assert client.hooks.delete("site_1234", "hook_1") == {"deleted": True}
+    for before in ((), (problem(429, "rate.limited", "rate_limit"),)):
+        double.on("DELETE", path, *before, gone)
+        with pytest.raises(ApiError, match="hook"):
+            client.hooks.delete("site_1234", "hook_1")
+
+
+def test_the_job_of_a_deletion_whose_answer_was_lost_is_found(double: ApiDouble, client: Client) -> None:
+    gone, path = problem(404, "site.not_found", "not_found"), "/v1/sites/site_1234"
+    double.on("DELETE", path, Reply(0), gone)
+    of = {"type": "site", "id": "site_1234"}
+    others = [job(type="site.create", resource=of), job(type="site.delete", resource={**of, "id": "site_5"})]
+    double.data("GET", "/v1/jobs", [*others, {**job("succeeded", type="site.delete", resource=of), "id": "job_2"}])
+    assert client.sites.delete("site_1234").id == "job_2"
+    double.on("DELETE", path, Reply(0), gone)
+    double.data("GET", "/v1/jobs", others)
+    with pytest.raises(HeadwayError) as refused:
+        client.sites.delete("site_1234")
+    assert refused.value.code == "site.not_found"
+
+
+def test_no_id_leads_to_another_kind_of_thing(double: ApiDouble, client: Client) -> None:
+    for odd in ("../sites/site_1", "%2e%2e/sites/site_1", "whe_\udcff"):
+        with pytest.raises(HeadwayError) as refused:
+            client.webhooks.delete(odd)
+        assert refused.value.code == "request.invalid_parameter"
+    with pytest.raises(HeadwayError):
+        client.sites.create("\udcff")
+    assert double.asked == []
+
+
 def test_the_callers_own_key_is_sent(double: ApiDouble, client: Client) -> None:
     double.data("POST", "/v1/sites/site_1234/environments/env_1234/builds", job(), status=202)
     client.builds.create("site_1234", "env_1234", ref="main", clean=True, idempotency_key="once")
     [asked] = double.asked
     assert asked.headers["idempotency-key"] == "once"
     assert asked.body == {"ref": "main", "clean": True}
+
+
+def test_an_empty_key_is_not_replaced(double: ApiDouble, client: Client) -> None:
+    double.data("POST", "/v1/sites", job(), status=202)
+    client.sites.create("A", idempotency_key="")
+    assert double.asked[0].headers["idempotency-key"] == ""
 
 
 def test_two_writes_have_two_keys(double: ApiDouble, client: Client) -> None:

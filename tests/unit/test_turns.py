@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from adapters.hosting import host, services
+from adapters.hosting import baking, host, services
 from adapters.hosting.turns import Turns
 from headway.errors import HeadwayError
 from temporal import worker
@@ -132,5 +132,6 @@ def test_one_has_its_share_of_the_places() -> None:
     assert len(log) == 4
 
 
-def test_a_hosts_lane_has_room_for_files_beside_all_that_starts_or_waits_to() -> None:
+def test_a_hosts_lanes_have_room_for_all_that_waits_and_for_files_beside_it() -> None:
     assert worker.HOST_THREADS["starts"] >= services.STARTS + services.STARTS_WAIT + host.PLACES
+    assert worker.HOST_THREADS["bakes"] >= baking.AT_ONCE + baking.WAITING

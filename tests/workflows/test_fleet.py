@@ -11,9 +11,10 @@ import pytest
 from sqlmodel import select
 
 from store.hosts import register_host
-from store.models import Environment, Job, Rollout, utcnow
+from store.models import Environment, Job, Rollout, Site, utcnow
 from store.models_configuration import Host as HostRow
 from store.models_lifecycle import Drift
+from store.protection import accept_lock
 from temporal.worker import host_roles
 from temporal.worker import working as serving
 from tests.workflows.doubles import Host
@@ -22,7 +23,7 @@ from tests.workflows.engine import Engine, run_story
 
 @asynccontextmanager
 async def working(made: Engine, host: Host) -> AsyncIterator[None]:
-    acts = [host.prepare, host.switch, host.undo, host.bake, host.tell, host.fence, host.retire]
+    acts = [host.prepare, host.switch, host.undo, host.bake, host.tell, host.fence, host.retire, host.route]
     async with serving(made.client, host_roles(host.host_id, acts)):
         yield
 
@@ -43,6 +44,41 @@ def accept(made: Engine, letter: str) -> Job:
 def rollout_of(made: Engine, job: Job) -> Rollout:
     with made.store.read() as session:
         return session.get_one(Rollout, job.resource_id)
+
+
+def accept_password(made: Engine) -> Job:
+    with made.store.write() as session:
+        site, env = session.get_one(Site, made.world.site_id), session.get_one(Environment, made.world.env_id)
+        return accept_lock(session, site, env, None, {})
+
+
+def test_a_host_that_is_away_keeps_no_other_from_a_change_of_names_or_password(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        spread(made, "skip")
+        with made.store.write() as session:
+            session.get_one(Environment, made.world.env_id).hosts = ["second", "local"]
+        done = await made.run(accept_password(made))
+        assert (done.status, (done.result or {})["hosts_away"]) == ("succeeded", ["second"])
+        assert made.host.routed == [made.world.env_id]
+        async with working(made, Host(host_id="second")):
+            done = await made.run(accept_password(made))
+            assert "hosts_away" not in (done.result or {})
+
+    run_story(tmp_path, story)
+
+
+@pytest.mark.slow
+def test_where_nothing_else_was_said_it_fails_the_change_which_the_others_have(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        spread(made)
+        with made.store.write() as session:
+            session.get_one(Environment, made.world.env_id).hosts = ["second", "local"]
+        failed = await made.run(accept_password(made))
+        assert (failed.status, (failed.error or {})["code"]) == ("failed", "host.away")
+        assert "second" in (failed.error or {})["message"]
+        assert made.host.routed == [made.world.env_id]
+
+    run_story(tmp_path, story)
 
 
 def test_all_hosts_switch_or_none(tmp_path: Path) -> None:

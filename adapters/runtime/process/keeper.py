@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from adapters.sandbox.watch import TreeWatch
 
 LOOK = 0.5  # seconds between two looks at refusals and limits
+WHOLE = 20  # so seldom one of these looks, where no cgroup limits, goes over all processes of the machine
 SETTLE = 0.02  # between two looks whether the last connections are through
 
 
@@ -106,7 +107,7 @@ class Keeper:
         if self._app is not None and (self._group is None or "memory" not in self._group.folders):
             from adapters.sandbox.watch import TreeWatch
 
-            self._watch = TreeWatch(self._app.first_process(), self._recipe.bounds)
+            self._watch = TreeWatch(self._app.first_process(), self._recipe.bounds, whole=WHOLE)
         if self._state["state"] != "stopping":
             self._set("crash_loop" if self._crashing else "running", pid=pid)
 
