@@ -13,7 +13,7 @@ from store.config_values import Owner, open_value, set_value
 from store.models_configuration import ConfigValue
 from store.session import Store
 from tests.unit.api_double import ApiDouble
-from tests.unit.test_cli import ENV, SITE, E, double, home, run
+from tests.unit.test_cli import SITE, E, double, home, run
 from tests.workflows.rows import World
 
 __all__ = ["double", "home"]
@@ -58,7 +58,7 @@ def test_a_variables_value_is_printed_as_it_is_but_on_a_terminal(
 
 def test_a_name_that_would_be_a_path_stays_one_part_of_it(double: ApiDouble) -> None:
     refused = run("secrets unset ../../x --site acme-store --env feature-checkout")
-    assert (refused.exit_code, "../../x" in refused.output) == (2, True)
+    assert refused.exit_code == 2, refused.output
     assert double.calls("DELETE", f"{E}/secrets/../../x") == []
     assert all("/../" not in asked.path for asked in double.asked)
 
