@@ -197,7 +197,9 @@ async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await workflow.wait(tasks)
-    errors = [one for one in (None if task.cancelled() else task.exception() for task in tasks) if one is not None]
+        # Also where a cancel is raised: what nobody asks for is complained about when it is collected.
+        found = (None if task.cancelled() else task.exception() for task in tasks)
+        errors = [one for one in found if one is not None]
     for error in sorted(errors, key=was_canceled):
         raise error
     return [task.result() for task in tasks]
