@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import references as act
+    from temporal import policies
+    from temporal.failures import run_error
+    from temporal.messages import Failure
 
 T = TypeVar("T")
 
@@ -25,3 +31,9 @@ def stop_if_canceled() -> None:
     # Runs of before go on as they began to. The question is asked of no other run: it is a step of its own.
     if workflow.cancellation_reason() is not None and workflow.patched("what-went-to-its-end-is-canceled"):
         raise asyncio.CancelledError
+
+
+async def fail_job(failure: Failure, error: BaseException) -> NoReturn:
+    """End the job's row with `failure`, whoever cancels the run meanwhile, and the run after it."""
+    await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
+    raise run_error(failure) from error

@@ -10,9 +10,9 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, run_error
+    from temporal.failures import describe_failure
     from temporal.messages import Ended, JobRef
-    from workflows.cancels import stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.EXEC)
@@ -36,5 +36,4 @@ class Exec:
             )
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "exec", error, on_timeout="build.workers_unavailable")
-            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
-            raise run_error(failure) from error
+            await fail_job(failure, error)

@@ -11,10 +11,10 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, run_error
+    from temporal.failures import describe_failure
     from temporal.messages import Ended, JobRef, PlaceOrder
     from workflows import fleet
-    from workflows.cancels import stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.PROTECT)
@@ -31,8 +31,7 @@ class Protect:
             return await self._protect(order)
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "protect", error, on_timeout="roll.timeout")
-            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
-            raise run_error(failure) from error
+            await fail_job(failure, error)
 
     async def _protect(self, order: PlaceOrder) -> Ended:
         left_out = await fleet.route(order.env_id, order.hosts, "set the lock", order.patience, order.away)

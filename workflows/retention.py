@@ -13,9 +13,9 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, run_error
+    from temporal.failures import describe_failure
     from temporal.messages import Ended, JobRef, Retained, RetentionOrder
-    from workflows.cancels import stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.RETENTION)
@@ -38,8 +38,7 @@ class Retention:
             if not ref.job_id:
                 raise
             failure = describe_failure(ref.job_id, "retention", error, on_timeout="service.unavailable")
-            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
-            raise run_error(failure) from error
+            await fail_job(failure, error)
 
     async def _look(self, order: RetentionOrder) -> Retained:
         return await workflow.execute_activity(

@@ -10,10 +10,10 @@ from temporalio.exceptions import ActivityError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, run_error
+    from temporal.failures import describe_failure
     from temporal.messages import Ended, EnvironmentRef, JobRef, RetireOrder
     from workflows import fleet
-    from workflows.cancels import stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.RETIRE)
@@ -30,8 +30,7 @@ class Retire:
             return await self._retire(order)
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "retire", error, on_timeout="roll.timeout")
-            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
-            raise run_error(failure) from error
+            await fail_job(failure, error)
 
     async def _retire(self, order: RetireOrder) -> Ended:
         for environment in order.environments:

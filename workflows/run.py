@@ -10,10 +10,10 @@ from temporalio.exceptions import ActivityError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, run_error
+    from temporal.failures import describe_failure
     from temporal.messages import CommandEnded, CommandOrder, Ended, JobRef
     from workflows import fleet
-    from workflows.cancels import stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.RUN)
@@ -30,8 +30,7 @@ class Run:
             ended = await self._somewhere(order)
         except (FailureError, asyncio.CancelledError) as error:
             failure = describe_failure(ref.job_id, "run", error, on_timeout="host.away")
-            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
-            raise run_error(failure) from error
+            await fail_job(failure, error)
         return await to_the_end(
             workflow.start_local_activity(
                 act.end_command, ended, summary=f"exit code {ended.exit_code}", **policies.RECORD

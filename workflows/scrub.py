@@ -10,9 +10,9 @@ from temporalio.exceptions import ActivityError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
-    from temporal.failures import describe_failure, run_error, was_canceled
+    from temporal.failures import describe_failure, was_canceled
     from temporal.messages import Damaged, Ended, JobRef, Mend, MendTried, Scrubbed, ScrubOrder, Settled
-    from workflows.cancels import stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
 
 # So that a run's history stays small however much there is to read: the next run goes on from where this one was.
 LOOKS = 500
@@ -37,8 +37,7 @@ class Scrub:
             if not order.job_id:
                 raise
             failure = describe_failure(order.job_id, "scrub", error, on_timeout="service.unavailable")
-            await to_the_end(workflow.start_activity(act.fail_job, failure, summary=failure.code, **policies.RECORD))
-            raise run_error(failure) from error
+            await fail_job(failure, error)
 
     async def _scrub(self, order: ScrubOrder) -> Scrubbed:
         told = Scrubbed()
