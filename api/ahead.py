@@ -70,17 +70,18 @@ class Board:
     def has_listeners(self) -> bool:
         return any(map(self.listens, list(self._places)))
 
-    def post(self, hosts: Iterable[str], make: Callable[[], Parcel]) -> None:
-        """Tell those of them that listen. `make` is called if there is one."""
+    def post(self, hosts: Iterable[str], make: Callable[[], Parcel]) -> bool:
+        """Tell those of them that listen; whether there is one. `make` is called then."""
         loop, listening = self._loop, list(filter(self.listens, hosts))
         if loop is None or not listening:
-            return
+            return False
         parcel = make()
         with self._known:
             self._told[parcel.job_id] = None
             if len(self._told) > MOST_TOLD:
                 self._told.popitem(last=False)
         loop.call_soon_threadsafe(self._put, listening, parcel)
+        return True
 
     async def wait(self, host_id: str, seconds: float) -> Coming:
         """What has come for a host, or nothing after so long."""
@@ -131,7 +132,16 @@ class Board:
             place.told.set()
 
 
-Find = Callable[[Session, Job], tuple[list[str], Parcel] | None]
+@dataclass(frozen=True)
+class Telling:
+    """What to tell which hosts of; `needs_no_start`: one that has it may only have to show it."""
+
+    hosts: list[str]
+    parcel: Parcel
+    needs_no_start: bool
+
+
+Find = Callable[[Session, Job], Telling | None]
 
 
 class Announcing:
@@ -143,6 +153,7 @@ class Announcing:
         self._find = find
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
+        self._first: set[str] = set()
 
     def foresee(self, session: Session, job: Job) -> None:
         """Tell hosts of a rollout that this transaction is about to accept; of what is refused after all in vain."""
@@ -155,14 +166,20 @@ class Announcing:
         except Exception as error:
             log.info("nobody is told of %s: %s", job.id, type(error).__name__)
             return
-        if found is not None:
-            hosts, parcel = found
-            self._board.post(hosts, lambda: parcel)
+        if found is not None and self._board.post(found.hosts, lambda: found.parcel) and found.needs_no_start:
+            with self._lock:
+                self._first.add(job.id)
 
-    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> object:
-        started = await self._starts.start(job_id, job_type, labels=labels)
+    async def start(self, job_id: str, job_type: str, *, labels: Labels, behind: bool = False) -> object:
+        """A rollout that its host may have shown before its run's first step begins behind that: both need the same
+        processors (docs/decisions/0055).
+        """
+        with self._lock:
+            behind = behind or (job_id in self._first and bool(labels.host))
+        started = await self._starts.start(job_id, job_type, labels=labels, behind=behind)
         with self._lock:
             self._told.pop(job_id, None)
+            self._first.discard(job_id)
         if started and job_type in TYPES:
             self._board.note_run(job_id)
         return started
@@ -178,6 +195,7 @@ class Announcing:
         now = time.monotonic()
         with self._lock:
             self._told = {one: at for one, at in self._told.items() if at > now - LOST_SECONDS}
+            self._first &= self._told.keys()
             if len(self._told) >= AT_ONCE:
                 return False
             self._told[job_id] = now

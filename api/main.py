@@ -133,7 +133,8 @@ def compose(settings: Settings, client: Client) -> tuple[Parts, dict[str, str]]:
     events = EventLog(settings.path("events"))
     logs = InstanceLogs(settings.path("observed", "lines"), settings.log_bytes)
     objects, board = _objects(settings), Board()
-    announcing = Announcing(TemporalStarts(client), board, partial(what_comes, objects))
+    starts = TemporalStarts(client, timedelta(milliseconds=settings.hold_ms))
+    announcing = Announcing(starts, board, partial(what_comes, objects))
     parts = Parts(
         store=store,
         starts=announcing,

@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     )
     temporal_profile: str = Field(default="default", alias="TEMPORAL_PROFILE", description="Which profile of it.")
     temporal_ui: str = Field(default="", description="The Temporal UI's address, for links.")
+    hold_ms: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="How many ms a rollout's run begins behind a host that may have it ready; 0 where the Temporal "
+        "server has another history.timerProcessorMaxTimeShift than 10ms.",
+    )
 
     s3_endpoint: str = Field(
         default="http://127.0.0.1:7074", alias="AWS_ENDPOINT_URL_S3", description="The object store's address."

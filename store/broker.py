@@ -219,6 +219,11 @@ class Comes:
     env_id: str
     hostname: str = ""
 
+    @property
+    def needs_no_start(self) -> bool:
+        """Whether a host that has it may only have to show it."""
+        return self.artifact.kind == "static" or bool(self.hostname)
+
 
 def comes_to(session: Session, job: Job) -> Comes | None:
     """What the rollout that waits for its run brings; None where that is not known yet."""

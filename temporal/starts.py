@@ -66,18 +66,19 @@ log = logging.getLogger("headway.starts")
 
 
 class TemporalStarts:
-    """Starts and cancels, bounded to half a second each."""
+    """Starts and cancels, bounded to half a second each. `hold`: so long a run waits of what a host has ready."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, hold: timedelta = timedelta()) -> None:
         self.client = client
+        self._hold = hold
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
-        """Whether the run exists, or did a moment ago."""
+    async def start(self, job_id: str, job_type: str, *, labels: Labels, behind: bool = False) -> bool:
+        """Whether the run exists, or did a moment ago. `behind`: its first step comes behind its host's own."""
         if time.monotonic() < self._seen.get(job_id, -math.inf) + BELIEVED_SECONDS:
             return True
         try:
-            await asyncio.wait_for(self._run(job_id, job_type, labels), BOUND)
+            await asyncio.wait_for(self._run(job_id, job_type, labels, behind), BOUND)
         except WorkflowAlreadyStartedError:
             pass
         except (RPCError, RuntimeError, TimeoutError) as error:
@@ -92,7 +93,7 @@ class TemporalStarts:
         if len(self._seen) > MOST_BELIEVED:
             self._seen.popitem(last=False)
 
-    async def _run(self, job_id: str, job_type: str, labels: Labels) -> None:
+    async def _run(self, job_id: str, job_type: str, labels: Labels, behind: bool) -> None:
         await self.client.start_workflow(
             WORKFLOWS[job_type],
             JobRef(job_id, labels.host),
@@ -105,6 +106,7 @@ class TemporalStarts:
             search_attributes=attributes(labels),
             static_summary=f"{job_type} {labels.site} {labels.environment}".strip(),
             static_details=f"job `{job_id}`",
+            start_delay=self._hold if behind and self._hold else None,
             rpc_timeout=timedelta(seconds=BOUND),
         )
 

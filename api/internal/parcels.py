@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlmodel import Session
 
+from api.ahead import Telling
 from api.parts import Objects
 from headway.broker import Parcel
 from store.artifacts import object_key, pack_key
@@ -43,7 +44,7 @@ def keyring_of(session: Session) -> str:
     return found.body.decode() if found is not None else ""
 
 
-def what_comes(objects: Objects, session: Session, job: Job) -> tuple[list[str], Parcel] | None:
+def what_comes(objects: Objects, session: Session, job: Job) -> Telling | None:
     """What a rollout that is just being accepted will place, and where."""
     found = comes_to(session, job)
     if found is None:
@@ -51,4 +52,5 @@ def what_comes(objects: Objects, session: Session, job: Job) -> tuple[list[str],
     artifact = found.artifact
     packs, keyring = packs_of(session, artifact), keyring_of(session)
     about = {"job_id": job.id, "env_id": found.env_id, "hostname": found.hostname}
-    return found.hosts, parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, **about)
+    parcel = parcel_of(objects, artifact.site_id, artifact.digest, packs, keyring, **about)
+    return Telling(found.hosts, parcel, found.needs_no_start)

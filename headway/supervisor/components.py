@@ -22,12 +22,16 @@ DYNAMIC_CONFIG: Final = {
     "history.timerProcessorMaxPollRPS": 2000,
     "history.visibilityProcessorMaxPollRPS": 2000,
     "history.outboundProcessorMaxPollRPS": 2000,
+    # Shorter timers are rounded up to this, of a second by default: it is for servers whose clocks differ.
+    "history.timerProcessorMaxTimeShift": "10ms",
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
     "system.forceSearchAttributesCacheRefreshOnRead": False,
     # Nobody: the HTTP API takes a form of any page open in a browser here. The UI has its own way, with a token.
     "frontend.httpAllowedHosts": ["none.invalid"],
 }
+# What a host takes for a rollout that lies ready: its run begins behind it (docs/decisions/0055).
+HOLD_MS: Final = 40
 # The names of temporal.names, which this light process does not import; a test holds them equal.
 SEARCH_ATTRIBUTES: Final = ("HeadwaySite", "HeadwayEnvironment", "HeadwayJobType", "HeadwayCommit", "HeadwayDigest")
 NAMESPACE: Final = "default"
@@ -359,6 +363,7 @@ def api(options: Options) -> Component:
             **_objects_env(options),
             **_source_env(options),
             "HEADWAY_TEMPORAL_UI": block.origin("temporal-ui"),
+            "HEADWAY_HOLD_MS": str(HOLD_MS),
         },
         secrets={**_database(options), **_KEYS},
         ready=(

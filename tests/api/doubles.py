@@ -21,9 +21,12 @@ class RecordingStarts:
     canceled: list[str] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
     rung: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
     away: bool = False
 
-    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
+    async def start(self, job_id: str, job_type: str, *, labels: Labels, behind: bool = False) -> bool:
+        if behind:
+            self.behind.append(job_id)
         if not self.away and (job_id, job_type) not in self.started:
             self.started.append((job_id, job_type))
             self.labels.append(labels)

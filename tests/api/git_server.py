@@ -45,7 +45,7 @@ class Engine:
     free: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def start(self, job_id: str, job_type: str, *, labels: Labels) -> bool:
+    async def start(self, job_id: str, job_type: str, *, labels: Labels, behind: bool = False) -> bool:  # noqa: ARG002
         assert labels.site
         # As in Temporal: starting a run that is there is no second start, and the outbox may ask again.
         if (job_id, job_type) in self.started:

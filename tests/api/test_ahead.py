@@ -12,18 +12,20 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from api import ahead
-from api.ahead import Announcing, Board
+from api.ahead import Announcing, Board, Telling
 from api.app import create_app
 from api.internal.parcels import what_comes
 from headway.broker import Coming, Parcel
-from store.models import Job, Pack
+from store.models import Artifact, Environment, Job, Pack, Site
 from store.queue import claim_job
+from store.rollouts import accept_rollout
 from temporal.messages import Labels
 from tests.api.doubles import RecordingStarts
 from tests.api.test_broker import Roles, Upload, failure, upload
 from tests.api.world import World, data
 
 pytestmark = pytest.mark.anyio
+KINDS = {"static": "a" * 64, "dynamic": "b" * 64}
 PARCEL = Parcel(site_id="site", digest="d", manifest_url="m", layout_url="l", packs={})
 
 
@@ -152,11 +154,11 @@ def told(announcing: Announcing, job_id: str, job_type: str = "deployment.rollba
 async def test_the_acceptance_is_what_counts(case: str) -> None:
     asked: list[str] = []
 
-    def find(_session: Session, job: Job) -> tuple[list[str], Parcel] | None:
+    def find(_session: Session, job: Job) -> Telling | None:
         asked.append(job.id)
         if case == "broken":
             raise RuntimeError(case)
-        return ["local"], PARCEL
+        return Telling(["local"], PARCEL, needs_no_start=True)
 
     board = Board()
     if case != "nobody":
@@ -165,6 +167,52 @@ async def test_the_acceptance_is_what_counts(case: str) -> None:
     assert asked == ([] if case in ("nobody", "build") else ["job"])
     await asyncio.sleep(0)
     assert (await board.wait("local", 0)).parcels == ([PARCEL] if case == "known" else [])
+
+
+async def test_a_run_begins_behind_a_host_that_may_only_have_to_show_it() -> None:
+    board, starts = Board(), RecordingStarts()
+    alone, any_of_two = Labels(host="local"), Labels()
+    for number, (listens, needs_no_start, labels) in enumerate(
+        [(False, True, alone), (True, False, alone), (True, True, any_of_two), (True, True, alone)]
+    ):
+        if listens:
+            await board.wait("local", 0)
+        told_of = Telling(["local"], PARCEL, needs_no_start)
+        announcing = Announcing(starts, board, lambda *_, told_of=told_of: told_of)
+        told(announcing, f"job_{number}")
+        for _ in range(2):  # the outbox may ask again
+            await announcing.start(f"job_{number}", "deployment.rollback", labels=labels)
+    assert starts.behind == ["job_3"]
+    failed = Announcing(starts, board, lambda *_: Telling(["local"], PARCEL, needs_no_start=True))
+    told(failed, "job_refused")
+    assert failed._first == {"job_refused"}
+    failed._told["job_refused"] -= 2 * ahead.LOST_SECONDS
+    told(failed, "job_next")
+    assert failed._first == {"job_next"}, "what was refused after all is forgotten"
+
+
+async def test_nothing_is_started_for_files_and_for_what_may_be_warm(api: World) -> None:
+    site = await api.site(api.admin)
+    env = site["production_env_id"]
+    known = {kind: api.artifact(site["id"], env, digest, kind=kind) for kind, digest in KINDS.items()}
+    for kind, job_kind, wanted in (
+        ("static", "deploy", True),
+        ("static", "rollback", True),
+        ("dynamic", "rollback", True),
+        ("dynamic", "deploy", False),
+    ):
+        with api.store.write() as session:
+            there = session.get_one(Environment, env)
+            artifact = session.get_one(Artifact, known[kind])
+            owner = session.get_one(Site, site["id"])
+            job = accept_rollout(session, owner, there, artifact, {"type": "key", "id": "key"}, kind=job_kind)
+            session.flush()
+            found = what_comes(api.parts.objects, session, job)
+        assert found is not None
+        assert (found.needs_no_start, bool(found.parcel.hostname)) == (
+            wanted,
+            (kind, job_kind) == ("dynamic", "rollback"),
+        )
 
 
 async def test_what_the_database_says_is_the_transactions_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -21,10 +22,14 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.delays: list[timedelta | None] = []
         self.away = False
 
-    async def start_workflow(self, _name: str, _arg: Any, *, id: str, **_: Any) -> None:
+    async def start_workflow(
+        self, _name: str, _arg: Any, *, id: str, start_delay: timedelta | None = None, **_: Any
+    ) -> None:
         self.asked.append(id)
+        self.delays.append(start_delay)
         if self.away:
             raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
 
@@ -49,6 +54,14 @@ def start(door: TemporalStarts, *jobs: str) -> list[bool]:
 def test_a_run_that_was_just_seen_is_not_asked_for_again(server: Server, door: TemporalStarts) -> None:
     assert start(door, "job_1", "job_2", "job_1") == [True, True, True]
     assert server.asked == ["job_1", "job_2"]
+
+
+@pytest.mark.parametrize("hold", [timedelta(milliseconds=40), timedelta()])
+def test_a_run_begins_behind_its_host_where_the_server_counts_in_milliseconds(server: Server, hold: timedelta) -> None:
+    door = TemporalStarts(cast(Client, server), hold)
+    for job, behind in (("job_1", True), ("job_2", False)):
+        assert asyncio.run(door.start(job, "deployment.rollback", labels=LABELS, behind=behind))
+    assert server.delays == [hold or None, None]
 
 
 def test_a_run_is_asked_for_until_the_server_has_it(server: Server, door: TemporalStarts) -> None:
