@@ -77,7 +77,7 @@ class Bakery:
     @contextlib.contextmanager
     def _turn(self, owner: str, release: Path, seconds: float, story: Story) -> Iterator[None]:
         """What was replaced stays ready while its successor waits to be watched. One that has begun waits no more."""
-        if not owner or _is_begun(release):
+        if not owner or _begun(release) > 0:
             with self._turns.counted(owner):
                 yield
             return
@@ -142,27 +142,31 @@ class Bakery:
 
 def baking_until(release: Path) -> float:
     """Until when what a release has replaced must stay ready, in Unix seconds; 0 where it is not watched."""
-    try:
-        return float(json.loads((release / FILE).read_bytes())["until"]) + SLACK
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
+    return _kept(release)[0]
 
 
 def _began(release: Path, seconds: float) -> float:
     """A bake that was interrupted goes on where it was."""
-    if _is_begun(release):
-        return baking_until(release) - SLACK - seconds
+    if (until := _begun(release)) > 0:
+        return until - SLACK - seconds
     now = time.time()
     _keep(release, now + seconds)
     return now
 
 
-def _is_begun(release: Path) -> bool:
-    """Not so while it waits for its first turn."""
+def _begun(release: Path) -> float:
+    """As `baking_until`, and 0 while it waits for its first turn."""
+    until, waits = _kept(release)
+    return 0.0 if waits else until
+
+
+def _kept(release: Path) -> tuple[float, bool]:
+    """Until when what it has replaced stays ready, and whether it waits for its first turn. 0: it is not watched."""
     try:
-        return baking_until(release) > 0 and not json.loads((release / FILE).read_bytes()).get("waits")
-    except (OSError, ValueError):
-        return False
+        kept = json.loads((release / FILE).read_bytes())
+        return float(kept["until"]) + SLACK, bool(kept.get("waits"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0, False
 
 
 def _keep(release: Path, until: float, *, waits: bool = False) -> None:

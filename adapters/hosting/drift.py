@@ -5,7 +5,6 @@ One file per finding, so that neither a crash nor a broker that is away loses it
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from adapters.hosting.durable import write_file
+from adapters.hosting.rounds import now_and_then
 from headway.broker import DriftNote, Drifts, Noted
-from headway.errors import HeadwayError
 from headway.ids import new_id
 
 Kind = Literal["instance", "current", "tree", "contents", "release"]
@@ -119,14 +118,7 @@ class DriftReports:
 
     async def run(self) -> None:
         """Until it is canceled."""
-        while True:
-            try:
-                await asyncio.to_thread(self.send)
-            except HeadwayError as error:
-                log.debug("drifts are told later: %s", error.code)
-            except Exception:
-                log.exception("drifts are told later")
-            await asyncio.sleep(EVERY)
+        await now_and_then(self.send, EVERY, log, "drifts are told")
 
     def send(self) -> None:
         found = self._book.untold()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -11,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
+from adapters.hosting.rounds import now_and_then
 from headway.broker import Deleted, Mounts
-from headway.errors import HeadwayError
 from headway.ids import is_id
 
 EVERY: Final = 3600.0
@@ -34,14 +33,8 @@ class MountCollection:
 
     async def run(self) -> None:
         """Until it is canceled."""
-        while self._keep:
-            try:
-                await asyncio.to_thread(self.collect)
-            except HeadwayError as error:
-                log.debug("mounts are collected later: %s", error.code)
-            except Exception:
-                log.exception("mounts are collected later")
-            await asyncio.sleep(EVERY)
+        if self._keep:
+            await now_and_then(self.collect, EVERY, log, "mounts are collected")
 
     def collect(self) -> list[str]:
         """Whose mounts went. Raises what the broker answers.

@@ -7,13 +7,13 @@ order puts it right.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from adapters.hosting.layout import HostFolders
+from adapters.hosting.rounds import now_and_then
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.router.routes import leads_of
 from headway.broker import Leads, Leftovers, Misled, Serving, leads_digest
@@ -51,17 +51,11 @@ class ServingReports:
 
     async def run(self) -> None:
         """Until it is canceled."""
-        while True:
-            again = EVERY
-            try:
-                await asyncio.to_thread(self.look)
-                await asyncio.to_thread(self.follow)
-            except HeadwayError as error:
-                log.debug("what is served is told later: %s", error.code)
-                again = AGAIN
-            except Exception:
-                log.exception("what is served is told later")
-            await asyncio.sleep(again)
+        await now_and_then(self._tell, EVERY, log, "what is served is told", again=AGAIN)
+
+    def _tell(self) -> None:
+        self.look()
+        self.follow()
 
     def look(self) -> list[str]:
         """What was let go of. Raises what the broker answers.

@@ -116,9 +116,9 @@ def read_json(root: Folder, path: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else {}
 
 
-def read_toml(root: Folder, path: str, most: int = MAX_FILE) -> dict[str, Any] | None:
+def read_toml(root: Folder, path: str) -> dict[str, Any] | None:
     """Raises build.detect_failed where it is not TOML."""
-    text = read_text(root, path, most)
+    text = read_text(root, path)
     if text is None:
         return None
     try:

@@ -27,6 +27,8 @@ REQUIREMENTS: Final = "requirements.txt"
 
 INSTALLS: Final = re.compile(r"\b(?:pip3? install|uv sync|uv pip|poetry install|pipenv install)\b")
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+# As uv and Poetry write it. To read all of a large lock would keep a processor for many seconds, outside a sandbox.
+_PACKAGE = re.compile(r'^\[\[package\]\][ \t]*\r?\nname[ \t]*=[ \t]*"([^"\n]+)"', re.MULTILINE)
 _INCLUDE = re.compile(r"\s*(?:-r|--requirement)[ =]\s*([\w./-]+)")
 _MOST_INCLUDES: Final = 20
 
@@ -157,9 +159,7 @@ def _project_names(project: dict[str, Any] | None) -> frozenset[str]:
 
 
 def _locked(root: Folder, path: str) -> frozenset[str]:
-    packages = (read_toml(root, path, MAX_LOCK) or {}).get("package", [])
-    named = [one.get("name") for one in packages if isinstance(one, dict)] if isinstance(packages, list) else []
-    return frozenset(name.lower() for name in named if isinstance(name, str))
+    return frozenset(name.lower() for name in _PACKAGE.findall(read_text(root, path, MAX_LOCK) or ""))
 
 
 def _is_package(project: dict[str, Any]) -> bool:

@@ -17,6 +17,8 @@ from headway.errors import HeadwayError
 from headway.toml import parse_toml
 
 MAX_LOCK: Final = 32 << 20
+# No project's own is larger, and to read 32 MiB of TOML takes 20 s.
+MAX_TOML: Final = 8 << 20
 LIBRARIES: Final = ".headway/site-packages"
 _PNPM = re.compile(r"^  ['\"]?/?((?:@[^/'\"@]+/)?[^@'\"/]+)[@/]([^:'\"(]+?)(?:\([^:]*)?['\"]?:\s*$")
 _YARN = re.compile(r'^"?((?:@[^/"]+/)?[^@"]+)@')
@@ -170,6 +172,8 @@ def _npm(name: object, one: dict[str, Any], source: str) -> Component | None:
 
 
 def _packages(text: str) -> Iterator[dict[str, Any]]:
+    if len(text) > MAX_TOML:
+        return
     try:
         packages = parse_toml(text).get("package", [])
     except (ValueError, RecursionError):

@@ -134,7 +134,11 @@ def _believe(
     if key.revoked_from is not None and at >= key.revoked_from:
         raise refused("its key has been revoked, and it is not older than that")
     if key.not_before is not None and at < key.not_before:
-        raise refused("its key was not valid yet")
+        begins, signed = (moment.isoformat(timespec="seconds") for moment in (key.not_before, at))
+        raise refused(
+            f"its key was not valid yet: that begins at {begins}, and this was signed at {signed}. If the signing "
+            "machine's clock went back, put it right, and build again"
+        )
     if key.not_after is not None and at > key.not_after:
         raise refused("its key was no longer valid")
     try:

@@ -261,6 +261,8 @@ async def _refuse(error: HeadwayError, send: Send, more: Iterable[tuple[bytes, b
         (b"cache-control", b"no-store"),
         *more,
     ]
+    if error.status == 503:
+        headers.append((b"retry-after", b"5"))
     if error.status == 401:
         headers.append((b"www-authenticate", b'Basic realm="headway", charset="UTF-8"'))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

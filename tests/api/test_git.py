@@ -64,6 +64,17 @@ async def test_a_push_tells_what_it_does_and_its_branch_follows_the_deploy(serve
     assert (server.api.folder / "clone" / "index.html").read_text() == "one"
 
 
+async def test_more_pushes_than_there_is_room_for_are_told_when_to_come_again(tmp_path: Path) -> None:
+    async with git_world(tmp_path, open=0) as server:
+        site = await server.site()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", auth=("any", server.key)) as http:
+            asked = f"/git/{site['id']}.git/info/refs?service=git-"
+            refused = await http.get(f"{asked}receive-pack")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert "[push.busy]" in refused.text
+            assert (await http.get(f"{asked}upload-pack")).status_code == 200
+
+
 async def test_who_may_push_and_who_learns_of_a_site(server: GitWorld) -> None:
     team, alice = await server.api.tenant("Alice")
     _, bob = await server.api.tenant("Bob")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -52,6 +53,29 @@ def patiently(caller: Caller, job: dict) -> dict:
             return job
         time.sleep(0.1)
     raise AssertionError(f"{job['id']} never ended; last seen: {job}")
+
+
+def ways(place: Place, artifacts: list[str], chance: random.Random) -> list[Callable[[], Json]]:
+    """Everything that starts a job of a site."""
+    production, staging = place.site.production, place.site.staging
+    return [
+        place.start_push,
+        lambda: place.start_push(staging),
+        lambda: place.start_build(env=production),
+        lambda: place.start_roll(chance.choice(artifacts), production),
+        lambda: place.start_roll(chance.choice(artifacts), staging),
+        place.start_promotion,
+        lambda: place.start_rollback(production),
+    ]
+
+
+def accepted(start: Callable[[], Json]) -> Json | None:
+    """A job, unless the API was away: then nobody knows whether there is one, and rows are looked at in the end."""
+    try:
+        return start()
+    except Exception:
+        time.sleep(0.3)
+        return None
 
 
 def releases(caller: Caller, site: Site) -> list[dict]:

@@ -13,7 +13,7 @@ import pytest
 
 from bench.stack import Stack
 from tests.faults.conftest import Visitor
-from tests.faults.parts import Json, kill, patiently
+from tests.faults.parts import Json, accepted, kill, patiently, ways
 from tests.faults.repository import Repository
 from tests.faults.test_monkey import everything_agrees
 from tests.stack.sites import Place
@@ -39,24 +39,6 @@ def answered(ask: Callable[[], httpx.Response]) -> httpx.Response:
         time.sleep(0.05)
 
 
-def started(place: Place, artifacts: list[str]) -> Json | None:
-    """Nobody knows of what was accepted where the answer was lost: rows are looked at in the end."""
-    production, staging = place.site.production, place.site.staging
-    ways: list[Callable[[], Json]] = [
-        place.start_push,
-        lambda: place.start_push(staging),
-        lambda: place.start_build(env=production),
-        lambda: place.start_roll(CHANCE.choice(artifacts), production),
-        place.start_promotion,
-        lambda: place.start_rollback(production),
-    ]
-    try:
-        return CHANCE.choice(ways)()
-    except Exception:
-        time.sleep(0.3)
-        return None
-
-
 def hurt(stack: Stack) -> str:
     name = CHANCE.choice(VICTIMS)
     try:
@@ -78,7 +60,7 @@ def test_jobs_are_canceled_while_something_is_killed(
             repository.commit(f"edition {number}", seconds=CHANCE.choice((0, 1)))
         # Rounds in which nothing can be accepted would be over before the API is back.
         answered(lambda: place.caller.http.get("/v1/jobs?limit=1"))
-        job = started(place, artifacts)
+        job = accepted(CHANCE.choice(ways(place, artifacts, CHANCE)))
         if job is None:
             continue
         time.sleep(CHANCE.choice((0, 0.05, 0.2, 0.6)))

@@ -6,7 +6,6 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from bench.stack import Stack
 from headway.supervisor import identity
 from headway.supervisor.folder import read_record
 from tests.faults.conftest import Visitor
-from tests.faults.parts import Json, kill, patiently, pid_of
+from tests.faults.parts import Json, accepted, kill, patiently, pid_of, ways
 from tests.faults.repository import Repository
 from tests.stack.sites import Place
 
@@ -57,28 +56,6 @@ class Monkey(threading.Thread):
         self.join()
 
 
-def accepted(start: Callable[[], Json]) -> Json | None:
-    """A job, unless the API was away: then nobody knows whether there is one."""
-    try:
-        return start()
-    except Exception:
-        time.sleep(0.3)
-        return None
-
-
-def steps(place: Place, artifacts: list[str]) -> list[Callable[[], Json]]:
-    production, staging = place.site.production, place.site.staging
-    return [
-        place.start_push,
-        lambda: place.start_push(staging),
-        lambda: place.start_build(env=production),
-        lambda: place.start_roll(CHANCE.choice(artifacts), production),
-        lambda: place.start_roll(CHANCE.choice(artifacts), staging),
-        place.start_promotion,
-        lambda: place.start_rollback(production),
-    ]
-
-
 def test_random_work_under_random_kills(
     stack: Stack, place: Place, repository: Repository, visitor: Visitor, until: Any
 ) -> None:
@@ -93,7 +70,7 @@ def test_random_work_under_random_kills(
     while time.monotonic() < deadline or (len(jobs) <= 5 and time.monotonic() < deadline + PATIENCE):
         if CHANCE.random() < 0.2:
             repository.commit(f"edition {CHANCE.randrange(10_000)}", seconds=CHANCE.choice((0, 0, 1)))
-        job = accepted(CHANCE.choice(steps(place, artifacts)))
+        job = accepted(CHANCE.choice(ways(place, artifacts, CHANCE)))
         if job is not None:
             jobs.append(job)
             if CHANCE.random() < 0.15:

@@ -20,7 +20,7 @@ from adapters.artifact.folder import Folder
 from adapters.sbom.component import Component, component, integrity
 from adapters.sbom.difference import difference
 from adapters.sbom.document import MAX_COMPONENTS, Subject, make_sbom, parse_sbom
-from adapters.sbom.locks import READERS, from_installed, from_locks
+from adapters.sbom.locks import MAX_TOML, READERS, from_installed, from_locks
 from headway.errors import HeadwayError
 
 SUBJECT = Subject("site_X", "ab" * 32, "c" * 40, 1_700_000_000, (("node", "20.1.0"), ("npm", "10.2.0")))
@@ -108,6 +108,15 @@ def test_what_a_lock_file_names(tmp_path: Path, name: str) -> None:
         url = PackageURL.from_string(one.purl)
         assert url.to_string() == one.purl
         assert one.source == name
+
+
+@pytest.mark.parametrize("name", ["uv.lock", "poetry.lock", "Cargo.lock"])
+def test_a_lock_larger_than_any_projects_is_left_out(tmp_path: Path, name: str) -> None:
+    text, wanted = LOCKS[name]
+    (tmp_path / name).write_text(text + f"# {'x' * MAX_TOML}\n")
+    assert locks_of(tmp_path) == []
+    (tmp_path / name).write_text(text + f"# {'x' * 1000}\n")
+    assert {one.purl for one in locks_of(tmp_path)} == wanted
 
 
 def test_hashes_licences_and_what_is_only_for_development(tmp_path: Path) -> None:

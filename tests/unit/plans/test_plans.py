@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from adapters.artifact.folder import Folder
 from adapters.artifact.run import parse_run
+from adapters.plan import part
 from adapters.plan.detect import Said, detect
 from adapters.plan.plan import Plan
 from headway.errors import HeadwayError
+from headway.toml import parse_toml
 from tests.unit.plans.trees import DYNAMIC, FASTAPI, FLASK, NPM, STATIC, Tree, needs, package
 
 STATIC_RULES: Final = '[[static.redirects]]\nfrom = "/a"\nto = "/b"\n'
@@ -244,6 +246,21 @@ def test_without_uv_pip_installs() -> None:
     without = {key: value for key, value in VERSIONS.items() if key != "uv"}
     assert (plan(DYNAMIC["flask"], versions=without).install or "").startswith("python3 -m pip install --target")
     assert "uv.lock" in refusal(DYNAMIC["fastapi-uv"], versions=without).message
+
+
+@pytest.mark.parametrize("name", ["uv.lock", "poetry.lock"])
+def test_a_large_lock_is_read_for_its_names_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """To read 32 MiB of TOML takes 20 s, in the builder's own process."""
+
+    def read(text: str) -> dict[str, Any]:
+        assert len(text) <= part.MAX_FILE
+        return parse_toml(text)
+
+    monkeypatch.setattr(part, "parse_toml", read)
+    packages = "".join(f'[[package]]\nname = "filler-{n}"\nversion = "{"9" * 1000}"\n\n' for n in range(5_000))
+    lock = f'version = 1\n{packages}[[package]]\nname = "Gunicorn"\nversion = "1"\n'
+    found = plan({"app.py": FLASK, "pyproject.toml": '[project]\nname = "x"\nversion = "1"\n', name: lock})
+    assert (found.lock, "gunicorn" in str(found.as_dict()["start"])) == (name, True)
 
 
 def test_an_own_package_manager_is_used_in_the_version_that_is_asked_for() -> None:
