@@ -31,7 +31,7 @@ GIVING_GATE = 'read -r go <&{0} || [ "$go" ] || exit 125; exec "$@" {0}<&-'
 CHUNK = 1 << 16
 GONE_SECONDS = 10.0
 TRIES, TRY_SECONDS = 200, 0.005
-SHELLS = ("sh", "dash", "bash", "busybox")
+SHELLS = ("sh", "dash", "bash", "ash", "ksh", "zsh")
 KILLED = 137
 
 
@@ -267,13 +267,21 @@ def children(pid: int) -> list[int]:
 
 
 def term_targets(pid: int) -> list[int]:
-    """`pid`, or its children where it is a shell that waits for them and would die of SIGTERM without passing it on."""
+    """`pid`, or what it waits for where it is a shell that would die of SIGTERM without passing it on; so on below."""
+    waited_for = children(pid) if _swallows_term(pid) else []
+    return [target for child in waited_for for target in term_targets(child)] or [pid]
+
+
+def _swallows_term(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/status") as file:
             facts = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
     except OSError:
-        return [pid]
+        return False
+    # By its arguments: a script's process has the script's own name.
+    names = [os.fsdecode(word).rpartition("/")[2].removeprefix("-") for word in words[:2]]
+    shell = names[1:] if names[:1] == ["busybox"] else names[:1]
     catches = int(facts.get("SigCgt", "0"), 16) & 1 << (signal.SIGTERM - 1)
-    if facts.get("Name") in SHELLS and not catches and (found := children(pid)):
-        return found
-    return [pid]
+    return not catches and any(name in SHELLS for name in shell)
