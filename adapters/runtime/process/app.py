@@ -10,6 +10,7 @@ import resource
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from adapters.runtime.process.recipe import PLACE, Recipe
 if TYPE_CHECKING:
     from adapters.cgroup import Cgroup
     from adapters.runtime.process.log import LogWriter
+    from adapters.runtime.process.loop import Timer
 
 MARK = "HEADWAY_INSTANCE"
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -29,6 +31,9 @@ GATE = 'read -r go || [ "$go" ] || exit 125; exec "$@" </dev/null'
 # knows no others. No pipe: a keeper that was killed would end what is read, and half of it would look whole.
 GIVING_GATE = 'read -r go <&{0} || [ "$go" ] || exit 125; exec "$@" {0}<&-'
 CHUNK = 1 << 16
+# The keeper is under none of the app's limits, so what an app prints has a share of a processor: so many seconds at
+# once, and this part of all the time. Whoever prints more waits, as with any slow reader.
+PRINTED_AT_ONCE, PRINTED_SHARE = 1.0, 0.2
 GONE_SECONDS = 10.0
 TRIES, TRY_SECONDS = 200, 0.005
 SHELLS = ("sh", "dash", "bash", "ash", "ksh", "zsh")
@@ -68,7 +73,8 @@ class App:
         self._app: int | None = None  # pidfd
         self._app_pid: int | None = None
         self._why: str = ""
-        self._swallowed: set[int] = set()
+        self._room, self._looked = PRINTED_AT_ONCE, time.monotonic()
+        self._resting: dict[int, Timer] = {}
 
     def start(self, secrets: Mapping[str, str]) -> None:
         """Errors: OSError where the program in front cannot be executed."""
@@ -119,7 +125,7 @@ class App:
         self._outputs = {self._outer.stdout.fileno(): "stdout", self._outer.stderr.fileno(): "stderr"}
         for number in (*self._outputs, status[0]):
             os.set_blocking(number, False)
-            self._loop.watch(number, READ, lambda _, number=number: self._readable(number))  # type: ignore[misc]
+            self._listen(number)
         self._exit = os.pidfd_open(self._outer.pid)
         self._loop.watch(self._exit, READ, lambda _: self._finish())
 
@@ -163,7 +169,11 @@ class App:
             words += ["--setenv", key, value]
         return [*words, "--json-status-fd", str(status), "--block-fd", str(gate)]
 
+    def _listen(self, number: int) -> None:
+        self._loop.watch(number, READ, lambda _: self._readable(number))
+
     def _readable(self, number: int) -> None:
+        before = time.thread_time()
         try:
             data = os.read(number, CHUNK)
         except BlockingIOError:
@@ -171,10 +181,19 @@ class App:
         if not data:
             return self._loop.forget(number)
         if number != self._status_end:
-            return self._log.feed(self._outputs[number], data)
+            self._log.feed(self._outputs[number], data)
+            return self._rest(number, time.thread_time() - before)
         self._status += data
         if self._first is None and b"\n" in self._status:
             self._open(int(json.loads(self._status.splitlines()[0])["child-pid"]))
+
+    def _rest(self, number: int, spent: float) -> None:
+        now = time.monotonic()
+        self._room = min(PRINTED_AT_ONCE, self._room + (now - self._looked) * PRINTED_SHARE) - spent
+        self._looked = now
+        if self._room < 0:
+            self._loop.forget(number)
+            self._resting[number] = self._loop.after(-self._room / PRINTED_SHARE, lambda: self._listen(number))
 
     def _open(self, first: int) -> None:
         """It waits at the gate: limits are set before it may go on. For bubblewrap a closed gate is open too, for the
@@ -234,6 +253,8 @@ class App:
 
     def _drain(self) -> None:
         """Everyone who could write has gone: read to the end."""
+        for timer in self._resting.values():
+            timer.cancel()
         for number in (*self._outputs, self._status_end):
             self._loop.forget(number)
             with contextlib.suppress(OSError):
