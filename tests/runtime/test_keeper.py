@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -216,6 +217,15 @@ def test_an_app_that_prints_without_end_takes_a_part_of_a_processor_beside_its_o
 def processor_time(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(shutil.which("npm", path="/usr/local/bin:/usr/bin") is None, reason="no npm here")
+def test_a_script_of_npm_passes_the_signal_on(box: Stage) -> None:
+    (box.tree / "package.json").write_text(json.dumps({"scripts": {"start": "python3 app.py", "web": "npm start"}}))
+    for seq, command in enumerate(("npm start", "npm run web; echo after"), 1):
+        ref = box.serve(seq=seq, command=command)
+        assert box.driver.stop(ref, 10.0).exit_code == 0
+        assert "finished" in box.lines(ref)
 
 
 def test_nothing_is_left_of_a_removed_instance(box: Stage, place: Path) -> None:

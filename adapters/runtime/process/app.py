@@ -37,7 +37,10 @@ PRINTED_AT_ONCE, PRINTED_SHARE = 1.0, 0.2
 GONE_SECONDS = 10.0
 TRIES, TRY_SECONDS = 200, 0.005
 SHELLS = ("sh", "dash", "bash", "ash", "ksh", "zsh")
+# They hand a signal to the shell of the script that they run, and end with it.
+SCRIPT_RUNNERS = ("npm", "npx", "pnpm", "yarn")
 KILLED = 137
+LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -288,21 +291,22 @@ def children(pid: int) -> list[int]:
 
 
 def term_targets(pid: int) -> list[int]:
-    """`pid`, or what it waits for where it is a shell that would die of SIGTERM without passing it on; so on below."""
+    """`pid`, or what it waits for where the signal would end it, and not reach that; so on below."""
     waited_for = children(pid) if _swallows_term(pid) else []
     return [target for child in waited_for for target in term_targets(child)] or [pid]
 
 
 def _swallows_term(pid: int) -> bool:
+    """Whether it is a shell without a trap, or runs one as package managers of Node do."""
     try:
         with open(f"/proc/{pid}/status") as file:
             facts = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
+            words = os.fsdecode(file.read(LONGEST_NAME)).split("\0")
     except OSError:
         return False
-    # By its arguments: a script's process has the script's own name.
-    names = [os.fsdecode(word).rpartition("/")[2].removeprefix("-") for word in words[:2]]
-    shell = names[1:] if names[:1] == ["busybox"] else names[:1]
+    # By its arguments: a script's process has the script's own name, and `npm start` is all of npm's first argument.
+    names = [word.partition(" ")[0].rpartition("/")[2].removeprefix("-") for word in words[:2]]
+    name = names[-1] if names[0] in ("busybox", "node") else names[0]
     catches = int(facts.get("SigCgt", "0"), 16) & 1 << (signal.SIGTERM - 1)
-    return not catches and any(name in SHELLS for name in shell)
+    return (name in SHELLS and not catches) or name.partition(".")[0].removesuffix("-cli") in SCRIPT_RUNNERS
