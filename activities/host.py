@@ -98,6 +98,7 @@ class HostActivities:
             ahead.go, ahead.warm = self._early.begin, services.warm
         self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidy")
         self._untidy: set[tuple[str, tuple[str, ...]]] = set()
+        self._past_placing: set[str] = set()
 
     def close(self) -> None:
         self._upkeep.close()
@@ -232,6 +233,9 @@ class HostActivities:
         early: bool = False,
     ) -> None:
         env_id, seq = order.env_id, order.apply_seq
+        # The word that it is being placed comes when it has taken its time, and would be taken for what it is at.
+        self._past_placing.add(order.rollout_id)
+        behind.callback(self._past_placing.discard, order.rollout_id)
         teller = Teller(self._broker, order.job_id, f"{order.rollout_id}/{self.host_id}/{_try()}")
 
         def look() -> None:
@@ -333,6 +337,8 @@ class HostActivities:
 
     def _tell_placing(self, order: RollOrder) -> None:
         """Said only of a placing that takes its time: for the usual one a word would cost more than the work."""
+        if order.rollout_id in self._past_placing:
+            return
         placing = Event(kind="stage", ts=timestamp(), stage="place")
         source = f"{order.rollout_id}/{self.host_id}"
         with contextlib.suppress(HeadwayError):

@@ -17,6 +17,8 @@ ONE_LOOK: Final = 5.0
 MOST: Final = 256 << 10
 # Until an app listens it is looked for more often than its interval says: a start is over in milliseconds.
 FIRST_PAUSE: Final = 0.02
+# As far as can be told: whoever listens for the app closes what nobody takes behind it.
+NOT_LISTENING: Final = ("not listening", "not listening yet")
 
 
 @dataclass(frozen=True)

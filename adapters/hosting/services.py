@@ -22,7 +22,7 @@ from adapters.artifact.manifest import Manifest, parse_manifest
 from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.hosting.durable import point, write_file
 from adapters.hosting.layout import HostFolders
-from adapters.hosting.probing import Probe, look, wait_until_healthy
+from adapters.hosting.probing import NOT_LISTENING, Probe, look, wait_until_healthy
 from adapters.hosting.releases import digest_of
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.turns import Turns
@@ -427,6 +427,8 @@ class Services:
         story.stage("start")
         specs = list(self._specs(env_id, plan, run))
         fresh = [spec for spec in specs if spec.ref not in serving] or specs
+        # Of what serves already, what it has met in its life is nothing against it.
+        before = {spec.ref: self.driver.status(spec.ref).restarts for spec in fresh if spec.ref in serving}
         for spec in specs:
             story.check()
             self.driver.ensure(spec)
@@ -434,11 +436,11 @@ class Services:
         story.stage("health")
         for spec in fresh:
             if spec.ref.process == "web":
-                self._judge(spec, run, hostname, story)
+                self._judge(spec, run, hostname, story, before.get(spec.ref, 0))
         for spec in fresh:
-            self._alive(spec.ref)
+            self._alive(spec.ref, before.get(spec.ref, 0))
 
-    def _judge(self, spec: InstanceSpec, run: RunSettings, hostname: str, story: Story) -> None:
+    def _judge(self, spec: InstanceSpec, run: RunSettings, hostname: str, story: Story, before: int) -> None:
         name = f"{spec.ref.process}.{spec.ref.index}"
         seen: list[Probe] = []
 
@@ -450,10 +452,10 @@ class Services:
         def check() -> None:
             story.check()
             # Its keeper was killed, or an earlier try of this very rollout has let go of it meanwhile.
-            if self._alive(spec.ref).state in ("stopped", "absent"):
+            if self._alive(spec.ref, before).state in ("stopped", "absent"):
                 self.driver.ensure(spec)
 
-        endpoint = self._endpoint(spec, story)
+        endpoint = self._endpoint(spec, story, before)
         try:
             wait_until_healthy(endpoint, run.health, hostname, tell, check)
         except HeadwayError as error:
@@ -461,33 +463,37 @@ class Services:
                 story.line(f"{name}: {line}")
             message = error.message
             if error.code == "roll.health_failed" and seen[-1].status is None:
-                message = f"{message} {self._why_silent(spec)}"
+                message = f"{message} {self._why_silent(spec, seen[-1])}"
             raise HeadwayError(error.code, message, looks=len(seen), instance=name) from error
         story.line(f"{name} is healthy after {len(seen)} looks")
 
-    def _endpoint(self, spec: InstanceSpec, story: Story) -> str:
+    def _endpoint(self, spec: InstanceSpec, story: Story, before: int) -> str:
         status = self.driver.status(spec.ref)
         while status.endpoint is None:
             story.check()
-            self._alive(spec.ref)
+            self._alive(spec.ref, before)
             status = self.driver.ensure(spec)
         return status.endpoint
 
-    def _alive(self, ref: InstanceRef) -> Status:
+    def _alive(self, ref: InstanceRef, before: int) -> Status:
+        """`before`: how often it had been started again when it began to be judged."""
         status = self.driver.status(ref)
-        if status.state == "crash_loop" or status.restarts >= DEATHS:
+        deaths = max(0, status.restarts - before)
+        if status.state == "crash_loop" or deaths >= DEATHS:
             said = " · ".join(self._last_lines(ref, 5))
             raise HeadwayError(
                 "roll.start_failed",
-                f"{ref.process}.{ref.index} ended {status.restarts} times, last with {status.exit_code}"
+                f"{ref.process}.{ref.index} ended {deaths or status.restarts} times, last with {status.exit_code}"
                 f"{reason_of(status)}. Its last lines: {said[-800:] or 'none'}",
             )
         return status
 
-    def _why_silent(self, spec: InstanceSpec) -> str:
+    def _why_silent(self, spec: InstanceSpec, last: Probe) -> str:
         """What is known of an app that gives no answer."""
         status = self.driver.status(spec.ref)
         if not status.restarts:
+            if last.why not in NOT_LISTENING:
+                return f"It runs, and takes connections on $PORT ({spec.port}): it has to answer them by HTTP."
             return f"It runs; it has to listen on $PORT ({spec.port}), at 127.0.0.1, ::1 or all addresses."
         said = " · ".join(self._last_lines(spec.ref, 5))
         return (

@@ -155,6 +155,62 @@ def test_an_app_that_has_too_much_to_do_to_answer_is_grown(
         assert refused.value.code == "roll.health_failed"
 
 
+@pytest.mark.parametrize(("again", "code"), [(0, None), (3, "roll.start_failed")])
+def test_what_serves_has_died_before_and_is_scaled_down_all_the_same(
+    tmp_path: Path, answering: str, again: int, code: str | None
+) -> None:
+    machine, driver = Machine(tmp_path / "h"), Driver(answering)
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    live, fewer = machine.deploy({"a": b"a"}), 3
+    switch = machine.host.environment(ENV)
+    (switch.release(live) / "instances.json").write_text(json.dumps(Plan(live, MANIFEST.digest, 0, 2).__dict__))
+    first, second = (InstanceRef(ENV, live, "web", index) for index in range(2))
+    for ref in (first, second):
+        driver.running[ref] = Status(ref, "running", endpoint=answering, restarts=7)
+    switch.release(fewer).mkdir()
+
+    def dies(text: str) -> None:
+        if text.startswith("started "):
+            driver.running[first] = replace(driver.running[first], restarts=7 + again)
+
+    def shrink() -> None:
+        story = Story(lambda: None, dies)
+        services.prepare(ENV, fewer, MANIFEST, 0, "localhost", story, lambda: None, web=1, reuse="grow")
+
+    if code is None:
+        shrink()
+    else:
+        with pytest.raises(HeadwayError) as refused:
+            shrink()
+        assert (refused.value.code, "ended 3 times" in refused.value.message) == (code, True)
+
+
+class Greeting(socketserver.StreamRequestHandler):
+    said = b""
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        self.wfile.write(self.said)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [(b"SSH-2.0-x\r\n", "it has to answer them by HTTP"), (b"", "it has to listen on $PORT (8080)")]
+)
+def test_what_gives_no_answer_is_told_what_it_lacks(tmp_path: Path, said: bytes, told: str) -> None:
+    machine, driver = Machine(tmp_path / "h"), Driver(f"unix:{tmp_path / 's'}")
+    services = Services(machine.host.folders, driver)  # type: ignore[arg-type]
+    machine.deploy({"a": b"a"})
+    machine.host.environment(ENV).release(3).mkdir()
+    with socketserver.UnixStreamServer(str(tmp_path / "s"), type("Said", (Greeting,), {"said": said})) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        with pytest.raises(HeadwayError) as refused:
+            services.prepare(ENV, 3, MANIFEST, 0, "localhost", Story(lambda: None), lambda: None)
+        server.shutdown()
+        thread.join()
+    assert (refused.value.code, told in refused.value.message) == ("roll.health_failed", True), refused.value.message
+
+
 @dataclass
 class Migrating(Driver):
     """As the keepers: a run has one result until it is removed."""

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
@@ -972,6 +973,36 @@ def test_what_takes_its_time_beats_and_says_so(monkeypatch: pytest.MonkeyPatch) 
     run = ActivityEnvironment()
     run.on_heartbeat = lambda *_: beats.release()
     run.run(body)
+
+
+@pytest.mark.parametrize(("slow", "told"), [("placing", ["place", "health"]), ("health", ["health"])])
+def test_what_is_told_last_is_what_a_roll_is_at(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, slow: str, told: list[str]
+) -> None:
+    monkeypatch.setattr("activities.beating.BEAT_SECONDS", 0.6)
+    spec, _ = machine.shelf.artifact({"app.py": b"app"}, run=RunSettings("python3 app.py"), rollout="roll_one")
+    broker, stages = FakeBroker(spec), list[str | None]()
+
+    def hear(_job_id: str, events: Events, **_: object) -> Heard:
+        stages.extend(one.stage for one in events.events if one.kind == "stage")
+        return Heard(cancel=False)
+
+    def judge(*words: Any, **_: object) -> None:
+        story = words[6]
+        story.stage("health")
+        time.sleep(0.35 if slow == "health" else 0.0)
+        story.check()  # tells what waits
+        time.sleep(0.6 if slow == "health" else 0.0)
+
+    place = machine.host.place
+    monkeypatch.setattr(broker, "append", hear)
+    monkeypatch.setattr(Services, "prepare", judge)
+    if slow == "placing":
+        monkeypatch.setattr(machine.host, "place", lambda *words: (time.sleep(1.0), place(*words))[1])
+    activities = activities_on(machine, broker)
+    ActivityEnvironment().run(activities.prepare, order(spec, 1))
+    activities.close()
+    assert stages == told
 
 
 def test_the_activities_of_a_roll(machine: Machine) -> None:

@@ -113,8 +113,14 @@ def test_one_that_listens_late_is_reached_when_it_does(stage: Stage) -> None:
     assert stage.driver.status(ref).restarts == 0
 
 
-def test_a_shell_in_front_of_the_app_passes_the_signal_on(stage: Stage) -> None:
-    ref = stage.serve(command="echo before; python3 app.py; echo after")
+@pytest.mark.parametrize(
+    "command", ["echo before; python3 app.py; echo after", "./start.sh", "cd . && sh start.sh; echo after"]
+)
+def test_shells_in_front_of_the_app_pass_the_signal_on(stage: Stage, command: str) -> None:
+    script = stage.tree / "start.sh"
+    script.write_text("#!/bin/sh\necho before\npython3 app.py\necho after\n")
+    script.chmod(0o755)
+    ref = stage.serve(command=command)
     assert stage.driver.stop(ref, 10.0).state == "stopped"
     assert "finished" in stage.lines(ref)
 

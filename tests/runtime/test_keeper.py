@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,34 @@ def test_many_connections_at_once(box: Stage) -> None:
 def test_a_keeper_is_small(box: Stage) -> None:
     ref = box.serve()
     assert _own_memory(keeper_of(box, ref)) < OWN_MOST
+
+
+@pytest.mark.parametrize("text", ["x" * 80 + "\\n", "x"], ids=["lines", "single bytes"])
+def test_an_app_that_prints_without_end_takes_a_part_of_a_processor_beside_its_own(box: Stage, text: str) -> None:
+    threads = f"import os, threading; threading.Thread(target=lambda: [os.write(1, b'{text}') for _ in iter(int, 1)])"
+    command = f'exec python3 -c "{threads}.start(); import app; app.main()"'
+    ref = box.serve(command=command)
+    keeper = keeper_of(box, ref)
+    until(lambda: processor_time(keeper) > 1.5, "it prints nothing")
+    before, began = processor_time(keeper), time.monotonic()
+    time.sleep(2.0)
+    assert processor_time(keeper) - before < 0.5 * (time.monotonic() - began)
+    assert box.answers(ref)
+    assert box.driver.stop(ref, 0.0).state == "stopped"
+
+
+def processor_time(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(shutil.which("npm", path="/usr/local/bin:/usr/bin") is None, reason="no npm here")
+def test_a_script_of_npm_passes_the_signal_on(box: Stage) -> None:
+    (box.tree / "package.json").write_text(json.dumps({"scripts": {"start": "python3 app.py", "web": "npm start"}}))
+    for seq, command in enumerate(("npm start", "npm run web; echo after"), 1):
+        ref = box.serve(seq=seq, command=command)
+        assert box.driver.stop(ref, 10.0).exit_code == 0
+        assert "finished" in box.lines(ref)
 
 
 def test_nothing_is_left_of_a_removed_instance(box: Stage, place: Path) -> None:

@@ -10,6 +10,7 @@ import resource
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from adapters.runtime.process.recipe import PLACE, Recipe
 if TYPE_CHECKING:
     from adapters.cgroup import Cgroup
     from adapters.runtime.process.log import LogWriter
+    from adapters.runtime.process.loop import Timer
 
 MARK = "HEADWAY_INSTANCE"
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -29,10 +31,16 @@ GATE = 'read -r go || [ "$go" ] || exit 125; exec "$@" </dev/null'
 # knows no others. No pipe: a keeper that was killed would end what is read, and half of it would look whole.
 GIVING_GATE = 'read -r go <&{0} || [ "$go" ] || exit 125; exec "$@" {0}<&-'
 CHUNK = 1 << 16
+# The keeper is under none of the app's limits, so what an app prints has a share of a processor: so many seconds at
+# once, and this part of all the time. Whoever prints more waits, as with any slow reader.
+PRINTED_AT_ONCE, PRINTED_SHARE = 1.0, 0.2
 GONE_SECONDS = 10.0
 TRIES, TRY_SECONDS = 200, 0.005
-SHELLS = ("sh", "dash", "bash", "busybox")
+SHELLS = ("sh", "dash", "bash", "ash", "ksh", "zsh")
+# They hand a signal to the shell of the script that they run, and end with it.
+SCRIPT_RUNNERS = ("npm", "npx", "pnpm", "yarn")
 KILLED = 137
+LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,8 @@ class App:
         self._app: int | None = None  # pidfd
         self._app_pid: int | None = None
         self._why: str = ""
-        self._swallowed: set[int] = set()
+        self._room, self._looked = PRINTED_AT_ONCE, time.monotonic()
+        self._resting: dict[int, Timer] = {}
 
     def start(self, secrets: Mapping[str, str]) -> None:
         """Errors: OSError where the program in front cannot be executed."""
@@ -119,7 +128,7 @@ class App:
         self._outputs = {self._outer.stdout.fileno(): "stdout", self._outer.stderr.fileno(): "stderr"}
         for number in (*self._outputs, status[0]):
             os.set_blocking(number, False)
-            self._loop.watch(number, READ, lambda _, number=number: self._readable(number))  # type: ignore[misc]
+            self._listen(number)
         self._exit = os.pidfd_open(self._outer.pid)
         self._loop.watch(self._exit, READ, lambda _: self._finish())
 
@@ -163,7 +172,11 @@ class App:
             words += ["--setenv", key, value]
         return [*words, "--json-status-fd", str(status), "--block-fd", str(gate)]
 
+    def _listen(self, number: int) -> None:
+        self._loop.watch(number, READ, lambda _: self._readable(number))
+
     def _readable(self, number: int) -> None:
+        before = time.thread_time()
         try:
             data = os.read(number, CHUNK)
         except BlockingIOError:
@@ -171,10 +184,19 @@ class App:
         if not data:
             return self._loop.forget(number)
         if number != self._status_end:
-            return self._log.feed(self._outputs[number], data)
+            self._log.feed(self._outputs[number], data)
+            return self._rest(number, time.thread_time() - before)
         self._status += data
         if self._first is None and b"\n" in self._status:
             self._open(int(json.loads(self._status.splitlines()[0])["child-pid"]))
+
+    def _rest(self, number: int, spent: float) -> None:
+        now = time.monotonic()
+        self._room = min(PRINTED_AT_ONCE, self._room + (now - self._looked) * PRINTED_SHARE) - spent
+        self._looked = now
+        if self._room < 0:
+            self._loop.forget(number)
+            self._resting[number] = self._loop.after(-self._room / PRINTED_SHARE, lambda: self._listen(number))
 
     def _open(self, first: int) -> None:
         """It waits at the gate: limits are set before it may go on. For bubblewrap a closed gate is open too, for the
@@ -234,6 +256,8 @@ class App:
 
     def _drain(self) -> None:
         """Everyone who could write has gone: read to the end."""
+        for timer in self._resting.values():
+            timer.cancel()
         for number in (*self._outputs, self._status_end):
             self._loop.forget(number)
             with contextlib.suppress(OSError):
@@ -267,13 +291,22 @@ def children(pid: int) -> list[int]:
 
 
 def term_targets(pid: int) -> list[int]:
-    """`pid`, or its children where it is a shell that waits for them and would die of SIGTERM without passing it on."""
+    """`pid`, or what it waits for where the signal would end it, and not reach that; so on below."""
+    waited_for = children(pid) if _swallows_term(pid) else []
+    return [target for child in waited_for for target in term_targets(child)] or [pid]
+
+
+def _swallows_term(pid: int) -> bool:
+    """Whether it is a shell without a trap, or runs one as package managers of Node do."""
     try:
         with open(f"/proc/{pid}/status") as file:
             facts = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = os.fsdecode(file.read(LONGEST_NAME)).split("\0")
     except OSError:
-        return [pid]
+        return False
+    # By its arguments: a script's process has the script's own name, and `npm start` is all of npm's first argument.
+    names = [word.partition(" ")[0].rpartition("/")[2].removeprefix("-") for word in words[:2]]
+    name = names[-1] if names[0] in ("busybox", "node") else names[0]
     catches = int(facts.get("SigCgt", "0"), 16) & 1 << (signal.SIGTERM - 1)
-    if facts.get("Name") in SHELLS and not catches and (found := children(pid)):
-        return found
-    return [pid]
+    return (name in SHELLS and not catches) or name.partition(".")[0].removesuffix("-cli") in SCRIPT_RUNNERS
