@@ -85,7 +85,7 @@ class Keeper:
         self._set("crash_loop" if self._crashing else "starting")
         try:
             secrets = open_configuration(self._recipe.opener) if self._recipe.opener is not None else {}
-            self._log.redactor = type(self._log.redactor)(secrets)
+            self._log.hide(secrets)
             self._make_group()
             self._pids_said = self._memory_said = False
             self._app = App(self._recipe, self._loop, self._log, self._group, self._running, self._ended, self._low)
@@ -172,6 +172,7 @@ class Keeper:
 
     def _look(self) -> None:
         self._loop.after(LOOK, self._look)
+        self._log.settle()
         for line in self._way_out.notices() if self._way_out is not None else ():
             self._log.say(line)
         if self._app is None:
