@@ -22,6 +22,8 @@ MIN_LENGTH: Final = 4
 MIN_ENCODED: Final = 8
 MIN_TELLING: Final = 8
 MARK: Final = b"[redacted]"
+# Among the variables that a host is given: the names of those whose values may be read. Nobody else may set it.
+SHOWN: Final = "HEADWAY_SHOWN"
 _PROBE: Final = 4
 _MOST_BREAKS: Final = 256
 _BREAK: Final = re.compile(rb"[\r\n]")
@@ -34,6 +36,12 @@ _WORD: Final = 4
 class _Form:
     text: bytes
     mark: bytes
+
+
+def hidden_of(values: Mapping[str, str]) -> dict[str, str]:
+    """Those of a host's variables that are to be hidden."""
+    shown = {SHOWN, *values.get(SHOWN, "").split(",")}
+    return {name: value for name, value in values.items() if name not in shown}
 
 
 def telling(values: Mapping[str, str]) -> dict[str, str]:

@@ -61,6 +61,19 @@ def test_a_secret_reaches_the_app_and_nothing_else(keyed: Stage, sealed: Path, p
         keyed.driver.remove(ref)
 
 
+def test_plain_variables_stand_in_the_log_as_they_are(keyed: Stage, sealed: Path) -> None:
+    sealed.write_text(json.dumps({"TOKEN": SECRET, "LEVEL": "info", "HEADWAY_SHOWN": "LEVEL"}))
+    ref = keyed.serve(sealed=sealed)
+    try:
+        env = json.loads(keyed.get(ref, "/env"))
+        assert env["LEVEL"] == "info"
+        assert "HEADWAY_SHOWN" not in env
+        keyed.get(ref, "/print", text=f"info {SECRET}")
+        assert keyed.until_line(ref, "info ") == "info [TOKEN redacted]"
+    finally:
+        keyed.driver.remove(ref)
+
+
 def test_a_secret_is_opened_anew_at_each_start(keyed: Stage, sealed: Path) -> None:
     ref = keyed.serve(sealed=sealed)
     try:
