@@ -22,6 +22,8 @@ MIN_LENGTH: Final = 4
 MIN_ENCODED: Final = 8
 MIN_TELLING: Final = 8
 MARK: Final = b"[redacted]"
+# Among the variables that a host is given: the names of those whose values may be read. Nobody else may set it.
+SHOWN: Final = "HEADWAY_SHOWN"
 _PROBE: Final = 4
 _MOST_BREAKS: Final = 256
 _BREAK: Final = re.compile(rb"[\r\n]")
@@ -34,6 +36,12 @@ _WORD: Final = 4
 class _Form:
     text: bytes
     mark: bytes
+
+
+def hidden_of(values: Mapping[str, str]) -> dict[str, str]:
+    """Those of a host's variables that are to be hidden."""
+    shown = {SHOWN, *values.get(SHOWN, "").split(",")}
+    return {name: value for name, value in values.items() if name not in shown}
 
 
 def telling(values: Mapping[str, str]) -> dict[str, str]:
@@ -80,10 +88,10 @@ class Redactor:
         joined = _Joined(raw)
         hits: list[tuple[int, int, bytes]] = []
         for form in self._sieve.likely(joined.text):
-            hits += [(at, -(at + len(form.text)), form.mark) for at in _all_places(raw, form.text)]
+            hits += [(start, -end, form.mark) for start, end in _all_places(raw, form.text)]
             if joined.broken and _may_break(form.text):
-                for at in _all_places(joined.text, form.text):
-                    hits.append((joined.start(at), -(joined.place(at + len(form.text) - 1) + 1), form.mark))
+                for start, end in _all_places(joined.text, form.text):
+                    hits.append((joined.start(start), -(joined.place(end - 1) + 1), form.mark))
         hits.sort()
         places: list[tuple[int, int, bytes]] = []
         for start, negative_end, mark in hits:
@@ -193,10 +201,28 @@ class RedactedStream:
         end, needed = self._redactor._open_end(raw)
         places = self._places(raw)
         # A place that is not over yet may grow: it waits as a whole.
-        end = min([end, *(start for start, stop, _ in places if stop > end)])
+        end, over = min([(end, end), *((start, stop) for start, stop, _ in places if stop > end)])
+        around = self._redactor.reach + _MOST_BREAKS
+        if over - end > 2 * around:
+            # Of a value that repeats itself such a place may have no end: it is hidden as far as it came.
+            end, needed = over, over - around
         needed = min(needed, end)
         shown = _replaced(raw, [place for place in places if place[1] <= end], self._shown, end)
         self._rest, self._shown = raw[needed:], end - needed
+        return shown
+
+    @property
+    def waits(self) -> bool:
+        """Whether `settle` has something to look at."""
+        return b"\n" in self._rest[self._shown :]
+
+    def settle(self) -> bytes:
+        """What waits with the end of its line, for a stream that is quiet. The rest of it waits on."""
+        places = self._places(self._rest)
+        end = max(self._rest.rfind(b"\n") + 1, self._shown)
+        end = min([end, *(start for start, stop, _ in places if stop > end)])
+        shown = _replaced(self._rest, [place for place in places if place[1] <= end], self._shown, end)
+        self._rest, self._shown = self._rest[end:], 0
         return shown
 
     def flush(self) -> bytes:
@@ -206,7 +232,8 @@ class RedactedStream:
         return shown
 
     def _places(self, raw: bytes) -> list[tuple[int, int, bytes]]:
-        return [place for place in self._redactor._found(raw) if place[0] >= self._shown]
+        found = self._redactor._found(raw)
+        return [(max(start, self._shown), stop, mark) for start, stop, mark in found if stop > self._shown]
 
 
 def forms_of(value: str) -> set[bytes]:
@@ -243,11 +270,15 @@ def _base64_of(raw: bytes) -> Iterator[bytes]:
             yield encode(b"\0" * before + raw)[first:last]
 
 
-def _all_places(raw: bytes, text: bytes) -> Iterator[int]:
-    at = raw.find(text)
-    while at >= 0:
-        yield at
-        at = raw.find(text, at + 1)
+def _all_places(raw: bytes, text: bytes) -> Iterator[tuple[int, int]]:
+    """What overlaps is one place: a value that repeats itself may stand at every byte."""
+    start = raw.find(text)
+    while start >= 0:
+        end = start + len(text)
+        while (last := raw.rfind(text, end - len(text) + 1, end + len(text) - 1)) >= 0:
+            end = last + len(text)
+        yield start, end
+        start = raw.find(text, end)
 
 
 def _words(raw: bytes, first: int = 0) -> array[int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
 from adapters.hosting.rounds import now_and_then
+from adapters.sandbox.removal import remove_tree
 from headway.broker import Deleted, Mounts
 from headway.ids import is_id
 
@@ -50,9 +50,15 @@ class MountCollection:
         return [env_id for env_id in there if deleted.get(env_id, 0) > self._keep and self._remove(env_id)]
 
     def _remove(self, env_id: str) -> bool:
-        """In its place, which may be a file system of its own; what a killed worker left the next look removes."""
+        """In its place, which may be a file system of its own; what a killed worker left the next look removes.
+
+        An app may have made folders of any depth and mode there.
+        """
+        home = self._volumes / env_id
         try:
-            shutil.rmtree(self._volumes / env_id)
+            for name in os.listdir(home):
+                remove_tree(home / name)
+            home.rmdir()
         except OSError as error:
             log.warning("the mounts of %s, which is deleted, cannot be removed: %s", env_id, error)
             return False

@@ -91,7 +91,19 @@ def lacks(release: Path, env_id: str) -> str:
     serves = (release / f"@{number}+{env_id}").exists()
     if not serves and not any((release / f"@{number}{mark}").exists() for mark in ("", "+")):
         return "the marker"
-    return "instances.json" if serves and not (release / "instances.json").exists() else ""
+    return _lacks_to_start(release) if serves else ""
+
+
+def _lacks_to_start(release: Path) -> str:
+    """What goes on without is started without at its next start: an app that has lost its secrets, say."""
+    try:
+        plan = json.loads((release / "instances.json").read_bytes())
+        sealed = release.with_name(str(plan["origin"])) / "config.sealed"
+        return "config.sealed" if plan["config_version"] and not sealed.exists() else ""
+    except FileNotFoundError:
+        return "instances.json"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def digest_of(release: Path) -> str | None:

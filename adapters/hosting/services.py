@@ -208,6 +208,7 @@ class Services:
         plan, run = self.plan_of(env_id, seq), self._run_of(env_id, seq)
         if plan is None or run is None:
             raise HeadwayError("release.none", f"The release {seq} is not on this host any more.")
+        self._require_configured(env_id, plan)
         ref = _command_ref(env_id, seq, name)
         spec = replace(self._spec(ref, self._release(env_id, plan.origin), run, command), given=given)
 
@@ -367,7 +368,7 @@ class Services:
             for other, plan in sorted(self.origins(env_id).items(), reverse=True):
                 same = (plan.digest, plan.config_version) == (manifest.digest, config_version)
                 fits = other == live if reuse == "grow" else plan.web == web and reuse == "warm"
-                if other != seq and same and fits and not plan.stopping:
+                if other != seq and same and fits and not plan.stopping and self._configured(env_id, plan):
                     origin = plan.origin
                     break
             made = Plan(origin, manifest.digest, config_version, web, beside=tuple(sorted(_run(manifest).processes)))
@@ -387,7 +388,17 @@ class Services:
         manifest = parse_manifest((self.folders.trees / digest / "manifest.json").read_bytes(), digest=digest)
         return manifest.run
 
+    def _configured(self, env_id: str, plan: Plan) -> bool:
+        """Whether the configuration is there that its instances are started with."""
+        return plan.config_version == 0 or (self._release(env_id, plan.origin) / SEALED).exists()
+
+    def _require_configured(self, env_id: str, plan: Plan) -> None:
+        if not self._configured(env_id, plan):
+            message = f"The configuration of release {plan.origin} is gone from this host: nothing is started without."
+            raise HeadwayError("runtime.unavailable", message)
+
     def _specs(self, env_id: str, plan: Plan, run: RunSettings) -> Iterator[InstanceSpec]:
+        self._require_configured(env_id, plan)
         release = self._release(env_id, plan.origin)
         for index in range(plan.web):
             yield self._spec(InstanceRef(env_id, plan.origin, "web", index), release, run, run.command, serves=True)

@@ -170,7 +170,7 @@ class DockerDriver:
         answer = self._call("GET", f"/containers/{self._name(ref)}/logs?{query}", fine=(404, 409))
         if answer.status_code != 200:
             return
-        redactor = Redactor(self._opened(ref))
+        redactor = Redactor(self._hidden(ref))
         last = given = 0
         for stream, line in frames(answer.content):
             stamp, _, text = line.partition(b" ")
@@ -282,35 +282,38 @@ class DockerDriver:
         return app_body(spec, self._setup.image, uid, binds, names, restart=restart)
 
     def _open(self, spec: InstanceSpec, uid: int | None) -> tuple[Path, tuple[str, ...]]:
-        """The configuration as a file of shell assignments, in memory; and the names in it."""
+        """The configuration as a file of shell assignments, in memory; and the names in it that are hidden."""
         if self._setup.key_file is None:
             raise HeadwayError("runtime.unavailable", "this host has no key for sealed configurations")
         import sys
 
         opener = Opener(str(spec.sealed), str(self._setup.key_file), self._setup.opener, tuple(sys.path))
         try:
-            values = open_configuration(opener)
+            opened = open_configuration(opener)
         except CannotOpen as error:
             raise HeadwayError("runtime.unavailable", str(error)) from None
-        if odd := next((key for key in values if not NAME.fullmatch(key)), None):
+        if odd := next((key for key in opened.values if not NAME.fullmatch(key)), None):
             raise HeadwayError("runtime.spec_invalid", f"{odd!r} is no name of a variable for a shell")
         self._secrets.mkdir(mode=0o700, exist_ok=True)
         path = self._secrets / self._name(spec.ref)
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         with os.fdopen(handle, "w") as file:
-            file.writelines(f"{key}={shlex.quote(value)}\n" for key, value in values.items())
+            file.write(f"# {' '.join(opened.hidden)}\n")
+            file.writelines(f"{key}={shlex.quote(value)}\n" for key, value in opened.values.items())
         owner = uid if uid is not None else USER
         with contextlib.suppress(PermissionError):
             os.chown(path, owner, owner)
-        return path, tuple(sorted(values))
+        return path, tuple(sorted(opened.hidden))
 
-    def _opened(self, ref: InstanceRef) -> dict[str, str]:
+    def _hidden(self, ref: InstanceRef) -> dict[str, str]:
         try:
-            words = shlex.split((self._secrets / self._name(ref)).read_text())
+            text = (self._secrets / self._name(ref)).read_text()
         except OSError:
             return {}
-        return dict(word.split("=", 1) for word in words)
+        hidden = text.partition("\n")[0].split()[1:]
+        values = dict(word.split("=", 1) for word in shlex.split(text, comments=True))
+        return {name: values[name] for name in hidden}
 
     def _terminate(self, first: int) -> bool:
         """SIGTERM to the app, past shells that would not pass it on; False where its processes are not ours to see."""

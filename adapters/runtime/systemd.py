@@ -259,27 +259,27 @@ class SystemdDriver:
             fresh.replace(setup.units / file)
 
     def _open(self, spec: InstanceSpec) -> tuple[Path, tuple[str, ...]]:
-        """A file for PID 1, and the names in it."""
+        """A file for PID 1, and the names in it that are hidden."""
         if self._setup.key_file is None:
             raise HeadwayError("runtime.unavailable", "this host has no key for sealed configurations")
         opener = Opener(str(spec.sealed), str(self._setup.key_file), self._setup.opener, tuple(sys.path))
         try:
-            values = open_configuration(opener)
+            opened = open_configuration(opener)
         except CannotOpen as error:
             raise HeadwayError("runtime.unavailable", str(error)) from None
         self._setup.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._setup.secrets / self._name(spec.ref)
         for place, text in (
-            (path, environment_file(values)),
-            (path.with_suffix(".values"), json.dumps([*values.values()])),
+            (path, environment_file(opened.values)),
+            (path.with_suffix(".values"), json.dumps([*opened.hidden.values()])),
         ):
             place.unlink(missing_ok=True)
             with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
                 file.write(text)
-        return path, tuple(sorted(values))
+        return path, tuple(sorted(opened.hidden))
 
     def _opened(self, ref: InstanceRef) -> tuple[str, ...]:
-        """The values of its configuration, for redaction."""
+        """Of its configuration, the values that are hidden."""
         try:
             return tuple(json.loads((self._setup.secrets / f"{self._name(ref)}.values").read_text()))
         except (OSError, ValueError):

@@ -26,6 +26,7 @@ BOOT: Final = f"import sys; sys.path[:0] = ['{door.CODE}']; from adapters.runtim
 # What it takes of an app's limits is given to it on top.
 MEMORY, PROCESSES = 24 << 20, 1
 CHUNK: Final = 1 << 16
+QUIET_MS: Final = 1000
 FOREIGN: Final = "/headway"
 _PT_INTERP: Final = 3
 _TOLD_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -114,7 +115,10 @@ def _tell(app: int, streams: dict[int, tuple[int, RedactedStream]], woken: int, 
     for one in (woken, *streams):
         poll.register(one, select.POLLIN)
     while True:
-        for found, _ in poll.poll():
+        ready = poll.poll(QUIET_MS if any(stream.waits for _, stream in streams.values()) else None)
+        for target, stream in streams.values() if not ready else ():
+            _write(target, stream.settle())
+        for found, _ in ready:
             if found != woken:
                 if not _pass_on(found, *streams[found]):
                     poll.unregister(found)

@@ -74,7 +74,8 @@ def remove_tree(path: Path) -> None:
 def hand_over(path: Path, uid: int, gid: int) -> None:
     """Give `path` and all below it to `uid` and `gid`; symlinks themselves, never what they lead to.
 
-    A file of this process that has links elsewhere too keeps its owner. Nothing may be writing there.
+    A file of this process that has links elsewhere too keeps its owner. Nothing may be writing there. `path` itself
+    comes last: whose it is says whether all of it was handed over.
     """
     here = os.geteuid()
     unseen: dict[tuple[int, int], int] = {}
@@ -98,9 +99,8 @@ def hand_over(path: Path, uid: int, gid: int) -> None:
         return found
 
     top = path.lstat()
-    give(os.fsencode(path), top, None)
     if not stat.S_ISDIR(top.st_mode):
-        return
+        return give(os.fsencode(path), top, None)
     at = os.open(path, FOLDER)
     try:
         above = [(_identity(os.fstat(at)), folders_in(at))]
@@ -114,6 +114,7 @@ def hand_over(path: Path, uid: int, gid: int) -> None:
                     raise OSError(errno.ESTALE, "a folder was moved meanwhile", str(path))
     finally:
         os.close(at)
+    give(os.fsencode(path), top, None)
 
 
 @dataclass(frozen=True)

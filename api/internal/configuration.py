@@ -6,6 +6,7 @@ import base64
 
 from adapters.config.sealed import Seat, is_public_key, seal
 from adapters.config.vault import Vault
+from adapters.redaction import SHOWN, telling
 from headway.broker import HostHello, Known, SealedConfig
 from headway.errors import HeadwayError
 from store import hosts
@@ -37,6 +38,9 @@ class Configuration:
             found, public_key = self._look(rollout_id, host_id)
         rollout = found.rollout
         values = {row.name: open_value(self.vault, row) for row in found.values}
+        variables = {row.name: values[row.name] for row in found.values if not row.secret}
+        if shown := sorted(variables.keys() - telling(variables).keys()):
+            values[SHOWN] = ",".join(shown)
         seat = Seat(host_id, rollout.env_id, rollout.apply_seq or 0, rollout.id, rollout.config_version)
         return SealedConfig(
             rollout_id=rollout.id,

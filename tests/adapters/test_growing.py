@@ -310,8 +310,13 @@ def test_slow_apps_of_one_team_hold_neither_anothers_app_nor_a_way_back_nor_file
     over, started, told = threading.Event(), threading.Event(), list[str]()
 
     def prepare(seq: int, owner: str, manifest: Manifest = MANIFEST, story: Story | None = None) -> None:
-        machine.host.environment(ENV).release(seq).mkdir(exist_ok=True)
-        services.prepare(ENV, seq, manifest, seq, "localhost", story or Story(lambda: None), lambda: None, owner=owner)
+        release = machine.host.environment(ENV).release(seq)
+        release.mkdir(exist_ok=True)
+        services.prepare(
+            *(ENV, seq, manifest, seq, "localhost", story or Story(lambda: None)),
+            (release / "config.sealed").touch,
+            owner=owner,
+        )
 
     def check() -> None:
         started.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,6 +45,25 @@ def test_only_what_was_deleted_long_enough_ago_goes(volumes: Path) -> None:
     left = {path.name for path in volumes.iterdir() if not path.is_symlink()}
     assert left == {living, lately, "lost+found"}
     assert (outside / "kept").exists()
+
+
+def test_what_apps_have_made_there_goes_however_deep_it_is(volumes: Path) -> None:
+    """A tree that could not be removed kept those of all environments after it, too."""
+    deep, after = sorted([new_id("env"), new_id("env")])
+    at = volumes / deep / "data"
+    at.mkdir(parents=True)
+    folder = os.open(at, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    (volumes / deep / "locked").mkdir(mode=0)
+    (volumes / after / "data").mkdir(parents=True)
+    broker = Broker(**{deep: 31 * DAY, after: 31 * DAY})
+    assert MountCollection("local", volumes, broker, timedelta(days=30)).collect() == [deep, after]
+    assert list(volumes.iterdir()) == []
 
 
 def test_it_is_nothing_where_there_is_none_and_can_be_switched_off(volumes: Path) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.artifact.manifest import Manifest
+from adapters.artifact.run import RunSettings
 from adapters.hosting import upkeep
 from adapters.hosting.baking import Bakery, baking_until
 from adapters.hosting.drift import Drift, DriftBook, DriftReports
 from adapters.hosting.mending import LEAST, MOST, SHARE, Mender, Scrubber
-from adapters.hosting.releases import is_suspended, prune_releases
+from adapters.hosting.releases import is_suspended, lacks, prune_releases
 from adapters.hosting.services import Plan, Services, Story
 from adapters.hosting.serving import ServingReports
 from adapters.hosting.switch import ReleaseSwitch
@@ -99,6 +101,30 @@ def house(tmp_path: Path) -> Iterator[House]:
     upkeep = Upkeep(folders, services, Pace(warm=600.0, drain=60.0), book, mender.mend)
     yield House(machine, driver, services, book, mender, upkeep)
     upkeep.close()
+
+
+# configuration
+
+
+def test_what_has_lost_its_configuration_is_not_started_without(house: House) -> None:
+    """An app that comes back without its secrets may write to another database, or let everybody in."""
+    live = house.app(1)
+    release = house.env.release(live)
+    manifest = Manifest((), "dynamic", run=RunSettings("serve"))
+    plan = Plan(live, manifest.digest, 3, 1)
+    (release / "instances.json").write_text(json.dumps(plan.__dict__))
+    (release / "config.sealed").touch()
+    assert lacks(release, ENV) == ""
+    (release / "config.sealed").unlink()
+    house.upkeep.look(ENV)
+    assert house.driver.running == {}
+    [drift] = house.found("release")
+    assert (drift.mended_at, "config.sealed" in drift.what) == (None, True)
+    with pytest.raises(HeadwayError, match="nothing is started without"):
+        list(house.services._specs(ENV, plan, RunSettings("serve")))
+    # Nor does a later release take over what was started with it: a repair brings it again.
+    house.env.release(live + 1).mkdir()
+    assert house.services._plan(ENV, live + 1, manifest, 3, 1).origin == live + 1
 
 
 # current

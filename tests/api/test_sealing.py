@@ -10,6 +10,7 @@ import pytest
 
 from adapters.config.sealed import SealedError, make_host_key, open_sealed, public_of, seat_of
 from adapters.hosting.configuration import Configuration as HostConfiguration
+from adapters.redaction import hidden_of
 from api.internal.configuration import Configuration
 from headway.broker import HostHello, Known, RollSpec, SealedConfig
 from headway.errors import HeadwayError
@@ -75,7 +76,7 @@ async def test_a_host_gets_the_configuration_of_its_rollout_and_only_it_can_read
     key, other = host_key(tmp_path), host_key(tmp_path, "other")
     assert (await hello(roles, "local", key, labels=["eu", "eu"])).json() == {"host_id": "local", "labels": ["eu"]}
     answer = await ask(roles, rollout)
-    assert unsealed(answer, key, tmp_path) == {"COLOR": "red", "TOKEN": "hush-hush"}
+    assert unsealed(answer, key, tmp_path) == {"COLOR": "red", "TOKEN": "hush-hush", "HEADWAY_SHOWN": "COLOR"}
     assert "hush" not in answer.text
     with pytest.raises(SealedError):
         unsealed(answer, other, tmp_path)
@@ -83,6 +84,17 @@ async def test_a_host_gets_the_configuration_of_its_rollout_and_only_it_can_read
     assert (seat.host_id, seat.env_id, seat.seq, seat.rollout_id) == ("local", place.env_id, 1, rollout)
     spec = RollSpec.model_validate((await roles.ask("host", "GET", f"/rollouts/{rollout}")).json())
     assert spec.config_version == seat.config_version == 1
+
+
+async def test_a_host_hears_which_values_may_stand_in_logs(place: Place, roles: Roles, tmp_path: Path) -> None:
+    for name, value in {"MODE": "production", "DEBUG": "true", "BACKEND": "https://u:pw@backend.test"}.items():
+        await place.put("variables", name, value)
+    await place.put("secrets", "WORD", "true")
+    rollout = await claimed(place)
+    key = host_key(tmp_path)
+    await hello(roles, "local", key)
+    given = unsealed(await ask(roles, rollout), key, tmp_path)
+    assert hidden_of(given) == {"BACKEND": "https://u:pw@backend.test", "WORD": "true"}
 
 
 async def test_two_hosts_two_sealings_and_a_third_has_no_part(

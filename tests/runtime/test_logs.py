@@ -18,6 +18,7 @@ from tests.runtime.conftest import QUICK
 from tests.runtime.stage import Stage, until
 
 SECRET = "hunter2-/+é-long-enough"
+LONG_SECRET = "Zq8-canary-0123456789-abcdefghijklm"
 PEM = "-----BEGIN KEY-----\nMIIBVwIBADANBgkqhkiG9w0BAQ\n-----END KEY-----"
 OPENER = "tests.runtime.opener:open_plain"
 
@@ -56,6 +57,19 @@ def test_a_secret_reaches_the_app_and_nothing_else(keyed: Stage, sealed: Path, p
                 assert SECRET.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 continue
+    finally:
+        keyed.driver.remove(ref)
+
+
+def test_plain_variables_stand_in_the_log_as_they_are(keyed: Stage, sealed: Path) -> None:
+    sealed.write_text(json.dumps({"TOKEN": SECRET, "LEVEL": "info", "HEADWAY_SHOWN": "LEVEL"}))
+    ref = keyed.serve(sealed=sealed)
+    try:
+        env = json.loads(keyed.get(ref, "/env"))
+        assert env["LEVEL"] == "info"
+        assert "HEADWAY_SHOWN" not in env
+        keyed.get(ref, "/print", text=f"info {SECRET}")
+        assert keyed.until_line(ref, "info ") == "info [TOKEN redacted]"
     finally:
         keyed.driver.remove(ref)
 
@@ -181,12 +195,54 @@ def test_a_disk_without_room_for_another_file_ends_no_keeper(tmp_path: Path, mon
 
 def test_a_secret_that_stands_across_the_cut_is_found(tmp_path: Path) -> None:
     writer = log.LogWriter(tmp_path, 1 << 20)
-    writer.redactor = Redactor([SECRET])
+    writer.hide({"TOKEN": SECRET})
     for piece in (b"x" * (log.LONGEST - 5), SECRET.encode()[:7], SECRET.encode()[7:], b"y" * 9000, b"\n"):
         writer.feed("stdout", piece)
     writer.close()
     ((_, _, _, text),) = log.read(tmp_path)
     assert "hunt" not in text
+
+
+@pytest.mark.parametrize("times", range(250, 260))
+def test_no_part_of_a_secret_comes_into_view_where_many_are_taken_out(tmp_path: Path, times: int) -> None:
+    """What stands for them is shorter than they are: the line that is kept ended in the middle of one."""
+    writer = log.LogWriter(tmp_path, 1 << 20)
+    writer.hide({"TOKEN": LONG_SECRET})
+    writer.feed("stdout", LONG_SECRET.encode() * times + b"\n")
+    writer.close()
+    ((_, _, _, text),) = log.read(tmp_path)
+    assert text.startswith("[TOKEN redacted]")
+    assert LONG_SECRET[:8] not in text
+
+
+@pytest.mark.parametrize("size", [7, 64, 1 << 16])
+def test_what_is_broken_over_lines_is_hidden(tmp_path: Path, size: int) -> None:
+    writer = log.LogWriter(tmp_path, 1 << 20)
+    writer.hide({"TOKEN": LONG_SECRET * 3})
+    printed = b"it is\n" + base64.encodebytes(LONG_SECRET.encode() * 3) + b"and no more\n"
+    for at in range(0, len(printed), size):
+        writer.feed("stdout", printed[at : at + size])
+    writer.close()
+    lines = [text for _, _, _, text in log.read(tmp_path)]
+    assert (lines[0], lines[-1]) == ("it is", "and no more")
+    assert "".join(lines[1:-1]).strip("=") == "[TOKEN redacted]"
+
+
+def test_a_line_that_may_be_half_a_secret_does_not_wait_for_ever(tmp_path: Path) -> None:
+    writer = log.LogWriter(tmp_path, 1 << 20)
+    writer.hide({"TOKEN": LONG_SECRET})
+    writer.feed("stdout", f"listens on {LONG_SECRET[:6]}\n".encode())
+    seen = []
+    for _ in range(2):
+        writer.settle()
+        seen.append([text for _, _, _, text in log.read(tmp_path)])
+    assert seen == [[], [f"listens on {LONG_SECRET[:6]}"]]
+    writer.feed("stdout", f"and {LONG_SECRET[:6]}".encode())
+    for _ in range(3):
+        writer.settle()
+    writer.feed("stdout", LONG_SECRET[6:].encode() + b"\n")
+    writer.close()
+    assert [text for _, _, _, text in log.read(tmp_path)][1:] == ["and [TOKEN redacted]"]
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc"])

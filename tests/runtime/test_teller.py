@@ -47,6 +47,16 @@ def test_values_are_taken_out_of_both_streams_also_across_two_writes() -> None:
     assert base64.b64encode(SECRET.encode())[:20] not in out
 
 
+def test_a_line_that_may_go_on_as_a_value_is_told_when_nothing_follows() -> None:
+    process = start(f"import time; print({SECRET[:6]!r}); time.sleep(120)")
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == SECRET[:6].encode() + b"\n"
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+
+
 @pytest.mark.parametrize(("how", "said"), [("pass", b"asked to end"), ("keep", b"")])
 def test_signals_reach_the_app_where_nobody_else_sends_them(tmp_path: Path, how: str, said: bytes) -> None:
     ready = tmp_path / "ready"

@@ -141,3 +141,13 @@ def test_much_output_and_many_secrets_take_little_time() -> None:
     chunk = b"GET /index.html 200 12 ms\n" * 2500
     stream = redactor.stream()
     assert b"".join(stream.feed(chunk) for _ in range(8)) == chunk * 8
+
+
+def test_a_value_that_repeats_itself_is_not_held_back_for_ever() -> None:
+    """Each end of such output may be followed by more of the value: it was kept, and looked at from its beginning."""
+    stream = Redactor({"LINE": "1" * 8}).stream()
+    shown = [len(stream.feed(b"1" * 4096)) for _ in range(256)]
+    assert sum(1 for one in shown if one) > 200
+    told = stream.feed(b"1\nand more\n") + stream.flush()
+    assert told.endswith(b"[LINE redacted]\nand more\n")
+    assert b"11" not in told

@@ -70,6 +70,27 @@ def test_a_tree_deeper_than_any_path_is_handed_over_and_back(tmp_path: Path) -> 
     remove_tree(tmp_path / "tree")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_was_handed_over_in_part_does_not_look_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    for name in ("a", "b", "c"):
+        (tree / name).mkdir(parents=True)
+    given, chown = list[object](), os.chown
+
+    def killed(name: bytes | str, uid: int, gid: int, **where: object) -> None:
+        given.append(name)
+        if len(given) == 3:
+            raise KeyboardInterrupt
+        chown(name, uid, gid, **where)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "chown", killed)
+    with pytest.raises(KeyboardInterrupt):
+        hand_over(tree, 54321, 54321)
+    assert tree.stat().st_uid == 0
+
+
 def _owner(folder: Path, name: str) -> int:
     return (folder / "tree" / name).stat().st_uid
 

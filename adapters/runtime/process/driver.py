@@ -289,8 +289,8 @@ class ProcessDriver:
         try:
             view.make_volume(source)
             if uid is not None and source.stat().st_uid != uid:
-                hand_over(source, uid, uid)
                 source.chmod(0o700)
+                hand_over(source, uid, uid)
         except OSError as error:
             said = f"the volume {source} cannot be lent: {error.strerror}"
             raise HeadwayError("runtime.unavailable", said) from error

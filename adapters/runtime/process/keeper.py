@@ -21,7 +21,7 @@ from adapters.runtime.process import control, identity, network
 from adapters.runtime.process.app import App, End
 from adapters.runtime.process.log import LogWriter
 from adapters.runtime.process.loop import READ, Loop, Timer
-from adapters.runtime.process.opening import CannotOpen, open_configuration
+from adapters.runtime.process.opening import CannotOpen, Opened, open_configuration
 from adapters.runtime.process.recipe import Recipe
 from adapters.runtime.process.relay import Relay
 
@@ -84,12 +84,13 @@ class Keeper:
         self._began = time.monotonic()
         self._set("crash_loop" if self._crashing else "starting")
         try:
-            secrets = open_configuration(self._recipe.opener) if self._recipe.opener is not None else {}
-            self._log.redactor = type(self._log.redactor)(secrets)
+            opener = self._recipe.opener
+            opened = open_configuration(opener) if opener is not None else Opened({}, {})
+            self._log.hide(opened.hidden)
             self._make_group()
             self._pids_said = self._memory_said = False
             self._app = App(self._recipe, self._loop, self._log, self._group, self._running, self._ended, self._low)
-            self._app.start(secrets)
+            self._app.start(opened.values)
         except (CannotOpen, OSError) as error:
             self._app = None
             self._ended(End(126, str(error)))
@@ -172,6 +173,7 @@ class Keeper:
 
     def _look(self) -> None:
         self._loop.after(LOOK, self._look)
+        self._log.settle()
         for line in self._way_out.notices() if self._way_out is not None else ():
             self._log.say(line)
         if self._app is None:

@@ -11,12 +11,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from adapters.redaction import Redactor
+from adapters.redaction import RedactedStream, Redactor
 
 KEEP = 3
 HEAD = 24  # bytes of a line in which its number is
@@ -34,11 +34,29 @@ class LogWriter:
         self._number = max((item[0] for item, _ in _items(_files(folder))), default=0)
         self._partial = {"stdout": b"", "stderr": b""}
         self._cut = dict.fromkeys(self._partial, 0)
+        self._quiet = dict.fromkeys(self._partial, False)
         self._open()
-        self.redactor = Redactor()
+        self.hide({})
         self.last_error = ""
 
+    def hide(self, values: Mapping[str, str]) -> None:
+        """Whose values are kept out of the lines of the next run."""
+        redactor = Redactor(values)
+        self._streams: dict[str, RedactedStream] = {name: redactor.stream() for name in self._partial}
+
     def feed(self, stream: str, data: bytes) -> None:
+        self._quiet[stream] = False
+        # Hidden before it is cut into lines: what stands across a cut would be shown in two halves.
+        self._lines(stream, self._streams[stream].feed(data))
+
+    def settle(self) -> None:
+        """To be called now and then: a line that waits for what may follow does so from one call to the next."""
+        for name, stream in self._streams.items():
+            if self._quiet[name]:
+                self._lines(name, stream.settle())
+            self._quiet[name] = True
+
+    def _lines(self, stream: str, data: bytes) -> None:
         lines = data.split(b"\n")
         for line in lines[:-1]:
             self._part(stream, line)
@@ -47,9 +65,10 @@ class LogWriter:
 
     def flush(self) -> None:
         """What came without an end of line becomes a line."""
-        for stream, text in self._partial.items():
-            if text:
-                self._end(stream)
+        for name, stream in self._streams.items():
+            self._lines(name, stream.flush())
+            if self._partial[name]:
+                self._end(name)
 
     def say(self, text: str) -> None:
         self._write("system", text)
@@ -59,13 +78,12 @@ class LogWriter:
         os.close(self._file)
 
     def _part(self, stream: str, data: bytes) -> None:
-        # A secret that stands across the cut must be found: look that much further than is kept.
-        room = LONGEST + self.redactor.reach - len(self._partial[stream])
+        room = LONGEST + 1 - len(self._partial[stream])
         self._cut[stream] += max(0, len(data) - room)
         self._partial[stream] += data[:room]
 
     def _end(self, stream: str) -> None:
-        line, cut = self.redactor.hide(self._partial[stream].removesuffix(b"\r")), self._cut[stream]
+        line, cut = self._partial[stream].removesuffix(b"\r"), self._cut[stream]
         self._partial[stream], self._cut[stream] = b"", 0
         cut += max(0, len(line) - LONGEST)
         text = line[:LONGEST].decode("utf-8", "backslashreplace")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
+from adapters.redaction import SHOWN, hidden_of
 from adapters.runtime.process.recipe import Opener
 
 SECONDS = 30
@@ -30,8 +32,16 @@ class CannotOpen(Exception):
     """The message is fit for a log: it holds no value."""
 
 
-def open_configuration(opener: Opener) -> dict[str, str]:
-    """The variables to add. Errors: CannotOpen."""
+@dataclass(frozen=True)
+class Opened:
+    """The variables to add, and those of them whose values stand in no log."""
+
+    values: dict[str, str]
+    hidden: dict[str, str]
+
+
+def open_configuration(opener: Opener) -> Opened:
+    """Errors: CannotOpen."""
     asked = {
         "paths": list(opener.paths),
         "function": opener.function,
@@ -56,4 +66,4 @@ def open_configuration(opener: Opener) -> dict[str, str]:
     bad = next((key for key in values if not key or "=" in key or "\0" in key + values[key]), None)
     if bad is not None:
         raise CannotOpen(f"{bad!r} is not a usable environment variable")
-    return values
+    return Opened({name: value for name, value in values.items() if name != SHOWN}, hidden_of(values))
