@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from datetime import timedelta
+from typing import TypeVar
 
 from sqlmodel import col, select
 from temporalio import activity
@@ -26,12 +28,21 @@ from temporal.failures import mapped
 from temporal.messages import Ahead, Ended, JobRef, Labels, RollOrder, Suspects
 from temporal.starts import TemporalStarts
 
+T = TypeVar("T")
 log = logging.getLogger("headway.reconcile")
+# In one run, whose order and history hold all of them; which of more is by chance, so that none that cannot be ended
+# keeps the others from it for ever.
+MOST_LOST = 200
 GRACE = timedelta(seconds=3)
 TELL = timedelta(seconds=2)
 # A held rollout's run looks at least once a minute, by itself.
 UNSEEN = timedelta(seconds=90)
 LOST = {"code": "job.lost", "message": "The run was ended from outside before it was done. Start a new job."}
+
+
+def some(lost: list[T]) -> tuple[T, ...]:
+    """As many as one run may have."""
+    return tuple(lost if len(lost) <= MOST_LOST else random.sample(lost, MOST_LOST))
 
 
 class Reconciler:
@@ -127,8 +138,8 @@ class Reconciler:
         still_jobs, still_rollouts = await asyncio.to_thread(self._claimed)
         open_rollouts = {order.rollout_id for order in still_rollouts}
         return Suspects(
-            jobs=tuple(job_id for job_id in lost_jobs if job_id in still_jobs),
-            rollouts=tuple(order for order in lost_rollouts if order.rollout_id in open_rollouts),
+            jobs=some([job_id for job_id in lost_jobs if job_id in still_jobs]),
+            rollouts=some([order for order in lost_rollouts if order.rollout_id in open_rollouts]),
         )
 
     async def _is_lost(self, order: RollOrder) -> bool:

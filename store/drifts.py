@@ -80,12 +80,13 @@ def _job(session: Session, site: Site, environment: Environment) -> Job:
 
 
 def _is_wanted(session: Session, environment: Environment) -> bool:
-    """Files and instances are put right of what runs; a host that was away catches up with whatever there is."""
+    """Files and instances are put right of what runs or rests; a host that was away catches up with all there is."""
     others = select(Drift.id).where(Drift.env_id == environment.id, Drift.kind != KIND, col(Drift.mended_at).is_(None))
-    runs = environment.status == "active" and environment.active_release_id is not None
-    if runs and session.exec(others).first() is not None:
+    if environment.status not in ("active", "suspended"):
+        return False
+    if environment.active_release_id is not None and session.exec(others).first() is not None:
         return True
-    return environment.status in ("active", "suspended") and may_catch_up(session, environment.id)
+    return may_catch_up(session, environment.id)
 
 
 def _may_repair(session: Session, env_id: str) -> bool:

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import describe_failure, run_error
     from temporal.messages import Certified, DomainOrder, Ended, JobRef
     from workflows import fleet
-    from workflows.cancels import stop_if_canceled, to_the_end
+    from workflows.cancels import last_step, stop_if_canceled, to_the_end
 
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 300.0
@@ -39,8 +39,10 @@ class Attach:
             order = await _route(order)
             certified = await _certify(order) if points_here else Certified(order.job_id, order.domain_id)
             certified = replace(certified, left_out=order.left_out)
-            return await workflow.execute_activity(
-                act.attach_domain, certified, summary=f"attach {order.hostname}", **policies.RECORD
+            return await last_step(
+                workflow.start_activity(
+                    act.attach_domain, certified, summary=f"attach {order.hostname}", **policies.RECORD
+                )
             )
         except (FailureError, asyncio.CancelledError) as error:
             await _fail(ref, stage, error)
@@ -58,8 +60,8 @@ class Detach:
         try:
             stop_if_canceled()
             order = await _route(order)
-            return await workflow.execute_activity(
-                act.detach_domain, order, summary=f"detach {order.hostname}", **policies.RECORD
+            return await last_step(
+                workflow.start_activity(act.detach_domain, order, summary=f"detach {order.hostname}", **policies.RECORD)
             )
         except (FailureError, asyncio.CancelledError) as error:
             await _fail(ref, "route", error)

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.failures import describe_failure
     from temporal.messages import Ended, JobRef, PlaceOrder
     from workflows import fleet
-    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, last_step, stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.PROVISION)
@@ -40,4 +40,4 @@ class Provision:
             )
         left_out = await fleet.route(order.env_id, order.hosts, "make routes", order.patience, order.away)
         order = replace(order, left_out=left_out)
-        return await workflow.execute_activity(act.activate, order, summary="activate", **policies.RECORD)
+        return await last_step(workflow.start_activity(act.activate, order, summary="activate", **policies.RECORD))

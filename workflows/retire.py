@@ -11,9 +11,9 @@ with workflow.unsafe.imports_passed_through():
     from activities import references as act
     from temporal import names, policies
     from temporal.failures import describe_failure
-    from temporal.messages import Ended, EnvironmentRef, JobRef, RetireOrder
+    from temporal.messages import Ended, EnvironmentRef, JobRef, PlaceOrder, RetireOrder
     from workflows import fleet
-    from workflows.cancels import fail_job, stop_if_canceled, to_the_end
+    from workflows.cancels import fail_job, last_step, stop_if_canceled, to_the_end
 
 
 @workflow.defn(name=names.RETIRE)
@@ -33,20 +33,34 @@ class Retire:
             await fail_job(failure, error)
 
     async def _retire(self, order: RetireOrder) -> Ended:
+        away = set[str]()
         for environment in order.environments:
             several = len(environment.hosts) > 1
-            policy = fleet.bounded(policies.CALL, environment.patience) if several else policies.CALL
-            for host in environment.hosts:
-                try:
-                    await workflow.execute_activity(
-                        act.retire,
-                        EnvironmentRef(environment.env_id),
-                        task_queue=names.host_queue(host),
-                        summary=f"leave {host}",
-                        **policy,
-                    )
-                except ActivityError as error:
-                    # Once it is back it asks what has no business there, and lets it go.
-                    if not (several and fleet.is_away(error)):
-                        raise
-        return await workflow.execute_activity(act.retired, order, summary="end the rows", **policies.RECORD)
+            hosts = [host for host in environment.hosts if not several or host not in away]
+            if len(hosts) < 2 or not workflow.patched("hosts-are-left-at-once"):
+                for host in hosts:
+                    await _leave(environment, host)
+                continue
+            left = await fleet.together([_leave(environment, host) for host in hosts])
+            # It is not waited for again: once it is back it asks what has no business there, and lets it go.
+            away |= {host for host, done in zip(hosts, left, strict=True) if not done}
+        return await last_step(workflow.start_activity(act.retired, order, summary="end the rows", **policies.RECORD))
+
+
+async def _leave(environment: PlaceOrder, host: str) -> bool:
+    """Whether it did; one of several that is away lets it go by itself."""
+    several = len(environment.hosts) > 1
+    policy = fleet.bounded(policies.CALL, environment.patience) if several else policies.CALL
+    try:
+        await workflow.execute_activity(
+            act.retire,
+            EnvironmentRef(environment.env_id),
+            task_queue=names.host_queue(host),
+            summary=f"leave {host}",
+            **policy,
+        )
+    except ActivityError as error:
+        if not (several and fleet.is_away(error)):
+            raise
+        return False
+    return True

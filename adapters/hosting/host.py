@@ -215,7 +215,6 @@ class Host:
             return []
         if self.trees.manifest(spec.digest) != manifest.raw:
             write_file(folder / "manifest.json", manifest.raw)
-        (folder / "root").mkdir(exist_ok=True)
         return repair_tree(folder / "root", manifest, self.store)
 
     def _make(self, spec: RollSpec, seq: int, manifest: Manifest, check: Callable[[], None]) -> None:

@@ -59,6 +59,7 @@ class Mender:
         release = switch.release(live)
         if not live or is_suspended(release):
             self._took.pop(env_id, None)
+            self._book.close(env_id)
             return True
         if missing := lacks(release, env_id):
             self._book.open(env_id, live, "release", f"{missing} of the release's folder is gone")

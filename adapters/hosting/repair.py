@@ -19,6 +19,9 @@ def repair_tree(root: Path, manifest: Manifest, store: ContentStore) -> list[str
 
     A file is right where it is the store's own (one inode, so that no byte is read): scrub the store first.
     """
+    if root.is_symlink() or not root.is_dir():
+        root.unlink(missing_ok=True)
+        root.mkdir()
     changed = _remove_strangers(root, manifest)
     for parent in parents(manifest):
         (root / parent).mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ import os
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,6 +29,7 @@ from adapters.hosting.turns import Turns
 from adapters.hosting.volumes import volume_of
 from adapters.router.caddy import SOCKETS
 from adapters.runtime.driver import Bounds, InstanceRef, InstanceSpec, LogLine, RuntimeDriver, Status, Volume
+from adapters.sandbox.argv import WORKSPACE
 from headway.errors import HeadwayError
 
 FILE: Final = "instances.json"
@@ -126,13 +127,14 @@ class Services:
         run = _run(manifest)
         plan = self._plan(env_id, seq, manifest, config_version, web or run.instances, reuse)
         if plan.origin != seq:
-            if reuse == "grow":
+            if reuse == "grow" and self.knows_configuration(env_id, plan):
                 with self._turn(owner, story):
                     return self._grow(env_id, seq, plan, run, hostname, story)
             answered = judged is not None and (judged.origin, judged.web) == (plan.origin, plan.web)
             if answered or self._still_healthy(env_id, plan, run, hostname):
                 story.line(f"taking over the warm instances of release {plan.origin}: nothing is started")
-                return self._link(env_id, seq, plan)
+                self.link(env_id, seq, plan)
+                return None
             plan = replace(plan, origin=seq)
             self._write(env_id, seq, plan)
         with self._turn(owner, story):
@@ -145,7 +147,7 @@ class Services:
                 if live is None or live.origin != seq:
                     self.stop(env_id, seq)
                 raise
-        self._link(env_id, seq, plan)
+        self.link(env_id, seq, plan)
 
     def warm(self, env_id: str, digest: str, hostname: str) -> Plan | None:
         """Instances that a way back to this artifact would take over, if they answer as they should."""
@@ -245,8 +247,21 @@ class Services:
         if plan is None or run is None:
             return []
         statuses = [self.driver.ensure(spec) for spec in self._specs(env_id, plan, run)]
-        self._link(env_id, seq, plan)
+        self.link(env_id, seq, plan)
         return statuses
+
+    def knows_configuration(self, env_id: str, plan: Plan) -> bool:
+        """Whether that of a plan's instances is there: they are not started without it."""
+        return (self._release(env_id, plan.origin) / SEALED).exists()
+
+    def is_stale(self, status: Status) -> bool:
+        """Whether an instance runs on a tree that was removed, and stands there anew: its own is empty."""
+        root = self._release(status.ref.env_id, status.ref.seq) / "root"
+        try:
+            # Where this process may not look, it is believed.
+            return not os.path.samestat(os.stat(f"/proc/{status.pid}/root{WORKSPACE}"), os.stat(root))
+        except OSError:
+            return False
 
     def instances(self, env_id: str, seq: int) -> list[Status]:
         """The instances of the web process that serve a release; none of a static one."""
@@ -342,7 +357,7 @@ class Services:
                 if status.ref.seq == plan.origin and status.ref not in before and not is_command(status.ref):
                     self.driver.remove(status.ref)
             raise
-        self._link(env_id, seq, plan)
+        self.link(env_id, seq, plan)
 
     def _serving(self, env_id: str) -> set[InstanceRef]:
         """What the live release has, by its plan: what an earlier try has started is not among it."""
@@ -522,26 +537,32 @@ class Services:
         if any(status.state != "running" or status.endpoint is None for status in statuses):
             return False
         # One after the other, and none after one that gives no answer: that takes its time.
+        if not self.knows_configuration(env_id, plan) or any(map(self.is_stale, statuses)):
+            return False
         probes = (look(status.endpoint or "", run.health.path, hostname, 0.0) for status in statuses)
         return all(one.status is not None and run.health.low <= one.status <= run.health.high for one in probes)
 
-    def _link(self, env_id: str, seq: int, plan: Plan) -> None:
+    def link(self, env_id: str, seq: int, plan: Plan, known: Mapping[InstanceRef, Status] | None = None) -> bool:
         """Lead the release's sockets to the endpoints; they are the same for as long as an instance has its name.
+        Whether one led elsewhere. `known`: how its instances are, where that has been asked.
 
         Not made durable: after a power cut nothing runs, and what starts the instances again makes the links, too.
         """
-        release = self._release(env_id, seq)
+        release, changed = self._release(env_id, seq), False
         for number in range(SOCKETS):
             ref = InstanceRef(env_id, plan.origin, "web", number % plan.web)
-            endpoint = self.driver.status(ref).endpoint if number < plan.web else None
+            status = known.get(ref) if known is not None else self.driver.status(ref) if number < plan.web else None
+            endpoint = status.endpoint if status is not None and number < plan.web else None
             target = (endpoint or "").removeprefix("unix:") if number < plan.web else f"sock.{number % plan.web}"
             link = release / f"sock.{number}"
             if not target or (link.is_symlink() and os.readlink(link) == target):
                 continue
-            if link.is_symlink():
+            changed = True
+            if os.path.lexists(link):
                 point(link, target)
             else:
                 link.symlink_to(target)
+        return changed
 
 
 DEFAULT_PORT: Final = 8080

@@ -161,9 +161,12 @@ class Upkeep:
         last = switch.last_step()
         if (said := switch.mend()) is not None:
             self._book.mended(env_id, last.live, "current", f"`current` {said}: it leads to release {last.live} again")
+        plans = self._services.origins(env_id)
+        if last.live in plans and not self._services.knows_configuration(env_id, plans[last.live]):
+            self._book.open(env_id, last.live, "release", "the configuration of its app is gone")
+            return False
         if not self._mend(env_id):
             return False  # what lies there does not say what should run: what runs goes on
-        plans = self._services.origins(env_id)
         statuses, commands = list[Status](), list[Status]()
         for status in self._services.driver.list(env_id):
             if is_command(status.ref):
@@ -235,7 +238,14 @@ class Upkeep:
         web = [InstanceRef(env_id, plan.origin, "web", index) for index in range(plan.web)]
         beside = [InstanceRef(env_id, plan.origin, name) for name in plan.beside]
         stopped = [ref for ref in web + beside if ref not in known or known[ref].state in ("stopped", "absent")]
+        for ref in web + beside:
+            if ref in known and known[ref].state == "running" and self._services.is_stale(known[ref]):
+                self._book.mended(env_id, seq, "instance", f"{ref.process}.{ref.index} ran on a tree that was removed")
+                self._stop(ref)
         if not stopped:
+            if self._services.link(env_id, seq, plan, known):
+                what = "the links to its sockets were gone, or led elsewhere: they lead there again"
+                self._book.mended(env_id, seq, "release", what)
             return
         self._services.ensure(env_id, seq)
         # What stands beside a release that was taken over warm had been stopped on purpose.

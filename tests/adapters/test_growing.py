@@ -78,6 +78,7 @@ def test_only_the_instances_that_have_just_answered_are_taken_over_without_a_loo
     warm, back = machine.deploy({"a": b"a"}), 3
     switch = machine.host.environment(ENV)
     (switch.release(warm) / "instances.json").write_text(json.dumps(Plan(warm, MANIFEST.digest, 0, 1).__dict__))
+    (switch.release(warm) / "config.sealed").touch()
     ref = InstanceRef(ENV, warm, "web", 0)
     driver.running[ref] = Status(ref, "running", endpoint=f"unix:{tmp_path / 'silent'}")
     switch.release(back).mkdir()
@@ -96,6 +97,7 @@ def test_of_instances_that_hang_one_is_waited_for(
     live = machine.deploy({"a": b"a"})
     release = machine.host.environment(ENV).release(live)
     (release / "instances.json").write_text(json.dumps(Plan(live, MANIFEST.digest, 0, 3).__dict__))
+    (release / "config.sealed").touch()
     for index in range(3):
         ref = InstanceRef(ENV, live, "web", index)
         driver.running[ref] = Status(ref, "running", endpoint=f"unix:{index}")
@@ -137,6 +139,7 @@ def test_an_app_that_has_too_much_to_do_to_answer_is_grown(
     live, more = machine.deploy({"a": b"a"}), 3
     switch = machine.host.environment(ENV)
     (switch.release(live) / "instances.json").write_text(json.dumps(Plan(live, MANIFEST.digest, 0, now).__dict__))
+    (switch.release(live) / "config.sealed").touch()
     for index in range(now):
         ref = InstanceRef(ENV, live, "web", index)
         driver.running[ref] = Status(ref, "running", endpoint=f"unix:{tmp_path / 'busy'}")

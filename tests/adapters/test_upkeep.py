@@ -86,6 +86,7 @@ class House:
         release = self.env.release(seq)
         plan = Plan(origin or seq, "d" * 64, 0, web, beside=beside)
         (release / "instances.json").write_text(json.dumps(plan.__dict__))
+        (self.env.release(plan.origin) / "config.sealed").touch()
         (release / f"@{seq}").rename(release / f"@{seq}+{ENV}")
         return seq
 
@@ -263,6 +264,22 @@ def test_a_tree_without_its_manifest_is_given_it_back(house: House) -> None:
     assert manifest.read_bytes() == whole
 
 
+@pytest.mark.parametrize("damage", ["gone", "file", "link"])
+def test_a_tree_whose_root_is_gone_is_made_anew(house: House, damage: str) -> None:
+    house.machine.deploy(FILES)
+    root = Path(os.path.realpath(house.env.env / "current" / "root"))
+    shutil.rmtree(root)
+    match damage:
+        case "file":
+            root.write_text("no folder")
+        case "link":
+            root.symlink_to("/etc")
+    house.upkeep.look(ENV)
+    assert {name: (root / name).read_bytes() for name in FILES} == FILES
+    assert [one.mended_at is not None for one in house.found("tree")] == [True]
+    assert not Path("/etc/a").exists()
+
+
 def test_a_scrub_leaves_no_broken_tree_to_be_rolled_back_to(house: House) -> None:
     old = house.machine.deploy({"index.html": b"old", "a/b.txt": b"text"})
     house.machine.deploy(FILES)
@@ -325,6 +342,65 @@ def test_a_suspended_environment_runs_nothing_and_serves_its_page(house: House, 
     house.machine.deploy({"index.html": b"two"})
     assert prune_releases(house.machine.host.folders, ENV, 5) == [seq, app]
     assert not is_suspended(house.env.release(seq))
+
+
+def test_a_suspension_that_was_damaged_is_asked_for_and_ends_what_was_open_before(house: House) -> None:
+    seq = house.machine.deploy(FILES)
+    house.book.open(ENV, seq, "contents", "a file is gone")
+    house.machine.host.place_suspended(ENV, seq + 2)
+    house.env.switch(seq + 2)
+    house.upkeep.look(ENV)
+    assert [one.mended_at is not None for one in house.found("contents")] == [True]
+    shutil.rmtree(house.env.release(seq + 2))
+    house.upkeep.look(ENV)
+    assert [one.mended_at for one in house.found("release")] == [None]
+
+
+def test_links_to_sockets_that_were_removed_are_made_again(house: House) -> None:
+    seq = house.app(2)
+    house.driver.start(seq, 2)
+    house.services.link(ENV, seq, house.services.plan_of(ENV, seq) or Plan(0, "", 0, 0))
+    house.upkeep.look(ENV)
+    assert house.book.untold() == []
+    release = house.env.release(seq)
+    (release / "sock.0").unlink()
+    (release / "sock.1").unlink()
+    (release / "sock.1").write_text("no link")
+    house.upkeep.look(ENV)
+    house.upkeep.look(ENV)
+    assert [os.readlink(release / f"sock.{number}") for number in (0, 1)] == [
+        f"/nowhere/{seq}.0",
+        f"/nowhere/{seq}.1",
+    ]
+    [drift] = house.found("release")
+    assert drift.mended_at is not None
+
+
+def test_an_app_whose_configuration_is_gone_is_asked_for_and_not_started_without_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(house.services, "ensure", lambda _env, seq: started.append(seq) or [])
+    seq = house.app(1)
+    (house.env.release(seq) / "config.sealed").unlink()
+    house.upkeep.look(ENV)
+    assert started == []
+    assert [one.mended_at for one in house.found("release")] == [None]
+    (house.env.release(seq) / "config.sealed").touch()
+    house.upkeep.look(ENV)
+    assert started == [seq]
+    assert [one.mended_at is not None for one in house.found("release")] == [True]
+
+
+def test_an_app_on_a_tree_that_was_removed_is_started_on_the_new_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seq = house.app(2)
+    house.driver.start(seq, 2)
+    monkeypatch.setattr(house.services, "is_stale", lambda status: status.ref.index == 1)
+    house.upkeep.look(ENV)
+    assert house.driver.indexes(seq) == [0]
+    assert house.found("instance")[0].what == "web.1 ran on a tree that was removed"
 
 
 def test_what_a_driver_started_again_is_told_but_not_every_turn_of_a_loop(house: House) -> None:
@@ -457,7 +533,7 @@ def test_a_worker_of_a_warm_release_rests_and_comes_back_with_it(house: House, m
     house.app(1, origin=old, beside=("worker",))
     house.upkeep.look(ENV)
     assert set(house.driver.running) == {InstanceRef(ENV, old, "web"), InstanceRef(ENV, new, "web"), worker(old)}
-    assert house.book.untold() == []  # no drift: it was meant so
+    assert house.found("instance") == []  # no drift: it was meant so
     del house.driver.running[worker(old)]
     house.driver.running[worker(old)] = Status(worker(old), "stopped", reason="killed")
     house.upkeep.look(ENV)

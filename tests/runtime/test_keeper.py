@@ -117,6 +117,20 @@ def test_a_stopped_keeper_that_hangs_is_killed(box: Stage, monkeypatch: pytest.M
     until(lambda: gone(app), "the app outlived a killed keeper")
 
 
+@pytest.mark.parametrize("which", ["socket", "control"])
+def test_a_socket_whose_name_was_removed_gets_it_back(box: Stage, which: str) -> None:
+    ref = box.serve()
+    pid, places = box.driver.status(ref).pid, box.driver._places  # type: ignore[attr-defined]
+    name = places.socket(ref) if which == "socket" else places.control(ref)
+    name.unlink()
+    until(name.exists, "nobody dials it any more")
+    until(lambda: box.answers(ref), "nobody answers there")
+    status = box.driver.ensure(box.spec())
+    assert (status.state, status.restarts, status.pid) == ("running", 0, pid)
+    box.driver.stop(ref, 1.0)
+    assert not name.exists()
+
+
 def test_a_crash_loop_is_reported_with_its_reason_and_tried_on(box: Stage) -> None:
     ref = box.start(command="echo no database; exit 9")
     status = box.until_state(ref, "crash_loop")

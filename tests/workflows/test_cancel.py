@@ -18,8 +18,10 @@ import activities.environments
 import activities.reconcile
 import activities.rollouts
 from store import queue
+from store.environments import accept_deletion
 from store.jobs import cancel_job
-from store.models import Build, Job, Rollout
+from store.models import Build, Environment, Job, Rollout, Site
+from store.protection import accept_lock
 from temporal import names
 from temporal.messages import JobRef
 from temporal.starts import WORKFLOWS
@@ -203,5 +205,29 @@ def test_a_cancel_does_not_cut_off_the_end_of_a_command(tmp_path: Path, monkeypa
         away.over.set()
         ended = await made.ended(job)
         assert (ended.status, (ended.result or {})["exit_code"]) == ("succeeded", 3)
+
+    run_story(tmp_path, story, reconcile=True)
+
+
+@pytest.mark.parametrize("what", ["protect", "delete"])
+def test_a_cancel_does_not_cut_off_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The row would have changed, under a job that was canceled."""
+    away = Outage(activities.environments.end_job)
+    monkeypatch.setattr(activities.environments, "end_job", away)
+
+    async def story(made: Engine) -> None:
+        world = made.world.beside("preview-1")
+        with made.store.write() as session:
+            site, env = session.get_one(Site, world.site_id), session.get_one(Environment, world.env_id)
+            lock = what == "protect"
+            job = accept_lock(session, site, env, None, {}) if lock else accept_deletion(session, site, env, {})
+        await made.start(job)
+        await made.until(lambda: away.asked, bool)
+        await made.client.get_workflow_handle(job.id).cancel()
+        await asyncio.sleep(1)
+        away.over.set()
+        assert (await made.ended(job)).status == "succeeded"
+        with made.store.read() as session:
+            assert session.get_one(Environment, world.env_id).status == ("active" if lock else "gone")
 
     run_story(tmp_path, story, reconcile=True)

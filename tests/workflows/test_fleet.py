@@ -15,6 +15,7 @@ from store.models import Environment, Job, Rollout, Site, utcnow
 from store.models_configuration import Host as HostRow
 from store.models_lifecycle import Drift
 from store.protection import accept_lock
+from store.sites import accept_deletion
 from temporal.worker import host_roles
 from temporal.worker import working as serving
 from tests.workflows.doubles import Host
@@ -198,5 +199,29 @@ def test_what_fails_is_named_and_not_whom_it_ended(tmp_path: Path) -> None:
             gate.set()
             ended = await made.ended(job)
             assert (ended.status, (ended.error or {})["code"]) == ("failed", "roll.health_failed")
+
+    run_story(tmp_path, story)
+
+
+@pytest.mark.slow
+def test_hosts_are_left_at_once_and_who_is_away_is_waited_for_once(tmp_path: Path) -> None:
+    async def story(made: Engine) -> None:
+        worlds = [made.world.beside(f"preview-{number}") for number in (1, 2)]
+        with made.store.write() as session:
+            for world in worlds:
+                environment = session.get_one(Environment, world.env_id)
+                environment.hosts, environment.away = ["second", "third", "local"], "skip"
+            site = session.get_one(Site, made.world.site_id)
+            job = accept_deletion(session, site, {})
+        assert (await made.run(job)).status == "succeeded"
+        with made.store.read() as session:
+            assert {session.get_one(Environment, world.env_id).status for world in worlds} == {"gone"}
+        history = await made.client.get_workflow_handle(job.id).fetch_history()
+        asked = [
+            event.activity_task_scheduled_event_attributes.task_queue.name.removeprefix("host/")
+            for event in history.events
+            if event.activity_task_scheduled_event_attributes.activity_type.name == "host.retire"
+        ]
+        assert sorted(asked) == ["local", "local", "local", "second", "third"]
 
     run_story(tmp_path, story)

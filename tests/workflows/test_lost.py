@@ -10,7 +10,7 @@ from sqlmodel import select
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
-from activities.reconcile import Reconciler
+from activities.reconcile import MOST_LOST, Reconciler, some
 from store import queue
 from store.models import Environment, Release, Rollout, utcnow
 from temporal import names
@@ -111,3 +111,11 @@ def test_a_reset_push_neither_builds_again_nor_ends_what_is_switching(tmp_path: 
         assert made.host.live == 1
 
     run_story(tmp_path, story)
+
+
+def test_what_is_lost_at_once_is_ended_in_parts_of_which_none_is_left_out_for_ever() -> None:
+    assert some(["a", "b"]) == ("a", "b")
+    lost = [str(number) for number in range(MOST_LOST + 1)]
+    looks = [some(lost) for _ in range(100)]
+    assert {len(set(look)) for look in looks} == {MOST_LOST}
+    assert {one for look in looks for one in look} == set(lost)

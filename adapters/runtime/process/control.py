@@ -64,6 +64,13 @@ class Control:
         self._loop, self._door, self._answer = loop, door, answer
         loop.watch(door.fileno(), READ, self._accept)
 
+    def move(self, door: socket.socket) -> None:
+        """Answer there from now on."""
+        self._loop.forget(self._door.fileno())
+        self._door.close()
+        self._door = door
+        self._loop.watch(door.fileno(), READ, self._accept)
+
     def _accept(self, _: int) -> None:
         try:
             one, _ = self._door.accept()

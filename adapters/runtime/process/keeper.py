@@ -26,6 +26,8 @@ from adapters.runtime.process.recipe import Recipe
 from adapters.runtime.process.relay import Relay
 
 if TYPE_CHECKING:
+    import socket
+
     from adapters.cgroup import Cgroup
     from adapters.runtime.process.outside import WayOut
     from adapters.sandbox.watch import TreeWatch
@@ -50,6 +52,7 @@ class Keeper:
         self._began = 0.0
         self._pids_said = self._memory_said = False
         self._relay: Relay | None = None
+        self._control: control.Control | None = None
         self._state: dict[str, Any] = {
             **identity.describe(os.getpid()),
             "state": "starting",
@@ -64,11 +67,23 @@ class Keeper:
         """Take the doors. Errors: OSError."""
         recipe = self._recipe
         if recipe.socket is not None and recipe.port is not None:
-            door = control.listen(recipe.socket, recipe.socket_mode, recipe.socket_gid)
-            self._relay = Relay(self._loop, door, recipe.port)
-        control.Control(self._loop, control.listen(recipe.control, 0o600), self._answer)
+            self._relay = Relay(self._loop, self._door(recipe.socket), recipe.port)
+        self._control = control.Control(self._loop, control.listen(recipe.control, 0o600), self._answer)
         self._signals()
         self._save()
+
+    def _door(self, path: str) -> socket.socket:
+        return control.listen(path, self._recipe.socket_mode, self._recipe.socket_gid)
+
+    def _keep_doors(self) -> None:
+        """Who removes a socket's name leaves behind what nobody can dial any more: it gets its name back."""
+        recipe = self._recipe
+        with contextlib.suppress(OSError):
+            if self._relay is not None and recipe.socket is not None and not os.path.lexists(recipe.socket):
+                self._relay.move(self._door(recipe.socket))
+                self._log.say("its socket was removed: it is there again")
+            if self._control is not None and not os.path.lexists(recipe.control):
+                self._control.move(control.listen(recipe.control, 0o600))
 
     def run(self) -> None:
         """Until the instance is stopped, or its one run is over."""
@@ -176,6 +191,8 @@ class Keeper:
         self._log.settle()
         for line in self._way_out.notices() if self._way_out is not None else ():
             self._log.say(line)
+        if self._stop_by is None:
+            self._keep_doors()
         if self._app is None:
             return
         if self._watch is not None and (limit := self._watch.exceeded()):

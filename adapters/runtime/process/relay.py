@@ -44,6 +44,12 @@ class Relay:
         self._open: set[_End] = set()  # the outer ends
         loop.watch(door.fileno(), READ, self._accept)
 
+    def move(self, door: socket.socket) -> None:
+        """Accept there from now on; connections go on."""
+        self.close_door()
+        self._door = door
+        self._loop.watch(door.fileno(), READ, self._accept)
+
     @property
     def connections(self) -> int:
         return len(self._open)
