@@ -127,7 +127,7 @@ class Services:
         run = _run(manifest)
         plan = self._plan(env_id, seq, manifest, config_version, web or run.instances, reuse)
         if plan.origin != seq:
-            if reuse == "grow" and self.knows_configuration(env_id, plan):
+            if reuse == "grow" and self._configured(env_id, plan):
                 with self._turn(owner, story):
                     return self._grow(env_id, seq, plan, run, hostname, story)
             answered = judged is not None and (judged.origin, judged.web) == (plan.origin, plan.web)
@@ -249,10 +249,6 @@ class Services:
         statuses = [self.driver.ensure(spec) for spec in self._specs(env_id, plan, run)]
         self.link(env_id, seq, plan)
         return statuses
-
-    def knows_configuration(self, env_id: str, plan: Plan) -> bool:
-        """Whether that of a plan's instances is there: they are not started without it."""
-        return (self._release(env_id, plan.origin) / SEALED).exists()
 
     def is_stale(self, status: Status) -> bool:
         """Whether an instance runs on a tree that was removed, and stands there anew: its own is empty."""
@@ -537,7 +533,7 @@ class Services:
         if any(status.state != "running" or status.endpoint is None for status in statuses):
             return False
         # One after the other, and none after one that gives no answer: that takes its time.
-        if not self.knows_configuration(env_id, plan) or any(map(self.is_stale, statuses)):
+        if not self._configured(env_id, plan) or any(map(self.is_stale, statuses)):
             return False
         probes = (look(status.endpoint or "", run.health.path, hostname, 0.0) for status in statuses)
         return all(one.status is not None and run.health.low <= one.status <= run.health.high for one in probes)

@@ -161,12 +161,9 @@ class Upkeep:
         last = switch.last_step()
         if (said := switch.mend()) is not None:
             self._book.mended(env_id, last.live, "current", f"`current` {said}: it leads to release {last.live} again")
-        plans = self._services.origins(env_id)
-        if last.live in plans and not self._services.knows_configuration(env_id, plans[last.live]):
-            self._book.open(env_id, last.live, "release", "the configuration of its app is gone")
-            return False
         if not self._mend(env_id):
             return False  # what lies there does not say what should run: what runs goes on
+        plans = self._services.origins(env_id)
         statuses, commands = list[Status](), list[Status]()
         for status in self._services.driver.list(env_id):
             if is_command(status.ref):
