@@ -80,11 +80,11 @@ class House:
     def found(self, kind: str) -> list[Drift]:
         return [one for one in self.book.untold() if one.kind == kind]
 
-    def app(self, web: int, origin: int = 0, beside: tuple[str, ...] = ()) -> int:
+    def app(self, web: int, origin: int = 0, beside: tuple[str, ...] = (), config_version: int = 0) -> int:
         """A release that is an app, as far as its folder goes, with its instances; it is live."""
         seq = self.machine.deploy(FILES)
         release = self.env.release(seq)
-        plan = Plan(origin or seq, "d" * 64, 0, web, beside=beside)
+        plan = Plan(origin or seq, "d" * 64, config_version, web, beside=beside)
         (release / "instances.json").write_text(json.dumps(plan.__dict__))
         (self.env.release(plan.origin) / "config.sealed").touch()
         (release / f"@{seq}").rename(release / f"@{seq}+{ENV}")
@@ -381,7 +381,7 @@ def test_an_app_whose_configuration_is_gone_is_asked_for_and_not_started_without
 ) -> None:
     started: list[int] = []
     monkeypatch.setattr(house.services, "ensure", lambda _env, seq: started.append(seq) or [])
-    seq = house.app(1)
+    seq = house.app(1, config_version=1)
     (house.env.release(seq) / "config.sealed").unlink()
     house.upkeep.look(ENV)
     assert started == []

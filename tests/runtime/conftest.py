@@ -43,7 +43,7 @@ def process_driver(place: Path) -> ProcessDriver:
 @pytest.fixture
 def box(process_driver: ProcessDriver, place: Path) -> Iterator[Stage]:
     """A stage of the embedded driver."""
-    one = Stage(process_driver, place / "tree")
+    one = Stage(process_driver, place / "tree", QUICK.most)
     yield one
     one.close()
 

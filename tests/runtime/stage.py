@@ -28,10 +28,10 @@ def until(look: Callable[[], T | None], what: str) -> T:
 
 
 class Stage:
-    """`start` and ask; everything that was started is removed in the end."""
+    """`start` and ask; everything that was started is removed in the end. `pause`: the driver's longest, in seconds."""
 
-    def __init__(self, driver: RuntimeDriver, tree: Path) -> None:
-        self.driver, self.tree = driver, tree
+    def __init__(self, driver: RuntimeDriver, tree: Path, pause: float = 30.0) -> None:
+        self.driver, self.tree, self.pause = driver, tree, pause
         self.started: list[InstanceRef] = []
         tree.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(__file__).with_name("app.py"), tree / "app.py")
