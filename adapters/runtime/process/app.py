@@ -176,7 +176,6 @@ class App:
         self._loop.watch(number, READ, lambda _: self._readable(number))
 
     def _readable(self, number: int) -> None:
-        before = time.thread_time()
         try:
             data = os.read(number, CHUNK)
         except BlockingIOError:
@@ -185,7 +184,7 @@ class App:
             return self._loop.forget(number)
         if number != self._status_end:
             self._log.feed(self._outputs[number], data)
-            return self._rest(number, time.thread_time() - before)
+            return self._rest(number, time.thread_time() - self._loop.since)
         self._status += data
         if self._first is None and b"\n" in self._status:
             self._open(int(json.loads(self._status.splitlines()[0])["child-pid"]))

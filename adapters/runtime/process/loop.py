@@ -24,7 +24,10 @@ class Timer:
 
 
 class Loop:
-    """`what(events)` is called while a descriptor is ready; level-triggered."""
+    """`what(events)` is called while a descriptor is ready; level-triggered.
+
+    `since`: this thread's processor time when the call before ended. What was waited and looked for is the next one's.
+    """
 
     def __init__(self) -> None:
         self._poll = select.epoll()
@@ -32,6 +35,7 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
         self._stopped = False
+        self.since = time.thread_time()
 
     def watch(self, number: int, events: int, what: OnEvent) -> None:
         if number in self._watched:
@@ -61,6 +65,7 @@ class Loop:
                 # It may have been closed, and its number taken anew, by an earlier event of this round.
                 if what := self._watched.get(number):
                     what(events)
+                    self.since = time.thread_time()
             while self._timers and not self._stopped:
                 due, _, timer = self._timers[0]
                 if not timer.canceled and due > time.monotonic():
@@ -68,6 +73,7 @@ class Loop:
                 heapq.heappop(self._timers)
                 if not timer.canceled:
                     timer.what()
+                    self.since = time.thread_time()
 
     def _pause(self) -> float:
         while self._timers and self._timers[0][2].canceled:
