@@ -50,6 +50,8 @@ from store.session import Store
 log = logging.getLogger("headway.ledger")
 BATCH = 100
 ANCHOR_EVERY = 30.0
+# What only time brings: the next anchor of the audit log.
+LOOK_EVERY = 5.0
 
 
 class Objects(Protocol):
@@ -87,21 +89,27 @@ class Recorder:
 
     async def watch(self, *, every: float = 0.5) -> None:
         """For ever. Nobody waits for an entry: a switch is done when the host has switched."""
-        adopted = False
+        adopted, looked = False, -LOOK_EVERY
         while True:
             try:
                 adopted = adopted or await asyncio.to_thread(self.adopt)
                 await asyncio.to_thread(self.announce)
-                await asyncio.to_thread(self.record_policies)
-                while await asyncio.to_thread(self.record_decisions) + await asyncio.to_thread(self.record):
-                    pass
-                await asyncio.to_thread(self.record_findings)
-                await asyncio.to_thread(self.chain_calls)
+                if await asyncio.to_thread(self._has_unlogged) or time.monotonic() - looked >= LOOK_EVERY:
+                    looked = time.monotonic()
+                    await asyncio.to_thread(self.record_policies)
+                    while await asyncio.to_thread(self.record_decisions) + await asyncio.to_thread(self.record):
+                        pass
+                    await asyncio.to_thread(self.record_findings)
+                    await asyncio.to_thread(self.chain_calls)
             except Exception as error:
                 why = error.message if isinstance(error, HeadwayError) else type(error).__name__
                 log.warning("the ledger is written later: %s", why)
                 await asyncio.sleep(10 * every)
             await asyncio.sleep(every)
+
+    def _has_unlogged(self) -> bool:
+        with self._store.read() as session:
+            return rows.has_unlogged(session)
 
     def record(self) -> int:
         """Enter the oldest releases that are not entered; how many there were."""

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, or_, text
+from sqlalchemy import and_, bindparam, exists, or_, text
 from sqlmodel import Session, SQLModel, col, select
 
 from headway.errors import HeadwayError
 from store.config_sets import configurations
 from store.models import Artifact, Environment, Release, Rollout, utcnow
+from store.models_integrity import Finding
 from store.models_ledger import LedgerDocument, LedgerEntry, LedgerHead, LedgerNode
-from store.models_policy import Decision, Policy
+from store.models_policy import AuditRow, Decision, Policy
 
 # Documents that the ledger publishes.
 KEYRING: Final = "keyring"
@@ -36,6 +37,15 @@ _UNLOGGED = (
     .join(Environment, col(Environment.id) == Release.env_id)
     .where(col(Release.log_index).is_(None))
     .order_by(col(Release.deployed_at), col(Release.id))
+)
+_WAITS = select(
+    or_(
+        exists().where(col(Release.log_index).is_(None)),
+        exists().where(col(Policy.log_index).is_(None)),
+        exists().where(col(Decision.log_index).is_(None), col(Decision.decided_at).is_not(None)),
+        exists().where(col(Finding.log_index).is_(None), col(Finding.settled_at).is_not(None)),
+        exists().where(col(AuditRow.seq).is_(None)),
+    )
 )
 _ABOUT = select(_ENTRY.c.index).where(_ENTRY.c.subject == bindparam("about"))
 
@@ -151,6 +161,11 @@ class Unlogged:
     environment: Environment
     config: Sequence[str]
     decision: Decision | None
+
+
+def has_unlogged(session: Session) -> bool:
+    """Whether anything may wait for its entry, or its link in the audit log's chain: one question, asked often."""
+    return bool(session.connection().execute(_WAITS).scalar())
 
 
 def unlogged_releases(session: Session, limit: int) -> list[Unlogged]:

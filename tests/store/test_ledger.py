@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from activities.ledger import About, Ledger
 from adapters.ledger import tree
@@ -16,8 +17,12 @@ from adapters.ledger.entry import Entry
 from headway.errors import HeadwayError
 from store import ledger as rows
 from store.migrations import upgrade
+from store.models import Release, Rollout, utcnow
+from store.models_integrity import Finding
 from store.models_ledger import TABLES, LedgerDocument, LedgerHead
+from store.models_policy import AuditRow, Decision, Policy
 from store.session import Store
+from tests.workflows.rows import World
 
 HOST = "ledger.example.test"
 
@@ -165,3 +170,37 @@ def test_a_forked_head_is_not_built_upon(store: Store, tmp_path: Path) -> None:
 def rows_of(store: Store) -> list[str]:
     with store.read() as session:
         return [entry.subject for entry in rows.entries(session, 0, 10)]
+
+
+def test_one_question_finds_whatever_waits(store: Store) -> None:
+    world = World.make(store)
+    artifact = world.artifact("a" * 64)
+    job = world.accept_roll(artifact)
+    about: Any = {"site_id": world.site_id, "env_id": world.env_id}
+    with store.read() as session:
+        rollout = session.exec(select(Rollout).where(Rollout.job_id == job.id)).one()
+        assert not rows.has_unlogged(session)
+    policy = Policy(id="pol", subject_id="s", version=1, document={}, digest="d", **about)
+    decision = Decision(id="dec", rollout_id=rollout.id, artifact_id=artifact, outcome="held", **about)
+    finding = Finding(
+        id="fin", site_id=world.site_id, object="pack", name="n", damage="missing", size=1, tried=[], found_at=utcnow()
+    )
+    release = Release(
+        id="rel", rollout_id=rollout.id, artifact_id=artifact, seq=1, actor=None, deployed_at=utcnow(), **about
+    )
+    call = AuditRow(id="aud", team_id="t", dialect="managed", method="POST", path="/", action="a", request_id="r")
+    waits: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
+        (policy, {}, {"log_index": 1}),
+        (decision, {"decided_at": utcnow()}, {"log_index": 2}),
+        (finding, {"settled_at": utcnow()}, {"log_index": 3}),
+        (release, {}, {"log_index": 4}),
+        (call, {}, {"seq": 1, "leaf": "l", "chain": "c"}),
+    ]
+    for row, ended, entered in waits:
+        for changes, wanted in (({}, not ended), (ended, True), (entered, False)):
+            with store.write() as session:
+                for name, value in changes.items():
+                    setattr(row, name, value)
+                row = session.merge(row)
+                session.flush()
+                assert rows.has_unlogged(session) is wanted, row
