@@ -89,8 +89,8 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=1000,
-        description="How many ms a rollout's run begins behind a host that may have it ready; 0 where the Temporal "
-        "server has another history.timerProcessorMaxTimeShift than 10ms.",
+        description="How many ms a rollout's run begins behind a host that may have it ready (`up`: 40); 0 where the "
+        "Temporal server has another history.timerProcessorMaxTimeShift than 10ms.",
     )
 
     s3_endpoint: str = Field(

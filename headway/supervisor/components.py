@@ -363,7 +363,7 @@ def api(options: Options) -> Component:
             **_objects_env(options),
             **_source_env(options),
             "HEADWAY_TEMPORAL_UI": block.origin("temporal-ui"),
-            "HEADWAY_HOLD_MS": str(HOLD_MS),
+            "HEADWAY_HOLD_MS": options.settings.get("HEADWAY_HOLD_MS", str(HOLD_MS)),
         },
         secrets={**_database(options), **_KEYS},
         ready=(
