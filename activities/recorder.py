@@ -96,11 +96,7 @@ class Recorder:
                 await asyncio.to_thread(self.announce)
                 if await asyncio.to_thread(self._has_unlogged) or time.monotonic() - looked >= LOOK_EVERY:
                     looked = time.monotonic()
-                    await asyncio.to_thread(self.record_policies)
-                    while await asyncio.to_thread(self.record_decisions) + await asyncio.to_thread(self.record):
-                        pass
-                    await asyncio.to_thread(self.record_findings)
-                    await asyncio.to_thread(self.chain_calls)
+                    await self._enter()
             except Exception as error:
                 why = error.message if isinstance(error, HeadwayError) else type(error).__name__
                 log.warning("the ledger is written later: %s", why)
@@ -110,6 +106,14 @@ class Recorder:
     def _has_unlogged(self) -> bool:
         with self._store.read() as session:
             return rows.has_unlogged(session)
+
+    async def _enter(self) -> None:
+        """In steps, between which a worker that stops is let go."""
+        await asyncio.to_thread(self.record_policies)
+        while await asyncio.to_thread(self.record_decisions) + await asyncio.to_thread(self.record):
+            pass
+        await asyncio.to_thread(self.record_findings)
+        await asyncio.to_thread(self.chain_calls)
 
     def record(self) -> int:
         """Enter the oldest releases that are not entered; how many there were."""

@@ -29,6 +29,7 @@ from adapters.hosting.switch import ReleaseSwitch
 from adapters.router.rules import rules_document
 from headway.errors import HeadwayError
 
+SEALED: Final = "config.sealed"
 _TREES: Final = "../../../../trees"
 
 
@@ -94,12 +95,16 @@ def lacks(release: Path, env_id: str) -> str:
     return _lacks_to_start(release) if serves else ""
 
 
+def is_configured(release: Path, config_version: int) -> bool:
+    """Whether the configuration is there that a release's instances are started with."""
+    return config_version == 0 or (release / SEALED).exists()
+
+
 def _lacks_to_start(release: Path) -> str:
     """What goes on without is started without at its next start: an app that has lost its secrets, say."""
     try:
         plan = json.loads((release / "instances.json").read_bytes())
-        sealed = release.with_name(str(plan["origin"])) / "config.sealed"
-        return "config.sealed" if plan["config_version"] and not sealed.exists() else ""
+        return "" if is_configured(release.with_name(str(plan["origin"])), plan["config_version"]) else SEALED
     except FileNotFoundError:
         return "instances.json"
     except (ValueError, KeyError, TypeError):

@@ -23,7 +23,7 @@ from adapters.artifact.run import HealthCheck, RunSettings
 from adapters.hosting.durable import point, write_file
 from adapters.hosting.layout import HostFolders
 from adapters.hosting.probing import NOT_LISTENING, Probe, look, wait_until_healthy
-from adapters.hosting.releases import digest_of
+from adapters.hosting.releases import SEALED, digest_of, is_configured
 from adapters.hosting.switch import ReleaseSwitch
 from adapters.hosting.turns import Turns
 from adapters.hosting.volumes import volume_of
@@ -33,7 +33,6 @@ from adapters.sandbox.argv import WORKSPACE
 from headway.errors import HeadwayError
 
 FILE: Final = "instances.json"
-SEALED: Final = "config.sealed"
 # An app that has died so often while it was looked at will not become healthy.
 DEATHS: Final = 3
 # So many looks are told one by one; later ones where their answer is another.
@@ -400,8 +399,7 @@ class Services:
         return manifest.run
 
     def _configured(self, env_id: str, plan: Plan) -> bool:
-        """Whether the configuration is there that its instances are started with."""
-        return plan.config_version == 0 or (self._release(env_id, plan.origin) / SEALED).exists()
+        return is_configured(self._release(env_id, plan.origin), plan.config_version)
 
     def _require_configured(self, env_id: str, plan: Plan) -> None:
         if not self._configured(env_id, plan):
